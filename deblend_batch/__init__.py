@@ -1,0 +1,32 @@
+"""Survey-scale separation of overlapping galaxies.
+
+Dask tiles survey images stored in Zarr into stamps of pre-detected pairs; Ray actors run torch models on
+them; catalogue shards come out. See ``docs/architecture.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deblend_batch.version import __version__
+
+if TYPE_CHECKING:
+    from deblend_batch.engine.run import process_field
+    from deblend_batch.evaluate.evaluate import evaluate
+    from deblend_batch.models import load_model
+
+__all__ = ["__version__", "evaluate", "load_model", "process_field"]
+
+_HOMES = {
+    "evaluate": "deblend_batch.evaluate.evaluate",
+    "load_model": "deblend_batch.models",
+    "process_field": "deblend_batch.engine.run",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever is asked for, imported on first use)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""The product: schema, flags, shards, and what is made of them."""

@@ -1,0 +1,299 @@
+"""The ledger: what is finished, what is quarantined, and the state of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from deblend_batch import storage
+from deblend_batch.errors import CatalogError, OutputConflictError
+
+_READ_TOGETHER = 512
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished tile leaves in the ledger, after its shard.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    pairs, rows : int
+        Pairs measured and rows written.
+    bytes : int
+        Size of the shard.
+    sha256 : str
+        Of the shard.
+    fingerprint, model_sha256 : str
+        Of the run and its weights.
+    flags : dict
+        Rows with each flag.
+    seconds : dict
+        Wall time of ``cut`` (read and cut), ``infer`` (waiting for the model) and ``write``.
+    worker : dict
+        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``.
+    written_at : str
+        UTC, ISO 8601.
+    """
+
+    tile: str
+    pairs: int
+    rows: int
+    bytes: int
+    sha256: str
+    fingerprint: str
+    model_sha256: str
+    flags: dict[str, int]
+    seconds: dict[str, float]
+    worker: dict[str, Any]
+    written_at: str
+
+
+@dataclass(frozen=True)
+class QuarantineRecord:
+    """Why a tile, or pairs that no tile holds, could not be processed.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    reason : str
+        One line.
+    error : str
+        Class of the error.
+    attempts : int
+        How often it was tried.
+    pairs : sequence of tuple
+        (blend id, central id, companion id) of each pair it holds.
+    written_at : str
+        UTC, ISO 8601.
+    """
+
+    tile: str
+    reason: str
+    error: str
+    attempts: int
+    pairs: Sequence[tuple[int, int, int]]
+    written_at: str = field(default_factory=now)
+
+
+class Ledger:
+    """The files of an output folder, besides the index.
+
+    Parameters
+    ----------
+    output : str
+        URL of the output folder.
+    options : dict
+        Storage options.
+    """
+
+    def __init__(self, output: str, options: dict[str, Any] | None = None) -> None:
+        self.output = output.rstrip("/")
+        self.options = options or {}
+
+    def shard_url(self, tile: str) -> str:
+        """Return the URL of a tile's shard."""
+        return storage.join(self.output, "shards", f"{tile}.parquet")
+
+    def receipt_url(self, tile: str) -> str:
+        """Return the URL of a tile's receipt."""
+        return storage.join(self.output, "ledger", f"{tile}.json")
+
+    def quarantine_url(self, tile: str) -> str:
+        """Return the URL of a tile's quarantine record."""
+        return storage.join(self.output, "quarantine", f"{tile}.json")
+
+    def _names(self, folder: str, suffix: str) -> list[str]:
+        names = storage.list_names(storage.join(self.output, folder), self.options)
+        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
+    def shards(self) -> list[str]:
+        """List the tiles that have a shard."""
+        return self._names("shards", ".parquet")
+
+    def receipts(self) -> list[str]:
+        """List the tiles that have a receipt."""
+        return self._names("ledger", ".json")
+
+    def quarantined(self) -> list[str]:
+        """List the tiles that have a quarantine record."""
+        return self._names("quarantine", ".json")
+
+    def commit(self, shard: bytes, receipt: Receipt) -> None:
+        """Write a shard, then its receipt; the first receipt stands.
+
+        A late writer of the same tile rewrites the same bytes, so it can do no harm.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
+        storage.create_bytes(self.receipt_url(receipt.tile), _json(asdict(receipt)), self.options)
+
+    def read_receipt(self, tile: str) -> Receipt:
+        """Read a tile's receipt.
+
+        Raises
+        ------
+        NotFoundError
+            If the tile has none.
+        """
+        return Receipt(**json.loads(storage.read_bytes(self.receipt_url(tile), self.options)))
+
+    def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
+        """Read the receipts of many tiles, with the store's own concurrency.
+
+        Parameters
+        ----------
+        tiles : sequence of str
+            Names.
+
+        Yields
+        ------
+        Receipt
+            In the order of ``tiles``.
+        """
+        for start in range(0, len(tiles), _READ_TOGETHER):
+            urls = [self.receipt_url(tile) for tile in tiles[start : start + _READ_TOGETHER]]
+            for content in storage.read_many(urls, self.options):
+                yield Receipt(**json.loads(content))
+
+    def quarantine(self, record: QuarantineRecord) -> None:
+        """Write a quarantine record.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.write_bytes(self.quarantine_url(record.tile), _json(asdict(record)), self.options)
+
+    def read_quarantine(self, tile: str) -> QuarantineRecord:
+        """Read a tile's quarantine record.
+
+        Raises
+        ------
+        NotFoundError
+            If the tile has none.
+        """
+        return QuarantineRecord(
+            **json.loads(storage.read_bytes(self.quarantine_url(tile), self.options))
+        )
+
+    def release(self, tile: str) -> None:
+        """Remove a tile from the quarantine, so that the next run takes it again."""
+        storage.remove(self.quarantine_url(tile), self.options)
+
+    def read_run(self) -> dict[str, Any]:
+        """Read ``run.json``.
+
+        Raises
+        ------
+        CatalogError
+            If the folder holds no run, or ``run.json`` is damaged.
+        """
+        url = storage.join(self.output, "run.json")
+        if not storage.exists(url, self.options):
+            raise CatalogError(
+                f"{self.output}: not the output of a run (no run.json); check the path"
+            )
+        try:
+            run = json.loads(storage.read_bytes(url, self.options))
+        except ValueError as error:
+            raise CatalogError(
+                f"{url}: damaged ({error}); restore it or start a new output"
+            ) from error
+        if not isinstance(run, dict):
+            raise CatalogError(
+                f"{url}: damaged (not a JSON object); restore it or start a new output"
+            )
+        return run
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        """Write ``run.json``.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.write_bytes(storage.join(self.output, "run.json"), _json(run), self.options)
+
+    def claim(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Take the output for a run, or take up the run that is there.
+
+        Parameters
+        ----------
+        run : dict
+            The content of a new ``run.json``.
+
+        Returns
+        -------
+        dict
+            ``run``, or what an earlier start of the same run has written.
+
+        Raises
+        ------
+        OutputConflictError
+            If the output belongs to another run, or holds files of something else.
+        StorageError
+            If the store refuses.
+        """
+        url = storage.join(self.output, "run.json")
+        if not storage.exists(url, self.options):
+            strangers = [
+                name for name in storage.list_names(self.output, self.options) if name != "index"
+            ]
+            if strangers:
+                raise OutputConflictError(
+                    f"{self.output}: not empty ({strangers[0]} is there) and not the output of a run; "
+                    "give another output"
+                )
+            if storage.create_bytes(url, _json(run), self.options):
+                return run
+        found = self.read_run()
+        if found.get("fingerprint") != run["fingerprint"]:
+            changed = _difference(found.get("fingerprint_of", {}), run["fingerprint_of"])
+            raise OutputConflictError(
+                f"{self.output}: belongs to another run ({changed} differs); "
+                "give another output, or the config and inputs it was started with"
+            )
+        return found
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    keys = [key for key in wanted if found.get(key) != wanted[key]]
+    return ", ".join(keys) or "fingerprint"
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """Hash what decides the rows of a run.
+
+    Parameters
+    ----------
+    parts : dict
+        JSON-able values.
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

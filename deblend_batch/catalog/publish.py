@@ -1,0 +1,134 @@
+"""The published catalogue: the shards of a run as a HATS collection, with its margin cache.
+
+hats-import does the partitioning; this module only hands it the shards and checks what comes out.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deblend_batch import storage
+from deblend_batch.errors import CatalogError, UserError
+
+MARGIN_ARCSEC = 5.0
+_MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A published catalogue.
+
+    Parameters
+    ----------
+    url : str
+        The HATS collection; ``lsdb.open_catalog(url)`` opens it.
+    rows : int
+        Rows in it.
+    partitions : int
+        Leaf files.
+    """
+
+    url: str
+    rows: int
+    partitions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the publication as JSON-able values."""
+        return asdict(self)
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the publication as names and texts."""
+        return [
+            ("catalogue", self.url),
+            ("rows", f"{self.rows:,} in {self.partitions:,} partitions"),
+            ("open with", f"lsdb.open_catalog({self.url!r})"),
+        ]
+
+
+def publish_shards(
+    output: str, shards: Sequence[str], rows: int, options: dict[str, Any] | None = None
+) -> Publication:
+    """Publish shards as ``<output>/catalog``; an earlier publication is replaced.
+
+    Parameters
+    ----------
+    output : str
+        Output folder of a run.
+    shards : sequence of str
+        URLs of its shards.
+    rows : int
+        Rows in them: the import is refused if it ends with another number.
+    options : dict, optional
+        Storage options.
+
+    Returns
+    -------
+    Publication
+        Where it is.
+
+    Raises
+    ------
+    UserError
+        If hats-import is not installed.
+    CatalogError
+        If there is nothing to publish.
+    """
+    if not rows:
+        raise CatalogError(f"{output}: no rows to publish; a run without pairs has no catalogue")
+    url = storage.join(output, "catalog")
+    storage.remove_tree(url, options)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
+        # hats-import and the pandas it uses warn of their own future changes.
+        warnings.simplefilter("ignore")
+        partitions = _import(output, shards, rows, scratch, options or {})
+    return Publication(url, rows, partitions)
+
+
+def _import(
+    output: str, shards: Sequence[str], rows: int, scratch: str, options: dict[str, Any]
+) -> int:
+    try:
+        from dask.distributed import Client
+        from hats import read_hats
+        from hats_import import CollectionArguments, pipeline_with_client
+        from upath import UPath
+    except ImportError as error:
+        raise UserError(
+            f"publish needs hats-import ({error.name} is missing): pip install 'deblend-batch[publish]'"
+        ) from error
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)
+
+    def path(url: str) -> Any:
+        return UPath(url, **({} if storage.is_local(url) else options))
+
+    arguments = (
+        CollectionArguments(
+            output_artifact_name="catalog",
+            output_path=path(output),
+            tmp_dir=scratch,
+            progress_bar=False,
+        )
+        .catalog(
+            input_file_list=[path(shard) for shard in shards],
+            file_reader="parquet",
+            ra_column="ra",
+            dec_column="dec",
+            use_healpix_29=True,
+            add_healpix_29=False,
+            expected_total_rows=rows,
+            pixel_threshold=_MAX_ROWS,
+        )
+        .add_margin(margin_threshold=MARGIN_ARCSEC, is_default=True)
+    )
+    with Client(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as client:
+        pipeline_with_client(arguments, client)
+    catalog = read_hats(path(storage.join(output, "catalog")))
+    return len(catalog.main_catalog.get_healpix_pixels())

@@ -1,0 +1,139 @@
+"""The verbs of a run: plan, run, status, retry, verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+from deblend_batch.cli.output import print_json, print_table
+
+app = typer.Typer()
+
+ConfigArg = Annotated[
+    str, typer.Argument(help="Config file (YAML); path or URL.", show_default=False)
+]
+OutputArg = Annotated[
+    str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FieldOpt = Annotated[Optional[str], typer.Option(help="Overrides 'field'.")]  # noqa: UP045 (typer)
+DetectionsOpt = Annotated[Optional[str], typer.Option(help="Overrides 'detections'.")]  # noqa: UP045
+OutputOpt = Annotated[Optional[str], typer.Option("--output", help="Overrides 'output'.")]  # noqa: UP045
+ModelOpt = Annotated[Optional[str], typer.Option(help="Overrides 'model'.")]  # noqa: UP045
+SeparationOpt = Annotated[
+    Optional[float], typer.Option(help="Overrides 'pairs.max_separation', arcsec.")  # noqa: UP045
+]
+TileOpt = Annotated[Optional[int], typer.Option(help="Overrides 'tiles.size', px.")]  # noqa: UP045
+ActorsOpt = Annotated[Optional[int], typer.Option(help="Overrides 'engine.actors'.")]  # noqa: UP045
+
+
+def _overrides(
+    field: str | None,
+    detections: str | None,
+    output: str | None,
+    model: str | None,
+    max_separation: float | None,
+    tile_size: int | None,
+    actors: int | None,
+) -> dict[str, Any]:
+    return {
+        "field": field,
+        "detections": detections,
+        "output": output,
+        "model": model,
+        "pairs.max_separation": max_separation,
+        "tiles.size": tile_size,
+        "engine.actors": actors,
+    }
+
+
+@app.command()
+def plan(
+    config: ConfigArg,
+    field: FieldOpt = None,
+    detections: DetectionsOpt = None,
+    output: OutputOpt = None,
+    model: ModelOpt = None,
+    max_separation: SeparationOpt = None,
+    tile_size: TileOpt = None,
+    actors: ActorsOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Say what a run would do: tiles, pairs, bytes, time. Writes nothing."""
+    from deblend_batch.config import load_config
+    from deblend_batch.engine.plan import plan_run
+
+    overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
+    planned = plan_run(load_config(config, overrides))
+    if as_json:
+        print_json(planned.to_dict())
+    else:
+        print_table(planned.to_rows())
+
+
+@app.command()
+def run(
+    config: ConfigArg,
+    field: FieldOpt = None,
+    detections: DetectionsOpt = None,
+    output: OutputOpt = None,
+    model: ModelOpt = None,
+    max_separation: SeparationOpt = None,
+    tile_size: TileOpt = None,
+    actors: ActorsOpt = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan; writes nothing.")] = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Process a field or a survey into catalogue shards; run again to resume."""
+    if dry_run:
+        plan(config, field, detections, output, model, max_separation, tile_size, actors, as_json)
+        return 0
+    from deblend_batch.config import load_config
+    from deblend_batch.engine.run import process_field
+
+    overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
+    summary = process_field(load_config(config, overrides))
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        print_table(summary.to_rows())
+    return summary.exit_code
+
+
+@app.command()
+def status(output: OutputArg, as_json: JsonOpt = False) -> None:
+    """Say how far a run is, from its output alone."""
+    from deblend_batch.engine.inspect import read_status
+
+    found = read_status(output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_table(found.to_rows())
+
+
+@app.command()
+def retry(output: OutputArg, as_json: JsonOpt = False) -> int:
+    """Process the quarantined tiles of a run again."""
+    from deblend_batch.engine.inspect import retry_run
+
+    summary = retry_run(output)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        print_table(summary.to_rows())
+    return summary.exit_code
+
+
+@app.command()
+def verify(output: OutputArg, as_json: JsonOpt = False) -> int:
+    """Check every shard of a run against its ledger."""
+    from deblend_batch.engine.inspect import verify_run
+
+    found = verify_run(output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_table(found.to_rows())
+    return found.exit_code

@@ -1,0 +1,265 @@
+"""The run config: YAML in, one frozen record out; nothing else of the package reads user settings."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deblend_batch import storage
+from deblend_batch.errors import ConfigError
+
+DEFAULT_MODEL = "blend2flux-small"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PairsConfig(_Section):
+    """Where pairs come from: a search radius, or a table of pre-detected pairs."""
+
+    max_separation: float = Field(2.0, gt=0, le=3600)
+    """Largest separation of a pair, arcsec."""
+    table: str | None = None
+    """URL of a table of pre-detected pairs; without it pairs are found."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names in the pairs table of ``central_id`` and ``companion_id``."""
+
+
+class TilesConfig(_Section):
+    """How a field is divided."""
+
+    size: int = Field(2048, ge=64, le=65536)
+    """Edge of a tile's core, px."""
+
+
+class EngineConfig(_Section):
+    """How the work is spread; nothing here changes a result."""
+
+    feed: Literal["auto", "fused", "split"] = "auto"
+    """``fused``: an actor cuts its own stamps; ``split``: CPU tasks cut them for it."""
+    actors: int | None = Field(None, ge=1)
+    """Number of model actors; one per GPU, or per CPU where there is no GPU."""
+    gpus_per_actor: float = Field(1.0, ge=0)
+    """GPUs of one actor; 0 keeps the models on CPUs."""
+    batch_size: int | None = Field(None, ge=1)
+    """Stamps in a batch; the model's own choice for its device if absent."""
+    tiles_in_flight: int = Field(3, ge=1, le=64)
+    """Tiles that one actor holds at a time: measured, being cut, and waiting."""
+    attempts: int = Field(4, ge=1)
+    """How often a tile is tried when workers die or a store stumbles."""
+    max_failures: int = Field(10, ge=1)
+    """Quarantined tiles in a row after which the run stops."""
+
+
+class SurveyField(_Section):
+    """One field of a survey, with its own detection table where it has one."""
+
+    field: str
+    detections: str | None = None
+
+
+class RunConfig(_Section):
+    """Everything that decides a run.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a value is out of range or a key is unknown; :func:`load_config` turns it into one line.
+    """
+
+    field: str | None = None
+    """URL of one field; or give ``survey``."""
+    survey: str | list[str | SurveyField] | None = None
+    """A glob of fields, or a list of fields (each with its own ``detections`` or not)."""
+    detections: str | None = None
+    """URL of the detection table; in a survey the default for fields without their own."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names in the detection table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``."""
+    output: str
+    """URL of the output folder."""
+    model: str = DEFAULT_MODEL
+    """Name of a shipped model, or URL of a weights file."""
+    pairs: PairsConfig = PairsConfig()  # type: ignore[call-arg]  # every field has a default
+    tiles: TilesConfig = TilesConfig()  # type: ignore[call-arg]
+    engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """fsspec options of the remote stores; never written to an output."""
+
+    @model_validator(mode="after")
+    def check_inputs(self) -> RunConfig:
+        """Refuse a config without exactly one kind of input, or with a field that has no detections."""
+        if (self.field is None) == (self.survey is None):
+            raise ValueError("give exactly one of 'field' and 'survey'")
+        own = [isinstance(entry, SurveyField) and entry.detections for entry in self.survey or []]
+        if self.detections is None and not (isinstance(self.survey, list) and all(own)):
+            raise ValueError("'detections' is missing: give the URL of a detection table")
+        return self
+
+    def with_absolute_paths(self) -> RunConfig:
+        """Return the config with its local paths made absolute, so that every worker sees the same files.
+
+        Raises
+        ------
+        ConfigError
+            If a path is relative inside a Ray job, whose working directory is a temporary copy.
+        """
+        update: dict[str, Any] = {
+            "field": _absolute("field", self.field),
+            "detections": _absolute("detections", self.detections),
+            "output": _absolute("output", self.output),
+            "pairs": self.pairs.model_copy(
+                update={"table": _absolute("pairs.table", self.pairs.table)}
+            ),
+        }
+        if self.model.endswith(".safetensors"):
+            update["model"] = _absolute("model", self.model)
+        if isinstance(self.survey, str):
+            update["survey"] = _absolute("survey", self.survey)
+        elif self.survey is not None:
+            update["survey"] = [_absolute_entry(entry) for entry in self.survey]
+        return self.model_copy(update=update)
+
+    def public(self) -> dict[str, Any]:
+        """Return the config as JSON-able values, without anything that may hold a secret."""
+        return self.model_dump(mode="json", exclude={"storage_options"})
+
+
+def _absolute_entry(entry: str | SurveyField) -> str | SurveyField | None:
+    if isinstance(entry, str):
+        return _absolute("survey", entry)
+    return SurveyField(
+        field=_absolute("survey", entry.field) or entry.field,
+        detections=_absolute("survey", entry.detections),
+    )
+
+
+def _absolute(key: str, url: str | None) -> str | None:
+    if url is None or not storage.is_local(url):
+        return url
+    path = url.split("://", 1)[-1]
+    if os.path.isabs(path):
+        return path
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        raise ConfigError(
+            f"{key}: {url!r} is a relative path, and a Ray job runs in a temporary copy of its working "
+            "directory; give an absolute path or a URL that every node sees"
+        )
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def load_config(url: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a config file.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL of a YAML file.
+    overrides : mapping, optional
+        Dotted keys (``"tiles.size"``) and the values that replace the file's; None values are ignored.
+
+    Returns
+    -------
+    RunConfig
+        The config, local paths made absolute.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    ConfigError
+        If it is not YAML, has an unknown key (the nearest known one is named) or a wrong value.
+    """
+    text = storage.read_bytes(url)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{url}:{line} not valid YAML; see docs/config.md") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{url}: the config must be a mapping of keys to values; see docs/config.md"
+        )
+    return make_config(values, overrides, where=url)
+
+
+def make_config(
+    values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str = "config"
+) -> RunConfig:
+    """Build a config from a mapping, as :func:`load_config` does from a file.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown (the nearest known one is named) or a value is wrong.
+    """
+    merged = _merge(values, overrides or {})
+    try:
+        return RunConfig.model_validate(merged).with_absolute_paths()
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe(error, RunConfig)}") from None
+
+
+def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for dotted, value in overrides.items():
+        if value is None:
+            continue
+        *sections, key = dotted.split(".")
+        target = merged
+        for section in sections:
+            inner = target.get(section)
+            target[section] = dict(inner) if isinstance(inner, Mapping) else {}
+            target = target[section]
+        target[key] = value
+    return merged
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line what is wrong with a config.
+
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+        What pydantic found.
+    model : type
+        The config class, whose keys are proposed for an unknown one.
+
+    Returns
+    -------
+    str
+        The key, the value and the remedy, of the first error.
+    """
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {path!r}{_nearest(path, _keys(model))}"
+    if first["type"] == "missing":
+        return f"key {path!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return (
+        f"{path}: {message[0].lower()}{message[1:]} (got {first['input']!r})" if path else message
+    )
+
+
+def _nearest(path: str, known: list[str]) -> str:
+    by_leaf = {key.rsplit(".", 1)[-1]: key for key in reversed(known)}
+    close = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+    leaf = difflib.get_close_matches(path.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
+    found = close or [by_leaf[name] for name in leaf]
+    return f"; did you mean {found[0]!r}?" if found else f"; known keys: {', '.join(known)}"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,1 @@
+"""The input catalogue: detection tables in every common format, and the finding of sources."""

@@ -1,0 +1,113 @@
+"""The Ray cluster of a run: joined where there is one, raised on this machine where there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import ray
+
+from deblend_batch.config import EngineConfig
+from deblend_batch.errors import ConfigError
+
+_CPUS_PER_GPU_TO_SPLIT = 3.0
+
+
+@dataclass(frozen=True)
+class ActorPool:
+    """How many model actors a run makes, and what each asks of the cluster.
+
+    Parameters
+    ----------
+    n_actors : int
+        Number of actors.
+    gpus, cpus : float
+        Of one actor.
+    feed : {"fused", "split"}
+        Whether actors cut their own stamps or CPU tasks cut for them.
+    """
+
+    n_actors: int
+    gpus: float
+    cpus: float
+    feed: Literal["fused", "split"]
+
+
+def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
+    """Choose the actors of a run: one per GPU, or one per core where there is no GPU.
+
+    The one place that chooses how actors are fed (docs/decisions/002-object-store.md): where three cores or
+    more stand beside each GPU, CPU tasks cut stamps for it; otherwise the actor cuts its own.
+
+    Parameters
+    ----------
+    engine : EngineConfig
+        The user's wishes.
+    resources : mapping
+        ``CPU`` and ``GPU`` totals of the cluster.
+
+    Returns
+    -------
+    ActorPool
+        The pool.
+
+    Raises
+    ------
+    ConfigError
+        If more actors are asked for than GPUs or cores can hold.
+    """
+    cpus, gpus = max(resources.get("CPU", 1.0), 1.0), resources.get("GPU", 0.0)
+    on_gpu = engine.gpus_per_actor > 0 and gpus >= engine.gpus_per_actor
+    limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
+    feed = engine.feed
+    if feed == "auto":
+        feed = "split" if on_gpu and cpus / limit >= _CPUS_PER_GPU_TO_SPLIT else "fused"
+    if not on_gpu and feed == "split":
+        limit = max(1, int(cpus) // 2)
+    n_actors = engine.actors or limit
+    if n_actors > limit:
+        what = (
+            f"{gpus:g} GPUs of which each takes {engine.gpus_per_actor:g}"
+            if on_gpu
+            else f"{cpus:g} CPUs"
+        )
+        raise ConfigError(
+            f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
+        )
+    # An actor that only feeds its GPU needs no core of its own where cores are few: tasks must fit too.
+    own_core = not on_gpu or cpus >= (2 * n_actors if feed == "split" else n_actors)
+    return ActorPool(n_actors, engine.gpus_per_actor if on_gpu else 0.0, float(own_core), feed)
+
+
+@contextmanager
+def connected() -> Iterator[Mapping[str, float]]:
+    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine, on loopback.
+
+    Yields
+    ------
+    mapping
+        Total resources of the cluster.
+    """
+    if ray.is_initialized():
+        yield ray.cluster_resources()
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's future default, taken now: it does not hide GPUs from processes that asked for none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="error")
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            _node_ip_address="127.0.0.1",
+        )
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()

@@ -1,0 +1,3 @@
+"""Detection of a whole field: tile by tile on Ray tasks, each source found exactly once."""
+
+from __future__ import annotations

@@ -1,0 +1,74 @@
+"""Failures, classed by what to do about them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ray.exceptions import (
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from deblend_batch.errors import BadDataError, TransientStorageError, UserError
+
+
+class Failure(Enum):
+    """What a failed tile calls for."""
+
+    TRANSIENT = "transient"
+    """Try again, later."""
+    WORKER = "worker"
+    """Its process or node is gone: try elsewhere."""
+    DEVICE = "device"
+    """Its actor's device is in doubt: replace the actor, then try again."""
+    DATA = "data"
+    """Trying again will not help: quarantine."""
+    USER = "user"
+    """Nothing will work until the user mends it: stop."""
+    BUG = "bug"
+    """Ours: stop, and show where."""
+
+
+def classify(error: BaseException) -> Failure:
+    """Class a failure that a Ray call raised.
+
+    Parameters
+    ----------
+    error : BaseException
+        As ``ray.get`` raised it: an error of the task itself also has the class of its cause.
+
+    Returns
+    -------
+    Failure
+        What to do.
+    """
+    if isinstance(error, BadDataError):
+        return Failure.DATA
+    if isinstance(error, TransientStorageError):
+        return Failure.TRANSIENT
+    if isinstance(error, UserError):
+        return Failure.USER
+    text = f"{type(root_cause(error)).__name__}: {error}"
+    if "CUDA error" in text or "CUDA out of memory" in text:
+        return Failure.DEVICE
+    if isinstance(error, RayActorError | WorkerCrashedError | ObjectLostError | OutOfMemoryError):
+        return Failure.WORKER
+    if isinstance(error, RayTaskError):
+        return Failure.WORKER if isinstance(error, MemoryError) else Failure.BUG
+    return Failure.WORKER if isinstance(error, RayError) else Failure.BUG
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return what a task raised, without Ray's wrapping."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return cause if isinstance(cause, BaseException) else error
+
+
+def one_line(error: BaseException) -> str:
+    """Say a failure in one line."""
+    lines = str(root_cause(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

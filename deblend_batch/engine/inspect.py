@@ -1,0 +1,305 @@
+"""A run seen from its output alone: status, verification, retry. Needs no cluster until it retries."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.config import make_config
+from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
+from deblend_batch.engine.progress import clock
+from deblend_batch.engine.run import RunSummary, process_field
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Parameters
+    ----------
+    output, state, updated_at : str
+        Where, and what ``run.json`` last said, when.
+    pairs_expected, pairs_written, pairs_quarantined : int
+        Pairs, of the fields whose pairs are known so far.
+    tiles_expected, tiles_written, tiles_quarantined : int
+        Tiles of those fields.
+    pairs_per_second : float
+        From the receipts of the last tiles; 0 where there are too few.
+    eta_seconds : float, optional
+        Time left at that rate; None where the run is over, or the rate unknown.
+    failures : dict
+        Quarantined tiles by class of error, and retries by class of failure.
+    """
+
+    output: str
+    state: str
+    updated_at: str
+    pairs_expected: int
+    pairs_written: int
+    pairs_quarantined: int
+    tiles_expected: int
+    tiles_written: int
+    tiles_quarantined: int
+    pairs_per_second: float
+    eta_seconds: float | None
+    failures: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON-able values."""
+        return asdict(self)
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the status as names and texts."""
+        rows = [
+            ("output", self.output),
+            ("state", f"{self.state}, {self.updated_at}"),
+            ("pairs", _of(self.pairs_written, self.pairs_expected, self.pairs_quarantined)),
+            ("tiles", _of(self.tiles_written, self.tiles_expected, self.tiles_quarantined)),
+            ("rate", f"{self.pairs_per_second:,.0f} pairs/s"),
+        ]
+        if self.eta_seconds is not None:
+            rows.append(("ETA", clock(self.eta_seconds)))
+        rows += [("failures", f"{name}: {count}") for name, count in self.failures.items()]
+        return rows
+
+
+def _of(written: int, expected: int, quarantined: int) -> str:
+    return f"{written:,} of {expected:,} written, {quarantined:,} quarantined"
+
+
+def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus:
+    """Read how far a run is from its ledger; works while it runs, and after.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict, optional
+        Storage options.
+
+    Returns
+    -------
+    RunStatus
+        Counts, rate and ETA.
+
+    Raises
+    ------
+    CatalogError
+        If the folder holds no run.
+    """
+    ledger = Ledger(output, options)
+    run = ledger.read_run()
+    pairs_of, unplaced = _expected(ledger)
+    finished = set(ledger.receipts()) & set(ledger.shards())
+    quarantined = ledger.quarantined()
+    written = sum(pairs_of.get(name, 0) for name in finished)
+    held = sum(pairs_of.get(name, 0) for name in quarantined)
+    expected = sum(pairs_of.values()) + unplaced
+    rate = _recent_rate(ledger, finished)
+    left = expected - written - held - unplaced
+    over = run["state"] != "running"
+    failures = Counter(ledger.read_quarantine(name).error for name in quarantined)
+    failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
+    return RunStatus(
+        output=ledger.output,
+        state=run["state"],
+        updated_at=run["updated_at"],
+        pairs_expected=expected,
+        pairs_written=written,
+        pairs_quarantined=held + unplaced,
+        tiles_expected=len(pairs_of),
+        tiles_written=len(finished),
+        tiles_quarantined=len([name for name in quarantined if name in pairs_of]),
+        pairs_per_second=rate,
+        eta_seconds=None if over or not rate else left / rate,
+        failures=dict(failures),
+    )
+
+
+def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
+    """Pairs that each tile should hold, and pairs that none can, of the fields indexed so far."""
+    folder = storage.join(ledger.output, "index")
+    pairs_of: dict[str, int] = {}
+    unplaced = 0
+    for name in storage.list_names(folder, ledger.options):
+        if name.endswith(UNUSED_SUFFIX):
+            continue
+        index = read_index(storage.join(folder, name), ledger.options)
+        counts = np.diff(index.starts).tolist()
+        pairs_of.update(zip(index.tile_names, counts, strict=True))
+        unplaced += len(index.unplaced)
+    return pairs_of, unplaced
+
+
+def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:
+    """Pairs per second over the receipts that were written last, of a sample of the ledger."""
+    receipts = list(ledger.read_receipts(sorted(finished)[-sample:]))
+    if len(receipts) < 2:
+        return 0.0
+    times = [datetime.fromisoformat(receipt.written_at).timestamp() for receipt in receipts]
+    began = min(
+        time - sum(receipt.seconds.values()) for time, receipt in zip(times, receipts, strict=True)
+    )
+    return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the check of a run found.
+
+    Parameters
+    ----------
+    output : str
+        The run.
+    tiles, pairs, rows : int
+        Checked and sound.
+    problems : tuple of str
+        One line each; empty where all is well.
+    quarantined : int
+        Pairs in quarantine.
+    """
+
+    output: str
+    tiles: int
+    pairs: int
+    rows: int
+    quarantined: int
+    problems: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is well, 2 where a shard is missing or damaged, 3 with quarantined pairs."""
+        if self.problems:
+            return 2
+        return 3 if self.quarantined else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the findings as JSON-able values."""
+        return asdict(self)
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the findings as names and texts."""
+        verdict = f"{len(self.problems)} problems" if self.problems else "sound"
+        rows = [
+            ("output", self.output),
+            ("checked", f"{self.tiles:,} tiles, {self.pairs:,} pairs, {self.rows:,} rows"),
+            ("quarantined", f"{self.quarantined:,} pairs"),
+            ("verdict", verdict),
+        ]
+        return rows + [("problem", problem) for problem in self.problems]
+
+
+def verify_run(output: str, options: dict[str, Any] | None = None) -> Verification:
+    """Check every shard of a run: present, whole, unaltered, each pair once, totals that add up.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict, optional
+        Storage options.
+
+    Returns
+    -------
+    Verification
+        The findings.
+
+    Raises
+    ------
+    CatalogError
+        If the folder holds no run.
+    """
+    ledger = Ledger(output, options)
+    run = ledger.read_run()
+    pairs_of, unplaced = _expected(ledger)
+    shards, receipts, held = set(ledger.shards()), set(ledger.receipts()), set(ledger.quarantined())
+    problems = [
+        f"shard {name}: orphan, no tile of this run" for name in sorted(shards - set(pairs_of))
+    ]
+    seen: list[Any] = []
+    tiles = rows = quarantined = 0
+    for name, pairs in sorted(pairs_of.items()):
+        if name in shards and name in receipts:
+            blends, found = _check_shard(ledger, name, pairs)
+            problems += found
+            seen.append(blends)
+            tiles, rows = tiles + 1, rows + 2 * len(blends)
+        elif name in held:
+            quarantined += pairs
+        else:
+            lost = (
+                "shard"
+                if name in receipts
+                else "receipt"
+                if name in shards
+                else "shard and receipt"
+            )
+            problems.append(f"tile {name}: {pairs} pairs, no {lost}; run again to make it")
+    every = np.concatenate(seen) if seen else np.empty(0, np.int64)
+    unique, times = np.unique(every, return_counts=True)
+    problems += [
+        f"blend {blend}: in {n} places"
+        for blend, n in zip(unique[times > 1], times[times > 1], strict=True)
+    ]
+    totals = run["totals"]["pairs"]
+    if (
+        run["state"].startswith("complete")
+        and totals["written"] + totals["quarantined"] != totals["expected"]
+    ):
+        problems.append(f"run.json: totals do not add up ({totals})")
+    return Verification(
+        ledger.output, tiles, len(every), rows, quarantined + unplaced, tuple(problems)
+    )
+
+
+def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]:
+    """Return the blend ids of a shard, and what is wrong with it."""
+    receipt = ledger.read_receipt(tile)
+    content = storage.read_bytes(ledger.shard_url(tile), ledger.options)
+    if hashlib.sha256(content).hexdigest() != receipt.sha256:
+        return np.empty(0, np.int64), [
+            f"shard {tile}: altered or truncated ({len(content)} bytes, {receipt.bytes} in its receipt); "
+            "remove its receipt and run again"
+        ]
+    table = pq.read_table(io.BytesIO(content), columns=["blend_id", "role"])
+    blends = table["blend_id"].to_numpy()[::2]
+    if len(table) == 2 * pairs == receipt.rows:
+        return blends, []
+    return blends, [f"shard {tile}: {len(table)} rows for {pairs} pairs"]
+
+
+def retry_run(output: str, options: dict[str, Any] | None = None) -> RunSummary:
+    """Process the quarantined tiles of a run again, with the config it was started with.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict, optional
+        Storage options; ``run.json`` keeps none.
+
+    Returns
+    -------
+    RunSummary
+        How it ended.
+
+    Raises
+    ------
+    CatalogError
+        If the folder holds no run.
+    """
+    ledger = Ledger(output, options)
+    run = ledger.read_run()
+    config = make_config({**run["config"], "output": output, "storage_options": options or {}})
+    for tile in ledger.quarantined():
+        ledger.release(tile)
+    return process_field(config)

@@ -1,0 +1,176 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.config import RunConfig
+from deblend_batch.engine.index import FieldIndex, IndexTask, build_index
+from deblend_batch.engine.progress import clock
+from deblend_batch.engine.run import index_tasks
+from deblend_batch.engine.survey import open_fields
+from deblend_batch.engine.work import PART_PAIRS
+from deblend_batch.field.layout import Field
+from deblend_batch.models import find_card, load_model
+from deblend_batch.tiling.tile import TileGrid
+
+_PROBE_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do.
+
+    Parameters
+    ----------
+    output, model : str
+        Where, and with which model.
+    fields, tiles, pairs : int
+        How many; tiles are those that hold pairs.
+    tiles_done : int
+        Of those, already in the output.
+    detections : dict
+        Rows ``read`` and ``used``, and why others are not.
+    unplaced_pairs : int
+        Pre-detected pairs that no tile holds.
+    read_bytes : int
+        Pixels that tiles will read, uncompressed: at most core and halo of each.
+    actor_bytes : int
+        Most that one actor holds at a time: pixels and stamps of its tiles in flight.
+    stamps_per_second : float
+        Of the model on one core of this machine, measured now.
+    core_seconds : float
+        Pairs left x bands at that speed: the model's time on one such core.
+    """
+
+    output: str
+    model: str
+    fields: int
+    tiles: int
+    tiles_done: int
+    pairs: int
+    detections: dict[str, int]
+    unplaced_pairs: int
+    read_bytes: int
+    actor_bytes: int
+    stamps_per_second: float
+    core_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-able values."""
+        return asdict(self)
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the plan as names and texts."""
+        cores = psutil.cpu_count(logical=False) or 1
+        unused = self.detections.get("read", 0) - self.detections.get("used", 0)
+        return [
+            ("output", self.output),
+            ("model", self.model),
+            ("fields", f"{self.fields:,}"),
+            ("detections", f"{self.detections.get('used', 0):,} used, {unused:,} not"),
+            ("pairs", f"{self.pairs:,} in tiles, {self.unplaced_pairs:,} that no tile holds"),
+            ("tiles", f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done"),
+            ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
+            ("memory", f"{self.actor_bytes / 1e6:,.0f} MB of pixels and stamps per actor at most"),
+            ("speed", f"{self.stamps_per_second:,.0f} stamps/s per core, measured here"),
+            ("time", f"{clock(self.core_seconds / cores)} on the {cores} cores of this machine"),
+        ]
+
+
+def plan_run(config: RunConfig) -> RunPlan:
+    """Plan a run: everything that can be known without reading the pixels. Writes nothing.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The config.
+
+    Returns
+    -------
+    RunPlan
+        The plan.
+
+    Raises
+    ------
+    UserError
+        If an input cannot be used.
+    """
+    opened = open_fields(config)
+    card = find_card(config.model, config.storage_options)
+    ledger = Ledger(config.output, config.storage_options)
+    finished = set(ledger.receipts()) & set(ledger.shards())
+    tasks = index_tasks(config, [entry for entry, _ in opened], card.stamp_size)
+    tiles = done = pairs = left = unplaced = read = held = 0
+    detections: dict[str, int] = {}
+    for task, (_, field) in zip(tasks, opened, strict=True):
+        index, _, _ = build_index(replace(task, keep_unused=False))
+        counts = np.diff(index.starts).tolist()
+        done_here = [name in finished for name in index.tile_names]
+        tiles, done = tiles + len(counts), done + sum(done_here)
+        pairs += index.n_pairs
+        left += field.n_bands * sum(
+            n for n, is_done in zip(counts, done_here, strict=True) if not is_done
+        )
+        unplaced += len(index.unplaced)
+        for name, count in index.detections.items():
+            detections[name] = detections.get(name, 0) + count
+        read += _read_bytes(field, index, task, card.stamp_size)
+        held = max(held, _held_bytes(field, config, card.stamp_size))
+    speed = _speed(config, card.stamp_size) if left else 0.0
+    return RunPlan(
+        output=config.output,
+        model=config.model,
+        fields=len(opened),
+        tiles=tiles,
+        tiles_done=done,
+        pairs=pairs,
+        detections=detections,
+        unplaced_pairs=unplaced,
+        read_bytes=read,
+        actor_bytes=held,
+        stamps_per_second=speed,
+        core_seconds=left / speed if speed else 0.0,
+    )
+
+
+def _pixel_bytes(field: Field) -> int:
+    """Bytes of one pixel over all bands: image and, where there is one, variance."""
+    return 4 * field.n_bands * (1 if field.variance is None else 2)
+
+
+def _read_bytes(field: Field, index: FieldIndex, task: IndexTask, stamp_size: int) -> int:
+    grid = TileGrid(field.shape_yx, task.tile_size)
+    boxes = [
+        grid.core(n).grown(stamp_size // 2 + 1).clipped(field.shape_yx)
+        for n in index.tiles.tolist()
+    ]
+    return sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes) * _pixel_bytes(field)
+
+
+def _held_bytes(field: Field, config: RunConfig, stamp_size: int) -> int:
+    tile = min(config.tiles.size, max(field.shape_yx)) + stamp_size
+    stamps = PART_PAIRS * field.n_bands * 4 * stamp_size**2
+    return config.engine.tiles_in_flight * (tile**2 * _pixel_bytes(field) + 2 * stamps)
+
+
+def _speed(config: RunConfig, stamp_size: int) -> float:
+    """Stamps per second of the model on one core, from two batches after one to warm up."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = load_model(config.model, config.storage_options)
+    n = config.engine.batch_size or model.default_batch_size
+    stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
+    companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)
+    model.predict(stamps, companion)
+    started = time.perf_counter()
+    for _ in range(_PROBE_BATCHES):
+        model.predict(stamps, companion)
+    return _PROBE_BATCHES * n / (time.perf_counter() - started)

@@ -1,0 +1,113 @@
+"""Progress of a long job: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+_LINE_SECONDS = 5.0
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as ``h:mm:ss``.
+
+    Examples
+    --------
+    >>> clock(3725)
+    '1:02:05'
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class ProgressMeter:
+    """Counts finished items, and tells rate and ETA.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, plural.
+    stream : file
+        Where to tell; a redrawn bar where it is a terminal, lines elsewhere.
+    """
+
+    def __init__(self, unit: str, stream: TextIO | None = None) -> None:
+        self._unit = unit
+        self._stream = stream or sys.stderr
+        self._started = time.monotonic()
+        self._said = self._started
+        self._total: int | None = None
+        self._done = 0
+        self._tiles = (0, 0)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if self._stream.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                console=Console(file=self._stream),
+                transient=True,
+            )
+            self._task = self._bar.add_task(f"{unit}", total=None, rate="")
+            self._bar.start()
+
+    @property
+    def rate(self) -> float:
+        """Items per second since :meth:`start`."""
+        return self._done / max(time.monotonic() - self._started, 1e-9)
+
+    def start(self) -> None:
+        """Start the clock: what came before was preparation."""
+        self._started = time.monotonic()
+
+    def expect(self, total: int) -> None:
+        """Set how many items there will be."""
+        self._total = total
+
+    def advance(self, items: int, tiles: tuple[int, int]) -> None:
+        """Count items as done.
+
+        Parameters
+        ----------
+        items : int
+            How many.
+        tiles : tuple of int
+            Tiles done so far, and in all.
+        """
+        self._done += items
+        self._tiles = tiles
+        self.tick()
+
+    def tick(self) -> None:
+        """Redraw the bar, or say a line if the last one is old."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, total=self._total, rate=self._text())
+        elif time.monotonic() - self._said >= _LINE_SECONDS:
+            self.say()
+
+    def say(self) -> None:
+        """Say a line now, where there is no bar."""
+        if self._bar is None:
+            self._said = time.monotonic()
+            print(self._text(), file=self._stream, flush=True)
+
+    def _text(self) -> str:
+        total = "?" if self._total is None else f"{self._total:,}"
+        text = f"tiles {self._tiles[0]:,}/{self._tiles[1]:,}  {self._unit} {self._done:,}/{total}"
+        if self._done and self._total is not None:
+            left = (self._total - self._done) / self.rate
+            text += f"  {self.rate:,.0f} {self._unit}/s  ETA {clock(left)}"
+        return text
+
+    def close(self) -> None:
+        """Take the bar away, or say the last line."""
+        if self._bar is not None:
+            self._bar.stop()
+        else:
+            self.say()

@@ -1,0 +1,164 @@
+"""The fields of a run, in the order that decides which of two overlapping ones owns a pair."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deblend_batch import storage
+from deblend_batch.config import RunConfig, SurveyField
+from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.field.layout import Field
+from deblend_batch.tiling.pairs import separations_arcsec, unit_vectors
+
+
+@dataclass(frozen=True)
+class SurveyEntry:
+    """One field of a run.
+
+    Parameters
+    ----------
+    prefix : str
+        Put before the names of its tiles; empty where the run has one field.
+    field_url, detections_url : str
+        Its inputs.
+    shared_table : bool
+        Whether other fields use the same detection table.
+    earlier_overlaps : tuple of str
+        Fields before this one, of the same table, that may cover part of its sky; they own what they cover.
+    """
+
+    prefix: str
+    field_url: str
+    detections_url: str
+    shared_table: bool
+    earlier_overlaps: tuple[str, ...] = ()
+
+    def index_name(self) -> str:
+        """Return the name of the field's pair index."""
+        return f"{self.prefix or 'field'}".rstrip("-")
+
+
+def list_fields(config: RunConfig) -> list[tuple[str, str]]:
+    """List the (field, detections) URLs of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's config.
+
+    Returns
+    -------
+    list of tuple
+        In the survey's order; a glob's matches are sorted.
+
+    Raises
+    ------
+    NotFoundError
+        If a glob matches nothing.
+    ConfigError
+        If a field is named twice or has no detection table.
+    """
+    if config.field is not None:
+        return [(config.field, config.detections or "")]
+    survey = config.survey or []
+    entries = [survey] if isinstance(survey, str) else survey
+    found: list[tuple[str, str]] = []
+    for entry in entries:
+        item = entry if isinstance(entry, SurveyField) else SurveyField(field=entry)
+        urls = storage.expand(item.field, config.storage_options)
+        if not urls:
+            raise NotFoundError(f"{item.field}: no field matches this glob; check the path")
+        found += [(url, item.detections or config.detections or "") for url in urls]
+    urls = [url for url, _ in found]
+    for url, detections in found:
+        if not detections:
+            raise ConfigError(f"survey: {url} has no detections; give them there or at the top")
+        if urls.count(url) > 1:
+            raise ConfigError(f"survey: {url} is listed twice; name each field once")
+    return found
+
+
+def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
+    """Open every field of a run, so that a broken one is known before any work is done.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's config.
+
+    Returns
+    -------
+    list of tuple
+        Entries, and the opened fields.
+
+    Raises
+    ------
+    FieldError
+        If a field breaks the layout.
+    NotFoundError
+        If a field or detection table does not exist.
+    """
+    pairs = list_fields(config)
+    fields = [Field.open(url, config.storage_options) for url, _ in pairs]
+    tables = [table for _, table in pairs]
+    for table in dict.fromkeys([*tables, *([config.pairs.table] if config.pairs.table else [])]):
+        if not storage.exists(table, config.storage_options):
+            raise NotFoundError(f"{table}: no such detection or pairs table; check the URL")
+    circles = [_circle(field) for field in fields]
+    entries = []
+    for number, (url, table) in enumerate(pairs):
+        shared = tables.count(table) > 1
+        earlier = [
+            pairs[other][0]
+            for other in range(number)
+            if tables[other] == table and _overlap(circles[other], circles[number])
+        ]
+        prefix = f"f{number:04d}-" if len(pairs) > 1 else ""
+        entries.append(SurveyEntry(prefix, url, table, shared, tuple(earlier)))
+    return list(zip(entries, fields, strict=True))
+
+
+def field_identity(url: str, options: dict[str, Any]) -> str:
+    """Hash the metadata of a field: its attributes, which say when and of what it was made, and its shape.
+
+    Pixels are not read: a survey's would take hours. A field rewritten in place, attributes and all, is thus
+    not told apart.
+
+    Parameters
+    ----------
+    url : str
+        The field.
+    options : dict
+        Storage options.
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for name in ("zarr.json", "image/zarr.json", ".zattrs", "image/.zarray"):
+        member = storage.join(url, name)
+        if storage.exists(member, options):
+            digest.update(storage.read_bytes(member, options))
+    return digest.hexdigest()
+
+
+def _circle(field: Field) -> tuple[np.ndarray, float]:
+    """Return a circle that holds the field: its centre's direction, its radius in arcsec."""
+    height, width = field.shape_yx
+    corners = [(-0.5, -0.5), (-0.5, width - 0.5), (height - 0.5, -0.5), (height - 0.5, width - 0.5)]
+    points = np.array([((height - 1) / 2, (width - 1) / 2), *corners])
+    radec = field.pixel_to_world(points)
+    vectors = unit_vectors(radec[:, 0], radec[:, 1])
+    centre = np.broadcast_to(vectors[0], vectors[1:].shape)
+    return vectors[0], float(separations_arcsec(centre, vectors[1:]).max())
+
+
+def _overlap(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> bool:
+    distance = separations_arcsec(first[0][None], second[0][None])[0]
+    return bool(distance <= first[1] + second[1])

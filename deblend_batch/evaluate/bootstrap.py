@@ -1,0 +1,65 @@
+"""Bootstrap intervals of members that are not independent: whole galaxies are drawn.
+
+A galaxy appears in many pairs and errs alike in all of them; drawing members would take every
+appearance for new evidence and give intervals that are too short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+LEVEL = 0.95
+
+
+def cluster_intervals(
+    statistics: Callable[[NDArray[np.intp]], Mapping[str, float]],
+    clusters: NDArray[Any],
+    *,
+    draws: int,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return percentile intervals of statistics under resampling of clusters.
+
+    Parameters
+    ----------
+    statistics : callable
+        From row numbers (with repeats) to named numbers.
+    clusters : ndarray, shape (n,)
+        The cluster of each row, such as its galaxy; clusters are drawn with replacement, as many as
+        there are, and each brings all of its rows.
+    draws : int
+        Number of draws; 0 returns no intervals.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict
+        Name to its central 95 % interval; NaN ends where no draw defines the number.
+    """
+    if draws == 0 or len(clusters) == 0:
+        return {}
+    labels, cluster_of_row = np.unique(clusters, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(draws):
+        chosen = generator.integers(len(labels), size=len(labels))
+        copies = np.bincount(chosen, minlength=len(labels))[cluster_of_row]
+        for name, value in statistics(np.repeat(np.arange(len(clusters)), copies)).items():
+            drawn.setdefault(name, []).append(value)
+    return {name: _central(np.asarray(values)) for name, values in drawn.items()}
+
+
+def _central(values: NDArray[np.float64]) -> Interval:
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
+        return (float("nan"), float("nan"))
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return (float(low), float(high))

@@ -1,0 +1,129 @@
+"""Making a field: arrays first, attributes last, so that a half-written one is never read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from deblend_batch import storage
+from deblend_batch.errors import FieldError
+from deblend_batch.field import stores
+from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
+from deblend_batch.storage import Options
+
+CHUNK_PX = 512
+"""Edge of the chunks that a read decodes; small, since a tile's halo is what makes reads dear."""
+SHARD_PX = 4096
+"""Edge of a stored object; write whole shards, a part of one rewrites all of it."""
+
+
+def create_field(
+    url: str,
+    meta: FieldMeta,
+    shape_yx: tuple[int, int],
+    *,
+    with_variance: bool,
+    mask: bool = False,
+    options: Options | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> zarr.Group:
+    """Create the arrays of a field; it cannot be opened before :func:`finish_field`.
+
+    Parameters
+    ----------
+    url : str
+        Where; local path or fsspec URL.
+    meta : FieldMeta
+        Gives the number of bands; written by :func:`finish_field`.
+    shape_yx : tuple of int
+        Rows and columns.
+    with_variance : bool
+        Create ``variance``, float32 (band, y, x).
+    mask : bool
+        Create ``mask``, uint8 (band, y, x).
+    options : mapping, optional
+        fsspec storage options.
+    attributes : mapping, optional
+        More attributes of the group, such as where the pixels come from; JSON-able.
+    overwrite : bool
+        Replace a finished field; an unfinished one is always replaced.
+
+    Returns
+    -------
+    zarr.Group
+        Writable; fill ``image`` (and ``variance``, ``mask``) by whole shards. Pixels never
+        written are NaN.
+
+    Raises
+    ------
+    OutputConflictError
+        If a finished field, or anything else, is there.
+    StorageError
+        If the store refuses.
+    """
+    first = {**(attributes or {}), UNFINISHED_ATTRIBUTE: True}
+    replace = overwrite or _is_unfinished(url, options)
+    group = stores.create_group(url, options, first, overwrite=replace)
+    try:
+        _create_array(group, "image", "float32", meta, shape_yx)
+        if with_variance:
+            _create_array(group, "variance", "float32", meta, shape_yx)
+        if mask:
+            _create_array(group, "mask", "uint8", meta, shape_yx)
+    except Exception as error:
+        raise storage.translate(url, error) from error
+    return group
+
+
+def finish_field(group: zarr.Group, meta: FieldMeta) -> None:
+    """Write the attributes, the last act of making a field: from here on it can be opened.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        As :func:`create_field` returned it, its arrays filled.
+    meta : FieldMeta
+        Attributes.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    kept = {key: value for key, value in group.attrs.items() if key != UNFINISHED_ATTRIBUTE}
+    try:
+        group.attrs.put({**kept, **meta.to_attributes()})
+    except Exception as error:
+        raise storage.translate(str(group.store), error) from error
+
+
+def _is_unfinished(url: str, options: Options | None) -> bool:
+    try:
+        return UNFINISHED_ATTRIBUTE in stores.open_group(url, options).attrs
+    except (FieldError, FileNotFoundError):
+        return False
+
+
+def _create_array(
+    group: zarr.Group, name: str, dtype: str, meta: FieldMeta, shape_yx: tuple[int, int]
+) -> None:
+    chunk_yx = tuple(min(CHUNK_PX, edge) for edge in shape_yx)
+    shard_yx = tuple(
+        min(SHARD_PX, -(-edge // chunk) * chunk)
+        for edge, chunk in zip(shape_yx, chunk_yx, strict=True)
+    )
+    group.create_array(
+        name,
+        shape=(len(meta.bands), *shape_yx),
+        dtype=dtype,
+        chunks=(1, *chunk_yx),
+        shards=(1, *shard_yx) if shard_yx != chunk_yx else None,
+        compressors=BloscCodec(cname="lz4", shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
+        fill_value=float("nan") if dtype == "float32" else 0,
+        dimension_names=("band", "y", "x"),
+    )

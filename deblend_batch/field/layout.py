@@ -1,0 +1,277 @@
+"""The field: one patch of sky in one or more bands, with photometry, PSF and WCS, in Zarr."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.errors import FieldError
+from deblend_batch.field import stores
+from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
+from deblend_batch.field.meta import FieldMeta
+from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
+from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.storage import Options
+
+__all__ = ["CHUNK_PX", "SHARD_PX", "Field", "FieldMeta", "create_field", "finish_field"]
+
+Member = Literal["image", "variance", "mask"]
+
+_MAX_EDGE_PX = 10_000_000
+
+
+class Field:
+    """A field, checked; opened with :meth:`open`.
+
+    Arrays are opened on first use in each process: a field pickles as its URL and attributes.
+
+    Parameters
+    ----------
+    url : str
+        Zarr group, local path or fsspec URL.
+    options : mapping, optional
+        fsspec storage options.
+    meta : FieldMeta
+        Checked attributes.
+    shape_yx : tuple of int
+        Rows and columns.
+    members : frozenset of str
+        Which of ``image``, ``variance``, ``mask`` exist.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: Options | None,
+        meta: FieldMeta,
+        shape_yx: tuple[int, int],
+        members: frozenset[str],
+    ) -> None:
+        self.url = url
+        self.options = dict(options or {})
+        self.meta = meta
+        self.shape_yx = shape_yx
+        self._members = members
+
+    @classmethod
+    def open(cls, url: str, options: Options | None = None) -> Field:
+        """Open a field and check everything that costs no pixel.
+
+        Parameters
+        ----------
+        url : str
+            Zarr group (format 3 or 2), local path or fsspec URL.
+        options : mapping, optional
+            fsspec storage options.
+
+        Returns
+        -------
+        Field
+            Ready to read.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no Zarr group.
+        FieldError
+            If the group breaks the layout; the message names what, and how to mend it.
+        StorageError
+            If the store refuses.
+        """
+        group = stores.open_group(url, options)
+        meta = FieldMeta.from_attributes(group.attrs.asdict(), url)
+        image = stores.open_member(group, url, "image")
+        if image is None:
+            raise FieldError(f"{url}: array 'image' is missing; ingest the image again")
+        shape_yx = _check_image(image, meta, url)
+        SkyGrid.from_cards(meta.wcs_cards, shape_yx, url)
+        members = {"image"}
+        for name in ("variance", "mask"):
+            array = stores.open_member(group, url, name)
+            if array is not None:
+                _check_companion(array, name, image, url)
+                members.add(name)
+        return cls(url, options, meta, shape_yx, frozenset(members))
+
+    def __repr__(self) -> str:
+        return f"Field({self.url!r}, bands={self.meta.bands}, shape_yx={self.shape_yx})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("url", "options", "meta", "shape_yx", "_members")
+        return {name: self.__dict__[name] for name in kept}
+
+    @property
+    def n_bands(self) -> int:
+        """Number of bands."""
+        return len(self.meta.bands)
+
+    @cached_property
+    def pixel_scale_arcsec(self) -> float:
+        """Edge of a pixel at the centre of the image, arcsec."""
+        return self._sky.pixel_scale_arcsec()
+
+    @cached_property
+    def image(self) -> zarr.Array[Any]:
+        """Image units, float32, (band, y, x), or (y, x) where the store holds one band so."""
+        return self._array("image")
+
+    @cached_property
+    def variance(self) -> zarr.Array[Any] | None:
+        """Image units squared, float32, the image's shape; None where the field has none."""
+        return self._array("variance") if "variance" in self._members else None
+
+    @cached_property
+    def mask(self) -> zarr.Array[Any] | None:
+        """Unsigned int, (y, x) or (band, y, x), non-zero is bad; None where the field has none."""
+        return self._array("mask") if "mask" in self._members else None
+
+    def plane(
+        self, band: int, rows: slice, columns: slice, member: Member = "image"
+    ) -> NDArray[Any]:
+        """Read a window of one band, whichever way the store holds it.
+
+        Parameters
+        ----------
+        band : int
+            Number of the band, 0 the first.
+        rows, columns : slice
+            The window, px.
+        member : {"image", "variance", "mask"}
+            Which array.
+
+        Returns
+        -------
+        ndarray, shape (y, x)
+            As stored.
+
+        Raises
+        ------
+        FieldError
+            If the field has no such member.
+        StorageError
+            If the store cannot be read.
+        """
+        if member not in self._members:
+            raise FieldError(f"{self.url}: this field has no '{member}'; ingest it with one")
+        array = getattr(self, member)
+        try:
+            window = array[rows, columns] if array.ndim == 2 else array[band, rows, columns]
+        except Exception as error:
+            raise storage.translate(self.url, error) from error
+        return np.asarray(window)
+
+    def world_to_pixel(
+        self, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return pixel positions; see :meth:`deblend_batch.field.wcs.SkyGrid.world_to_pixel`.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : ndarray of float64, shape (n,)
+            ICRS degrees.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, 2)
+            (y, x), 0-based pixel centres; NaN for NaN, infinite off the projection.
+        """
+        return self._sky.world_to_pixel(ra_deg, dec_deg)
+
+    def pixel_to_world(self, yx: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return sky positions; see :meth:`deblend_batch.field.wcs.SkyGrid.pixel_to_world`.
+
+        Parameters
+        ----------
+        yx : ndarray of float64, shape (n, 2)
+            (y, x), 0-based pixel centres.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, 2)
+            (ra, dec), ICRS degrees; NaN for NaN.
+        """
+        return self._sky.pixel_to_world(yx)
+
+    def measure_noise(self) -> tuple[float, ...]:
+        """Return the background rms per pixel of each band, measured unless the attributes give it.
+
+        The median of the clipped rms (:func:`deblend_batch.field.noise.clipped_median_sigma`) of
+        at most 32 blocks of 512 px, spread evenly: the same in every run, never the whole image.
+
+        Returns
+        -------
+        tuple of float
+            Image units, per band.
+
+        Raises
+        ------
+        FieldError
+            If a band has no varying good pixels in the sample.
+        StorageError
+            If the store cannot be read.
+        """
+        if self.meta.noise_sigma is not None:
+            return self.meta.noise_sigma
+        return tuple(self._band_noise(band) for band in range(self.n_bands))
+
+    def _band_noise(self, band: int) -> float:
+        sigmas = []
+        for rows, columns in sample_blocks(self.shape_yx):
+            pixels = self.plane(band, rows, columns)
+            if "mask" in self._members:
+                pixels = pixels[self.plane(band, rows, columns, "mask") == 0]
+            sigmas.append(clipped_median_sigma(pixels)[1])
+        measured = [sigma for sigma in sigmas if sigma > 0]
+        if not measured:
+            raise FieldError(
+                f"{self.url}: cannot measure the noise of band {self.meta.bands[band]!r} "
+                "(no varying good pixels in the sample); set the attribute 'noise_sigma'"
+            )
+        return float(np.median(measured))
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = stores.open_member(stores.open_group(self.url, self.options), self.url, name)
+        if array is None:
+            raise FieldError(f"{self.url}: array {name!r} has gone; ingest the image again")
+        return array
+
+    @cached_property
+    def _sky(self) -> SkyGrid:
+        return SkyGrid.from_cards(self.meta.wcs_cards, self.shape_yx, self.url)
+
+
+def _check_image(image: zarr.Array[Any], meta: FieldMeta, url: str) -> tuple[int, int]:
+    shape, n_bands = image.shape, len(meta.bands)
+    if image.dtype.kind != "f" or image.dtype.itemsize != 4:
+        raise FieldError(f"{url}: 'image' is {image.dtype}; it must be float32")
+    if image.ndim not in {2, 3}:
+        raise FieldError(f"{url}: 'image' has shape {shape}; it must be (band, y, x) or (y, x)")
+    planes = shape[0] if image.ndim == 3 else 1
+    if planes != n_bands:
+        raise FieldError(
+            f"{url}: 'image' has {planes} planes (shape {shape}), but attribute 'bands' names "
+            f"{n_bands}; make them agree"
+        )
+    if not all(0 < edge <= _MAX_EDGE_PX for edge in shape[-2:]):
+        raise FieldError(
+            f"{url}: 'image' has shape {shape}; rows and columns must be 1 to {_MAX_EDGE_PX}"
+        )
+    return int(shape[-2]), int(shape[-1])
+
+
+def _check_companion(array: zarr.Array[Any], name: str, image: zarr.Array[Any], url: str) -> None:
+    allowed = {image.shape, image.shape[-2:]} if name == "mask" else {image.shape}
+    if array.shape not in allowed:
+        raise FieldError(
+            f"{url}: '{name}' has shape {array.shape}, but 'image' has {image.shape}; "
+            "make them agree"
+        )
+    if name == "mask" and array.dtype.kind not in "ub":
+        raise FieldError(f"{url}: 'mask' is {array.dtype}; it must be an unsigned integer type")
+    if name == "variance" and (array.dtype.kind, array.dtype.itemsize) != ("f", 4):
+        raise FieldError(f"{url}: 'variance' is {array.dtype}; it must be float32")

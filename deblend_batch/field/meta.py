@@ -1,0 +1,162 @@
+"""What a field says of itself: the attributes of its Zarr group, checked one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deblend_batch.errors import FieldError
+from deblend_batch.field.wcs import Card, Cards
+
+LAYOUT_VERSION = 1
+VERSION_ATTRIBUTE = "deblend_batch_field"
+UNFINISHED_ATTRIBUTE = "deblend_batch_unfinished"
+
+
+@dataclass(frozen=True)
+class FieldMeta:
+    """Attributes of a field.
+
+    Parameters
+    ----------
+    name : str
+        Name of the field.
+    bands : tuple of str
+        Names of the bands, in the order of the image's planes.
+    zero_point : tuple of float
+        AB magnitude of one image unit, per band.
+    psf_fwhm_arcsec : tuple of float
+        Full width at half maximum of the point spread function, per band.
+    wcs_cards : mapping
+        FITS header cards of the celestial WCS.
+    noise_sigma : tuple of float, optional
+        Background rms per pixel and band, image units; None where it is to be measured.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    zero_point: tuple[float, ...]
+    psf_fwhm_arcsec: tuple[float, ...]
+    wcs_cards: Cards
+    noise_sigma: tuple[float, ...] | None = None
+
+    def to_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the Zarr group, JSON-able; the contract of the layout."""
+        attributes: dict[str, Any] = {
+            VERSION_ATTRIBUTE: LAYOUT_VERSION,
+            "name": self.name,
+            "bands": list(self.bands),
+            "zero_point": [float(value) for value in self.zero_point],
+            "psf_fwhm": [float(value) for value in self.psf_fwhm_arcsec],
+            "wcs": dict(self.wcs_cards),
+        }
+        if self.noise_sigma is not None:
+            attributes["noise_sigma"] = [float(value) for value in self.noise_sigma]
+        return attributes
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], url: str) -> FieldMeta:
+        """Check the attributes of a Zarr group.
+
+        Parameters
+        ----------
+        attributes : mapping
+            As stored.
+        url : str
+            The group's URL, for messages.
+
+        Returns
+        -------
+        FieldMeta
+            The same, typed.
+
+        Raises
+        ------
+        FieldError
+            If an attribute is missing, or has the wrong type, length or value.
+        """
+        _check_version(attributes, url)
+        bands = _bands(attributes, url)
+        noise = attributes.get("noise_sigma")
+        name = _required(attributes, url, "name", "a name for the field")
+        if not isinstance(name, str) or not name:
+            raise FieldError(f"{url}: attribute 'name' is {name!r}; it must be a non-empty string")
+        return cls(
+            name=name,
+            bands=bands,
+            zero_point=_numbers(attributes, url, "zero_point", len(bands), positive=False),
+            psf_fwhm_arcsec=_numbers(attributes, url, "psf_fwhm", len(bands), positive=True),
+            wcs_cards=_cards(attributes, url),
+            noise_sigma=None
+            if noise is None
+            else _numbers(attributes, url, "noise_sigma", len(bands), positive=True),
+        )
+
+
+_HELP = {
+    "zero_point": "the AB magnitude of one image unit, per band",
+    "psf_fwhm": "the PSF's full width at half maximum in arcsec, per band",
+    "noise_sigma": "the background rms in image units, per band",
+}
+
+
+def _check_version(attributes: Mapping[str, Any], url: str) -> None:
+    if UNFINISHED_ATTRIBUTE in attributes:
+        raise FieldError(f"{url}: this field was never finished; ingest or simulate it again")
+    version = _required(attributes, url, VERSION_ATTRIBUTE, "the layout version, 1")
+    if version != LAYOUT_VERSION or isinstance(version, bool):
+        raise FieldError(
+            f"{url}: attribute '{VERSION_ATTRIBUTE}' is {version!r}; this release reads layout "
+            f"{LAYOUT_VERSION}: update deblend-batch, or ingest the image again"
+        )
+
+
+def _required(attributes: Mapping[str, Any], url: str, key: str, what: str) -> Any:
+    if key not in attributes:
+        raise FieldError(f"{url}: attribute '{key}' is missing; set it to {what}")
+    return attributes[key]
+
+
+def _bands(attributes: Mapping[str, Any], url: str) -> tuple[str, ...]:
+    bands = _required(attributes, url, "bands", "the list of band names")
+    if (
+        not isinstance(bands, list | tuple)
+        or not bands
+        or not all(isinstance(band, str) and band for band in bands)
+    ):
+        raise FieldError(f"{url}: attribute 'bands' is {bands!r}; it must be a list of band names")
+    if len(set(bands)) < len(bands):
+        raise FieldError(f"{url}: attribute 'bands' is {bands!r}; give every band its own name")
+    return tuple(bands)
+
+
+def _numbers(
+    attributes: Mapping[str, Any], url: str, key: str, length: int, *, positive: bool
+) -> tuple[float, ...]:
+    values = _required(attributes, url, key, f"a list: {_HELP[key]}")
+    if not isinstance(values, list | tuple):
+        raise FieldError(f"{url}: attribute '{key}' is {values!r}; it must be a list: {_HELP[key]}")
+    if len(values) != length:
+        raise FieldError(
+            f"{url}: attribute '{key}' has {len(values)} values for {length} bands; "
+            f"give {_HELP[key]}"
+        )
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or (positive and value <= 0):
+            kind = "a positive number" if positive else "a finite number"
+            raise FieldError(
+                f"{url}: attribute '{key}' holds {value!r}; each must be {kind}: {_HELP[key]}"
+            )
+    return tuple(float(value) for value in values)
+
+
+def _cards(attributes: Mapping[str, Any], url: str) -> dict[str, Card]:
+    cards = _required(attributes, url, "wcs", "a mapping of FITS header cards")
+    if not isinstance(cards, Mapping) or not all(
+        isinstance(value, str | int | float | bool) for value in cards.values()
+    ):
+        raise FieldError(f"{url}: attribute 'wcs' must be a mapping of FITS header cards to values")
+    return {str(key): value for key, value in cards.items()}

@@ -1,0 +1,166 @@
+"""Zarr groups at fsspec URLs, with errors that name the URL and the remedy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.errors import ContainsArrayError, GroupNotFoundError
+from zarr.storage import FsspecStore, LocalStore
+
+from deblend_batch import storage
+from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, UserError
+from deblend_batch.storage import Options
+
+_MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
+
+
+def open_group(url: str, options: Options | None = None) -> zarr.Group:
+    """Open an existing Zarr group, format 3 or 2, for reading.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    options : mapping, optional
+        fsspec storage options.
+
+    Returns
+    -------
+    zarr.Group
+        The group.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no Zarr group.
+    FieldError
+        If its metadata cannot be read, or it is an array.
+    StorageError
+        If the store refuses.
+    """
+    try:
+        return zarr.open_group(_store(url, options, read_only=True), mode="r")
+    except (GroupNotFoundError, FileNotFoundError) as error:
+        raise NotFoundError(
+            f"{url}: no Zarr group here; check the URL, or make a field with 'deblend-batch ingest'"
+        ) from error
+    except ContainsArrayError as error:
+        raise FieldError(
+            f"{url}: this is a Zarr array, not a group; give the URL of the group above it"
+        ) from error
+    except Exception as error:
+        raise _explained(url, "the group's metadata", error) from error
+
+
+def open_member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | None:
+    """Open an array of a group.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        Where to look.
+    url : str
+        The group's URL, for messages.
+    name : str
+        Name of the array.
+
+    Returns
+    -------
+    zarr.Array or None
+        None where the group has no such member.
+
+    Raises
+    ------
+    FieldError
+        If the member's metadata cannot be read, or it is a group.
+    StorageError
+        If the store refuses.
+    """
+    try:
+        member = group[name]
+    except KeyError as error:
+        if error.args == (name,):
+            return None
+        raise _explained(url, f"'{name}'", error) from error
+    except Exception as error:
+        raise _explained(url, f"'{name}'", error) from error
+    if not isinstance(member, zarr.Array):
+        raise FieldError(f"{url}: '{name}' is a group, not an array; ingest the image again")
+    return member
+
+
+def create_group(
+    url: str, options: Options | None, attributes: Mapping[str, Any], *, overwrite: bool
+) -> zarr.Group:
+    """Create an empty group, format 3.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    options : mapping, optional
+        fsspec storage options.
+    attributes : mapping
+        First attributes of the group, JSON-able.
+    overwrite : bool
+        Remove a Zarr group that is there.
+
+    Returns
+    -------
+    zarr.Group
+        Writable.
+
+    Raises
+    ------
+    OutputConflictError
+        If something is there that must not be removed.
+    StorageError
+        If the store refuses.
+    """
+    _make_room(url, options, overwrite=overwrite)
+    try:
+        store = _store(url, options, read_only=False)
+        return zarr.create_group(store, zarr_format=3, attributes=dict(attributes))
+    except Exception as error:
+        raise storage.translate(url, error) from error
+
+
+def _make_room(url: str, options: Options | None, *, overwrite: bool) -> None:
+    names = set(storage.list_names(url, options))
+    if not names:
+        return
+    if not names & _MEMBERS:
+        raise OutputConflictError(f"{url}: holds files that are no field; choose another URL")
+    if not overwrite:
+        raise OutputConflictError(f"{url}: exists already; choose another URL or overwrite it")
+    fs, path = storage.filesystem(url, options)
+    try:
+        fs.rm(path, recursive=True)
+        fs.invalidate_cache()
+    except Exception as error:
+        raise storage.translate(url, error) from error
+
+
+def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
+    path = storage.filesystem(url, options)[1]
+    if storage.is_local(url):
+        if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
+            raise PermissionError(path)  # zarr would take it for an empty store
+        return LocalStore(path, read_only=read_only)
+    return FsspecStore.from_url(url, storage_options=dict(options or {}), read_only=read_only)
+
+
+def _explained(url: str, what: str, error: Exception) -> Exception:
+    """Return the one-line error for a failed read of metadata."""
+    meaning = storage.translate(url, error)
+    if isinstance(meaning, UserError):
+        return meaning
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return FieldError(
+        f"{url}: cannot read {what} ({type(error).__name__}: {reason}); "
+        "the Zarr is damaged or incomplete: ingest the image again"
+    )

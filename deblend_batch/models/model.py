@@ -1,0 +1,300 @@
+"""A model: stamps and positions in, fluxes, errors and masks out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deblend_batch.errors import ModelError
+from deblend_batch.models.architectures import build_network, parse_config
+from deblend_batch.models.card import ModelCard
+from deblend_batch.models.geometry import turn_back
+from deblend_batch.models.interface import NetworkOutput
+from deblend_batch.models.preprocess import PreprocessConfig, prepare
+from deblend_batch.models.staging import Rows, Staging
+from deblend_batch.models.uncertainty import ErrorModel
+from deblend_batch.models.weights import WeightsFile
+
+_BATCH_SIZE = {"cpu": 64, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of n pairs; NumPy arrays or torch tensors, as the stamps were.
+
+    Parameters
+    ----------
+    flux : array of float32, shape (n, 2)
+        Flux of central and companion, in the stamps' unit; NaN where a stamp is empty or not finite
+        and for a member that lies outside its stamp.
+    flux_err : array of float32, shape (n, 2)
+        One-sigma errors of ``flux``; NaN where a flux is, and for models without an error model.
+    masks : array of float32, shape (n, 3, y, x), or None
+        Probabilities of [overlap, central, companion]; None for models without masks.
+    """
+
+    flux: Any
+    flux_err: Any
+    masks: Any
+
+
+class Model:
+    """A network with its weights, its card and its device.
+
+    Parameters
+    ----------
+    card : ModelCard
+        What it is.
+    network : torch.nn.Module
+        The network, weights loaded.
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(self, card: ModelCard, network: nn.Module, device: torch.device) -> None:
+        self.card = card
+        self.device = device
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._preprocess = parse_config(PreprocessConfig, card.preprocess, card.name)
+        self._errors = card.uncertainty and parse_config(ErrorModel, card.uncertainty, card.name)
+
+    @classmethod
+    def from_weights(cls, weights: WeightsFile, where: str, device: str = "cpu") -> Model:
+        """Build a model from a weights file.
+
+        Parameters
+        ----------
+        weights : WeightsFile
+            The file's content.
+        where : str
+            Its URL, for messages.
+        device : str
+            Torch device.
+
+        Returns
+        -------
+        Model
+            Ready to predict.
+
+        Raises
+        ------
+        ModelError
+            If the tensors are not those of the card's architecture, or not finite, or the device is
+            unknown.
+        """
+        with torch.device("meta"):
+            network, config = build_network(weights.card.architecture, weights.card.network, where)
+        state = weights.tensors()
+        _check_state(state, network.state_dict(), where)
+        if config.stamp_size != weights.card.stamp_size:
+            raise ModelError(
+                f"{where}: the card's stamp_size {weights.card.stamp_size} is not its network's "
+                f"{config.stamp_size}; give a file that 'deblend-batch train' wrote"
+            )
+        network.load_state_dict(state, assign=True)
+        return cls(weights.card, network.requires_grad_(False), _device(device))
+
+    @property
+    def default_batch_size(self) -> int:
+        """Rows per batch where the caller does not say: 64 on a CPU, 1024 on a GPU."""
+        return _BATCH_SIZE.get(self.device.type, 64)
+
+    def predict(
+        self,
+        stamps: Rows,
+        companion_yx: Rows,
+        central_yx: Rows | None = None,
+        neighbours_yx: Rows | None = None,
+        sigma: Rows | None = None,
+        batch_size: int | None = None,
+    ) -> Prediction:
+        """Predict the fluxes, their errors and the masks of pairs.
+
+        A row's result does not depend on the other rows. Fluxes scale with the stamps: by a power
+        of two to the bit, by another factor to float32 rounding.
+
+        Parameters
+        ----------
+        stamps : array of shape (n, y, x)
+            Stamps of the card's size in any linear unit, background subtracted, bad pixels 0; NumPy
+            or torch.
+        companion_yx : array of shape (n, 2)
+            Companions' positions in the stamps, px.
+        central_yx : array of shape (n, 2), optional
+            Centrals' positions, px; by default the pixel ``size // 2`` on both axes.
+        neighbours_yx : array of shape (n, k, 2), optional
+            Positions of third sources, px, NaN-padded; pixels nearer to them than to both members
+            are blanked.
+        sigma : array of shape (n,), optional
+            Background rms per pixel, unit of the stamps; without it the errors are those of typical
+            noise.
+        batch_size : int, optional
+            Rows per batch; 64 on a CPU and 1024 on a GPU if not given.
+
+        Returns
+        -------
+        Prediction
+            One row per stamp.
+
+        Raises
+        ------
+        ModelError
+            If a shape or a dtype is wrong.
+        """
+        size = self.card.stamp_size
+        n = _check_stamps(stamps, size)
+        if central_yx is None:
+            central_yx = np.full((n, 2), size // 2, np.float32)
+        arrays = {"stamps": stamps, "central_yx": central_yx, "companion_yx": companion_yx}
+        if neighbours_yx is not None and neighbours_yx.shape[1:2] != (0,):
+            arrays["neighbours_yx"] = neighbours_yx
+        _check_rows(arrays, sigma, n)
+        if batch_size is None:
+            batch_size = self.default_batch_size
+        flux, masks = self._run(Staging(arrays, batch_size, self.device), n)
+        central, companion = _numpy(central_yx), _numpy(companion_yx)
+        flux[:, 0][_outside(central, size)] = np.nan
+        flux[:, 1][_outside(companion, size)] = np.nan
+        separation = np.hypot(*(companion - central).astype(np.float64).T)
+        flux_err = self._flux_err(flux, separation, sigma)
+        return _as_kind(Prediction(flux, flux_err, masks), stamps)
+
+    def _flux_err(
+        self, flux: NDArray[np.float32], separation_px: NDArray[np.float64], sigma: Rows | None
+    ) -> NDArray[np.float32]:
+        if not isinstance(self._errors, ErrorModel):
+            return np.full_like(flux, np.nan)
+        return self._errors.flux_err(flux, separation_px, None if sigma is None else _numpy(sigma))
+
+    def _run(
+        self, batches: Staging, n: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        size = self.card.stamp_size
+        flux = np.empty((n, 2), np.float32)
+        masks = np.empty((n, 3, size, size), np.float32) if self.card.has_masks else None
+        # Results are fetched one batch late, so that a GPU computes while the next batch is filled.
+        for rows, result in _one_late((rows, self._forward(batch)) for rows, batch in batches):
+            length = rows.stop - rows.start
+            flux[rows] = result.flux[:length].cpu().numpy()
+            if masks is not None and result.mask_logits is not None:
+                masks[rows] = result.mask_logits[:length].cpu().numpy()
+        return flux, masks
+
+    @torch.inference_mode()
+    def _forward(self, batch: dict[str, Tensor]) -> NetworkOutput:
+        """Run one batch; ``mask_logits`` are already probabilities, in the stamps' own frame."""
+        inputs = prepare(
+            batch["stamps"],
+            batch["central_yx"],
+            batch["companion_yx"],
+            batch.get("neighbours_yx"),
+            self._preprocess,
+        )
+        with self._precision():
+            output: NetworkOutput = self.network(inputs)
+        scaled = output.flux * inputs.unit[:, None]
+        flux = torch.where(inputs.usable[:, None], scaled, torch.nan)
+        if output.mask_logits is None:
+            return NetworkOutput(flux, None)
+        probability = torch.sigmoid(output.mask_logits) * inputs.usable[:, None, None, None]
+        return NetworkOutput(flux, turn_back(probability, inputs.octant))
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        # Never on a CPU: without hardware for it bfloat16 is 20 times slower there.
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def _one_late(
+    results: Iterator[tuple[slice, NetworkOutput]],
+) -> Iterator[tuple[slice, NetworkOutput]]:
+    before: tuple[slice, NetworkOutput] | None = None
+    for result in results:
+        if before is not None:
+            yield before
+        before = result
+    if before is not None:
+        yield before
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device {name!r}: {reason}; use 'cpu'") from error
+    return device
+
+
+def _check_state(state: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:
+    for name, tensor in expected.items():
+        if name not in state:
+            raise ModelError(
+                f"{where}: tensor {name!r} is missing; the file is not of its card's network"
+            )
+        if state[name].shape != tensor.shape:
+            raise ModelError(
+                f"{where}: tensor {name!r} has shape {tuple(state[name].shape)}, the network of its card "
+                f"{tuple(tensor.shape)}; the file is damaged"
+            )
+        if not state[name].isfinite().all():
+            raise ModelError(
+                f"{where}: tensor {name!r} is not finite; copy or train the weights again"
+            )
+    if extra := sorted(set(state) - set(expected)):
+        raise ModelError(f"{where}: tensor {extra[0]!r} is no part of its card's network")
+
+
+def _check_stamps(stamps: Rows, size: int) -> int:
+    shape = tuple(stamps.shape)
+    if len(shape) != 3 or shape[1:] != (size, size):
+        raise ModelError(f"stamps have shape {shape}; this model takes (n, {size}, {size})")
+    return int(shape[0])
+
+
+def _check_rows(arrays: dict[str, Rows], sigma: Rows | None, n: int) -> None:
+    wanted = {"central_yx": (n, 2), "companion_yx": (n, 2)}
+    for name, shape in wanted.items():
+        if tuple(arrays[name].shape) != shape:
+            raise ModelError(f"{name} has shape {tuple(arrays[name].shape)}; it must be {shape}")
+    neighbours = arrays.get("neighbours_yx")
+    if neighbours is not None:
+        shape = tuple(neighbours.shape)
+        if len(shape) != 3 or shape[0] != n or shape[2] != 2:
+            raise ModelError(f"neighbours_yx has shape {shape}; it must be ({n}, k, 2)")
+    if sigma is not None and tuple(sigma.shape) != (n,):
+        raise ModelError(f"sigma has shape {tuple(sigma.shape)}; it must be ({n},)")
+    for name, rows in {**arrays, **({} if sigma is None else {"sigma": sigma})}.items():
+        if not _is_real(rows):
+            raise ModelError(f"{name} has dtype {rows.dtype}; it must be a real number type")
+
+
+def _is_real(rows: Rows) -> bool:
+    return not rows.is_complex() if isinstance(rows, Tensor) else rows.dtype.kind in "fiub"
+
+
+def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:
+    inside = (yx >= -0.5) & (yx <= size - 0.5)
+    return ~np.asarray(inside.all(axis=1), np.bool_)
+
+
+def _numpy(rows: Rows) -> NDArray[Any]:
+    return rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
+
+
+def _as_kind(prediction: Prediction, stamps: Rows) -> Prediction:
+    if not isinstance(stamps, Tensor):
+        return prediction
+    arrays = [getattr(prediction, each.name) for each in fields(prediction)]
+    return Prediction(
+        *(None if array is None else torch.from_numpy(array).to(stamps.device) for array in arrays)
+    )

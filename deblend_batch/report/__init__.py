@@ -1,0 +1,1 @@
+"""The QA report of a run: one self-contained page."""

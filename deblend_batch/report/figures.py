@@ -1,0 +1,223 @@
+"""The report's figures; each function returns a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from deblend_batch.catalog.ledger import Receipt
+from deblend_batch.report.survey import MAG_EDGES, CatalogSurvey
+
+# Okabe & Ito's palette: told apart by colour-blind readers too.
+CENTRAL, COMPANION, OTHER = "#0072B2", "#D55E00", "#009E73"
+_STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def _png(figure: Figure) -> bytes:
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def _axes(width: float = 5.6, height: float = 3.8) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def sky_map(rows: pa.Table) -> bytes:
+    """Draw where the pairs are.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Sampled rows, two a pair.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        ra, dec = rows["ra"].to_numpy()[::2], rows["dec"].to_numpy()[::2]
+        flagged = rows["flags"].to_numpy()[::2] != 0
+        size = float(np.clip(4000 / max(len(ra), 1), 1, 14))
+        axes.scatter(ra[~flagged], dec[~flagged], s=size, c=CENTRAL, lw=0, label="no flag")
+        axes.scatter(ra[flagged], dec[flagged], s=size, c=COMPANION, lw=0, label="flagged")
+        axes.invert_xaxis()
+        axes.set(xlabel="right ascension [deg]", ylabel="declination [deg]")
+        axes.set_aspect(1 / max(np.cos(np.radians(np.median(dec))), 0.05), adjustable="datalim")
+        axes.ticklabel_format(useOffset=False)
+        axes.tick_params(axis="x", rotation=20)
+        axes.legend(loc="upper right", markerscale=2)
+        return _png(figure)
+
+
+def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
+    """Draw the magnitudes of centrals and companions in a band.
+
+    Parameters
+    ----------
+    survey : CatalogSurvey
+        The catalogue.
+    band : str
+        Which band.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        counts = [survey.mags[band, role] for role in ("central", "companion")]
+        for values, role, colour in zip(
+            counts, ("central", "companion"), (CENTRAL, COMPANION), strict=True
+        ):
+            axes.stairs(values, MAG_EDGES, color=colour, lw=1.8, label=role)
+        used = np.flatnonzero(sum(counts))
+        if len(used):
+            axes.set_xlim(MAG_EDGES[used[0]] - 0.25, MAG_EDGES[used[-1] + 1] + 0.25)
+        axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="members per 0.25 mag")
+        axes.legend()
+        return _png(figure)
+
+
+def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
+    """Draw how the members' magnitudes differ against their separation.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Sampled rows, two a pair.
+    band : str
+        Which band.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        mag = rows[f"mag_{band}"].to_numpy().reshape(-1, 2)
+        separation = rows["separation"].to_numpy()[::2]
+        size = float(np.clip(6000 / max(len(mag), 1), 2, 14))
+        axes.scatter(separation, mag[:, 0] - mag[:, 1], s=size, c=OTHER, lw=0, alpha=0.7)
+        axes.axhline(0, color="#888", lw=0.8)
+        axes.set(xlabel="separation [arcsec]", ylabel="central − companion [mag]")
+        return _png(figure)
+
+
+def signal_to_noise(rows: pa.Table, band: str) -> bytes:
+    """Draw the relative uncertainty against magnitude.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Sampled rows.
+    band : str
+        Which band.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    with mpl.rc_context(_STYLE), np.errstate(all="ignore"):
+        figure, axes = _axes()
+        mag = rows[f"mag_{band}"].to_numpy()
+        relative = rows[f"flux_err_{band}"].to_numpy() / rows[f"flux_{band}"].to_numpy()
+        role = np.asarray(rows["role"].to_pylist())
+        size = float(np.clip(6000 / max(len(mag), 1), 2, 14))
+        for name, colour in (("central", CENTRAL), ("companion", COMPANION)):
+            of_role = role == name
+            axes.scatter(
+                mag[of_role], relative[of_role], s=size, c=colour, lw=0, alpha=0.7, label=name
+            )
+        if (relative > 0).any():
+            axes.set_yscale("log")
+        axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="flux error / flux")
+        axes.legend(markerscale=2)
+        return _png(figure)
+
+
+def tile_times(receipts: Sequence[Receipt]) -> bytes:
+    """Draw the pairs per second of each tile.
+
+    Parameters
+    ----------
+    receipts : sequence of Receipt
+        Of every tile.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        pairs = np.array([receipt.pairs for receipt in receipts])
+        seconds = np.array([sum(receipt.seconds.values()) for receipt in receipts])
+        axes.scatter(pairs, seconds, s=14, c=CENTRAL, lw=0)
+        axes.set(xlabel="pairs in the tile", ylabel="time in the actor [s]")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        return _png(figure)
+
+
+def examples(
+    stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, Any]]
+) -> bytes:
+    """Draw stamps of some pairs with their members and magnitudes.
+
+    Parameters
+    ----------
+    stamps : sequence of ndarray of float32, shape (y, x)
+        Pixels round each central, which is at the centre; NaN outside the image.
+    pairs : sequence of dict
+        As :func:`deblend_batch.report.survey.choose_examples` returns them.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    columns = min(4, len(stamps))
+    lines = -(-len(stamps) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * lines), layout="constrained")
+    for number, (stamp, pair) in enumerate(zip(stamps, pairs, strict=True)):
+        axes = figure.add_subplot(lines, columns, number + 1)
+        noise = float(np.nanmedian(np.abs(stamp - np.nanmedian(stamp)))) * 1.4826 or 1.0
+        axes.imshow(np.arcsinh(stamp / (2 * noise)), origin="lower", cmap="gray_r")
+        centre = np.array(stamp.shape) // 2
+        yx = pair["yx"] - np.floor(pair["yx"][0] + 0.5) + centre
+        for member, (name, colour) in enumerate((("C", CENTRAL), ("c", COMPANION))):
+            y, x = yx[member]
+            axes.plot(x, y, "+", color=colour, ms=9, mew=1.6)
+            text = f"{name} {pair['mag'][member]:.2f}"
+            place = (0.03, 0.97 - 0.11 * member)
+            axes.text(*place, text, color=colour, transform=axes.transAxes, va="top", fontsize=9)
+        axes.set_title(f"{pair['separation']:.2f}″  {pair['tile']}", fontsize=8)
+        axes.set(
+            xticks=[],
+            yticks=[],
+            xlim=(-0.5, stamp.shape[1] - 0.5),
+            ylim=(-0.5, stamp.shape[0] - 0.5),
+        )
+    return _png(figure)

@@ -1,0 +1,138 @@
+"""What a report shows of a catalogue, gathered shard by shard in bounded memory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger, Receipt
+from deblend_batch.catalog.schema import bands_of
+
+MAG_EDGES = np.linspace(14, 30, 65)
+SEPARATION_EDGES = np.linspace(0, 1, 41)
+_SAMPLE = 20_000
+_EXAMPLES = 12
+
+
+@dataclass
+class CatalogSurvey:
+    """Histograms and samples of a catalogue.
+
+    Parameters
+    ----------
+    bands : list of str
+        Bands of the first shard.
+    rows : int
+        Rows seen.
+    mags : dict
+        Band and role to a histogram of magnitudes over :data:`MAG_EDGES`.
+    sample : list of pyarrow.Table
+        Rows for the scatter plots: all of a small catalogue, every n-th pair of a large one.
+    receipts : list of Receipt
+        Of every tile.
+    """
+
+    bands: list[str]
+    rows: int = 0
+    mags: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
+    sample: list[pa.Table] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+
+    def sampled(self) -> pa.Table:
+        """Return the sampled rows as one table."""
+        return pa.concat_tables(self.sample)
+
+
+def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
+    """Read a run's shards once.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The run.
+
+    Returns
+    -------
+    CatalogSurvey or None
+        None where the run has no shard.
+
+    Raises
+    ------
+    StorageError
+        If a shard cannot be read.
+    """
+    tiles = sorted(set(ledger.receipts()) & set(ledger.shards()))
+    found: CatalogSurvey | None = None
+    receipts = list(ledger.read_receipts(tiles))
+    step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
+    for receipt in receipts:
+        content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
+        rows = pq.read_table(io.BytesIO(content))
+        found = found or CatalogSurvey(bands_of(rows.schema))
+        _add(found, rows, step)
+        found.receipts.append(receipt)
+    return found
+
+
+def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:
+    found.rows += len(rows)
+    roles = np.asarray(rows["role"].to_pylist())
+    for band in found.bands:
+        if f"mag_{band}" not in rows.schema.names:
+            continue
+        mag = rows[f"mag_{band}"].to_numpy()
+        for role in ("central", "companion"):
+            counts, _ = np.histogram(mag[(roles == role) & np.isfinite(mag)], MAG_EDGES)
+            key = (band, role)
+            found.mags[key] = found.mags.get(key, np.zeros(len(MAG_EDGES) - 1, np.int64)) + counts
+    pairs = np.arange(0, len(rows) // 2, step)
+    columns = ["ra", "dec", "x", "y", "role", "separation", "flags", "tile", "blend_id"]
+    columns += [f"{kind}_{found.bands[0]}" for kind in ("flux", "flux_err", "mag")]
+    wanted = np.stack([2 * pairs, 2 * pairs + 1], axis=-1).ravel()
+    found.sample.append(rows.select(columns).take(pa.array(wanted)))
+
+
+def choose_examples(rows: pa.Table, count: int = _EXAMPLES) -> list[dict[str, Any]]:
+    """Choose pairs to show: evenly spread in separation, brighter than the median, the same every time.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        Sampled rows, two a pair.
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of dict
+        For each pair: ``tile``, ``blend_id``, ``yx`` (2, 2), ``mag`` (2,), ``separation``.
+    """
+    band = next(name for name in rows.schema.names if name.startswith("mag_"))
+    mag = rows[band].to_numpy().reshape(-1, 2)
+    separation = rows["separation"].to_numpy().reshape(-1, 2)[:, 0]
+    yx = np.stack([rows["y"].to_numpy(), rows["x"].to_numpy()], axis=-1).reshape(-1, 2, 2)
+    total = np.where(np.isfinite(mag).all(axis=1), mag.mean(axis=1), np.inf)
+    known = np.isfinite(total)
+    if not known.any():
+        return []
+    bright = np.flatnonzero(total <= np.median(total[known]))
+    order = bright[np.argsort(separation[bright], kind="stable")]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, count).astype(int))]
+    tiles, blends = rows["tile"].to_pylist()[::2], rows["blend_id"].to_numpy()[::2]
+    return [
+        {
+            "tile": tiles[i],
+            "blend_id": int(blends[i]),
+            "yx": yx[i],
+            "mag": mag[i],
+            "separation": float(separation[i]),
+        }
+        for i in chosen.tolist()
+    ]

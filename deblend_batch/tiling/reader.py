@@ -1,0 +1,104 @@
+"""Reads the pixels of a tile: the only module that knows Dask.
+
+Dask describes the read lazily, one small graph a tile, and computes it with its synchronous scheduler inside
+the worker that asked: Ray alone schedules the cluster (docs/decisions/001-scheduler.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dask
+import dask.array as da
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from deblend_batch.errors import BadDataError, DeblendError
+from deblend_batch.field.layout import Field
+from deblend_batch.storage import translate
+from deblend_batch.tiling.tile import Box
+
+
+@dataclass(frozen=True)
+class TilePixels:
+    """The pixels of a box, all of it: what lies outside the image is NaN.
+
+    Parameters
+    ----------
+    box : Box
+        Where in the field the arrays lie; may reach over the image's edge.
+    image : ndarray of float32, shape (band, y, x)
+        Image units; bad pixels are NaN.
+    variance : ndarray of float32, shape (band, y, x), or None
+        Image units squared.
+    inside : Box
+        The part of ``box`` inside the image, in the field's coordinates.
+    """
+
+    box: Box
+    image: NDArray[np.float32]
+    variance: NDArray[np.float32] | None
+    inside: Box
+
+
+def read_tile(field: Field, box: Box) -> TilePixels:
+    """Read a box of a field; never more than the box.
+
+    Parameters
+    ----------
+    field : Field
+        The field.
+    box : Box
+        Core and halo of a tile, in pixels of the field.
+
+    Returns
+    -------
+    TilePixels
+        Image and variance; pixels that the mask calls bad, and non-finite ones, are NaN.
+
+    Raises
+    ------
+    BadDataError
+        If a chunk cannot be decoded.
+    StorageError
+        If the store cannot be read.
+    """
+    inside = box.clipped(field.shape_yx)
+    image = _read(field, field.image, inside)
+    if field.mask is not None:
+        bad = _read(field, field.mask, inside) != 0
+        image = np.where(bad, np.float32(np.nan), image)
+    variance = None
+    if field.variance is not None:
+        variance = _padded(_read(field, field.variance, inside), box, inside)
+    return TilePixels(box, _padded(image, box, inside), variance, inside)
+
+
+def _read(field: Field, array: zarr.Array, box: Box) -> NDArray[np.float32]:
+    lazy = da.from_zarr(array, inline_array=True)[..., box.y0 : box.y1, box.x0 : box.x1]
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            pixels = lazy.compute()
+    except DeblendError:
+        raise
+    except Exception as error:
+        meaning = translate(field.url, error)
+        if meaning is not error:
+            raise meaning from error
+        where = f"{field.url}: {array.path or 'image'}[{box.y0}:{box.y1}, {box.x0}:{box.x1}]"
+        raise BadDataError(f"{where}: cannot decode a chunk ({error})") from error
+    planes: NDArray[np.float32] = pixels[None] if pixels.ndim == 2 else pixels
+    return planes
+
+
+def _padded(planes: NDArray[np.float32], box: Box, inside: Box) -> NDArray[np.float32]:
+    planes = planes.astype(np.float32, copy=False)
+    if inside == box:
+        return planes
+    margins = (
+        (0, 0),
+        (inside.y0 - box.y0, box.y1 - inside.y1),
+        (inside.x0 - box.x0, box.x1 - inside.x1),
+    )
+    return np.pad(planes, margins, constant_values=np.nan)

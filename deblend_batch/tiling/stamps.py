@@ -1,0 +1,184 @@
+"""Stamps: square cut-outs round the central of each pair, with what a model must know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from deblend_batch import flags
+from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.reader import TilePixels
+
+_CENTRE_RADIUS_PX = 2
+_VARIANCE_STEP_PX = 8
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Stamps of the pairs of a tile.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (n, band, y, x)
+        Image units; the central's nearest pixel is at ``[size // 2, size // 2]``. Bad pixels and those
+        outside the image are 0, the background.
+    central_yx, companion_yx : ndarray of float32, shape (n, 2)
+        Positions of the members in the stamp, px.
+    neighbours_yx : ndarray of float32, shape (n, 8, 2)
+        Positions of other sources in the stamp, px, NaN-padded.
+    sigma : ndarray of float32, shape (n, band)
+        Background rms per pixel, image units.
+    flags : ndarray of int32, shape (n, 2)
+        What is known of each member so far.
+    """
+
+    pixels: NDArray[np.float32]
+    central_yx: NDArray[np.float32]
+    companion_yx: NDArray[np.float32]
+    neighbours_yx: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    flags: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+class StampCutter:
+    """Cuts stamps out of one tile's pixels; made once a tile, used for its pairs in groups.
+
+    Parameters
+    ----------
+    tile : TilePixels
+        Pixels of the core and a halo of at least half a stamp.
+    size : int
+        Edge of a stamp, px.
+    noise_sigma : ndarray of float32, shape (band,)
+        Background rms where the field has no variance plane, image units.
+    """
+
+    def __init__(self, tile: TilePixels, size: int, noise_sigma: NDArray[np.float32]) -> None:
+        self._origin = np.array(tile.box.origin_yx)
+        self._inside = tile.inside
+        self._size = size
+        self._noise_sigma = noise_sigma
+        bad = ~np.isfinite(tile.image)
+        self._bad_sums = _window_sums(_bad_inside(bad, tile))
+        self._image = np.where(bad, np.float32(0), tile.image) if bad.any() else tile.image
+        self._variance = tile.variance
+
+    def cut(self, pairs: Pairs) -> Stamps:
+        """Cut the stamps of some pairs of the tile.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Pairs whose central's nearest tile is this one.
+
+        Returns
+        -------
+        Stamps
+            One stamp a pair, in the order of ``pairs``.
+        """
+        centre = np.floor(pairs.yx[:, 0] + 0.5).astype(np.int64)
+        corner = centre - self._size // 2
+        local = corner - self._origin
+        in_stamp = (pairs.yx - corner[:, None]).astype(np.float32)
+        return Stamps(
+            pixels=_windows(self._image, local, self._size),
+            central_yx=in_stamp[:, 0],
+            companion_yx=in_stamp[:, 1],
+            neighbours_yx=(pairs.neighbours_yx - corner[:, None]).astype(np.float32),
+            sigma=self._sigma(local),
+            flags=pairs.flags | self._flags(corner, local, pairs, in_stamp),
+        )
+
+    def _sigma(self, local: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self._variance is None:
+            return np.broadcast_to(self._noise_sigma, (len(local), len(self._noise_sigma))).copy()
+        step = _VARIANCE_STEP_PX
+        windows = sliding_window_view(self._variance, (self._size, self._size), axis=(1, 2))
+        sampled = windows[:, local[:, 0], local[:, 1], step // 2 :: step, step // 2 :: step]
+        usable = np.where(np.isfinite(sampled) & (sampled > 0), sampled, np.nan)
+        flat = usable.reshape(*usable.shape[:2], -1)
+        flat = np.where(np.isnan(flat).all(axis=-1, keepdims=True), self._fallback(), flat)
+        sigma: NDArray[np.float32] = np.sqrt(np.nanmedian(flat, axis=-1)).T.astype(np.float32)
+        return sigma
+
+    def _fallback(self) -> NDArray[np.float32]:
+        return self._noise_sigma[:, None, None] ** 2
+
+    def _flags(
+        self,
+        corner: NDArray[np.int64],
+        local: NDArray[np.int64],
+        pairs: Pairs,
+        in_stamp: NDArray[np.float32],
+    ) -> NDArray[np.int32]:
+        far = corner + self._size
+        box = self._inside
+        edge = (corner < (box.y0, box.x0)).any(axis=1) | (far > (box.y1, box.x1)).any(axis=1)
+        outside = ((in_stamp < -0.5) | (in_stamp > self._size - 0.5)).any(axis=(1, 2))
+        size = np.array([self._size, self._size])
+        n_bad = self._count_bad(local, size)
+        bits = np.zeros((len(pairs), 2), np.int32)
+        bits |= np.where(edge, flags.EDGE.value, 0).astype(np.int32)[:, None]
+        bits |= np.where(n_bad > 0, flags.BAD_PIXELS.value, 0).astype(np.int32)[:, None]
+        bits |= np.where(outside, flags.COMPANION_OUTSIDE.value, 0).astype(np.int32)[:, None]
+        if n_bad.any():
+            corner_of_member = np.floor(pairs.yx + 0.5).astype(np.int64) - _CENTRE_RADIUS_PX
+            around = np.array([2 * _CENTRE_RADIUS_PX + 1] * 2)
+            for member in (0, 1):
+                at = corner_of_member[:, member] - self._origin
+                bad = self._count_bad(at, around) > 0
+                bits[:, member] |= np.where(bad, flags.BAD_CENTRE.value, 0).astype(np.int32)
+        return bits
+
+    def _count_bad(self, local: NDArray[np.int64], extent: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bad pixels in windows at ``local``; a window may reach over the edge of the tile."""
+        if self._bad_sums is None:
+            return np.zeros(len(local), np.int64)
+        limit = np.array(self._bad_sums.shape) - 1
+        low = np.clip(local, 0, limit)
+        high = np.clip(local + extent, 0, limit)
+        sums = self._bad_sums
+        count: NDArray[np.int64] = (
+            sums[high[:, 0], high[:, 1]]
+            - sums[low[:, 0], high[:, 1]]
+            - sums[high[:, 0], low[:, 1]]
+            + sums[low[:, 0], low[:, 1]]
+        )
+        return count
+
+
+def _windows(
+    image: NDArray[np.float32], local: NDArray[np.int64], size: int
+) -> NDArray[np.float32]:
+    windows = sliding_window_view(image, (size, size), axis=(1, 2))
+    stamps = np.empty((len(local), image.shape[0], size, size), np.float32)
+    for band in range(image.shape[0]):
+        stamps[:, band] = windows[band, local[:, 0], local[:, 1]]
+    return stamps
+
+
+def _bad_inside(bad: NDArray[np.bool_], tile: TilePixels) -> NDArray[np.bool_]:
+    """Bad in any band, and inside the image: what lies outside is an edge, not a defect."""
+    any_band = bad.any(axis=0)
+    if tile.inside == tile.box:
+        return any_band
+    image = np.zeros_like(any_band)
+    y0, x0 = tile.inside.y0 - tile.box.y0, tile.inside.x0 - tile.box.x0
+    height, width = tile.inside.shape_yx
+    image[y0 : y0 + height, x0 : x0 + width] = any_band[y0 : y0 + height, x0 : x0 + width]
+    return image
+
+
+def _window_sums(bad: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """Summed-area table, so that counting bad pixels costs the same for every stamp; None if none is bad."""
+    if not bad.any():
+        return None
+    sums = np.zeros((bad.shape[0] + 1, bad.shape[1] + 1), np.int64)
+    sums[1:, 1:] = bad.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    return sums

@@ -1,0 +1,104 @@
+"""Tiles: boxes of pixels that share a field between workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Box:
+    """A half-open rectangle of pixels.
+
+    Parameters
+    ----------
+    y0, x0 : int
+        First row and column.
+    y1, x1 : int
+        Row and column after the last.
+    """
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def origin_yx(self) -> tuple[int, int]:
+        """First row and column."""
+        return self.y0, self.x0
+
+    def grown(self, margin_px: int) -> Box:
+        """Return the box with ``margin_px`` more on every side."""
+        return Box(
+            self.y0 - margin_px, self.x0 - margin_px, self.y1 + margin_px, self.x1 + margin_px
+        )
+
+    def clipped(self, shape_yx: tuple[int, int]) -> Box:
+        """Return the part of the box inside an image of ``shape_yx``."""
+        height, width = shape_yx
+        y0, y1 = np.clip((self.y0, self.y1), 0, height).tolist()
+        x0, x1 = np.clip((self.x0, self.x1), 0, width).tolist()
+        return Box(y0, x0, y1, x1)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of a field: square cores that cover it once, without overlap.
+
+    Parameters
+    ----------
+    shape_yx : tuple of int
+        Rows and columns of the image.
+    size : int
+        Edge of a core, px; cores at the far edges are smaller.
+    """
+
+    shape_yx: tuple[int, int]
+    size: int
+
+    @property
+    def counts_yx(self) -> tuple[int, int]:
+        """Number of tiles along y and x."""
+        return -(-self.shape_yx[0] // self.size), -(-self.shape_yx[1] // self.size)
+
+    def __len__(self) -> int:
+        return self.counts_yx[0] * self.counts_yx[1]
+
+    def owner(self, yx: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Find the tile whose core holds each position.
+
+        Parameters
+        ----------
+        yx : ndarray of float64, shape (n, 2)
+            Pixel positions (y, x), finite. A pixel reaches half a pixel round its centre; positions
+            outside the image belong to the nearest tile.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Row-major numbers of the tiles.
+        """
+        pixel = np.clip(np.floor(yx + 0.5), 0, np.array(self.shape_yx) - 1).astype(np.int64)
+        tile_yx = pixel // self.size
+        owner: NDArray[np.int64] = tile_yx[:, 0] * self.counts_yx[1] + tile_yx[:, 1]
+        return owner
+
+    def core(self, number: int) -> Box:
+        """Return the core of a tile."""
+        iy, ix = divmod(number, self.counts_yx[1])
+        return Box(
+            iy * self.size, ix * self.size, (iy + 1) * self.size, (ix + 1) * self.size
+        ).clipped(self.shape_yx)
+
+    def name(self, number: int) -> str:
+        """Return the name of a tile, the same in every run."""
+        iy, ix = divmod(number, self.counts_yx[1])
+        return f"y{iy:04d}x{ix:04d}"

@@ -1,0 +1,12 @@
+"""Ray job: make a detection table from a field.
+
+``ray job submit --working-dir . -- python jobs/detect_sources.py FIELD DETECTIONS``: the arguments and the exit code
+are those of ``deblend-batch detect``, on the resources of the cluster that runs the job.
+"""
+
+import sys
+
+from deblend_batch.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["detect", *sys.argv[1:]]))

@@ -1,0 +1,81 @@
+"""What tests share: a small field with known pairs, one Ray cluster, and the validation data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from deblend_batch.field.layout import create_field, finish_field
+from tests.support import SmallField, gaussian_image, make_meta, write_tiny_model
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The validation data beside the checkout; absent from a plain clone."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the validation data (../shared) is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One Ray cluster for the whole session: 2 CPUs and 2 logical GPUs, on loopback."""
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_field(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> SmallField:
+    """500 x 600 px, 60 pairs and 40 lone sources, some on the borders and corners of 200 px tiles."""
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(3)
+    shape = (500, 600)
+    first = rng.uniform(2, np.array(shape) - 3, (60, 2))
+    first[:6] = [
+        (199.5, 199.5),
+        (199.6, 400.2),
+        (400.0, 399.4),
+        (0.2, 0.3),
+        (499.2, 598.9),
+        (200.1, 30.0),
+    ]
+    angle, distance = rng.uniform(0, 2 * np.pi, 60), rng.uniform(4, 15, 60)
+    second = first + np.stack([np.sin(angle), np.cos(angle)], -1) * distance[:, None]
+    lone = rng.uniform(2, np.array(shape) - 3, (40, 2))
+    yx = np.concatenate([first, np.clip(second, 0, np.array(shape) - 1), lone])
+    mag = rng.uniform(20, 22.5, len(yx)).astype(np.float32)
+    ids = rng.permutation(len(yx)).astype(np.int64) + 1000
+    flux = 10 ** (-0.4 * (mag.astype(np.float64) - 25.96))
+    url = str(folder / "field.zarr")
+    group = create_field(url, make_meta(), shape, with_variance=False)
+    group["image"][0] = gaussian_image(shape, yx, flux)
+    finish_field(group, make_meta())
+    table = pa.table({"id": ids, "x": yx[:, 1], "y": yx[:, 0], "mag": mag})
+    pq.write_table(table, str(folder / "detections.parquet"))
+    return SmallField(url, str(folder / "detections.parquet"), ids, yx, mag, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of a small untrained model with 32 px stamps."""
+    return write_tiny_model(str(tmp_path_factory.mktemp("model") / "tiny.safetensors"))

@@ -1,0 +1,128 @@
+"""What tests share that is no fixture: a small field with known sources, and a small model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.field.layout import FieldMeta
+
+PIXEL_SCALE_ARCSEC = 0.1
+WCS_CARDS: dict[str, str | int | float | bool] = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRVAL1": 150.0,
+    "CRVAL2": 2.0,
+    "CRPIX1": 300.5,
+    "CRPIX2": 250.5,
+    "CD1_1": -PIXEL_SCALE_ARCSEC / 3600,
+    "CD1_2": 0.0,
+    "CD2_1": 0.0,
+    "CD2_2": PIXEL_SCALE_ARCSEC / 3600,
+    "CUNIT1": "deg",
+    "CUNIT2": "deg",
+    "RADESYS": "ICRS",
+}
+
+
+@dataclass(frozen=True)
+class SmallField:
+    """A field on disk whose sources are known."""
+
+    url: str
+    detections: str
+    ids: NDArray[np.int64]
+    yx: NDArray[np.float64]
+    mag: NDArray[np.float32]
+    model: str
+
+    def config(self, output: str, **extra: Any) -> dict[str, Any]:
+        """Return a run's config on CPU actors, small tiles."""
+        engine = {"gpus_per_actor": 0, **extra.pop("engine", {})}
+        return {
+            "field": self.url,
+            "detections": self.detections,
+            "output": output,
+            "tiles": {"size": 200},
+            "model": self.model,
+            "engine": engine,
+            **extra,
+        }
+
+
+def make_meta(**changes: Any) -> FieldMeta:
+    """Return the metadata of a one-band field at 0.1 arcsec a pixel."""
+    values: dict[str, Any] = {
+        "name": "small",
+        "bands": ("h",),
+        "zero_point": (25.96,),
+        "psf_fwhm_arcsec": (0.3,),
+        "wcs_cards": WCS_CARDS,
+        "noise_sigma": (0.01,),
+    }
+    return FieldMeta(**(values | changes))
+
+
+def gaussian_image(
+    shape_yx: tuple[int, int],
+    yx: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    sigma_px: float = 2.0,
+    noise: float = 0.01,
+) -> NDArray[np.float32]:
+    """Draw round Gaussians on noise."""
+    image = np.random.default_rng(7).normal(0, noise, shape_yx)
+    grid_y, grid_x = np.indices((41, 41)) - 20
+    for (y, x), total in zip(yx, flux, strict=True):
+        if not (np.isfinite(y) and np.isfinite(x)):
+            continue
+        cy, cx = round(y), round(x)
+        blob = np.exp(-((grid_y + cy - y) ** 2 + (grid_x + cx - x) ** 2) / (2 * sigma_px**2))
+        blob *= total / (2 * np.pi * sigma_px**2)
+        y0, x0 = max(cy - 20, 0), max(cx - 20, 0)
+        y1, x1 = min(cy + 21, shape_yx[0]), min(cx + 21, shape_yx[1])
+        if y0 < y1 and x0 < x1:
+            image[y0:y1, x0:x1] += blob[y0 - cy + 20 : y1 - cy + 20, x0 - cx + 20 : x1 - cx + 20]
+    return image.astype(np.float32)
+
+
+def write_tiny_model(url: str, seed: int = 0) -> str:
+    """Write a small untrained network, of the real architecture and file format."""
+    import torch
+
+    from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig
+    from deblend_batch.models.card import Domain, ModelCard
+    from deblend_batch.models.weights import write_weights
+
+    torch.manual_seed(seed)
+    network = {"filters": (4, 8), "dense": 16, "stamp_size": 32}
+    card = ModelCard(
+        name="tiny",
+        architecture="blend2flux",
+        stamp_size=32,
+        has_masks=False,
+        network=network,
+        preprocess={},
+        domain=Domain(psf_fwhm_px=(2.0, 5.0), separation_px=(1.0, 40.0), snr=(1.0, 1e7)),
+        trained_on="nothing",
+    )
+    write_weights(url, card, Blend2Flux(Blend2FluxConfig(**network)).state_dict())
+    return url
+
+
+
+
+def read_shards(output: str) -> pa.Table:
+    """Read every shard of a run, ordered by blend and role, without the tile's name."""
+    folder = storage.join(output, "shards")
+    tables = [
+        pq.read_table(storage.join(folder, name)) for name in storage.list_names(folder)
+    ]
+    rows = pa.concat_tables(tables)
+    return rows.sort_by([("blend_id", "ascending"), ("role", "ascending")])
