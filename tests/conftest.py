@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+_TOKEN = secrets.token_hex(32)
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = _TOKEN
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,18 +39,58 @@ def shared() -> Path:
     return folder
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """A running head node: where drivers and jobs find it."""
+
+    address: str
+    dashboard: str
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that uses it."""
+        return {**os.environ, "RAY_ADDRESS": self.address}
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """One Ray cluster for the whole session: 2 CPUs and 2 logical GPUs, on loopback."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        _node_ip_address="127.0.0.1",
-    )
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
+    port, dashboard = _free_port(), _free_port()
+    log = tmp_path_factory.mktemp("ray") / "head.log"
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
+    command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
+    command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink)
+    try:
+        _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
+        yield RayHead(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {_TOKEN}"})
+    for _ in range(240):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(request, timeout=5).close()
+            return
+        time.sleep(0.5)
+    pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def cluster(head: RayHead) -> Iterator[None]:
+    """This process as a driver on the session's cluster."""
+    ray.init(address=head.address, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
 

@@ -2,9 +2,185 @@
 
 from __future__ import annotations
 
+import os
+from typing import Annotated, Literal, Optional
+
 import typer
+
+from deblend_batch.cli.output import JsonOpt, print_json, print_table
 
 app = typer.Typer()
 simulate_app = typer.Typer(
-    help="Simulate pairs or a survey field, with known truth.", no_args_is_help=True
+    help="Simulate a survey field, or a set of pairs, with known truth.", no_args_is_help=True
 )
+
+PlaneOpt = Optional[list[str]]  # noqa: UP045 (typer reads it)
+ProcessesOpt = Annotated[int, typer.Option(help="Processes that draw; changes no result.", min=1)]
+PresetOpt = Annotated[str, typer.Option(help="Survey to imitate.")]
+SeedOpt = Annotated[int, typer.Option(help="Seed of everything.", min=0)]
+OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.command()
+def ingest(
+    images: Annotated[
+        list[str], typer.Argument(help="FITS images: FILE or FILE[HDU], one per band.")
+    ],
+    field: Annotated[str, typer.Argument(help="Field (Zarr) to write.", show_default=False)],
+    hdu: Annotated[
+        PlaneOpt, typer.Option(help="Image HDU, name or number; repeat per band.")
+    ] = None,
+    rms_hdu: Annotated[PlaneOpt, typer.Option(help="rms plane: HDU, FILE or FILE[HDU].")] = None,
+    weight_hdu: Annotated[PlaneOpt, typer.Option(help="Inverse-variance plane.")] = None,
+    variance_hdu: Annotated[PlaneOpt, typer.Option(help="Variance plane.")] = None,
+    mask_hdu: Annotated[PlaneOpt, typer.Option(help="Bad-pixel plane, non-zero is bad.")] = None,
+    band: Annotated[PlaneOpt, typer.Option(help="Name of a band; repeat per band.")] = None,
+    zero_point: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(help="AB magnitude of one image unit; repeat per band."),
+    ] = None,
+    psf_fwhm: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(help="PSF FWHM, arcsec; repeat per band."),
+    ] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the field.")] = None,  # noqa: UP045
+    background: Annotated[
+        Literal["auto", "keep", "subtract"], typer.Option(help="What to do with the background.")
+    ] = "auto",
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a field from FITS images, window by window."""
+    from deblend_batch.engine.progress import ProgressMeter
+    from deblend_batch.field.ingest import ingest as make_field
+
+    meter = ProgressMeter("windows")
+    try:
+        summary = make_field(
+            images,
+            field,
+            hdu=hdu or (),
+            rms_hdu=rms_hdu or (),
+            weight_hdu=weight_hdu or (),
+            variance_hdu=variance_hdu or (),
+            mask_hdu=mask_hdu or (),
+            bands=band or (),
+            zero_points=zero_point or (),
+            psf_fwhm_arcsec=psf_fwhm or (),
+            name=name,
+            background=background,
+            overwrite=overwrite,
+            progress=meter.reach,
+        )
+    finally:
+        meter.close()
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        print_table(summary.to_rows())
+
+
+@app.command()
+def detect(
+    field: Annotated[str, typer.Argument(help="Field (Zarr).", show_default=False)],
+    detections: Annotated[
+        str,
+        typer.Argument(
+            help="Table to write: .parquet, .fits, .ecsv, .vot or .csv.", show_default=False
+        ),
+    ],
+    band: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Band to detect in; the first if absent."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Isophote, background rms.", min=0.1)] = 1.5,
+    min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
+    tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a detection table from a field, tile by tile on Ray tasks."""
+    from deblend_batch.engine.detect import detect_field
+
+    summary = detect_field(
+        field,
+        detections,
+        band=band,
+        threshold_sigma=threshold,
+        min_snr=min_snr,
+        tile_size=tile_size,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        print_table(summary.to_rows())
+
+
+@simulate_app.command("field")
+def simulate_a_field(
+    field: Annotated[str, typer.Argument(help="Field (Zarr) to write.", show_default=False)],
+    preset: PresetOpt = "candels-h",
+    size: Annotated[int, typer.Option(help="Edge of the field, px.", min=256)] = 4608,
+    pairs: Annotated[int, typer.Option(help="Number of pairs.", min=0)] = 1700,
+    isolated: Annotated[int, typer.Option(help="Number of isolated galaxies.", min=0)] = 600,
+    groups: Annotated[int, typer.Option(help="Number of groups of three to five.", min=0)] = 40,
+    seed: SeedOpt = 0,
+    variance: Annotated[bool, typer.Option("--variance", help="Write a variance plane.")] = False,
+    processes: ProcessesOpt = os.cpu_count() or 1,
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Simulate a survey field with its truth and its detections."""
+    from dataclasses import asdict
+
+    from deblend_batch.simulate.fields import simulate_field
+
+    truth = simulate_field(
+        field,
+        preset=preset,
+        shape_yx=(size, size),
+        n_pairs=pairs,
+        n_isolated=isolated,
+        n_groups=groups,
+        seed=seed,
+        with_variance=variance,
+        processes=processes,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(asdict(truth))
+    else:
+        print_table([(key.replace("_", " "), str(value)) for key, value in asdict(truth).items()])
+
+
+@simulate_app.command("pairs")
+def simulate_pairs(
+    data_set: Annotated[str, typer.Argument(help="Data set (Zarr) to write.", show_default=False)],
+    number: Annotated[int, typer.Option("--number", help="Number of pairs.", min=1)] = 5000,
+    preset: PresetOpt = "candels-h",
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Side of the galaxy-level split.")
+    ] = "test",
+    stamp_size: Annotated[int, typer.Option(help="Edge of a stamp, px.", min=16, max=128)] = 128,
+    galaxies: Annotated[int, typer.Option(help="Galaxies to draw pairs from.", min=32)] = 4000,
+    encoding: Annotated[
+        Literal["gg", "ogg", "bogg"], typer.Option(help="Channels of the masks.")
+    ] = "ogg",
+    seed_faithful: Annotated[
+        bool, typer.Option("--seed-faithful", help="Reproduce the released generator's defects.")
+    ] = False,
+    seed: SeedOpt = 0,
+    processes: ProcessesOpt = os.cpu_count() or 1,
+    overwrite: OverwriteOpt = False,
+) -> None:
+    """Simulate pairs of galaxies: stamps, members, masks and fluxes."""
+    from deblend_batch.simulate.draw import draw_pool
+    from deblend_batch.simulate.pairs import PairRules, PairSampler
+    from deblend_batch.simulate.pairset import write_pairs
+
+    pool = draw_pool(preset, galaxies, seed, processes=processes)
+    rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)
+    sampler = PairSampler(pool, split, seed, rules)
+    write_pairs(data_set, sampler, number, encoding=encoding, overwrite=overwrite)
+    print_table([("pairs", f"{number:,}"), ("data set", data_set)])

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import structlog
 import typer
-from typer.core import TyperGroup  # noqa: F401  (typer's click classes are imported through typer)
 
 from deblend_batch.errors import DeblendError
 from deblend_batch.version import __version__
@@ -71,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED, debug=debug)
     except Exception as error:  # noqa: BLE001  # the last place that can turn it into one line
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.ctx.get_help())  # type: ignore[attr-defined]  # click's, whichever typer brings
+            return EXIT_USER
         if hasattr(error, "format_message"):  # click's own: a wrong option or argument
             return _fail(f"{error.format_message()} (see --help)", EXIT_USER, debug=debug)
         if type(error).__name__ == "Abort":

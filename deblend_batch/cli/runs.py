@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from deblend_batch.cli.output import print_json, print_table
+from deblend_batch.cli.output import JsonOpt, print_json, print_table
 
 app = typer.Typer()
 
@@ -16,7 +16,6 @@ ConfigArg = Annotated[
 OutputArg = Annotated[
     str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
 ]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FieldOpt = Annotated[Optional[str], typer.Option(help="Overrides 'field'.")]  # noqa: UP045 (typer)
 DetectionsOpt = Annotated[Optional[str], typer.Option(help="Overrides 'detections'.")]  # noqa: UP045
 OutputOpt = Annotated[Optional[str], typer.Option("--output", help="Overrides 'output'.")]  # noqa: UP045

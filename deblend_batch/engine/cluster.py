@@ -84,7 +84,7 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
 
 @contextmanager
 def connected() -> Iterator[Mapping[str, float]]:
-    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine, on loopback.
+    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine.
 
     Yields
     ------
@@ -105,7 +105,6 @@ def connected() -> Iterator[Mapping[str, float]]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="error",
-            _node_ip_address="127.0.0.1",
         )
     try:
         yield ray.cluster_resources()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -314,8 +315,7 @@ def _write(
 
 
 def _lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
-    flat = values.reshape(len(values), -1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), math.prod(values.shape[1:]))
 
 
 def read_index(url: str, options: dict[str, Any]) -> FieldIndex:

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.config import make_config
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
 from deblend_batch.engine.progress import clock
+from deblend_batch.errors import CatalogError
 from deblend_batch.engine.run import RunSummary, process_field
 
 
@@ -275,6 +277,37 @@ def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]
     if len(table) == 2 * pairs == receipt.rows:
         return blends, []
     return blends, [f"shard {tile}: {len(table)} rows for {pairs} pairs"]
+
+
+def publish_run(output: str, options: dict[str, Any] | None = None) -> Publication:
+    """Publish a complete run as a HATS catalogue under ``<output>/catalog``.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict, optional
+        Storage options.
+
+    Returns
+    -------
+    Publication
+        Where it is.
+
+    Raises
+    ------
+    CatalogError
+        If the run is not complete, or a shard is missing or damaged.
+    """
+    ledger = Ledger(output, options)
+    state = ledger.read_run()["state"]
+    if not state.startswith("complete"):
+        raise CatalogError(f"{ledger.output}: the run is {state}, not complete; run it again first")
+    found = verify_run(output, options)
+    if found.problems:
+        raise CatalogError(f"{ledger.output}: {found.problems[0]}")
+    shards = [ledger.shard_url(tile) for tile in ledger.shards()]
+    return publish_shards(ledger.output, shards, found.rows, options)
 
 
 def retry_run(output: str, options: dict[str, Any] | None = None) -> RunSummary:

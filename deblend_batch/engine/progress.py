@@ -42,7 +42,7 @@ class ProgressMeter:
         self._said = self._started
         self._total: int | None = None
         self._done = 0
-        self._tiles = (0, 0)
+        self._prefix = ""
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if self._stream.isatty():
@@ -70,18 +70,33 @@ class ProgressMeter:
         """Set how many items there will be."""
         self._total = total
 
-    def advance(self, items: int, tiles: tuple[int, int]) -> None:
+    def advance(self, items: int, prefix: str) -> None:
         """Count items as done.
 
         Parameters
         ----------
         items : int
             How many.
-        tiles : tuple of int
-            Tiles done so far, and in all.
+        prefix : str
+            Said before the count, such as the tiles done.
         """
         self._done += items
-        self._tiles = tiles
+        self._prefix = f"{prefix}  "
+        self.tick()
+
+    def reach(self, stage: str, done: int, total: int) -> None:
+        """Set how far a stage is, for jobs that count by themselves.
+
+        Parameters
+        ----------
+        stage : str
+            What is being done.
+        done, total : int
+            Items finished and in all.
+        """
+        if self._prefix != f"{stage}  ":
+            self.start()
+        self._prefix, self._done, self._total = f"{stage}  ", done, total
         self.tick()
 
     def tick(self) -> None:
@@ -99,7 +114,7 @@ class ProgressMeter:
 
     def _text(self) -> str:
         total = "?" if self._total is None else f"{self._total:,}"
-        text = f"tiles {self._tiles[0]:,}/{self._tiles[1]:,}  {self._unit} {self._done:,}/{total}"
+        text = f"{self._prefix}{self._unit} {self._done:,}/{total}"
         if self._done and self._total is not None:
             left = (self._total - self._done) / self.rate
             text += f"  {self.rate:,.0f} {self._unit}/s  ETA {clock(left)}"

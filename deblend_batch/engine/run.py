@@ -341,7 +341,9 @@ class _Run:
         tally.pairs_written += receipt.pairs
         tally.tiles_written += 1
         tally.flags = flags.add_counts([tally.flags, receipt.flags])
-        self._meter.advance(receipt.pairs, (tally.tiles_written, tally.tiles_expected))
+        self._meter.advance(
+            receipt.pairs, f"tiles {tally.tiles_written:,}/{tally.tiles_expected:,}"
+        )
 
     def _quarantined(self, record: QuarantineRecord) -> None:
         self._ledger.quarantine(record)

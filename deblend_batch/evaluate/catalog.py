@@ -98,6 +98,7 @@ def match_catalog(
     """
     shards = open_dataset(_shards_of(catalog, options), catalog, options)
     chosen = _band(catalog, shards.schema.names, band)
+    _check_columns(catalog, shards.schema.names, chosen)
     sources = read_truth(truth, chosen, options)
     lookup = _lookup(shards, sources, match_arcsec, catalog, truth)
     parts, without_truth = [], 0
@@ -109,11 +110,14 @@ def match_catalog(
         raise EvaluationError(
             f"{truth}: no row of {catalog} has its source here; give its truth, or match by position"
         )
-    members = concatenate([each for each, _ in parts])
     if match_arcsec is None:
         _check_positions(shards, sources, catalog, truth)
     return Matched(
-        members, concatenate([each for _, each in parts]), chosen, without_truth, len(sources.id)
+        members=concatenate([members for members, _ in parts]),
+        recovered=concatenate([recovered for _, recovered in parts]),
+        band=chosen,
+        n_without_truth=without_truth,
+        n_truth=len(sources.id),
     )
 
 
@@ -138,21 +142,28 @@ def _band(catalog: str, names: Sequence[str], band: str | None) -> str:
     return band or bands[0]
 
 
+def _columns(band: str) -> dict[str, str]:
+    """Return the catalogue's column of each noun."""
+    names = ("source_id", "neighbour_id", "role", "separation", "ra", "dec")
+    same = {name: name for name in names}
+    return {**same, "flux": f"flux_{band}", "flux_err": f"flux_err_{band}"}
+
+
+def _check_columns(catalog: str, names: Sequence[str], band: str) -> None:
+    for column in (*_columns(band).values(), "is_primary"):
+        if column not in names:
+            raise EvaluationError(
+                f"{catalog}: column {column!r} is missing; give the output of a run"
+            )
+
+
 def _take(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.bool_]) -> Columns:
     return {name: values[rows] for name, values in columns.items()}
 
 
 def _primary_rows(shards: ds.Dataset, band: str) -> Iterator[Columns]:
     """Yield the primary rows in batches, with the band's columns under common names."""
-    names = {
-        "source_id": "source_id",
-        "neighbour_id": "neighbour_id",
-        "role": "role",
-        "separation": "separation",
-        "flux": f"flux_{band}",
-        "flux_err": f"flux_err_{band}",
-    }
-    columns = {name: ds.field(column) for name, column in names.items()}
+    columns = {noun: ds.field(name) for noun, name in _columns(band).items()}
     for batch in shards.to_batches(columns=columns, filter=ds.field("is_primary")):
         yield numpy_columns(batch)
 

@@ -15,7 +15,8 @@ import jinja2
 
 from deblend_batch.version import __version__
 
-_NUMBER = re.compile(r"^([+\-−±<>~≥≤ ]*[\d.][\d.,  ]*([eE][+\-]?\d+)?.{0,6}|nan|inf|–|)$")
+_ONE_NUMBER = r"[+−±<>~≥≤-]? ?\d[\d., ]*(e[+-]?\d+)?"
+_NUMBER = re.compile(rf"({_ONE_NUMBER}( to {_ONE_NUMBER})?([^\d\w]?\D{{0,5}})?|nan|inf|–|)")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers only."""
-        cells = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
-        return tuple(all(_NUMBER.match(cell) for cell in column) for column in cells)
+        """Which columns hold numbers (or ranges of them) only; never the first, which names the row."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        return (False, *(all(map(_NUMBER.fullmatch, column)) for column in columns[1:]))
 
     def to_text(self) -> str:
         """Return the table as aligned plain text, its caption first."""

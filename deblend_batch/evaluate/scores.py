@@ -62,8 +62,9 @@ class Score:
     groups : mapping of str to mapping of str to Metrics
         Metrics of both roles together by ``magnitude``, ``mag_difference``, ``separation``,
         ``separation_radii`` and ``type``; empty groups are left out.
-    curves : mapping of str to Curve
-        dmag against the difference of magnitudes, for ``all`` and by type.
+    curves : mapping of str to mapping of str to Curve
+        dmag against the difference of magnitudes, for ``central`` and ``companion`` (what is the
+        brighter side for one is the fainter for the other), for ``all`` and by type.
     iou : IouScore, optional
         Where masks exist.
     """
@@ -71,7 +72,7 @@ class Score:
     method: str
     members: Mapping[str, Metrics]
     groups: Mapping[str, Mapping[str, Metrics]]
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Mapping[str, Curve]]
     iou: IouScore | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +84,10 @@ class Score:
                 by: {label: metrics.to_dict() for label, metrics in group.items()}
                 for by, group in self.groups.items()
             },
-            "curves": {kind: each.to_dict() for kind, each in self.curves.items()},
+            "curves": {
+                role: {kind: each.to_dict() for kind, each in curves.items()}
+                for role, curves in self.curves.items()
+            },
             "iou": self.iou.to_dict() if self.iou else None,
         }
 
@@ -120,7 +124,10 @@ def score(members: Members, recovered: Recovered, draws: int = BOOTSTRAP_DRAWS) 
             by: {label: measure_rows(members[rows], recovered[rows]) for label, rows in group}
             for by, group in _groups(members)
         },
-        curves=_curves(members, recovered),
+        curves={
+            role: _curves(members[roles[role]], recovered[roles[role]])
+            for role in ("central", "companion")
+        },
         iou=None if recovered.iou is None else _score_iou(recovered.iou, members.is_central),
     )
 

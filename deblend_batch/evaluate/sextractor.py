@@ -37,6 +37,22 @@ def find_program() -> str | None:
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
+def require_program() -> str:
+    """Return the path of the installed program.
+
+    Raises
+    ------
+    EvaluationError
+        If there is none.
+    """
+    program = find_program()
+    if program is None:
+        raise EvaluationError(
+            "SExtractor is not installed; apt install source-extractor, or leave this baseline out"
+        )
+    return program
+
+
 def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Measured:
     """Measure stamps with the SExtractor program.
 
@@ -63,11 +79,7 @@ def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Meas
     EvaluationError
         If the program is not installed, or fails.
     """
-    program = find_program()
-    if program is None:
-        raise EvaluationError(
-            "SExtractor is not installed; apt install source-extractor, or leave this baseline out"
-        )
+    program = require_program()
     objects = _extract(program, stamps, COLD)
     again = np.flatnonzero([len(found) < 2 for found in objects])
     for row, found in zip(again, _extract(program, stamps[again], HOT), strict=True):

@@ -15,8 +15,10 @@ DETECTED_NOTE = (
     "members and outliers over all members."
 )
 
-_HEADINGS = ("n", "undetected", "bias", "median", "sigma", "NMAD", "outliers", "failed")
-_ERRORS = ("mag MAPE", "flux MAPE")
+_HEADINGS = (
+    *("n", "flux MAPE", "bias", "sigma", "outliers", "undetected", "failed"),
+    *("median", "NMAD", "mag MAPE"),
+)
 
 ROLES = ("central", "companion", "pooled")
 
@@ -31,6 +33,8 @@ def percent(fraction: float) -> str:
     """
     if math.isnan(fraction):
         return "–"
+    if fraction == 0:
+        return "0 %"
     return f"{100 * fraction:.2f} %" if abs(fraction) < 0.09995 else f"{100 * fraction:.1f} %"
 
 
@@ -38,29 +42,30 @@ def magnitudes(value: float, *, signed: bool = False) -> str:
     """Write magnitudes with three decimals, a dash for NaN."""
     if math.isnan(value):
         return "–"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
+    rounded = round(value, 3) + 0.0  # never "-0.000"
+    return f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
 
 
 def interval(metrics: Metrics, name: str, scale: float = 1.0, digits: int = 3) -> str:
     """Write the 95 % interval of a metric, empty where there is none."""
     if name not in metrics.intervals:
         return ""
-    low, high = metrics.intervals[name]
-    return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+    ends = (round(scale * end, digits) + 0.0 for end in metrics.intervals[name])
+    return " to ".join(f"{end:.{digits}f}" for end in ends)
 
 
 def _cells(metrics: Metrics) -> list[str]:
     return [
         f"{metrics.n}",
-        percent(metrics.undetected_fraction),
-        magnitudes(metrics.bias, signed=True),
-        magnitudes(metrics.bias_median, signed=True),
-        magnitudes(metrics.sigma),
-        magnitudes(metrics.nmad),
-        percent(metrics.outlier_fraction),
-        percent(metrics.failure_fraction),
-        percent(metrics.mag_mape),
         percent(metrics.flux_mape),
+        magnitudes(metrics.bias, signed=True),
+        magnitudes(metrics.sigma),
+        percent(metrics.outlier_fraction),
+        percent(metrics.undetected_fraction),
+        percent(metrics.failure_fraction),
+        magnitudes(metrics.bias_median, signed=True),
+        magnitudes(metrics.nmad),
+        percent(metrics.mag_mape),
     ]
 
 
@@ -68,7 +73,7 @@ def _metrics_table(
     labels: Sequence[str], rows: Iterable[tuple[Sequence[str], Metrics]], caption: str
 ) -> Table:
     return Table(
-        columns=(*labels, *_HEADINGS, *_ERRORS),
+        columns=(*labels, *_HEADINGS),
         rows=[(*names, *_cells(metrics)) for names, metrics in rows],
         caption=caption,
     )
@@ -83,7 +88,7 @@ def score_table(scores: Sequence[Score]) -> Table:
 def interval_table(scores: Sequence[Score]) -> Table:
     """Return pooled 95 % intervals, the physical limit and the coverage of stated errors."""
     columns = ("method", "bias", "sigma", "outliers, %", "flux MAPE, %")
-    extra = ("flux MAPE, undetected = 100 %", "scatter / Cramér–Rao", "errors cover")
+    extra = ("undetected = 100 %", "scatter / Cramér–Rao", "errors cover")
     rows = [
         (
             score.method,
@@ -103,12 +108,12 @@ def interval_table(scores: Sequence[Score]) -> Table:
 
 
 def group_table(scores: Sequence[Score], by: str, heading: str) -> Table:
-    """Return a table of groups: one row per group and method.
+    """Return the flux error of each method over groups of members.
 
     Parameters
     ----------
     scores : sequence of Score
-        The methods.
+        The methods: a column each.
     by : str
         A key of :attr:`Score.groups`.
     heading : str
@@ -117,16 +122,19 @@ def group_table(scores: Sequence[Score], by: str, heading: str) -> Table:
     Returns
     -------
     Table
-        Empty where no group is known.
+        One row a group; without rows where no group is known.
     """
-    labels = dict.fromkeys(label for score in scores for label in score.groups[by])
+    groups = [score.groups[by] for score in scores]
+    labels = dict.fromkeys(label for group in groups for label in group)
     rows = [
-        ((label, score.method), score.groups[by][label])
+        (
+            label,
+            f"{max(group[label].n for group in groups if label in group)}",
+            *(percent(group[label].flux_mape) if label in group else "–" for group in groups),
+        )
         for label in labels
-        for score in scores
-        if label in score.groups[by]
     ]
-    return _metrics_table((heading, "method"), rows, "")
+    return Table((heading, "n", *(score.method for score in scores)), rows, f"By {heading}.")
 
 
 def iou_table(scores: Sequence[Score]) -> Table:

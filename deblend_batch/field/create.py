@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from deblend_batch import storage
-from deblend_batch.errors import FieldError
+from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError
 from deblend_batch.field import stores
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
 from deblend_batch.storage import Options
@@ -19,6 +19,36 @@ CHUNK_PX = 512
 """Edge of the chunks that a read decodes; small, since a tile's halo is what makes reads dear."""
 SHARD_PX = 4096
 """Edge of a stored object; write whole shards, a part of one rewrites all of it."""
+
+
+def check_target(url: str, options: Options | None = None, *, overwrite: bool) -> None:
+    """Refuse a place where a field must not be written.
+
+    Parameters
+    ----------
+    url : str
+        Where; local path or fsspec URL.
+    options : mapping, optional
+        fsspec storage options.
+    overwrite : bool
+        Allow a finished field; an unfinished one is always allowed.
+
+    Raises
+    ------
+    OutputConflictError
+        If a finished field, or anything that is no field, is there.
+    StorageError
+        If the store cannot be asked.
+    """
+    fs, path = storage.filesystem(url, options)
+    names = storage.list_names(url, options)
+    is_file = fs.isfile(path)
+    if not names and not is_file:
+        return
+    if is_file or not stores.is_zarr(names):
+        raise OutputConflictError(f"{url}: is something else than a field; choose another URL")
+    if not overwrite and not _is_unfinished(url, options):
+        raise OutputConflictError(f"{url}: exists already; choose another URL, or use --overwrite")
 
 
 def create_field(
@@ -66,9 +96,9 @@ def create_field(
     StorageError
         If the store refuses.
     """
+    check_target(url, options, overwrite=overwrite)
     first = {**(attributes or {}), UNFINISHED_ATTRIBUTE: True}
-    replace = overwrite or _is_unfinished(url, options)
-    group = stores.create_group(url, options, first, overwrite=replace)
+    group = stores.create_group(url, options, first)
     try:
         _create_array(group, "image", "float32", meta, shape_yx)
         if with_variance:
@@ -105,7 +135,7 @@ def finish_field(group: zarr.Group, meta: FieldMeta) -> None:
 def _is_unfinished(url: str, options: Options | None) -> bool:
     try:
         return UNFINISHED_ATTRIBUTE in stores.open_group(url, options).attrs
-    except (FieldError, FileNotFoundError):
+    except (FieldError, NotFoundError):
         return False
 
 
@@ -123,7 +153,11 @@ def _create_array(
         dtype=dtype,
         chunks=(1, *chunk_yx),
         shards=(1, *shard_yx) if shard_yx != chunk_yx else None,
-        compressors=BloscCodec(cname="lz4", shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
+        # Blosc alone decodes many a damaged chunk into wrong pixels without a word.
+        compressors=(
+            BloscCodec(cname="lz4", shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
+            Crc32cCodec(),
+        ),
         fill_value=float("nan") if dtype == "float32" else 0,
         dimension_names=("band", "y", "x"),
     )

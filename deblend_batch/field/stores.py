@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import zarr
@@ -12,7 +12,7 @@ from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
-from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, UserError
+from deblend_batch.errors import FieldError, NotFoundError, UserError
 from deblend_batch.storage import Options
 
 _MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
@@ -93,10 +93,8 @@ def open_member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | Non
     return member
 
 
-def create_group(
-    url: str, options: Options | None, attributes: Mapping[str, Any], *, overwrite: bool
-) -> zarr.Group:
-    """Create an empty group, format 3.
+def create_group(url: str, options: Options | None, attributes: Mapping[str, Any]) -> zarr.Group:
+    """Create an empty group, format 3, in the place of whatever is there.
 
     Parameters
     ----------
@@ -106,8 +104,6 @@ def create_group(
         fsspec storage options.
     attributes : mapping
         First attributes of the group, JSON-able.
-    overwrite : bool
-        Remove a Zarr group that is there.
 
     Returns
     -------
@@ -116,33 +112,23 @@ def create_group(
 
     Raises
     ------
-    OutputConflictError
-        If something is there that must not be removed.
     StorageError
         If the store refuses.
     """
-    _make_room(url, options, overwrite=overwrite)
+    fs, path = storage.filesystem(url, options)
     try:
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+            fs.invalidate_cache()
         store = _store(url, options, read_only=False)
         return zarr.create_group(store, zarr_format=3, attributes=dict(attributes))
     except Exception as error:
         raise storage.translate(url, error) from error
 
 
-def _make_room(url: str, options: Options | None, *, overwrite: bool) -> None:
-    names = set(storage.list_names(url, options))
-    if not names:
-        return
-    if not names & _MEMBERS:
-        raise OutputConflictError(f"{url}: holds files that are no field; choose another URL")
-    if not overwrite:
-        raise OutputConflictError(f"{url}: exists already; choose another URL or overwrite it")
-    fs, path = storage.filesystem(url, options)
-    try:
-        fs.rm(path, recursive=True)
-        fs.invalidate_cache()
-    except Exception as error:
-        raise storage.translate(url, error) from error
+def is_zarr(names: Iterable[str]) -> bool:
+    """Tell whether a folder with these names is a Zarr node."""
+    return not _MEMBERS.isdisjoint(names)
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:

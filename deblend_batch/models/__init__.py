@@ -18,7 +18,7 @@ __all__ = ["Domain", "Model", "ModelCard", "Prediction", "find_card", "list_mode
 
 def __getattr__(name: str) -> Any:
     if name in {"Model", "Prediction"}:
-        from deblend_batch.models import model  # noqa: PLC0415
+        from deblend_batch.models import model
 
         return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,18 +41,26 @@ class Architecture:
         From a config to a network that maps ``NetworkInput`` to ``NetworkOutput``.
     has_masks : bool
         Whether the network predicts masks.
+    has_flux : bool
+        Whether it is trained for fluxes; otherwise they are only what its masks hold.
     """
 
     config: type
     build: Callable[[Any], nn.Module]
     has_masks: bool
+    has_flux: bool
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "blend2flux": Architecture(blend2flux.Blend2FluxConfig, blend2flux.Blend2Flux, has_masks=False),
-    "unet": Architecture(unet.UNetConfig, unet.UNet, has_masks=True),
+    "blend2flux": Architecture(
+        blend2flux.Blend2FluxConfig, blend2flux.Blend2Flux, has_masks=False, has_flux=True
+    ),
+    "unet": Architecture(unet.UNetConfig, unet.UNet, has_masks=True, has_flux=False),
     "blend2mask2flux": Architecture(
-        blend2mask2flux.Blend2Mask2FluxConfig, blend2mask2flux.Blend2Mask2Flux, has_masks=True
+        blend2mask2flux.Blend2Mask2FluxConfig,
+        blend2mask2flux.Blend2Mask2Flux,
+        has_masks=True,
+        has_flux=True,
     ),
 }
 

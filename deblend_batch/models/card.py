@@ -18,7 +18,7 @@ STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=STRICT)
 class Domain:
-    """What the training pairs covered, as (low, high); outside, a result is an extrapolation.
+    """What the training pairs covered, as (low, high); beyond it a result is an extrapolation.
 
     Parameters
     ----------

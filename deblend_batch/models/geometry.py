@@ -39,43 +39,50 @@ def turn_stamps(stamps: Tensor, octant: Tensor) -> Tensor:
 
     Parameters
     ----------
-    stamps : Tensor, shape (n, y, x)
+    stamps : Tensor, shape (n, ..., y, x)
         Square stamps.
     octant : Tensor of int64, shape (n,)
         Result of :func:`octant_of`.
 
     Returns
     -------
-    Tensor, shape (n, y, x)
+    Tensor, shape (n, ..., y, x)
         The turned stamps, a new tensor.
     """
-    turned = _where(octant, FLIP_Y, _mirror(stamps, 1), stamps)
-    turned = _where(octant, FLIP_X, _mirror(turned, 2), turned)
-    turned = _where(octant, TRANSPOSE, turned.transpose(1, 2), turned)
-    if stamps.shape[-1] % 2 == 0:
-        turned[:, 0, :] = 0
-        turned[:, :, 0] = 0
+    odd = _odd_part(stamps)
+    turned = torch.zeros_like(stamps)
+    for code in range(8):
+        rows = (octant == code).nonzero().squeeze(1)
+        if len(rows):
+            some = odd[rows].flip(_flipped(code))
+            _odd_part(turned)[rows] = some.transpose(-2, -1) if code & TRANSPOSE else some
     return turned
 
 
-def turn_back(maps: Tensor, octant: Tensor) -> Tensor:
-    """Undo :func:`turn_stamps` on maps of several channels.
+def turn_back(stamps: Tensor, octant: Tensor) -> Tensor:
+    """Undo :func:`turn_stamps`.
 
     Parameters
     ----------
-    maps : Tensor, shape (n, c, y, x)
-        Maps in the canonical frame.
+    stamps : Tensor, shape (n, ..., y, x)
+        Stamps or maps in the canonical frame.
     octant : Tensor of int64, shape (n,)
         The turn that was applied.
 
     Returns
     -------
-    Tensor, shape (n, c, y, x)
-        Maps in the frame of the original stamps.
+    Tensor, shape (n, ..., y, x)
+        The same in the original frame; 0 where an even size has no mirror image.
     """
-    back = _where(octant, TRANSPOSE, maps.transpose(2, 3), maps)
-    back = _where(octant, FLIP_X, _mirror(back, 3), back)
-    return _where(octant, FLIP_Y, _mirror(back, 2), back)
+    odd = _odd_part(stamps)
+    back = torch.zeros_like(stamps)
+    for code in range(8):
+        rows = (octant == code).nonzero().squeeze(1)
+        if len(rows):
+            some = odd[rows]
+            some = some.transpose(-2, -1) if code & TRANSPOSE else some
+            _odd_part(back)[rows] = some.flip(_flipped(code))
+    return back
 
 
 def turn_positions(yx: Tensor, octant: Tensor, size: int) -> Tensor:
@@ -153,12 +160,10 @@ def blank_neighbours(stamps: Tensor, nearest: Tensor, neighbours_yx: Tensor) -> 
     return stamps
 
 
-def _mirror(maps: Tensor, dim: int) -> Tensor:
-    """Mirror about pixel ``size // 2``; the line without a mirror image stays where it is."""
-    size = maps.shape[dim]
-    return maps.flip(dim) if size % 2 else maps.flip(dim).roll(1, dim)
+def _odd_part(stamps: Tensor) -> Tensor:
+    """View the pixels that have a mirror image about pixel ``size // 2``."""
+    return stamps if stamps.shape[-1] % 2 else stamps[..., 1:, 1:]
 
 
-def _where(octant: Tensor, bit: int, then: Tensor, otherwise: Tensor) -> Tensor:
-    chosen = (octant & bit).bool().view((-1,) + (1,) * (then.dim() - 1))
-    return torch.where(chosen, then, otherwise)
+def _flipped(code: int) -> list[int]:
+    return [-2] * bool(code & FLIP_Y) + [-1] * bool(code & FLIP_X)

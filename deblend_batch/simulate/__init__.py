@@ -1,0 +1,1 @@
+"""Galaxies, pairs and survey fields with known truth."""

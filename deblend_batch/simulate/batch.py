@@ -19,7 +19,9 @@ _IN_PLANE[1] = True
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs of galaxies in stamps cut around the central; image units, positions as 0-based (y, x) pixel centres.
+    """Pairs of galaxies in stamps cut around the central.
+
+    Fluxes are in image units, positions are 0-based (y, x) pixel centres.
 
     Parameters
     ----------
@@ -69,7 +71,9 @@ class PairBatch:
     @property
     def separation_px(self) -> Images:
         """True distance between the members, float32 (n,)."""
-        return np.hypot(*(self.true_yx[:, 1] - self.true_yx[:, 0]).T)
+        step = self.true_yx[:, 1] - self.true_yx[:, 0]
+        distance: Images = np.sqrt((step * step).sum(axis=1))
+        return distance
 
     def masks(
         self, threshold: float = 1.5, *, encoding: Encoding = "ogg", connected: bool = True
@@ -81,8 +85,8 @@ class PairBatch:
         threshold : float
             Isophote of the noise-free member, in units of the background rms.
         encoding : {"gg", "ogg", "bogg"}
-            ``"gg"``: central, companion. ``"ogg"``: overlap, central, companion, where the members include the
-            overlap. ``"bogg"``: exclusive background, overlap, central only, companion only.
+            ``"gg"``: central, companion. ``"ogg"``: overlap, central, companion, where the members include
+            the overlap. ``"bogg"``: exclusive background, overlap, central only, companion only.
         connected : bool
             Keep only the pixels connected (8 neighbours) to the member's brightest; faster if False.
 
@@ -107,11 +111,17 @@ class PairBatch:
         Returns
         -------
         numpy.ndarray
-            float32 (n, 2), one standard deviation in image units, for known profiles t and white noise: the root
-            of the diagonal of the inverse of F_ij = sum(t_i t_j) / sigma^2 (Kay 1993, section 3.8).
+            float32 (n, 2), one standard deviation in image units, for known profiles t and white noise: the
+            root of the diagonal of the inverse of F_ij = sum(t_i t_j) / sigma^2 (Kay 1993, section 3.8).
         """
-        profile = (self.truth / self.flux[:, :, None, None]).reshape(len(self), 2, -1).astype(np.float64)
-        fisher = profile @ profile.transpose(0, 2, 1) / (self.sigma.astype(np.float64) ** 2)[:, None, None]
+        profile = (
+            (self.truth / self.flux[:, :, None, None]).reshape(len(self), 2, -1).astype(np.float64)
+        )
+        fisher = (
+            profile
+            @ profile.transpose(0, 2, 1)
+            / (self.sigma.astype(np.float64) ** 2)[:, None, None]
+        )
         determinant = fisher[:, 0, 0] * fisher[:, 1, 1] - fisher[:, 0, 1] ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = fisher[:, [1, 0], [1, 0]] / determinant[:, None]

@@ -23,12 +23,18 @@ from deblend_batch.simulate.population import KINDS
 from deblend_batch.simulate.presets import Preset, get_preset
 from deblend_batch.simulate.psf import Psf
 from deblend_batch.simulate.systems import Source, SystemLayout
-from deblend_batch.simulate.truth import FieldTruth, Sources, detections_table, truth_table, write_table
+from deblend_batch.simulate.truth import (
+    FieldTruth,
+    Sources,
+    detections_table,
+    truth_table,
+    write_table,
+)
 
 Image = NDArray[np.float32]
 
 _STAMP_SIZES = (64, 128, 192, 320)
-_STAMP_RADII = 10.0
+_STAMP_RADII = 9.0
 _STAMP_WIDTHS = 8.0
 _SYSTEMS_PER_TASK = 24
 _CENTRE_DEG = (150.1163, 2.2009)
@@ -37,7 +43,7 @@ _EMPTY: Image = np.empty((0, 0), np.float32)
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A source on the pixel grid: its stamp's first pixel, its exact position, its noise-free flux per pixel."""
+    """A source on the pixel grid: its stamp's first pixel, exact position, noise-free flux per pixel."""
 
     source: Source
     first_yx: NDArray[np.int64]
@@ -76,7 +82,7 @@ def simulate_field(
     n_pairs, n_isolated, n_groups : int
         Number of pairs, isolated galaxies and groups of three to five.
     seed : int
-        Seed of everything; the same seed gives the same field to the bit, whatever ``processes`` and ``draw_px``.
+        Seed of everything: one seed gives one field, to the bit, whatever ``processes`` and ``draw_px``.
     max_separation_arcsec : float
         No companion is farther from its central.
     tile_size : int
@@ -95,10 +101,10 @@ def simulate_field(
     Returns
     -------
     FieldTruth
-        Where everything is. Both tables have ``id`` (int64), ``ra``, ``dec`` (deg), ``mag`` (AB) and ``radius``
-        (arcsec; half light: along the major axis and without PSF in the truth, round and with PSF in the
-        detections). The truth adds ``x``, ``y`` (0-based pixels), ``flux_njy``, ``type``, ``group`` (number of
-        the system), ``group_size`` and ``companion_id`` (null but in pairs).
+        Where everything is. Both tables have ``id`` (int64), ``ra``, ``dec`` (deg), ``mag`` (AB) and
+        ``radius`` (arcsec; half light: along the major axis and without PSF in the truth, round and with
+        PSF in the detections). The truth adds ``x``, ``y`` (0-based pixels), ``flux_njy``, ``axis_ratio``,
+        ``type``, ``group`` (number of the system), ``group_size`` and ``companion_id`` (null but in pairs).
 
     Raises
     ------
@@ -112,17 +118,22 @@ def simulate_field(
         survey, shape_yx, n_pairs, n_isolated, n_groups, seed, max_separation_arcsec, tile_size
     )
     if layout.n_systems == 0:
-        raise ConfigError("a field without galaxies is of no use; ask for at least one pair or isolated galaxy")
+        raise ConfigError(
+            "a field without galaxies is of no use; ask for at least one pair or isolated galaxy"
+        )
     layout.grid_yx  # noqa: B018  - refuses fields that are too dense before anything is written
     meta = field_meta(survey, shape_yx, storage.name_of(url))
-    group = create_field(url, meta, shape_yx, with_variance=with_variance, options=options, overwrite=overwrite)
+    group = create_field(
+        url, meta, shape_yx, with_variance=with_variance, options=options, overwrite=overwrite
+    )
+    planes: dict[str, Any] = dict(group.arrays())
     drawn: list[_Drawn] = []
     with _workers(processes) as run:
         for low, high in tiles(shape_yx, draw_px):
             image, here = _draw_tile(layout, low, high, run)
-            group["image"][0, low[0] : high[0], low[1] : high[1]] = image  # type: ignore[index]
+            planes["image"][0, low[0] : high[0], low[1] : high[1]] = image
             if with_variance:
-                group["variance"][0, low[0] : high[0], low[1] : high[1]] = np.float32(survey.noise_sigma**2)  # type: ignore[index]
+                planes["variance"][0, low[0] : high[0], low[1] : high[1]] = survey.noise_sigma**2
             drawn += [replace(one, stamp=_EMPTY) for one in here if _owns(low, high, one.source)]
     finish_field(group, meta)
     return _write_tables(Field.open(url, options), layout, _sources(drawn), options)
@@ -163,7 +174,7 @@ def _owns(low: tuple[int, int], high: tuple[int, int], source: Source) -> bool:
 
 @contextmanager
 def _workers(processes: int) -> Iterator[Any]:
-    """A ``map`` over tasks, in this process or in several."""
+    """Give a ``map`` over tasks, in this process or in several."""
     if processes == 1:
         yield map
         return

@@ -1,9 +1,9 @@
 """Fit the joint distribution of galaxy structure from a table of parametric fits.
 
-``python -m deblend_batch.simulate.fit_population COSMOS_FITS.fits population.json`` rewrites the distribution
-that the package ships. The input is a COSMOS catalogue of GalSim's form: columns ``mag_auto``, ``flux_radius``,
-``sersicfit`` (I0, half-light radius in 0.03 arcsec pixels along the major axis, n, q, ...), ``bulgefit`` (the
-same for an exponential disc, then for a de Vaucouleurs bulge) and ``use_bulgefit``.
+``python -m deblend_batch.simulate.fit_population COSMOS_FITS.fits population.json`` rewrites the
+distribution that the package ships. The input is a COSMOS catalogue of GalSim's form: columns ``mag_auto``,
+``flux_radius``, ``sersicfit`` (I0, half-light radius in 0.03 arcsec pixels along the major axis, n, q, ...),
+``bulgefit`` (the same for an exponential disc, then for a de Vaucouleurs bulge) and ``use_bulgefit``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,28 @@ LEVELS = np.array([0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95,
 
 
 def sersic_total(intensity: Array, radius: Array, n: Array, q: Array) -> Array:
-    """Total flux of Sersic profiles from the intensity at the half-light radius (Graham & Driver 2005, eq. 4)."""
+    """Return total fluxes of Sersic profiles (Graham & Driver 2005, eq. 4).
+
+    Parameters
+    ----------
+    intensity : numpy.ndarray
+        Surface brightness at the half-light radius.
+    radius : numpy.ndarray
+        Half-light radius along the major axis.
+    n : numpy.ndarray
+        Sersic index.
+    q : numpy.ndarray
+        Axis ratio.
+
+    Returns
+    -------
+    numpy.ndarray
+        Surface brightness times squared radius.
+    """
     b = gammaincinv(2 * n, 0.5)
     return np.asarray(
-        intensity * 2 * np.pi * n * radius**2 * q * np.exp(b) * b ** (-2 * n) * gamma(2 * n), np.float64
+        intensity * 2 * np.pi * n * radius**2 * q * np.exp(b) * b ** (-2 * n) * gamma(2 * n),
+        np.float64,
     )
 
 
@@ -43,7 +61,11 @@ def _columns(url: str) -> dict[str, Array]:
 
 
 def _single(fit: Array) -> dict[str, Array]:
-    return {"log_radius": np.log(fit[:, 1] * PIXEL_ARCSEC), "log_n": np.log(fit[:, 2]), "q": fit[:, 3]}
+    return {
+        "log_radius": np.log(fit[:, 1] * PIXEL_ARCSEC),
+        "log_n": np.log(fit[:, 2]),
+        "q": fit[:, 3],
+    }
 
 
 def _double(fit: Array) -> dict[str, Array]:
@@ -70,7 +92,11 @@ def _classes(columns: dict[str, Array]) -> dict[str, tuple[Array, dict[str, Arra
         double = _double(columns["bulgefit"])
     sane = both & (double["bulge_fraction"] > 0.05) & (double["bulge_fraction"] < 0.85)
     sane &= (double["log_bulge_ratio"] < 0.3) & (double["log_bulge_ratio"] > -3.0)
-    sane &= (double["q"] > 0.1) & (double["bulge_q"] > 0.1) & (fit[:, 1] * np.sqrt(np.abs(q)) < 1.8 * columns["flux_radius"])
+    sane &= (
+        (double["q"] > 0.1)
+        & (double["bulge_q"] > 0.1)
+        & (fit[:, 1] * np.sqrt(np.abs(q)) < 1.8 * columns["flux_radius"])
+    )
     chosen = {"sph": good & ~sane & (n >= 2.0), "disk": good & ~sane & (n < 2.0), "sphd": sane}
     values = {"sph": _single(fit), "disk": _single(fit), "sphd": double}
     magnitude = columns["mag_auto"]
@@ -96,7 +122,9 @@ def _correlation(magnitude: Array, values: dict[str, Array]) -> list[list[float]
     scores = []
     for value in values.values():
         parts = np.array_split(value[order], max(1, order.size // 300))
-        scores.append(np.concatenate([norm.ppf(rankdata(part) / (part.size + 1)) for part in parts]))
+        scores.append(
+            np.concatenate([norm.ppf(rankdata(part) / (part.size + 1)) for part in parts])
+        )
     return [[round(float(x), 3) for x in row] for row in np.corrcoef(scores)]
 
 
@@ -126,7 +154,7 @@ def fit_population(url: str) -> dict[str, Any]:
     }
     total = sum(kernel.values())
     return {
-        "about": "structure of COSMOS F814W galaxies: radius (arcsec, major axis), Sersic n, axis ratio, bulge",
+        "about": "COSMOS F814W galaxies: radius (arcsec, major axis), Sersic n, axis ratio, bulge",
         "magnitude_f814w": MAGNITUDES.tolist(),
         "levels": LEVELS.tolist(),
         "fraction": {kind: [round(float(x), 4) for x in k / total] for kind, k in kernel.items()},

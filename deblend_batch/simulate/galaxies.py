@@ -26,7 +26,7 @@ OVERSAMPLING = 2
 _PAD_PX = 16
 _INDEX_STEP = 0.1
 _TRUNCATION = 6.0
-_DISC_EXTENT = 5.0
+_DISC_EXTENT = 4.5
 _TEXTURED_RADIUS_PX = 1.5
 _EDGE_PX = 6
 _FAST = galsim.GSParams(folding_threshold=1e-2, kvalue_accuracy=1e-4, maximum_fft_size=8192)
@@ -94,7 +94,9 @@ class Renderer:
             )
         disc = structure.disc
         if disc is not None and disc.radius_arcsec * radius_scale >= _TEXTURED_RADIUS_PX:
-            box = _textured_disc(structure, disc, radius_scale, position_angle, shift, self._stamp, rng)
+            box = _textured_disc(
+                structure, disc, radius_scale, position_angle, shift, self._stamp, rng
+            )
             fourier += scipy.fft.rfft2(self._placed(box)) * self._centred
         image = self._observe(fourier)
         return Drawing(image, _windowed_centroid(image, structure.radius_arcsec * radius_scale))
@@ -109,7 +111,7 @@ class Renderer:
         samples = scipy.fft.irfft2(fourier * self._transfer, s=(self._grid, self._grid))
         take = (OVERSAMPLING * (np.arange(self._stamp) - self._stamp // 2)) % self._grid
         image = samples[np.ix_(take, take)] * np.float32(OVERSAMPLING**2)
-        return np.maximum(image, 0) * self._window
+        return np.asarray(np.maximum(image, 0) * self._window, np.float32)
 
 
 def _edge_window(size: int) -> Image:
@@ -119,7 +121,9 @@ def _edge_window(size: int) -> Image:
     return np.asarray(edge[:, None] * edge[None, :], np.float32)
 
 
-def _profile(part: Component, radius: float, position_angle: float, truncation: float = 0.0) -> galsim.GSObject:
+def _profile(
+    part: Component, radius: float, position_angle: float, truncation: float = 0.0
+) -> galsim.GSObject:
     """GalSim's Sersic profile of unit flux; the index is rounded so that its lookup tables are reused."""
     index = float(np.clip(round(part.n / _INDEX_STEP) * _INDEX_STEP, 0.3, 6.2))
     circular = max(radius, 0.05) * np.sqrt(part.q)
@@ -130,7 +134,7 @@ def _profile(part: Component, radius: float, position_angle: float, truncation: 
 def _smooth_parts(
     structure: Structure, radius_scale: float, position_angle: float, rng: np.random.Generator
 ) -> list[tuple[float, galsim.GSObject]]:
-    """Parts drawn by GalSim in Fourier space: spheroids, whose cusps a grid cannot hold, and unresolved discs."""
+    """List the parts for Fourier space: spheroids, whose cusps a grid cannot hold, and unresolved discs."""
     parts = []
     if structure.spheroid is not None:
         part = structure.spheroid
@@ -153,7 +157,7 @@ def _textured_disc(
     stamp_px: int,
     rng: np.random.Generator,
 ) -> Image:
-    """The disc with its structure on an odd, oversampled grid about the stamp's centre; sums to its flux share."""
+    """Draw a disc on an odd, oversampled grid about the stamp's centre; it sums to its share of the flux."""
     radius = disc.radius_arcsec * radius_scale
     half = OVERSAMPLING * int(min(np.ceil(_DISC_EXTENT * radius), stamp_px // 2 - 2))
     image = galsim.ImageF(2 * half + 1, 2 * half + 1, scale=1 / OVERSAMPLING)
@@ -164,18 +168,18 @@ def _textured_disc(
     offset_x = (steps - np.float32(OVERSAMPLING * shift[1]))[None, :]
     frame = disc_frame(offset_y, offset_x, OVERSAMPLING * radius, disc.q, position_angle)
     light = image.array * _modulation(structure, frame, rng)
-    share = float(np.clip(rng.gamma(2.0, 0.12 if structure.kind == "irr" else 0.035), 0, 0.7))
+    share = min(float(rng.gamma(2.0, 0.12 if structure.kind == "irr" else 0.03)), 0.6)
     clumps = draw_clumps(structure.kind, share, OVERSAMPLING * radius, disc.q, position_angle, rng)
-    light *= np.float32((1 - share) / light.sum())
+    light *= np.float32((1 - clumps.flux.sum()) / light.sum())
     light += clumps.paint(offset_y, offset_x)
     return np.asarray(light * np.float32(disc.fraction / light.sum()), np.float32)
 
 
 def _modulation(structure: Structure, frame: DiscFrame, rng: np.random.Generator) -> Image:
     irregular = structure.kind == "irr"
-    lopsided = min(abs(float(rng.normal(0, 0.45 if irregular else 0.15))), 0.9)
+    lopsided = min(abs(float(rng.normal(0, 0.35 if irregular else 0.12))), 0.9)
     factor = lopsidedness(frame, lopsided, rng)
-    contrast = rng.uniform(0.25, 0.9) if irregular else rng.uniform(0.05, 0.4)
+    contrast = rng.uniform(0.3, 0.9) if irregular else rng.uniform(0.1, 0.45)
     factor *= patches(frame, float(contrast), rng)
     if not irregular and rng.random() < 0.7:
         factor *= spiral_arms(frame, float(rng.uniform(0.1, 0.8)), rng)
@@ -191,7 +195,10 @@ def _windowed_centroid(image: Image, radius_px: float) -> NDArray[np.float64]:
     grid = np.arange(-reach, reach + 1, dtype=np.float32)
     y = x = 0.0
     for _ in range(12):
-        weight_y, weight_x = np.exp(-0.5 * ((grid - y) / sigma) ** 2), np.exp(-0.5 * ((grid - x) / sigma) ** 2)
+        weight_y, weight_x = (
+            np.exp(-0.5 * ((grid - y) / sigma) ** 2),
+            np.exp(-0.5 * ((grid - x) / sigma) ** 2),
+        )
         column, row = (cut @ weight_x) * weight_y, (weight_y @ cut) * weight_x
         total = column.sum()
         step_y = 2 * float(column @ grid / total - y)
@@ -200,4 +207,6 @@ def _windowed_centroid(image: Image, radius_px: float) -> NDArray[np.float64]:
         if abs(step_y) + abs(step_x) < 1e-3:
             break
     limit = 0.7 * reach
-    return np.array([middle + np.clip(y, -limit, limit), middle + np.clip(x, -limit, limit)], np.float64)
+    return np.array(
+        [middle + np.clip(y, -limit, limit), middle + np.clip(x, -limit, limit)], np.float64
+    )

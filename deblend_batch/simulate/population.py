@@ -1,7 +1,7 @@
 """Galaxy structure drawn from the joint distribution fitted to COSMOS.
 
-The distribution (``population.json``, written by :mod:`deblend_batch.simulate.fit_population`) holds, for each class
-and magnitude, the quantiles of every parameter; a Gaussian copula ties the parameters of a class together.
+The distribution (``population.json``, written by :mod:`deblend_batch.simulate.fit_population`) holds, for
+each class and magnitude, the quantiles of every parameter; a Gaussian copula ties those of a class together.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Kind = Literal["sph", "sphd", "disk", "irr"]
 KINDS: tuple[Kind, ...] = ("sph", "sphd", "disk", "irr")
 """Morphological types: spheroid, bulge + disc, disc, irregular."""
 
-# Parametric fits know no irregulars: their share of the late types rises towards faint magnitudes as among the
-# visually typed test galaxies of Boucaud et al. 2020 (its released table: 0.47 at H < 21, 0.60 at H = 22.5).
+# Parametric fits know no irregulars: their share of the late types rises towards faint magnitudes as among
+# the visually typed test galaxies of Boucaud et al. 2020 (released table: 0.47 at H < 21, 0.60 at H = 22.5).
 _IRREGULAR_MAGNITUDE = (19.0, 24.0)
 _IRREGULAR_SHARE = (0.30, 0.58)
 
@@ -84,7 +84,9 @@ class Structure:
 
 def _enclosed(part: Component, radius: float) -> float:
     b = gammaincinv(2 * part.n, 0.5)
-    return float(part.fraction * gammainc(2 * part.n, b * (radius / part.radius_arcsec) ** (1 / part.n)))
+    return float(
+        part.fraction * gammainc(2 * part.n, b * (radius / part.radius_arcsec) ** (1 / part.n))
+    )
 
 
 def _half_light_radius(first: Component, second: Component) -> float:
@@ -92,7 +94,9 @@ def _half_light_radius(first: Component, second: Component) -> float:
     if low == high:
         return low
     half = 0.5 * (first.fraction + second.fraction)
-    return float(brentq(lambda r: _enclosed(first, r) + _enclosed(second, r) - half, low, high, rtol=1e-4))
+    return float(
+        brentq(lambda r: _enclosed(first, r) + _enclosed(second, r) - half, low, high, rtol=1e-4)
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,9 @@ class Population:
         level = ndtr(normal)
         at = float(np.clip(magnitude, self._magnitude[0], self._magnitude[-1]))
         place = int(np.clip(np.searchsorted(self._magnitude, at) - 1, 0, self._magnitude.size - 2))
-        weight = (at - self._magnitude[place]) / (self._magnitude[place + 1] - self._magnitude[place])
+        weight = (at - self._magnitude[place]) / (
+            self._magnitude[place + 1] - self._magnitude[place]
+        )
         rows = (1 - weight) * one.quantiles[:, place] + weight * one.quantiles[:, place + 1]
         return cast(
             "dict[str, float]",

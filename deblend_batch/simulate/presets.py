@@ -16,7 +16,7 @@ class PsfModel:
     Parameters
     ----------
     kind : {"airy", "moffat"}
-        ``"airy"`` is an obscured aperture blurred by Gaussian jitter (space); ``"moffat"`` is seeing (ground).
+        ``"airy"``: an obscured aperture blurred by Gaussian jitter (space); ``"moffat"``: seeing (ground).
     fwhm_arcsec : float
         Full width at half maximum of the optical PSF, before the pixel.
     fwhm_spread : float
@@ -98,7 +98,9 @@ _PRESETS = (
         name="candels-h",
         band="F160W",
         pixel_scale_arcsec=0.06,
-        psf=PsfModel("airy", 0.18, 0.03, obscuration=0.36, diffraction_fraction=0.75, ellipticity=0.02),
+        psf=PsfModel(
+            "airy", 0.18, 0.03, obscuration=0.36, diffraction_fraction=0.75, ellipticity=0.02
+        ),
         noise_sigma=0.006,
         noise_spread=0.25,
         zero_point=25.96,
@@ -112,29 +114,33 @@ _PRESETS = (
         name="euclid-vis",
         band="VIS",
         pixel_scale_arcsec=0.1,
-        psf=PsfModel("airy", 0.165, 0.04, obscuration=0.33, diffraction_fraction=0.75, ellipticity=0.05),
+        psf=PsfModel(
+            "airy", 0.165, 0.04, obscuration=0.33, diffraction_fraction=0.75, ellipticity=0.05
+        ),
         noise_sigma=0.0042,
         noise_spread=0.1,
         zero_point=24.6,
         magnitude_range=(18.5, 24.0),
         magnitude_slope=0.2,
         i814_minus_band=-0.2,
-        source="Euclid Collaboration: Cropper et al. 2025, A&A 697, A2 (VIS: 0.1 arcsec, PSF 0.16-0.18 arcsec); "
-        "zero point and rms per pixel of a Euclid Q1 VIS exposure's header and RMS plane",
+        source="Euclid Collaboration: Cropper et al. 2025, A&A 697, A2 (VIS: 0.1 arcsec, PSF 0.16-0.18 "
+        "arcsec); zero point and rms per pixel of a Euclid Q1 VIS exposure's header and RMS plane",
     ),
     Preset(
         name="hst-acs",
         band="F814W",
         pixel_scale_arcsec=0.03,
-        psf=PsfModel("airy", 0.095, 0.04, obscuration=0.33, diffraction_fraction=0.7, ellipticity=0.04),
+        psf=PsfModel(
+            "airy", 0.095, 0.04, obscuration=0.33, diffraction_fraction=0.7, ellipticity=0.04
+        ),
         noise_sigma=0.006,
         noise_spread=0.15,
         zero_point=25.94,
         magnitude_range=(18.5, 24.0),
         magnitude_slope=0.2,
         i814_minus_band=0.0,
-        source="Koekemoer et al. 2007, ApJS 172, 196 (COSMOS F814W mosaics drizzled to 0.03 arcsec, one orbit, "
-        "5 sigma depth 27.2 in 0.24 arcsec); Leauthaud et al. 2007, ApJS 172, 219 (PSF)",
+        source="Koekemoer et al. 2007, ApJS 172, 196 (COSMOS F814W mosaics drizzled to 0.03 arcsec, one "
+        "orbit, 5 sigma depth 27.2 in 0.24 arcsec); Leauthaud et al. 2007, ApJS 172, 219 (PSF)",
     ),
     Preset(
         name="lsst-i",
@@ -161,8 +167,8 @@ _PRESETS = (
         magnitude_range=(18.0, 24.0),
         magnitude_slope=0.2,
         i814_minus_band=-0.1,
-        source="Aihara et al. 2022, PASJ 74, 247 (HSC-SSP PDR3 Wide: 0.168 arcsec, median i seeing 0.6 arcsec, "
-        "5 sigma point-source depth 26.2, coadds on zero point 27)",
+        source="Aihara et al. 2022, PASJ 74, 247 (HSC-SSP PDR3 Wide: 0.168 arcsec, median i seeing 0.6 "
+        "arcsec, 5 sigma point-source depth 26.2, coadds on zero point 27)",
     ),
     Preset(
         name="kids-r",
@@ -175,8 +181,8 @@ _PRESETS = (
         magnitude_range=(17.5, 23.5),
         magnitude_slope=0.2,
         i814_minus_band=-0.6,
-        source="Kuijken et al. 2019, A&A 625, A2 (KiDS DR4: 0.2 arcsec coadds, mean r seeing 0.7 arcsec, 5 sigma "
-        "depth 25.0 in 2 arcsec); scaled to zero point 30",
+        source="Kuijken et al. 2019, A&A 625, A2 (KiDS DR4: 0.2 arcsec coadds, mean r seeing 0.7 arcsec, "
+        "5 sigma depth 25.0 in 2 arcsec); scaled to zero point 30",
     ),
 )
 
@@ -208,4 +214,6 @@ def get_preset(name: str) -> Preset:
         if preset.name == name:
             return preset
     near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.0)[0]
-    raise ConfigError(f"preset {name!r} is unknown; did you mean {near!r}? (one of {', '.join(preset_names())})")
+    raise ConfigError(
+        f"preset {name!r} is unknown; did you mean {near!r}? (one of {', '.join(preset_names())})"
+    )

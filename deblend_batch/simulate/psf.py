@@ -46,7 +46,7 @@ class Psf:
 
 @lru_cache(maxsize=64)
 def _airy(obscuration: float, diffraction_fraction: float) -> tuple[galsim.GSObject, float]:
-    """An obscured Airy pattern with jitter, and its width (the profile scales, so one measurement serves all)."""
+    """Return an Airy pattern with jitter and its width; it scales, so that one measurement serves all."""
     core = galsim.Airy(lam_over_diam=1.0, obscuration=obscuration)
     jitter = np.sqrt(1.0 / diffraction_fraction**2 - 1.0)
     blurred = galsim.Convolve(core, galsim.Gaussian(fwhm=jitter)) if jitter > 0.05 else core
@@ -70,11 +70,15 @@ def draw_psf(model: PsfModel, pixel_scale_arcsec: float, rng: np.random.Generato
     Psf
         A PSF of the model's family; its width varies by ``fwhm_spread``.
     """
-    width = model.fwhm_arcsec / pixel_scale_arcsec * np.exp(model.fwhm_spread * rng.standard_normal())
+    width = (
+        model.fwhm_arcsec / pixel_scale_arcsec * np.exp(model.fwhm_spread * rng.standard_normal())
+    )
     return _with_ellipticity(model, float(width), rng)
 
 
-def draw_wide_psf(fwhm_px: tuple[float, float], ellipticity: float, rng: np.random.Generator) -> Psf:
+def draw_wide_psf(
+    fwhm_px: tuple[float, float], ellipticity: float, rng: np.random.Generator
+) -> Psf:
     """Draw a PSF of any family and of a width uniform in its logarithm, to train for many instruments.
 
     Parameters
@@ -96,7 +100,9 @@ def draw_wide_psf(fwhm_px: tuple[float, float], ellipticity: float, rng: np.rand
         share = round(float(rng.uniform(*_WIDE_DIFFRACTION)) * 20) / 20
         model = PsfModel("airy", 1.0, 0.0, 0.33, share, ellipticity=ellipticity)
     else:
-        model = PsfModel("moffat", 1.0, 0.0, beta=float(rng.uniform(*_WIDE_BETA)), ellipticity=ellipticity)
+        model = PsfModel(
+            "moffat", 1.0, 0.0, beta=float(rng.uniform(*_WIDE_BETA)), ellipticity=ellipticity
+        )
     return _with_ellipticity(model, width, rng)
 
 

@@ -1,4 +1,4 @@
-"""Where the galaxies of a simulated field are: isolated ones, pairs and groups, one per cell of a jittered grid.
+"""Where the galaxies of a simulated field are: isolated ones, pairs and groups on a jittered grid.
 
 Nothing here depends on how a field is cut into tiles: system number k has a random stream of its own.
 """
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.pairs import offset_limits
-from deblend_batch.simulate.pool import draw_magnitude
+from deblend_batch.simulate.draw import draw_magnitude
 from deblend_batch.simulate.population import Population, Structure
 from deblend_batch.simulate.presets import Preset
+from deblend_batch.simulate.rules import offset_limits
 
 Floats = NDArray[np.float64]
 
@@ -119,7 +119,9 @@ class SystemLayout:
         """Number of members of each system, int64 (n_systems,), shuffled."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(10,)))
         groups = rng.choice(_GROUP_SIZES, self.n_groups)
-        sizes = np.concatenate([np.full(self.n_pairs, 2), np.ones(self.n_isolated, np.int64), groups])
+        sizes = np.concatenate(
+            [np.full(self.n_pairs, 2), np.ones(self.n_isolated, np.int64), groups]
+        )
         return rng.permutation(sizes).astype(np.int64)
 
     @cached_property
@@ -134,7 +136,9 @@ class SystemLayout:
         """Identifier of each system's first member, int64 (n_systems,), from 1."""
         return 1 + np.cumsum(self.sizes) - self.sizes
 
-    def within(self, low_yx: tuple[float, float], high_yx: tuple[float, float], margin_px: float) -> NDArray[np.int64]:
+    def within(
+        self, low_yx: tuple[float, float], high_yx: tuple[float, float], margin_px: float
+    ) -> NDArray[np.int64]:
         """Return the systems whose cells come within ``margin_px`` of a rectangle of pixels, ascending."""
         rows, columns = self.grid_yx
         cell_y, cell_x = np.divmod(self.cells, columns)
@@ -171,7 +175,14 @@ class SystemLayout:
         near = [centre] + [self._beside(centre, radii[[0, k]], rng) for k in range(1, size)]
         partner = {0: first + 1, 1: first} if size == 2 else {}
         return [
-            Source(first + k, system, partner.get(k), mags[k], structures[k], np.rint(near[k]).astype(np.int64))
+            Source(
+                first + k,
+                system,
+                partner.get(k),
+                mags[k],
+                structures[k],
+                np.rint(near[k]).astype(np.int64),
+            )
             for k in range(size)
         ]
 
@@ -203,7 +214,11 @@ class SystemLayout:
         low, high = offset_limits(radii[None], width, 0.95 * self.max_separation_px)[0]
         distance, angle = rng.uniform(low, high), rng.uniform(0, 2 * np.pi)
         offset = distance * np.array([np.sin(angle), np.cos(angle)])
-        return np.where(centre + offset == self._inside(centre + offset), centre + offset, self._inside(centre - offset))
+        return np.where(
+            centre + offset == self._inside(centre + offset),
+            centre + offset,
+            self._inside(centre - offset),
+        )
 
     def _inside(self, position: Floats) -> Floats:
         return np.clip(position, _EDGE_PX, np.array(self.shape_yx) - 1 - _EDGE_PX)

@@ -11,14 +11,17 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from deblend_batch.simulate.population import Kind
 
 Image = NDArray[np.float32]
 
-_TEXTURE_SIDE = 512
+_TEXTURE_SIDE = 1024
 _TEXTURES = 6
+_LARGEST_WAVE = 4
+_CLUMP_SCALE = 0.4
+_CLUMP_REACH = 2.0
+_NUCLEUS_SIGMA = (0.04, 0.15)
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,20 @@ class DiscFrame:
     Parameters
     ----------
     major, minor : numpy.ndarray
-        float32 (y, x), offsets along the major axis and, stretched by 1 / q, along the minor axis, in half-light radii.
+        float32 (y, x), offsets along the major axis and, stretched by 1 / q, along the minor axis, in
+        half-light radii.
     radius : numpy.ndarray
         float32 (y, x), distance from the centre in half-light radii.
-    angle : numpy.ndarray
-        float32 (y, x), azimuth in the disc in radians.
     """
 
     major: Image
     minor: Image
     radius: Image
-    angle: Image
 
 
-def disc_frame(offset_y: Image, offset_x: Image, radius: float, q: float, position_angle: float) -> DiscFrame:
+def disc_frame(
+    offset_y: Image, offset_x: Image, radius: float, q: float, position_angle: float
+) -> DiscFrame:
     """Turn sky offsets into the coordinates of an inclined thin disc.
 
     Parameters
@@ -60,24 +63,25 @@ def disc_frame(offset_y: Image, offset_x: Image, radius: float, q: float, positi
     DiscFrame
         The coordinates.
     """
-    cos, sin = np.float32(np.cos(position_angle) / radius), np.float32(np.sin(position_angle) / radius)
-    major = offset_x * cos + offset_y * sin
-    minor = (offset_y * cos - offset_x * sin) / np.float32(q)
-    return DiscFrame(major, minor, np.hypot(major, minor), np.arctan2(minor, major))
+    cos, sin = np.cos(position_angle) / radius, np.sin(position_angle) / radius
+    major: Image = offset_x * np.float32(cos) + offset_y * np.float32(sin)
+    minor: Image = offset_y * np.float32(cos / q) - offset_x * np.float32(sin / q)
+    return DiscFrame(major, minor, np.sqrt(major * major + minor * minor))
 
 
 @lru_cache(maxsize=1)
 def _textures() -> Image:
     """Periodic Gaussian random fields of unit rms with power k^-2.4, the same in every process."""
     rng = np.random.default_rng(20190501)
-    frequency = np.hypot(scipy.fft.fftfreq(_TEXTURE_SIDE)[:, None], scipy.fft.rfftfreq(_TEXTURE_SIDE))
-    frequency[0, 0] = np.inf
+    frequency = np.hypot(
+        scipy.fft.fftfreq(_TEXTURE_SIDE)[:, None], scipy.fft.rfftfreq(_TEXTURE_SIDE)
+    )
+    amplitude = np.maximum(frequency, _LARGEST_WAVE / _TEXTURE_SIDE) ** -1.2
+    amplitude[0, 0] = 0.0
     fields = []
     for _ in range(_TEXTURES):
         white = scipy.fft.rfft2(rng.standard_normal((_TEXTURE_SIDE, _TEXTURE_SIDE)))
-        band = np.maximum(frequency, 4 / _TEXTURE_SIDE) ** -1.2
-        band[~np.isfinite(frequency)] = 0.0
-        field = scipy.fft.irfft2(white * band)
+        field = scipy.fft.irfft2(white * amplitude)
         fields.append((field / field.std()).astype(np.float32))
     return np.array(fields)
 
@@ -100,11 +104,13 @@ def patches(frame: DiscFrame, contrast: float, rng: np.random.Generator) -> Imag
         float32 (y, x), factors.
     """
     field = _textures()[rng.integers(_TEXTURES)]
-    scale = np.float32(rng.uniform(18.0, 45.0))
-    start = rng.uniform(0, _TEXTURE_SIDE, 2).astype(np.float32)
-    places = np.stack([frame.minor * scale + start[0], frame.major * scale + start[1]])
-    value = map_coordinates(field, places, order=1, mode="grid-wrap", output=np.float32)
-    return np.exp(np.float32(contrast) * value)
+    scale = np.float32(rng.uniform(36.0, 90.0))
+    start = rng.integers(1, 1 << 20, 2, dtype=np.int32)
+    # The nearest sample will do: the PSF hides the steps.
+    row = ((frame.minor * scale).astype(np.int32) + start[0]) % _TEXTURE_SIDE
+    column = ((frame.major * scale).astype(np.int32) + start[1]) % _TEXTURE_SIDE
+    factor: Image = np.exp(np.float32(contrast) * field[row, column])
+    return factor
 
 
 def spiral_arms(frame: DiscFrame, strength: float, rng: np.random.Generator) -> Image:
@@ -127,10 +133,13 @@ def spiral_arms(frame: DiscFrame, strength: float, rng: np.random.Generator) -> 
     arms = int(rng.choice([1, 2, 2, 2, 2, 3, 4]))
     winding = rng.choice([-1, 1]) / np.tan(np.radians(rng.uniform(10, 32)))
     log_radius = np.log(np.maximum(frame.radius, np.float32(0.05)))
-    phase = np.float32(arms) * (frame.angle - np.float32(winding) * log_radius)
+    phase = np.float32(arms) * (
+        np.arctan2(frame.minor, frame.major) - np.float32(winding) * log_radius
+    )
     phase += np.float32(rng.uniform(0, 2 * np.pi))
     fade = np.clip((frame.radius - np.float32(0.2)) / np.float32(0.5), 0, 1)
-    return np.exp(np.float32(strength) * fade * np.cos(phase))
+    factor: Image = np.exp(np.float32(strength) * fade * np.cos(phase))
+    return factor
 
 
 def lopsidedness(frame: DiscFrame, strength: float, rng: np.random.Generator) -> Image:
@@ -150,8 +159,11 @@ def lopsidedness(frame: DiscFrame, strength: float, rng: np.random.Generator) ->
     numpy.ndarray
         float32 (y, x), factors.
     """
-    wave = np.cos(frame.angle - np.float32(rng.uniform(0, 2 * np.pi)))
-    return 1 + np.float32(strength) * wave * np.tanh(frame.radius)
+    phase = rng.uniform(0, 2 * np.pi)
+    along = frame.major * np.float32(np.cos(phase)) + frame.minor * np.float32(np.sin(phase))
+    return np.asarray(
+        1 + np.float32(strength) * along / np.hypot(frame.radius, np.float32(1.0)), np.float32
+    )
 
 
 @dataclass(frozen=True)
@@ -183,9 +195,14 @@ class Clumps:
 
 
 def draw_clumps(
-    kind: Kind, share: float, radius: float, q: float, position_angle: float, rng: np.random.Generator
+    kind: Kind,
+    share: float,
+    radius: float,
+    q: float,
+    position_angle: float,
+    rng: np.random.Generator,
 ) -> Clumps:
-    """Scatter knots over a disc: exponential in radius, a power law in flux (index -1.7).
+    """Scatter knots over a disc: exponential in radius, a power law in flux (index -1.7); the last is a nucleus.
 
     Parameters
     ----------
@@ -209,12 +226,20 @@ def draw_clumps(
     """
     irregular = kind == "irr"
     count = int(rng.integers(2, 10)) if irregular else int(rng.integers(4, 30))
-    distance = radius * np.minimum(rng.gamma(2.0, 0.6, count), 3.0)
+    distance = radius * np.minimum(rng.gamma(2.0, _CLUMP_SCALE, count), _CLUMP_REACH)
     angle = rng.uniform(0, 2 * np.pi, count)
     along, across = distance * np.cos(angle), distance * np.sin(angle) * q
     cos, sin = np.cos(position_angle), np.sin(position_angle)
     flux = rng.uniform(0.03, 1.0, count) ** (-1 / 0.7)
     low, high = (0.06, 0.35) if irregular else (0.02, 0.1)
     sigma = radius * np.exp(rng.uniform(np.log(low), np.log(high), count))
-    parts = (across * cos + along * sin, along * cos - across * sin, sigma, share * flux / flux.sum())
-    return Clumps(*(part.astype(np.float32) for part in parts))
+    flux *= share / flux.sum()
+    y, x = across * cos + along * sin, along * cos - across * sin
+    y[-1] = x[-1] = 0.0
+    sigma[-1], flux[-1] = radius * rng.uniform(*_NUCLEUS_SIGMA), _nucleus_share(rng)
+    return Clumps(*(part.astype(np.float32) for part in (y, x, sigma, flux)))
+
+
+def _nucleus_share(rng: np.random.Generator) -> float:
+    """Flux of a compact nucleus, which two discs in three have."""
+    return min(float(rng.gamma(1.0, 0.04)), 0.2) if rng.random() < 2 / 3 else 0.0

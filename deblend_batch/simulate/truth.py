@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.field.layout import Field
-from deblend_batch.simulate.pairs import centroid_sigma, signal_to_noise
 from deblend_batch.simulate.population import KINDS
 from deblend_batch.simulate.presets import Preset
+from deblend_batch.simulate.rules import centroid_sigma, signal_to_noise
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +108,10 @@ def truth_table(sources: Sources, field: Field) -> pa.Table:
             "type": (np.array(KINDS)[sources.kind], ""),
             "group": (sources.system, ""),
             "group_size": (size[which], ""),
-            "companion_id": (pa.array(sources.companion, mask=sources.companion == _NO_COMPANION), ""),
+            "companion_id": (
+                pa.array(sources.companion, mask=sources.companion == _NO_COMPANION),
+                "",
+            ),
         }
     )
 
@@ -139,7 +143,9 @@ def detections_table(sources: Sources, field: Field, preset: Preset, seed: int) 
     sky = field.pixel_to_world(yx)
     mag_error = np.hypot(_MAG_ERROR_FLOOR, 1.086 / signal_to_noise(*known))
     mag = sources.mag + mag_error * rng.standard_normal(flux.size)
-    observed = np.hypot(sources.radius_arcsec * np.sqrt(sources.axis_ratio), 0.5 * preset.psf.fwhm_arcsec)
+    observed = np.hypot(
+        sources.radius_arcsec * np.sqrt(sources.axis_ratio), 0.5 * preset.psf.fwhm_arcsec
+    )
     radius = observed * np.exp(_RADIUS_ERROR * rng.standard_normal(flux.size))
     return _table(
         {
@@ -165,8 +171,11 @@ def write_table(url: str, table: pa.Table, options: storage.Options | None = Non
     storage.write_bytes(url, buffer.getvalue(), options)
 
 
-def _table(columns: dict[str, tuple[object, str]]) -> pa.Table:
-    arrays = [pa.array(values) if isinstance(values, np.ndarray) else values for values, _ in columns.values()]
+def _table(columns: dict[str, tuple[Any, str]]) -> pa.Table:
+    arrays = [
+        pa.array(values) if isinstance(values, np.ndarray) else values
+        for values, _ in columns.values()
+    ]
     schema = [
         pa.field(name, array.type, metadata={"unit": unit} if unit else None)
         for (name, (_, unit)), array in zip(columns.items(), arrays, strict=True)

@@ -1,8 +1,9 @@
-"""The main job on a real Ray cluster: complete, exactly once, resumable, independent of how it is divided."""
+"""The main job on a real Ray cluster: complete, exactly once, resumable, independent of its division."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,336 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests_support import SmallField, read_shards
 
+from deblend_batch import flags, storage
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.engine.inspect import read_status, retry_run, verify_run
 from deblend_batch.engine.run import process_field
+from deblend_batch.errors import ConfigError, DetectionsError, OutputConflictError
+from deblend_batch.field.photometry import nanojansky_per_unit
+from deblend_batch.tiling.pairs import blend_ids, match_within
+from tests.support import SmallField, read_shards, write_tiny_model
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A complete run of the small field."""
+    output = str(tmp_path_factory.mktemp("run") / "out")
+    summary = process_field(small_field.config(output))
+    assert summary.exit_code == 0
+    return output
+
+
+def same_rows(first: pa.Table, second: pa.Table) -> bool:
+    """Compare rows bit for bit (NaN is equal to itself), but for the tile that held them."""
+
+    def bits(rows: pa.Table) -> list[Any]:
+        columns = [rows[name].to_numpy() for name in rows.schema.names if name != "tile"]
+        return [c.view(f"i{c.itemsize}").tolist() if c.dtype.kind == "f" else c.tolist() for c in columns]
+
+    return bits(first) == bits(second)
+
+
+def test_every_pair_is_in_the_catalogue_once(finished: str, small_field: SmallField) -> None:
+    rows = read_shards(finished)
+    from deblend_batch.field.layout import Field
+
+    radec = Field.open(small_field.url).pixel_to_world(small_field.yx)
+    members = match_within(radec[:, 0], radec[:, 1], 2.0)
+    ids = small_field.ids[members]
+    expected = np.sort(blend_ids(ids[:, 0], ids[:, 1]))
+    np.testing.assert_array_equal(rows["blend_id"].to_numpy()[::2], expected)
+    np.testing.assert_array_equal(rows["blend_id"].to_numpy()[1::2], expected)
+    assert rows["role"].to_pylist() == ["central", "companion"] * len(expected)
+
+
+def test_each_source_has_one_primary_row(finished: str) -> None:
+    rows = read_shards(finished)
+    primary = rows.filter(rows["is_primary"])["source_id"].to_numpy()
+    assert len(np.unique(primary)) == len(primary)
+    assert set(primary) == set(rows["source_id"].to_numpy())
+
+
+def test_the_central_is_the_brighter(finished: str, small_field: SmallField) -> None:
+    rows = read_shards(finished)
+    mag_of = dict(zip(small_field.ids.tolist(), small_field.mag.tolist(), strict=True))
+    mags = np.array([mag_of[i] for i in rows["source_id"].to_pylist()]).reshape(-1, 2)
+    assert (mags[:, 0] <= mags[:, 1]).all()
+
+
+def test_shards_carry_units_and_the_contract_s_columns(finished: str) -> None:
+    name = storage.list_names(storage.join(finished, "shards"))[0]
+    schema = pq.read_schema(storage.join(finished, "shards", name))
+    assert schema.names == [
+        *("blend_id", "source_id", "neighbour_id", "role", "is_primary", "ra", "dec", "x", "y"),
+        *("separation", "flux_h", "flux_err_h", "mag_h", "mag_err_h", "mask_area", "mask_overlap"),
+        *("flags", "tile", "_healpix_29"),
+    ]
+    assert schema.field("flux_h").metadata[b"unit"] == b"nJy"
+    assert schema.field("flux_h").metadata[b"ucd"] == b"phot.flux"
+    assert schema.field("separation").metadata[b"unit"] == b"arcsec"
+    assert all(b"description" in schema.field(column).metadata for column in schema.names)
+
+
+def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
+    run = json.loads(Path(finished, "run.json").read_text())
+    rows = read_shards(finished)
+    assert run["state"] == "complete"
+    assert run["totals"]["rows"] == len(rows) == 2 * run["totals"]["pairs"]["expected"]
+    assert run["totals"]["flags"] == flags.count(rows["flags"].to_numpy())
+    assert sum(r.rows for r in Ledger(finished).read_receipts(Ledger(finished).receipts())) == len(rows)
+    found = verify_run(finished)
+    assert (found.exit_code, found.problems) == (0, ())
+    status = read_status(finished)
+    assert (status.pairs_written, status.pairs_expected) == (len(rows) // 2, len(rows) // 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tiles": {"size": 64}},
+        {"tiles": {"size": 4096}},
+        {"engine": {"actors": 1, "batch_size": 64, "tiles_in_flight": 1}},
+        {"engine": {"gpus_per_actor": 1, "feed": "split"}},
+        {"engine": {"gpus_per_actor": 1, "feed": "fused"}},
+    ],
+    ids=["many tiles", "one tile", "one actor", "split feed", "fused feed on logical GPUs"],
+)
+def test_rows_do_not_depend_on_how_the_work_is_divided(
+    finished: str, small_field: SmallField, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output, **changes))
+    assert same_rows(read_shards(output), read_shards(finished))
+
+
+def test_running_again_does_nothing_over(finished: str, small_field: SmallField) -> None:
+    shards = {path: path.stat().st_mtime_ns for path in Path(finished, "shards").iterdir()}
+    summary = process_field(small_field.config(finished))
+    assert summary.pairs_per_second == 0
+    assert shards == {path: path.stat().st_mtime_ns for path in Path(finished, "shards").iterdir()}
+    assert summary.totals["flags"] == flags.count(read_shards(finished)["flags"].to_numpy())
+
+
+@pytest.mark.parametrize("lost", ["shards", "ledger"])
+def test_a_run_resumes_where_it_stopped(
+    finished: str, small_field: SmallField, tmp_path: Path, lost: str
+) -> None:
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output))
+    before = {path.name: path.read_bytes() for path in Path(output, "shards").iterdir()}
+    for path in sorted(Path(output, lost).iterdir())[:4]:
+        path.unlink()
+    summary = process_field(small_field.config(output))
+    assert summary.totals["pairs"]["written"] == summary.totals["pairs"]["expected"]
+    assert before == {path.name: path.read_bytes() for path in Path(output, "shards").iterdir()}
+
+
+def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:
+    with pytest.raises(OutputConflictError, match=r"belongs to another run \(pairs differs\); give"):
+        process_field(small_field.config(finished, pairs={"max_separation": 1.0}))
+
+
+def test_other_weights_are_another_run(
+    finished: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    other = write_tiny_model(str(tmp_path / "other.safetensors"), seed=1)
+    with pytest.raises(OutputConflictError, match=r"another run \(model differs\)"):
+        process_field(small_field.config(finished, model=other))
+
+
+def test_a_folder_of_something_else_is_refused(small_field: SmallField, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(OutputConflictError, match="not empty \\(thesis.tex is there\\)"):
+        process_field(small_field.config(str(tmp_path)))
+
+
+def test_actors_are_pinned_to_gpus(small_field: SmallField, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
+    process_field(small_field.config(output, tiles={"size": 64}, engine=engine))
+    receipts = list(Ledger(output).read_receipts(Ledger(output).receipts()))
+    seen = {(r.worker["pid"], tuple(r.worker["gpu_ids"]), r.worker["cuda_visible_devices"]) for r in receipts}
+    assert {gpus for _, gpus, _ in seen} == {(0,), (1,)}
+    assert {visible for _, _, visible in seen} == {"0", "1"}
+    assert len({pid for pid, _, _ in seen}) == 2
+    assert {r.worker["torch_threads"] for r in receipts} == {1}
+
+
+def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
+    ids = small_field.ids
+    table = pa.table({"central_id": [ids[0], ids[1], ids[2], 999_999], "companion_id": [ids[60], ids[61], ids[110], ids[3]]})
+    pq.write_table(table, str(tmp_path / "pairs.parquet"))
+    output = str(tmp_path / "out")
+    summary = process_field(
+        small_field.config(output, pairs={"table": str(tmp_path / "pairs.parquet")})
+    )
+    rows = read_shards(output)
+    centrals = rows["source_id"].to_numpy()[::2]
+    assert set(centrals) == {ids[0], ids[1], ids[2]}
+    assert summary.exit_code == 3
+    assert summary.totals["pairs"] == {"expected": 4, "written": 3, "quarantined": 1}
+    record = Ledger(output).read_quarantine("unplaced")
+    assert record.pairs == [[0, 999_999, int(ids[3])]]
+    assert "not in the detection table" in record.reason
+    # The third pair's members are far apart: the companion is outside the stamp, said and not guessed.
+    far = rows.filter(pa.compute.equal(rows["neighbour_id"], int(ids[2])))
+    assert np.isnan(far["flux_h"].to_numpy()[0])
+    assert far["flags"].to_pylist()[0] & flags.COMPANION_OUTSIDE.value
+
+
+def test_positions_that_cannot_be_used_are_listed(small_field: SmallField, tmp_path: Path) -> None:
+    table = pq.read_table(small_field.detections)
+    strange = pa.table(
+        {
+            "id": pa.array([1, 2, 3], pa.int64()),
+            "x": [np.nan, 1e7, -30.0],
+            "y": [5.0, 5.0, -30.0],
+            "mag": pa.array([20.0] * 3, pa.float32()),
+        }
+    )
+    detections = str(tmp_path / "more.parquet")
+    pq.write_table(pa.concat_tables([table, strange]), detections)
+    output = str(tmp_path / "out")
+    summary = process_field(small_field.config(output, detections=detections))
+    found = summary.totals["detections"]
+    assert (found["read"], found["not_finite"], found["outside"]) == (163, 1, 2)
+    unused = pq.read_table(summary.unused[0]).to_pylist()
+    assert unused == [
+        {"id": 1, "reason": "position is not finite"},
+        {"id": 2, "reason": "outside the image"},
+        {"id": 3, "reason": "outside the image"},
+    ]
+
+
+def test_flux_is_in_nanojansky(finished: str, small_field: SmallField, tmp_path: Path) -> None:
+    """A field whose zero point is 2.5 mag brighter has fluxes 10 times larger, same pixels."""
+    import shutil
+
+    import zarr
+
+    copy = str(tmp_path / "bright.zarr")
+    shutil.copytree(small_field.url, copy)
+    zarr.open_group(copy, mode="a").attrs["zero_point"] = [25.96 - 2.5]
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output, field=copy))
+    ratio = read_shards(output)["flux_h"].to_numpy() / read_shards(finished)["flux_h"].to_numpy()
+    np.testing.assert_allclose(ratio[np.isfinite(ratio)], 10, rtol=1e-5)
+    assert nanojansky_per_unit(np.array(31.4)) == pytest.approx(1.0)
+
+
+def test_an_empty_detection_table_is_a_complete_run(small_field: SmallField, tmp_path: Path) -> None:
+    nothing = pq.read_table(small_field.detections).slice(0, 0)
+    pq.write_table(nothing, str(tmp_path / "none.parquet"))
+    output = str(tmp_path / "out")
+    summary = process_field(small_field.config(output, detections=str(tmp_path / "none.parquet")))
+    assert summary.exit_code == 0
+    assert summary.totals["pairs"] == {"expected": 0, "written": 0, "quarantined": 0}
+
+
+def test_a_corrupt_chunk_is_quarantined_and_retried(
+    finished: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "field.zarr"
+    shutil.copytree(small_field.url, copy)
+    shard = next(path for path in (copy / "image" / "c").rglob("*") if path.is_file())
+    whole = shard.read_bytes()
+    broken = bytearray(whole)
+    broken[100:4000] = os.urandom(3900)
+    shard.write_bytes(bytes(broken))
+    output = str(tmp_path / "out")
+    summary = process_field(small_field.config(output, field=str(copy)))
+    assert summary.exit_code == 3
+    pairs = summary.totals["pairs"]
+    assert pairs["written"] + pairs["quarantined"] == pairs["expected"]
+    record = Ledger(output).read_quarantine(Ledger(output).quarantined()[0])
+    assert "cannot decode a chunk" in record.reason
+    assert len(record.pairs) > 0
+    assert verify_run(output).exit_code == 3
+    shard.write_bytes(whole)
+    assert retry_run(output).exit_code == 0
+    assert same_rows(read_shards(output), read_shards(finished))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda folder: next((folder / "shards").iterdir()).unlink(), "no shard"),
+        (lambda folder: next((folder / "ledger").iterdir()).unlink(), "no receipt"),
+        (
+            lambda folder: (path := next((folder / "shards").iterdir())).write_bytes(
+                path.read_bytes()[:-9]
+            ),
+            "altered or truncated",
+        ),
+        (
+            lambda folder: (folder / "shards" / "y9999x9999.parquet").write_bytes(b"?"),
+            "orphan",
+        ),
+    ],
+    ids=["shard gone", "receipt gone", "shard truncated", "stranger"],
+)
+def test_verify_finds_damage(finished: str, tmp_path: Path, damage: Any, problem: str) -> None:
+    import shutil
+
+    copy = tmp_path / "out"
+    shutil.copytree(finished, copy)
+    damage(copy)
+    found = verify_run(str(copy))
+    assert found.exit_code == 2
+    assert any(problem in line for line in found.problems)
+
+
+def test_two_fields_share_a_table_and_own_each_pair_once(
+    small_field: SmallField, finished: str, tmp_path: Path
+) -> None:
+    """Two overlapping cut-outs of one sky, one table: the union has each pair exactly once."""
+    import zarr
+
+    from deblend_batch.field.layout import create_field, finish_field
+    from tests.support import make_meta
+
+    image = zarr.open_group(small_field.url, mode="r")["image"][0]
+    wcs = dict(make_meta().wcs_cards)
+    left, right = str(tmp_path / "left.zarr"), str(tmp_path / "right.zarr")
+    for url, x0, x1 in ((left, 0, 350), (right, 250, 600)):
+        meta = make_meta(wcs_cards=wcs | {"CRPIX1": wcs["CRPIX1"] - x0})
+        group = create_field(url, meta, (500, x1 - x0), with_variance=False)
+        group["image"][0] = image[:, x0:x1]
+        finish_field(group, meta)
+    sky = str(tmp_path / "sky.parquet")
+    from deblend_batch.field.layout import Field
+
+    radec = Field.open(small_field.url).pixel_to_world(small_field.yx)
+    pq.write_table(
+        pa.table({"id": small_field.ids, "ra": radec[:, 0], "dec": radec[:, 1], "mag": small_field.mag}), sky
+    )
+    output = str(tmp_path / "out")
+    config = small_field.config(output, field=None, survey=[left, right], detections=sky)
+    summary = process_field({key: value for key, value in config.items() if value is not None})
+    assert summary.exit_code == 0
+    blends = read_shards(output)["blend_id"].to_numpy()
+    np.testing.assert_array_equal(blends, read_shards(finished)["blend_id"].to_numpy())
+    assert verify_run(output).problems == ()
+
+
+def test_memory_urls_and_http_outputs_are_refused(small_field: SmallField) -> None:
+    with pytest.raises(ConfigError, match="memory:// lives in one process"):
+        process_field(small_field.config("memory://out"))
+    with pytest.raises(ConfigError, match=r"http\(s\) is read-only"):
+        process_field(small_field.config("http://127.0.0.1:9/out"))
+
+
+def test_duplicate_ids_stop_the_run(small_field: SmallField, tmp_path: Path) -> None:
+    table = pq.read_table(small_field.detections)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 2)]), str(tmp_path / "twice.parquet"))
+    with pytest.raises(DetectionsError, match=r"twice.parquet: 2 values of column 'id' occur more"):
+        process_field(
+            small_field.config(str(tmp_path / "out"), detections=str(tmp_path / "twice.parquet"))
+        )

@@ -1,0 +1,49 @@
+"""The verbs of the product: demo, publish, report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deblend_batch.cli.output import JsonOpt, print_json, print_table
+
+app = typer.Typer()
+demo_app = typer.Typer()
+
+OutputArg = Annotated[
+    str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
+]
+
+
+@demo_app.command()
+def demo(
+    output: Annotated[str, typer.Option("--output", help="Folder for everything.")] = "demo",
+    size: Annotated[int, typer.Option(help="Edge of the field, px.", min=512)] = 4608,
+    pairs: Annotated[int, typer.Option(help="Simulated pairs.", min=10)] = 1700,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.", min=0)] = 0,
+) -> None:
+    """Simulate a field, process it, and compare the catalogue with the truth."""
+    from deblend_batch.demo import run_demo
+
+    print_table(run_demo(output, size=size, pairs=pairs, seed=seed, say=typer.echo).to_rows())
+
+
+@app.command()
+def publish(output: OutputArg, as_json: JsonOpt = False) -> None:
+    """Publish a complete run as a HATS catalogue, for lsdb."""
+    from deblend_batch.engine.inspect import publish_run
+
+    published = publish_run(output)
+    if as_json:
+        print_json(published.to_dict())
+    else:
+        print_table(published.to_rows())
+
+
+@app.command()
+def report(output: OutputArg) -> None:
+    """Write the QA report of a run: one self-contained page."""
+    from deblend_batch.report.page import write_report
+
+    typer.echo(write_report(output))

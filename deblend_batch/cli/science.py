@@ -1,0 +1,119 @@
+"""The verbs of the science: train, evaluate, models."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Optional
+
+import typer
+
+from deblend_batch.cli.output import JsonOpt, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    output: Annotated[str, typer.Argument(help="Folder for weights, checkpoint and curves.")],
+    config: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Training config (YAML); the options below override it."),
+    ] = None,
+    model: Annotated[Optional[str], typer.Option(help="Recipe of the network.")] = None,  # noqa: UP045
+    preset: Annotated[Optional[str], typer.Option(help="Survey to train for.")] = None,  # noqa: UP045
+    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.", min=1)] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(help="Seed.", min=0)] = None,  # noqa: UP045
+    device: Annotated[Optional[str], typer.Option(help="Torch device.")] = None,  # noqa: UP045
+) -> None:
+    """Train a model on simulated pairs; run again with the same arguments to resume."""
+    from deblend_batch.train.config import load_train_config, make_train_config
+    from deblend_batch.train.loop import train as train_model
+
+    overrides = {"model": model, "preset": preset, "steps": steps, "seed": seed, "device": device}
+    settled = load_train_config(config, overrides) if config else make_train_config({}, overrides)
+    started = time.monotonic()
+
+    def say(report: Any) -> None:  # noqa: ANN401 (train.Report, imported with torch)
+        typer.echo(f"{report}  {time.monotonic() - started:,.0f} s", err=True)
+
+    typer.echo(train_model(settled, output, say))
+
+
+@app.command()
+def evaluate(
+    paper_table: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Released table of Boucaud et al. 2020 (CSV)."),
+    ] = None,
+    catalog: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Output folder of a run; needs --truth."),
+    ] = None,
+    truth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Table of true fluxes (Parquet)."),
+    ] = None,
+    band: Annotated[Optional[str], typer.Option(help="Band of the catalogue.")] = None,  # noqa: UP045
+    match_arcsec: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Match by position, not by id."),
+    ] = None,
+    pairs: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Data set of simulated pairs."),
+    ] = None,
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Model to run on --pairs; repeat for more."),
+    ] = None,
+    baseline: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Baseline to run on --pairs; repeat for more; all if absent."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device of the models.")] = "cpu",
+    html: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also write the report page here."),
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure how well fluxes were recovered: of the paper, of a catalogue, or of models on pairs."""
+    from deblend_batch.evaluate.evaluate import evaluate as measure
+
+    found = measure(
+        paper_table=paper_table,
+        catalog=catalog,
+        truth=truth,
+        band=band,
+        match_arcsec=match_arcsec,
+        pairs=pairs,
+        models=model or (),
+        baselines=baseline,
+        device=device,
+    )
+    if html:
+        found.write_html(html)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.to_text())
+
+
+@app.command()
+def models(as_json: JsonOpt = False) -> None:
+    """List the shipped models with their cards."""
+    from deblend_batch.models import list_models
+
+    cards = list_models()
+    if as_json:
+        print_json([card.to_json() for card in cards])
+        return
+    for card in cards:
+        mark = "  (default)" if card.default else ""
+        typer.echo(f"{card.name}{mark}")
+        typer.echo(
+            f"  {card.architecture}, {card.parameters:,} parameters, {card.stamp_size} px stamps"
+        )
+        typer.echo(f"  trained on {card.trained_on}")
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in card.test_metrics.items())
+        typer.echo(f"  on unseen galaxies: {metrics or 'not measured'}")

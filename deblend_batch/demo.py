@@ -1,0 +1,150 @@
+"""From nothing to a catalogue and its report: what ``deblend-batch demo`` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import yaml
+
+from deblend_batch import storage
+from deblend_batch.errors import ConfigError, OutputConflictError
+
+_MARK = "# Made by deblend-batch demo; the folder is made anew each time.\n"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made, and how good it is.
+
+    Parameters
+    ----------
+    pairs : int
+        Pairs measured; some are chance alignments of the simulated systems.
+    pairs_per_second : float
+        Of the run, once its actors were ready.
+    flux_mape, bias, sigma : float
+        Mean absolute flux error (a fraction), mean and spread of the magnitude error, both members.
+    seconds : float
+        Wall time of everything.
+    folder, shards, report, config : str
+        Where things are.
+    """
+
+    pairs: int
+    pairs_per_second: float
+    flux_mape: float
+    bias: float
+    sigma: float
+    seconds: float
+    folder: str
+    shards: str
+    report: str
+    config: str
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the result as names and texts."""
+        return [
+            ("pairs", f"{self.pairs:,}"),
+            ("speed", f"{self.pairs_per_second:,.0f} pairs/s"),
+            ("flux error", f"{100 * self.flux_mape:.1f} % mean absolute, both members"),
+            ("mag error", f"bias {self.bias:+.3f}, sigma {self.sigma:.3f}"),
+            ("total time", f"{self.seconds:.0f} s"),
+            ("catalogue", self.shards),
+            ("report", self.report),
+            ("config", f"{self.config}  (edit it, then: deblend-batch run {self.config})"),
+        ]
+
+
+def run_demo(
+    folder: str,
+    *,
+    size: int = 4608,
+    pairs: int = 1700,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> DemoResult:
+    """Simulate a field, process it, and compare the catalogue with the truth.
+
+    Parameters
+    ----------
+    folder : str
+        Local folder for everything; an earlier demo there is replaced.
+    size : int
+        Edge of the field, px.
+    pairs : int
+        Simulated pairs.
+    seed : int
+        Seed of the simulation.
+    say : callable
+        Told what happens.
+
+    Returns
+    -------
+    DemoResult
+        What came out.
+
+    Raises
+    ------
+    OutputConflictError
+        If the folder holds something else.
+    """
+    from deblend_batch.engine.run import process_field
+    from deblend_batch.evaluate.evaluate import evaluate_catalog
+    from deblend_batch.report.page import write_report
+    from deblend_batch.simulate.fields import simulate_field
+
+    started = time.monotonic()
+    folder = _take(folder)
+    config = storage.join(folder, "config.yaml")
+    say(f"simulating a {size} x {size} px field with {pairs:,} pairs (preset candels-h) ...")
+    truth = simulate_field(
+        storage.join(folder, "field.zarr"),
+        shape_yx=(size, size),
+        n_pairs=pairs,
+        n_isolated=pairs // 3,
+        n_groups=pairs // 40,
+        seed=seed,
+        processes=os.cpu_count() or 1,
+    )
+    output = storage.join(folder, "run")
+    settings = {"field": truth.field_url, "detections": truth.detections_url, "output": output}
+    storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
+    say(f"processing {truth.n_sources:,} detections ...")
+    summary = process_field(config)
+    say("comparing with the truth ...")
+    (score,) = evaluate_catalog(output, truth.truth_url).scores
+    report = write_report(output)
+    return DemoResult(
+        pairs=summary.totals["pairs"]["written"],
+        pairs_per_second=summary.pairs_per_second,
+        flux_mape=score.members["pooled"].flux_mape,
+        bias=score.members["pooled"].bias,
+        sigma=score.members["pooled"].sigma,
+        seconds=time.monotonic() - started,
+        folder=folder,
+        shards=storage.join(output, "shards"),
+        report=report,
+        config=config,
+    )
+
+
+def _take(folder: str) -> str:
+    """Make the demo's folder, or empty that of an earlier demo."""
+    if not storage.is_local(folder):
+        raise ConfigError(f"{folder}: the demo writes to a local folder; give a path")
+    folder = os.path.abspath(folder)
+    names = storage.list_names(folder)
+    config = storage.join(folder, "config.yaml")
+    if names and not (
+        "config.yaml" in names and storage.read_bytes(config).startswith(_MARK.encode())
+    ):
+        raise OutputConflictError(
+            f"{folder}: not empty ({names[0]} is there) and not an earlier demo; give another folder"
+        )
+    storage.remove_tree(folder)
+    # Marked at once, so that a demo that was interrupted can be run again.
+    storage.write_bytes(config, _MARK.encode())
+    return folder

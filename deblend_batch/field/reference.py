@@ -1,0 +1,96 @@
+"""Which image is meant: ``FILE``, ``FILE[HDU]``, or an HDU of a file known from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz")
+_WITH_HDU = re.compile(r"^(?P<url>.+)\[(?P<hdu>[^\[\]]+)\]$")
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image in a FITS file.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    hdu : str or int, optional
+        Number (0 the primary), ``NAME`` or ``NAME,VERSION``; chosen by content if absent.
+    """
+
+    url: str
+    hdu: str | int | None = None
+
+    def __str__(self) -> str:
+        return self.url if self.hdu is None else f"{self.url}[{self.hdu}]"
+
+
+def parse_image(text: str) -> ImageRef:
+    """Read ``FILE`` or ``FILE[HDU]``.
+
+    Parameters
+    ----------
+    text : str
+        As a user writes it.
+
+    Returns
+    -------
+    ImageRef
+        The image.
+
+    Examples
+    --------
+    >>> parse_image("tile.fits[SCI]")
+    ImageRef(url='tile.fits', hdu='SCI')
+    """
+    match = _WITH_HDU.match(text)
+    return ImageRef(match["url"], parse_hdu(match["hdu"])) if match else ImageRef(text)
+
+
+def parse_plane(text: str | int, image: ImageRef) -> ImageRef:
+    """Read where a companion plane (rms, weight, variance, mask) of an image is.
+
+    Parameters
+    ----------
+    text : str or int
+        ``NAME`` or ``N``, an HDU of the image's own file; or another ``FILE`` or ``FILE[HDU]``, told by
+        a FITS suffix or a slash.
+    image : ImageRef
+        The image it belongs to.
+
+    Returns
+    -------
+    ImageRef
+        The plane.
+
+    Examples
+    --------
+    >>> parse_plane("RMS", ImageRef("tile.fits", "SCI"))
+    ImageRef(url='tile.fits', hdu='RMS')
+    >>> parse_plane("tile_rms.fits[1]", ImageRef("tile.fits"))
+    ImageRef(url='tile_rms.fits', hdu=1)
+    """
+    if isinstance(text, int):
+        return ImageRef(image.url, text)
+    other = parse_image(text)
+    is_file = "/" in other.url or other.url.lower().endswith(_SUFFIXES)
+    return other if is_file else ImageRef(image.url, parse_hdu(text))
+
+
+def parse_hdu(text: str | int) -> str | int:
+    """Read an HDU's name or number.
+
+    Parameters
+    ----------
+    text : str or int
+        Digits are a number.
+
+    Returns
+    -------
+    str or int
+        Name or number.
+    """
+    return int(text) if isinstance(text, str) and text.strip().isdecimal() else text

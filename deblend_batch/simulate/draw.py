@@ -1,0 +1,206 @@
+"""Drawing a pool of isolated galaxies, the same to the bit in any number of processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.galaxies import Renderer
+from deblend_batch.simulate.pool import GalaxyPool
+from deblend_batch.simulate.population import KINDS, Population
+from deblend_batch.simulate.presets import Preset, get_preset
+from deblend_batch.simulate.psf import draw_psf, draw_wide_psf
+
+_WIDE_ELLIPTICITY = 0.05
+_STORED_PEAK = 1000.0
+_ID_BITS = 32
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far a pool departs from its preset.
+
+    Parameters
+    ----------
+    psf_fwhm_px : tuple of float, optional
+        Narrowest and widest PSF in pixels, uniform in the logarithm, of any family; the preset's PSF if None.
+    radius_factor : tuple of float
+        Range of a factor on all radii, uniform in the logarithm.
+    """
+
+    psf_fwhm_px: tuple[float, float] | None = None
+    radius_factor: tuple[float, float] = (1.0, 1.0)
+
+
+WIDE = Variation(psf_fwhm_px=(1.6, 5.0), radius_factor=(0.6, 1.5))
+"""Covers HST and Euclid images with one pool; what shipped networks are trained on."""
+
+
+def draw_chunk(
+    preset: Preset,
+    seed: int,
+    start: int,
+    stop: int,
+    *,
+    variation: Variation | None = None,
+    stamp_px: int = 128,
+    group_size: int = 128,
+) -> GalaxyPool:
+    """Draw galaxies ``start`` to ``stop`` of the pool that a seed defines.
+
+    Each galaxy and each PSF has a random stream of its own, so that any division into chunks gives the same
+    pool to the bit.
+
+    Parameters
+    ----------
+    preset : Preset
+        Survey to imitate.
+    seed : int
+        Seed of the pool.
+    start, stop : int
+        Range of galaxies.
+    variation : Variation, optional
+        Departures from the preset; none by default.
+    stamp_px : int
+        Side of the stamps; even.
+    group_size : int
+        Galaxies per PSF.
+
+    Returns
+    -------
+    GalaxyPool
+        ``stop - start`` galaxies.
+    """
+    variation = variation or Variation()
+    base = zlib.crc32(f"{preset.name}/{seed}/{variation}/{stamp_px}/{group_size}".encode()) >> 1
+    pieces = []
+    for group in range(start // group_size, -(-stop // group_size)):
+        rows = range(max(start, group * group_size), min(stop, (group + 1) * group_size))
+        pieces.append(_draw_group(preset, seed, group, rows, variation, stamp_px))
+    pool = GalaxyPool.concatenate(pieces)
+    return replace(pool, galaxy_id=pool.galaxy_id + (np.int64(base) << _ID_BITS))
+
+
+def _draw_group(
+    preset: Preset, seed: int, group: int, rows: range, variation: Variation, stamp_px: int
+) -> GalaxyPool:
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, group)))
+    if variation.psf_fwhm_px is None:
+        psf = draw_psf(preset.psf, preset.pixel_scale_arcsec, rng)
+    else:
+        psf = draw_wide_psf(variation.psf_fwhm_px, _WIDE_ELLIPTICITY, rng)
+    renderer = Renderer(psf, stamp_px)
+    drawn = [_draw_galaxy(preset, seed, row, variation, renderer) for row in rows]
+    columns = {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
+    return GalaxyPool(
+        galaxy_id=np.array(rows, np.int64),
+        group=np.full(len(rows), group, np.int32),
+        psf_fwhm_px=np.full(len(rows), psf.fwhm_px, np.float32),
+        preset=preset.name,
+        **columns,
+    )
+
+
+def _draw_galaxy(
+    preset: Preset, seed: int, row: int, variation: Variation, renderer: Renderer
+) -> dict[str, Any]:
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, row)))
+    magnitude = draw_magnitude(preset, rng)
+    structure = Population.shipped().draw(magnitude + preset.i814_minus_band, rng)
+    scale = float(np.exp(rng.uniform(*np.log(variation.radius_factor)))) / preset.pixel_scale_arcsec
+    drawing = renderer.draw(structure, scale, rng)
+    unit = np.float32(drawing.image.max() / _STORED_PEAK)
+    return {
+        "images": (drawing.image / unit).astype(np.float16),
+        "unit": unit,
+        "kind": np.int8(KINDS.index(structure.kind)),
+        "mag": np.float32(magnitude),
+        "radius_px": np.float32(structure.radius_arcsec * scale),
+        "axis_ratio": np.float32(structure.axis_ratio),
+        "centre_yx": drawing.centre_yx.astype(np.float32),
+    }
+
+
+def draw_magnitude(preset: Preset, rng: np.random.Generator) -> float:
+    """Draw a magnitude from the preset's exponential counts.
+
+    Parameters
+    ----------
+    preset : Preset
+        The survey.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    float
+        AB magnitude within the preset's range.
+    """
+    bright, faint = preset.magnitude_range
+    rate = preset.magnitude_slope * np.log(10.0)
+    return float(bright + np.log1p(rng.random() * np.expm1(rate * (faint - bright))) / rate)
+
+
+def draw_pool(
+    preset: str | Preset,
+    n: int,
+    seed: int,
+    *,
+    variation: Variation | None = None,
+    stamp_px: int = 128,
+    group_size: int = 128,
+    processes: int = 1,
+) -> GalaxyPool:
+    """Draw a pool of galaxies in one or several processes; the result is the same.
+
+    Parameters
+    ----------
+    preset : str or Preset
+        Survey to imitate.
+    n : int
+        Number of galaxies.
+    seed : int
+        Seed of the pool.
+    variation : Variation, optional
+        Departures from the preset; none by default.
+    stamp_px : int
+        Side of the stamps; even.
+    group_size : int
+        Galaxies per PSF.
+    processes : int
+        Number of processes (spawned, so call from a guarded ``__main__``).
+
+    Returns
+    -------
+    GalaxyPool
+        The galaxies.
+
+    Raises
+    ------
+    ConfigError
+        If the preset is unknown or ``n`` is not positive.
+    """
+    if n < 1:
+        raise ConfigError(f"a pool of {n} galaxies is empty; ask for at least 1")
+    survey = get_preset(preset) if isinstance(preset, str) else preset
+    size = -(-max(64, n // (8 * processes)) // group_size) * group_size if n > group_size else n
+    tasks = [
+        (survey, seed, start, min(start + size, n), variation, stamp_px, group_size)
+        for start in range(0, n, size)
+    ]
+    if processes == 1:
+        return GalaxyPool.concatenate([_draw_task(task) for task in tasks])
+    with multiprocessing.get_context("spawn").Pool(processes) as workers:
+        return GalaxyPool.concatenate(workers.map(_draw_task, tasks, chunksize=1))
+
+
+def _draw_task(task: tuple[Preset, int, int, int, Variation | None, int, int]) -> GalaxyPool:
+    preset, seed, start, stop, variation, stamp_px, group_size = task
+    return draw_chunk(
+        preset, seed, start, stop, variation=variation, stamp_px=stamp_px, group_size=group_size
+    )

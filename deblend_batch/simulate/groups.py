@@ -1,0 +1,111 @@
+"""Zarr groups of the simulator: marked complete last, opened only when complete, never put in another's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import zarr
+
+from deblend_batch import storage
+from deblend_batch.errors import ConfigError, FieldError, NotFoundError, OutputConflictError
+from deblend_batch.field import stores
+from deblend_batch.storage import Options
+
+_UNFINISHED, _COMPLETE = 0, 1
+
+
+def create_group(
+    url: str,
+    marker: str,
+    attributes: Mapping[str, Any],
+    options: Options | None,
+    *,
+    overwrite: bool,
+) -> zarr.Group:
+    """Create a group that counts as unfinished until :func:`finish_group`.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    marker : str
+        Attribute that says what the group is and whether it is complete.
+    attributes : mapping
+        Further attributes, JSON-able.
+    options : mapping, optional
+        fsspec storage options.
+    overwrite : bool
+        Replace a complete group of the same kind; an unfinished one is always replaced.
+
+    Returns
+    -------
+    zarr.Group
+        Writable.
+
+    Raises
+    ------
+    OutputConflictError
+        If a complete group, or anything else, is at ``url``.
+    StorageError
+        If the store refuses.
+    """
+    state = _state(url, marker, options)
+    if state == _COMPLETE and not overwrite:
+        raise OutputConflictError(f"{url}: exists already; choose another URL, or use --overwrite")
+    return stores.create_group(url, options, {**attributes, marker: _UNFINISHED})
+
+
+def _state(url: str, marker: str, options: Options | None) -> int:
+    """Tell whether ``url`` is free or holds an unfinished or a complete group; refuse anything else."""
+    if not storage.exists(url, options) or storage.list_names(url, options) == []:
+        return _UNFINISHED
+    try:
+        state = stores.open_group(url, options).attrs.get(marker)
+    except (FieldError, NotFoundError):
+        state = None
+    if state not in {_UNFINISHED, _COMPLETE}:
+        raise OutputConflictError(f"{url}: holds something else; choose another URL")
+    return _COMPLETE if state == _COMPLETE else _UNFINISHED
+
+
+def finish_group(group: zarr.Group, marker: str) -> None:
+    """Mark a group as complete; the last act of making it."""
+    group.attrs[marker] = _COMPLETE
+
+
+def open_group(
+    url: str, marker: str, what: str, remedy: str, options: Options | None = None
+) -> zarr.Group:
+    """Open a complete group for reading.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    marker : str
+        Attribute that says what the group is and whether it is complete.
+    what, remedy : str
+        What it should be and how to make one, for messages.
+    options : mapping, optional
+        fsspec storage options.
+
+    Returns
+    -------
+    zarr.Group
+        Read-only.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no Zarr group at ``url``.
+    ConfigError
+        If it is something else, or unfinished.
+    """
+    try:
+        group = stores.open_group(url, options)
+    except NotFoundError as error:
+        raise NotFoundError(f"{url}: no {what} here; {remedy}") from error
+    if group.attrs.get(marker) != _COMPLETE:
+        raise ConfigError(f"{url}: not a complete {what} (attribute '{marker}'); {remedy}")
+    return group

@@ -1,0 +1,1 @@
+"""Training: simulated pairs in, a weights file with its card out."""

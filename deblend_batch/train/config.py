@@ -1,0 +1,184 @@
+"""The training config: YAML in, one frozen record out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deblend_batch import storage
+from deblend_batch.config import describe
+from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.draw import Variation
+from deblend_batch.simulate.rules import PairRules
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolConfig(_Section):
+    """The isolated galaxies; see :class:`deblend_batch.simulate.draw.Variation`."""
+
+    size: int = Field(20000, ge=64)
+    """Number of galaxies, over all three splits."""
+    seed: int = Field(1, ge=0)
+    """Seed of the pool."""
+    psf_fwhm_px: Range | None = (1.6, 5.0)
+    """Narrowest and widest PSF, px; null for the preset's own PSF."""
+    radius_factor: tuple[Positive, Positive] = (0.6, 1.5)
+    """Range of a factor on all radii."""
+    processes: int = Field(1, ge=1)
+    """Processes that draw the galaxies; the pool does not depend on it."""
+    url: str | None = None
+    """An existing pool to use instead of drawing one; the other keys are then without effect."""
+
+    @property
+    def variation(self) -> Variation:
+        """How the pool departs from its preset."""
+        return Variation(psf_fwhm_px=self.psf_fwhm_px, radius_factor=self.radius_factor)
+
+
+class PairsConfig(_Section):
+    """How galaxies are paired; see :class:`deblend_batch.simulate.rules.PairRules`."""
+
+    noise_factor: tuple[Positive, Positive] = (0.5, 12.0)
+    """Range of a factor on the preset's noise."""
+    noise_correlation: tuple[Fraction, Fraction] = (0.0, 0.4)
+    """Range of the weight of adjacent pixels that correlates the noise."""
+    flux_jitter_mag: float = Field(0.4, ge=0)
+    """Each member is brightened or faded by up to this."""
+    free_offset_fraction: Fraction = 0.25
+    """Share of the pairs whose distance does not follow from their radii."""
+    neighbours_per_stamp: float = Field(0.3, ge=0)
+    """Mean number of third galaxies."""
+    close_neighbour_fraction: Fraction = 0.1
+    """Share of those that may come close to a member."""
+    background_error: float = Field(0.05, ge=0)
+    """Scatter of a constant background left in the stamp, in units of the noise."""
+
+    def rules(self, stamp_size: int) -> PairRules:
+        """Return the simulator's rules.
+
+        Parameters
+        ----------
+        stamp_size : int
+            Edge of the stamps, px.
+
+        Returns
+        -------
+        PairRules
+            The same numbers.
+        """
+        return PairRules(stamp_size=stamp_size, **self.model_dump())
+
+
+class TrainConfig(_Section):
+    """Everything that decides the weights.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a value is out of range or a key is unknown; :func:`load_train_config` turns it into one
+        line.
+    """
+
+    model: str = "blend2flux-small"
+    """A recipe: architecture, size and preprocessing."""
+    name: str | None = None
+    """Name on the card; the recipe's if absent."""
+    preset: str = "candels-h"
+    """Survey that the galaxies are drawn for."""
+    seed: int = Field(0, ge=0)
+    """Seed of the weights and of the pairs."""
+    pool: PoolConfig = PoolConfig()
+    pairs: PairsConfig = PairsConfig()
+    initial: str | None = None
+    """Weights file whose tensors, where name and shape agree, are the start."""
+    steps: int = Field(12000, ge=1)
+    """Optimiser steps; training may end earlier, see ``patience``."""
+    batch_size: int = Field(64, ge=1)
+    """Pairs in a step."""
+    learning_rate: Positive = 2e-3
+    """Highest learning rate; cosine decay to 0 after the warm-up."""
+    warmup: Fraction = 0.1
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: Positive = 1.0
+    """Longest gradient, as a norm over all weights."""
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    """Decay per step of the moving average of the weights, which is what is kept."""
+    mask_weight: float = Field(0.5, ge=0)
+    """Weight of the masks' cross-entropy beside the flux loss, for networks that have masks."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the networks in training; bfloat16 pays on GPUs and on CPUs with AVX512-BF16."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int | None = Field(None, ge=1)
+    """Torch threads; torch's own choice if absent."""
+    workers: int = Field(1, ge=0)
+    """Processes that simulate pairs; with 0 the training process does. Changes no result."""
+    validation_pairs: int = Field(4096, ge=2)
+    """Pairs of validation galaxies, for early stopping and for the error model."""
+    test_pairs: int = Field(5000, ge=2)
+    """Pairs of test galaxies, for the metrics on the card."""
+    evaluate_every: int = Field(500, ge=1)
+    """Steps between two validations; each also writes a checkpoint."""
+    patience: int | None = Field(None, ge=1)
+    """Validations without an improvement after which training ends; never if absent."""
+
+
+def load_train_config(url: str, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read a training config.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL of a YAML file.
+    overrides : mapping, optional
+        Top-level keys and the values that replace the file's; None values are ignored.
+
+    Returns
+    -------
+    TrainConfig
+        The config.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    ConfigError
+        If it is not YAML, has an unknown key or a wrong value.
+    """
+    try:
+        values = yaml.safe_load(storage.read_bytes(url))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{url}:{line} not valid YAML; see docs/config.md") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{url}: a training config must be a mapping of keys to values")
+    return make_train_config(values, overrides, where=url)
+
+
+def make_train_config(
+    values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str = "train"
+) -> TrainConfig:
+    """Build a training config from a mapping, as :func:`load_train_config` does from a file.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown (the nearest known one is named) or a value is wrong.
+    """
+    chosen = {key: value for key, value in (overrides or {}).items() if value is not None}
+    try:
+        return TrainConfig.model_validate({**values, **chosen})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe(error, TrainConfig)}") from None

@@ -1,0 +1,98 @@
+"""What a finished training says of its weights: the card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import nn
+
+from deblend_batch.evaluate.metrics import measure
+from deblend_batch.models.architectures import ARCHITECTURES, Recipe
+from deblend_batch.models.card import ModelCard
+from deblend_batch.train.calibrate import fit_error_model
+from deblend_batch.train.checkpoint import Progress
+from deblend_batch.train.config import TrainConfig
+from deblend_batch.train.heldout import HeldOut
+from deblend_batch.version import __version__
+
+_DIGITS = 5
+
+
+def make_card(
+    config: TrainConfig,
+    recipe: Recipe,
+    network: nn.Module,
+    validation: HeldOut,
+    test: HeldOut,
+    progress: Progress,
+) -> ModelCard:
+    """Calibrate a network's errors on the validation pairs, test both, and write it all on a card.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What was asked for.
+    recipe : Recipe
+        What was built.
+    network : torch.nn.Module
+        The trained network.
+    validation, test : HeldOut
+        Pairs of unseen galaxies.
+    progress : Progress
+        How the training went.
+
+    Returns
+    -------
+    ModelCard
+        The card.
+    """
+    held_out = validation.outcome(network, recipe.preprocess)
+    errors = fit_error_model(
+        held_out.flux, held_out.true_flux, validation.separation_px, validation.sigma
+    )
+    tested = test.outcome(network, recipe.preprocess)
+    flux_err = errors.flux_err(tested.flux, test.separation_px, test.sigma)
+    coverage = measure(tested.flux.ravel(), tested.true_flux.ravel(), flux_err=flux_err.ravel())
+    found = {**tested.metrics(), "coverage": coverage.coverage, "pairs": len(tested.flux)}
+    return ModelCard(
+        name=config.name or config.model,
+        architecture=recipe.architecture,
+        stamp_size=recipe.network.stamp_size,
+        has_masks=ARCHITECTURES[recipe.architecture].has_masks,
+        network=_json(recipe.network),
+        preprocess=_json(recipe.preprocess),
+        domain=test.domain(),
+        trained_on=_training_set(config, progress),
+        test_metrics={name: round(float(value), _DIGITS) for name, value in found.items()},
+        uncertainty=_json(errors),
+        training={
+            "config": config.model_dump(
+                mode="json", exclude={"initial": True, "pool": {"url": True}}
+            ),
+            "steps": progress.step,
+            "best_step": progress.validations[progress.best]["step"],
+            "versions": {
+                "deblend-batch": __version__,
+                "torch": torch.__version__,
+                "galsim": metadata.version("galsim"),
+            },
+        },
+    )
+
+
+def _training_set(config: TrainConfig, progress: Progress) -> str:
+    pairs = progress.step * config.batch_size
+    return (
+        f"{pairs:,} simulated {config.preset} pairs of {config.pool.size:,} galaxies, noise x "
+        f"{config.pairs.noise_factor[0]:g}-{config.pairs.noise_factor[1]:g}, third galaxies"
+    )
+
+
+def _json(record: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON would give it back, so that a card equals the one read from its file."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(record)))
+    return values

@@ -1,0 +1,59 @@
+"""The job as a cluster's user runs it: ``ray job submit -- python jobs/process_field.py config.yaml``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.engine.inspect import verify_run
+from tests.support import SmallField
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def submit(head: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    """Submit a job from the repository's root and wait for its end."""
+    ray_cli = str(Path(sys.executable).parent / "ray")
+    command = [ray_cli, "job", "submit", "--address", head.dashboard, "--working-dir", str(ROOT)]
+    return subprocess.run(
+        [*command, "--", sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=head.environment(),
+    )
+
+
+@pytest.mark.slow
+def test_a_submitted_job_makes_the_catalogue_on_the_cluster_s_gpus(
+    head: Any, small_field: SmallField, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    config = small_field.config(str(output), tiles={"size": 64}, engine={"gpus_per_actor": 1})
+    config["engine"]["tiles_in_flight"] = 1
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "pairs/s" in ended.stdout
+    assert "ETA" in ended.stdout
+    assert verify_run(str(output)).problems == ()
+    ledger = Ledger(str(output))
+    workers = [receipt.worker for receipt in ledger.read_receipts(ledger.receipts())]
+    assert {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers} == {((0,), "0"), ((1,), "1")}
+
+
+@pytest.mark.slow
+def test_a_job_s_mistake_is_one_line_in_its_log(head: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("field: here.zarr\ndetections: /d.parquet\noutput: /out\n")
+    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
+    assert ended.returncode != 0
+    assert "error: " in ended.stdout
+    assert "'here.zarr' is a relative path, and a Ray job runs in a temporary copy" in ended.stdout
+    assert "Traceback" not in ended.stdout

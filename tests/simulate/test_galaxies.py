@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import galsim
+import numpy as np
+import pytest
+
+from deblend_batch.simulate.galaxies import Renderer
+from deblend_batch.simulate.population import KINDS, Component, Kind, Population, Structure
+from deblend_batch.simulate.presets import PsfModel
+from deblend_batch.simulate.psf import Psf
+
+PSF = Psf(PsfModel("moffat", 1.0, 0.0, beta=3.5), 3.0, 0.0, 0.0)
+ROUND_SPHEROID = Structure("sph", Component(4.0, 2.0, 1.0, 1.0), None)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer(PSF, 128)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_light_is_positive_complete_and_near_the_centre(renderer: Renderer, kind: Kind) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        drawing = renderer.draw(Population.shipped().draw_kind(kind, 23.5, rng), 1 / 0.06, rng)
+        assert drawing.image.dtype == np.float32
+        assert drawing.image.min() >= 0
+        assert 0.9 < drawing.image.sum() < 1.01
+        assert np.abs(drawing.centre_yx - 64).max() < 12
+
+
+def test_a_spheroid_is_what_galsim_draws(renderer: Renderer) -> None:
+    image = renderer.draw(ROUND_SPHEROID, 1.0, np.random.default_rng(3)).image
+    # The same stream, as the renderer uses it: position angle, then the sub-pixel shift (y, x).
+    rng = np.random.default_rng(3)
+    rng.uniform(0, np.pi)
+    shift_y, shift_x = rng.uniform(-0.5, 0.5, 2)
+    profile = galsim.Convolve(
+        galsim.Sersic(2.0, 4.0, trunc=24.0).shift(shift_x, shift_y), PSF.profile()
+    )
+    target = galsim.ImageD(galsim.BoundsI(0, 127, 0, 127), scale=1.0)
+    drawn = profile.drawImage(target, center=galsim.PositionD(64, 64)).array
+    np.testing.assert_allclose(image[20:108, 20:108], drawn[20:108, 20:108], atol=2e-5)
+
+
+def test_the_centroid_of_a_symmetric_galaxy_is_its_centre(renderer: Renderer) -> None:
+    rng = np.random.default_rng(4)
+    rng.uniform(0, np.pi)
+    shift = rng.uniform(-0.5, 0.5, 2)
+    drawing = renderer.draw(ROUND_SPHEROID, 1.0, np.random.default_rng(4))
+    np.testing.assert_allclose(drawing.centre_yx, 64 + shift, atol=0.02)
+
+
+@pytest.mark.parametrize("radius_px", [0.02, 0.5, 1.49, 1.51, 30.0])
+def test_discs_of_any_size_keep_their_flux(renderer: Renderer, radius_px: float) -> None:
+    disc = Structure("disk", None, Component(radius_px, 1.0, 0.6, 1.0))
+    image = renderer.draw(disc, 1.0, np.random.default_rng(5)).image
+    assert 0.85 < image.sum() < 1.01
+
+
+def test_a_stream_draws_one_galaxy(renderer: Renderer) -> None:
+    structure = Population.shipped().draw_kind("irr", 22.0, np.random.default_rng(6))
+    first, second = (renderer.draw(structure, 10.0, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+
+
+@pytest.mark.parametrize("stamp_px", [32, 64, 192])
+def test_stamps_have_the_size_asked_for_and_fade_at_the_edge(stamp_px: int) -> None:
+    large = Structure("sph", Component(40.0, 1.0, 1.0, 1.0), None)
+    image = Renderer(PSF, stamp_px).draw(large, 1.0, np.random.default_rng(8)).image
+    assert image.shape == (stamp_px, stamp_px)
+    assert image[0].max() < 0.1 * image[8].max()
