@@ -4,8 +4,8 @@
 
 * stamps/s of the bare model, one process per core, on stamps that are ready in memory;
 * stamps/s of the whole pipeline with that model (Zarr -> Dask -> stamps -> Ray actors -> shards);
-* the same pipeline with a stub of fixed speed (20,000 stamps/s, asleep rather than computing, as a GPU is to its
-  host), fed in both ways, which shows the data path alone;
+* the same pipeline with a stub of fixed speed (20,000 stamps/s, asleep rather than computing, as a GPU
+  is to its host), fed in both ways, which shows the data path alone;
 * CPU seconds of the whole process tree per stamp, which other load on the machine disturbs less.
 """
 
@@ -57,9 +57,8 @@ class _Answer:
     masks: None = None
 
 
-@dataclass(frozen=True)
 class _StubCard:
-    domain: Domain = Domain(psf_fwhm_px=(0, 99), separation_px=(0, 99), snr=(-1e30, 1e30))
+    domain = Domain(psf_fwhm_px=(0, 99), separation_px=(0, 99), snr=(-1e30, 1e30))
 
 
 class Stub:
@@ -69,6 +68,7 @@ class Stub:
     default_batch_size = STUB_BATCH
 
     def predict(self, stamps: np.ndarray, *_: Any) -> _Answer:
+        """Sleep as long as a device of :data:`STUB_SPEED` would take."""
         time.sleep(len(stamps) / STUB_SPEED)
         flux = np.ones((len(stamps), 2), np.float32)
         return _Answer(flux, flux)
@@ -126,7 +126,8 @@ def measure_bare(name: str, seconds: float, processes: int) -> float:
     context = multiprocessing.get_context("spawn")
     ready, rates = context.Barrier(processes), context.Queue()
     workers = [
-        context.Process(target=bare_model, args=(name, seconds, ready, rates)) for _ in range(processes)
+        context.Process(target=bare_model, args=(name, seconds, ready, rates))
+        for _ in range(processes)
     ]
     for worker in workers:
         worker.start()
@@ -149,7 +150,9 @@ def cpu_seconds() -> float:
     return total
 
 
-def measure_pipeline(inputs: dict[str, str], folder: str, label: str, **settings: Any) -> tuple[float, float]:
+def measure_pipeline(
+    inputs: dict[str, str], folder: str, label: str, **settings: Any
+) -> tuple[float, float]:
     """Return stamps per second and CPU microseconds per stamp of a whole run."""
     loader = settings.pop("loader", None)
     config = {
@@ -169,7 +172,9 @@ def measure_pipeline(inputs: dict[str, str], folder: str, label: str, **settings
 
 def main() -> None:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--model", default="blend2flux-small")
     parser.add_argument("--pairs", type=int, default=60_000, help="pairs of the stub runs")
     parser.add_argument("--model-pairs", type=int, default=24_000, help="pairs of the model run")
@@ -178,27 +183,39 @@ def main() -> None:
     chosen = parser.parse_args()
     cores = os.cpu_count() or 1
     card = find_card(chosen.model)
-    print(f"{cores} cores; {chosen.model}, {card.stamp_size} px stamps; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{cores} cores; {chosen.model}, {card.stamp_size} px stamps; load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         few = make_field(os.path.join(folder, "few"), chosen.size, chosen.model_pairs)
         many = make_field(os.path.join(folder, "many"), chosen.size, chosen.pairs)
         bare = measure_bare(chosen.model, chosen.seconds, cores)
         print(f"{'bare model, one process per core':46} {bare:9,.0f} stamps/s")
-        ray.init(address="local", num_cpus=cores, num_gpus=1, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=cores,
+            num_gpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
         rate, cpu = measure_pipeline(
             few, folder, "model", model=chosen.model, engine={"gpus_per_actor": 0}
         )
         after = measure_bare(chosen.model, chosen.seconds, cores)
         print(f"{'bare model, again':46} {after:9,.0f} stamps/s")
         ratio = rate / ((bare + after) / 2)
-        print(f"{'pipeline with it':46} {rate:9,.0f} stamps/s  ratio {ratio:.2f}  {cpu:6.0f} us CPU/stamp")
+        print(
+            f"{'pipeline with it':46} {rate:9,.0f} stamps/s  ratio {ratio:.2f}  {cpu:6.0f} us CPU/stamp"
+        )
         for feed in ("fused", "split"):
             engine = {"gpus_per_actor": 1, "actors": 1, "feed": feed, "batch_size": STUB_BATCH}
             rate, cpu = measure_pipeline(
                 many, folder, feed, model=chosen.model, engine=engine, loader=load_stub
             )
             label = f"pipeline with a stub of {STUB_SPEED:,}/s, {feed}"
-            print(f"{label:46} {rate:9,.0f} stamps/s  ratio {rate / STUB_SPEED:.2f}  {cpu:6.0f} us CPU/stamp")
+            print(
+                f"{label:46} {rate:9,.0f} stamps/s  ratio {rate / STUB_SPEED:.2f}  {cpu:6.0f} us CPU/stamp"
+            )
         ray.shutdown()
 
 

@@ -85,9 +85,9 @@ class RunConfig(_Section):
     """URL of the output folder."""
     model: str = DEFAULT_MODEL
     """Name of a shipped model, or URL of a weights file."""
-    pairs: PairsConfig = PairsConfig()  # type: ignore[call-arg]  # every field has a default
-    tiles: TilesConfig = TilesConfig()  # type: ignore[call-arg]
-    engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
+    pairs: PairsConfig = PairsConfig()
+    tiles: TilesConfig = TilesConfig()
+    engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     """fsspec options of the remote stores; never written to an output."""
 

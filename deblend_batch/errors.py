@@ -66,7 +66,7 @@ class RunStoppedError(DeblendError, RuntimeError):
     """A run stopped early because going on would only repeat the same failure."""
 
 
-class InterruptedRunError(DeblendError, KeyboardInterrupt):
+class InterruptedRunError(DeblendError):
     """A run stopped by SIGINT or SIGTERM; running again resumes it."""
 
     exit_code = 130

@@ -33,6 +33,10 @@ class Flag:
         """The bit as a number, to be or-ed into ``flags``."""
         return 1 << self.bit
 
+    def where(self, condition: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return the bit where ``condition`` holds, else 0."""
+        return np.where(condition, np.int32(self.value), np.int32(0))
+
 
 EDGE: Final = Flag(0, "EDGE", "the stamp reaches over the edge of the image")
 BAD_PIXELS: Final = Flag(

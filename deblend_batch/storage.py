@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
+from typing import Any, BinaryIO, ParamSpec, Self, TypeVar, cast
 
 import fsspec
 
@@ -267,7 +267,7 @@ class _whole_local_file:  # noqa: N801
             os.unlink(self.path)
             raise
 
-    def __enter__(self) -> _whole_local_file:
+    def __enter__(self) -> Self:
         return self
 
     def rename_to(self, path: str) -> None:

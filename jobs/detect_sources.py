@@ -1,7 +1,8 @@
 """Ray job: make a detection table from a field.
 
-``ray job submit --working-dir . -- python jobs/detect_sources.py FIELD DETECTIONS``: the arguments and the exit code
-are those of ``deblend-batch detect``, on the resources of the cluster that runs the job.
+``ray job submit --working-dir . -- python jobs/detect_sources.py FIELD DETECTIONS``
+
+Arguments and exit code are those of ``deblend-batch detect``; the cluster is the one that runs the job.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Ray job: process a field or a survey.
 
-``ray job submit --working-dir . -- python jobs/process_field.py config.yaml``: the arguments and the exit code
-are those of ``deblend-batch run``, on the resources of the cluster that runs the job.
+``ray job submit --working-dir . -- python jobs/process_field.py config.yaml``
+
+Arguments and exit code are those of ``deblend-batch run``; the cluster is the one that runs the job.
 """
 
 import sys

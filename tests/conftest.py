@@ -30,6 +30,7 @@ import ray
 from deblend_batch.field.layout import create_field, finish_field
 from tests.support import SmallField, gaussian_image, make_meta, write_tiny_model
 
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The validation data beside the checkout; absent from a plain clone."""

@@ -116,13 +116,9 @@ def write_tiny_model(url: str, seed: int = 0) -> str:
     return url
 
 
-
-
 def read_shards(output: str) -> pa.Table:
     """Read every shard of a run, ordered by blend and role, without the tile's name."""
     folder = storage.join(output, "shards")
-    tables = [
-        pq.read_table(storage.join(folder, name)) for name in storage.list_names(folder)
-    ]
+    tables = [pq.read_table(storage.join(folder, name)) for name in storage.list_names(folder)]
     rows = pa.concat_tables(tables)
     return rows.sort_by([("blend_id", "ascending"), ("role", "ascending")])

@@ -87,7 +87,10 @@ def test_a_full_disk_is_one_line() -> None:
 
 
 def _write_to(path: str) -> OSError:
-    with pytest.raises(OSError, match="No space left") as caught, open(path, "wb", buffering=0) as file:
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        open(path, "wb", buffering=0) as file,
+    ):
         file.write(b"x")
     return caught.value
 

@@ -6,15 +6,14 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cdshealpix
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.coordinates import Latitude, Longitude
 from numpy.typing import NDArray
 
 from deblend_batch import flags
 from deblend_batch.catalog.schema import shard_schema
+from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
 from deblend_batch.tiling.pairs import Pairs
 
@@ -87,7 +86,7 @@ def make_rows(
         "mask_overlap": measured.mask_overlap.ravel(),
         "flags": _with_flux_flags(measured).ravel(),
         "tile": pa.array([tile] * (2 * n), pa.string()),
-        "_healpix_29": _healpix_29(ra, dec),
+        "_healpix_29": healpix_29(ra, dec),
     }
     for number, band in enumerate(bands):
         of_band, err = flux[:, number].ravel(), flux_err[:, number].ravel()
@@ -108,13 +107,6 @@ def _with_flux_flags(measured: Measurement) -> NDArray[np.int32]:
     bits[negative] |= flags.NOT_POSITIVE.value
     bits[missing] |= flags.NO_DATA.value
     return bits
-
-
-def _healpix_29(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.int64]:
-    index = cdshealpix.nested.lonlat_to_healpix(
-        Longitude(ra_deg, unit="deg"), Latitude(dec_deg, unit="deg"), 29
-    )
-    return np.asarray(index, np.int64)
 
 
 def encode(rows: pa.Table) -> bytes:

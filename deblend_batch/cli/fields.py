@@ -93,7 +93,7 @@ def detect(
         Optional[str],  # noqa: UP045
         typer.Option(help="Band to detect in; the first if absent."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Isophote, background rms.", min=0.1)] = 1.5,
+    threshold: Annotated[float, typer.Option(help="Isophote, background rms.", min=0.1)] = 4.0,
     min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,

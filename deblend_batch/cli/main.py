@@ -37,12 +37,18 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    if version:
+def _say_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"deblend-batch {__version__}")
         raise typer.Exit
+
+
+def _root(
+    _: bool = typer.Option(
+        False, "--version", callback=_say_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Hold the options that belong to no verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ def train(
     settled = load_train_config(config, overrides) if config else make_train_config({}, overrides)
     started = time.monotonic()
 
-    def say(report: Any) -> None:  # noqa: ANN401 (train.Report, imported with torch)
+    def say(report: Any) -> None:
         typer.echo(f"{report}  {time.monotonic() - started:,.0f} s", err=True)
 
     typer.echo(train_model(settled, output, say))

@@ -39,14 +39,19 @@ class ExtractParams:
         Smallest fraction of the flux of a blend that a member must have.
     min_snr : float
         Smallest signal to noise of a source's total flux.
+    noise_correlation : float
+        Noise of the filtered image over what independent pixels would give
+        (:func:`deblend_batch.detections.correlation.measure_correlation`): thresholds and flux errors
+        are raised by it.
     """
 
     psf_fwhm_px: float
     threshold_sigma: float = 4.0
     min_area_px: int = 5
-    deblend_levels: int = 32
-    deblend_contrast: float = 0.005
+    deblend_levels: int = 64
+    deblend_contrast: float = 0.001
     min_snr: float = 5.0
+    noise_correlation: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -138,20 +143,24 @@ def extract_sources(
         return _no_sources()
     pixels = np.where(masked, np.float32(0), image).astype(np.float32, order="C")
     noise = np.where(masked, np.float32(np.median(noise[~masked])), noise)
+    kernel = psf_kernel(params.psf_fwhm_px)
+    # sep's "matched" filter thresholds likewise but deblends worse (its levels are in other units than
+    # the pixels), and its cleaning takes real neighbours of bright sources: measured on survey images.
     objects, segments = extract_objects(
         pixels,
-        params.threshold_sigma,
+        params.threshold_sigma * params.noise_correlation * float(np.sqrt((kernel**2).sum())),
         err=noise,
         mask=masked,
         minarea=params.min_area_px,
-        filter_kernel=psf_kernel(params.psf_fwhm_px),
-        filter_type="matched",
+        filter_kernel=kernel,
+        filter_type="conv",
         deblend_nthresh=params.deblend_levels,
         deblend_cont=params.deblend_contrast,
+        clean=False,
         segmentation_map=True,
     )
-    found = _measure(pixels, noise, masked, objects, segments)
-    return found[np.isfinite(found.snr) & (found.snr >= params.min_snr)]
+    found = _measure(pixels, noise * params.noise_correlation, masked, objects, segments)
+    return found[np.flatnonzero(found.snr >= params.min_snr)]
 
 
 def select_owned(
@@ -176,7 +185,7 @@ def select_owned(
     """
     pixel = np.floor(sources.yx + 0.5)
     inside = ((pixel >= np.array(start_yx)) & (pixel < np.array(stop_yx))).all(axis=1)
-    return sources[inside]
+    return sources[np.flatnonzero(inside)]
 
 
 def psf_kernel(fwhm_px: float) -> NDArray[np.float32]:
@@ -225,7 +234,7 @@ def _measure(
         yx=_centroids(pixels, masked, objects, radius),
         flux=flux,
         flux_err=flux_err,
-        radius_px=np.asarray(radius, np.float64),
+        radius_px=np.where(radius > 0, radius, np.nan),
         semi_major_px=objects["a"].astype(np.float64),
         semi_minor_px=objects["b"].astype(np.float64),
         theta_rad=objects["theta"].astype(np.float64),
@@ -278,5 +287,13 @@ def _ids(objects: Any) -> NDArray[np.int32]:
 
 def _no_sources() -> SourceTable:
     nothing = np.empty(0)
-    columns = [nothing] * (len(fields(SourceTable)) - 2)
-    return SourceTable(np.empty((0, 2)), *columns, np.empty(0, np.int32))
+    return SourceTable(
+        yx=np.empty((0, 2)),
+        flux=nothing,
+        flux_err=nothing,
+        radius_px=nothing,
+        semi_major_px=nothing,
+        semi_minor_px=nothing,
+        theta_rad=nothing,
+        flags=np.empty(0, np.int32),
+    )

@@ -53,7 +53,7 @@ COLUMN_INFO: Mapping[str, ColumnInfo] = {
     "radius": ColumnInfo("arcsec", "phys.angSize;src", "Half-light radius"),
     "flux": ColumnInfo("nJy", "phot.flux", "Flux in a Kron aperture"),
     "flux_err": ColumnInfo("nJy", "stat.error;phot.flux", "One-sigma error of the flux"),
-    "snr": ColumnInfo("", "stat.snr", "Flux over its error in the isophote"),
+    "snr": ColumnInfo("", "stat.snr", "Flux over its error"),
     "flags": ColumnInfo("", "meta.code.qual", "SExtractor's flags, by sep"),
 }
 """The columns that ``detect`` writes; others are written without metadata."""

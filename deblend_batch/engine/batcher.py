@@ -19,9 +19,17 @@ from deblend_batch.tiling.stamps import Stamps
 class PredictionLike(Protocol):
     """What a model returns: see :class:`deblend_batch.models.Prediction`."""
 
-    flux: NDArray[np.float32]
-    flux_err: NDArray[np.float32]
-    masks: NDArray[np.float32] | None
+    @property
+    def flux(self) -> NDArray[np.float32]:
+        """Flux of [central, companion], shape (n, 2)."""
+
+    @property
+    def flux_err(self) -> NDArray[np.float32]:
+        """One-sigma errors, shape (n, 2)."""
+
+    @property
+    def masks(self) -> NDArray[np.float32] | None:
+        """Probabilities, shape (n, 3, y, x), or None."""
 
 
 class ModelLike(Protocol):

@@ -33,6 +33,14 @@ class Failure(Enum):
     """Ours: stop, and show where."""
 
 
+# The first that fits: a transient error is a user's error too.
+_OURS = (
+    (BadDataError, Failure.DATA),
+    (TransientStorageError, Failure.TRANSIENT),
+    (UserError, Failure.USER),
+)
+
+
 def classify(error: BaseException) -> Failure:
     """Class a failure that a Ray call raised.
 
@@ -46,12 +54,9 @@ def classify(error: BaseException) -> Failure:
     Failure
         What to do.
     """
-    if isinstance(error, BadDataError):
-        return Failure.DATA
-    if isinstance(error, TransientStorageError):
-        return Failure.TRANSIENT
-    if isinstance(error, UserError):
-        return Failure.USER
+    for kind, failure in _OURS:
+        if isinstance(error, kind):
+            return failure
     text = f"{type(root_cause(error)).__name__}: {error}"
     if "CUDA error" in text or "CUDA out of memory" in text:
         return Failure.DEVICE

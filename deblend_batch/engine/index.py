@@ -37,7 +37,7 @@ from deblend_batch.tiling.pairs import (
     match_within,
     order_members,
 )
-from deblend_batch.tiling.tile import TileGrid
+from deblend_batch.tiling.tile import TileGrid, inside_image
 
 ROW_GROUP = 8192
 UNUSED_SUFFIX = ".unused.parquet"
@@ -182,7 +182,7 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
         ids.append(part.id)
         finite = np.isfinite(part.ra) & np.isfinite(part.dec)
         close = finite & ((yx > -reach_px) & (yx < shape - 1 + reach_px)).all(axis=1)
-        inside = close & ((yx >= -0.5) & (yx < shape - 0.5)).all(axis=1)
+        inside = close & inside_image(yx, opened.shape_yx)
         counts.update(
             {
                 "read": len(yx),
@@ -231,18 +231,18 @@ def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.flo
 def _find(
     task: IndexTask, opened: Field, detections: Detections, yx: NDArray[np.float64]
 ) -> tuple[Pairs, list[UnplacedPair]]:
-    inside = ((yx >= -0.5) & (yx < np.array(opened.shape_yx) - 0.5)).all(axis=1)
+    inside = inside_image(yx, opened.shape_yx)
     unplaced: list[UnplacedPair] = []
     if task.pairs.table is None:
         rows = match_within(detections.ra, detections.dec, task.pairs.max_separation)
         rows = order_members(rows, detections)
     else:
         rows, unplaced = _predetected(task, detections)
-    lost = ~inside[rows].any(axis=1)
+    lost = ~np.any(inside[rows], axis=1)
     if task.pairs.table is not None and not task.entry.shared_table:
         unplaced += [
-            UnplacedPair(*detections.id[row].tolist(), "both members are outside the image")
-            for row in rows[lost]
+            UnplacedPair(int(central), int(companion), "both members are outside the image")
+            for central, companion in detections.id[rows[lost]]
         ]
     rows = rows[~lost]
     if len(rows) and task.entry.earlier_overlaps:
@@ -282,8 +282,8 @@ def _owned_earlier(
     for url in task.entry.earlier_overlaps:
         other = Field.open(url, task.options)
         yx = other.world_to_pixel(detections.ra, detections.dec)
-        inside = ((yx >= -0.5) & (yx < np.array(other.shape_yx) - 0.5)).all(axis=1)
-        owned |= inside[rows].any(axis=1)
+        inside = inside_image(yx, other.shape_yx)
+        owned |= np.any(inside[rows], axis=1)
     return owned
 
 
@@ -399,7 +399,7 @@ def _concatenate(parts: Sequence[Pairs]) -> Pairs:
 def _pairs(table: pa.Table) -> Pairs:
     def lists(name: str, *shape: int) -> NDArray[Any]:
         flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(-1, *shape)
+        return np.reshape(flat, (-1, *shape))
 
     return Pairs(
         blend_id=table["blend_id"].to_numpy(),

@@ -18,8 +18,8 @@ from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.config import make_config
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
 from deblend_batch.engine.progress import clock
-from deblend_batch.errors import CatalogError
 from deblend_batch.engine.run import RunSummary, process_field
+from deblend_batch.errors import CatalogError
 
 
 @dataclass(frozen=True)
@@ -268,10 +268,10 @@ def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]
     receipt = ledger.read_receipt(tile)
     content = storage.read_bytes(ledger.shard_url(tile), ledger.options)
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
-        return np.empty(0, np.int64), [
-            f"shard {tile}: altered or truncated ({len(content)} bytes, {receipt.bytes} in its receipt); "
-            "remove its receipt and run again"
-        ]
+        problem = (
+            f"shard {tile}: altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
+        )
+        return np.empty(0, np.int64), [f"{problem}; remove its receipt and run again"]
     table = pq.read_table(io.BytesIO(content), columns=["blend_id", "role"])
     blends = table["blend_id"].to_numpy()[::2]
     if len(table) == 2 * pairs == receipt.rows:

@@ -94,5 +94,4 @@ def domain_flags(
     out |= ((snr < low) | (snr > high)).any(axis=1)
     low, high = domain.psf_fwhm_px
     out |= any(not low <= fwhm <= high for fwhm in psf_fwhm_px)
-    bits = np.where(out, flags.OUT_OF_DOMAIN.value, 0).astype(np.int32)
-    return np.repeat(bits[:, None], 2, axis=1)
+    return np.repeat(flags.OUT_OF_DOMAIN.where(out)[:, None], 2, axis=1)

@@ -24,6 +24,10 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 class ProgressMeter:
     """Counts finished items, and tells rate and ETA.
 
@@ -94,7 +98,7 @@ class ProgressMeter:
         done, total : int
             Items finished and in all.
         """
-        if self._prefix != f"{stage}  ":
+        if self._prefix and self._prefix != f"{stage}  ":
             self.start()
         self._prefix, self._done, self._total = f"{stage}  ", done, total
         self.tick()
@@ -117,7 +121,7 @@ class ProgressMeter:
         text = f"{self._prefix}{self._unit} {self._done:,}/{total}"
         if self._done and self._total is not None:
             left = (self._total - self._done) / self.rate
-            text += f"  {self.rate:,.0f} {self._unit}/s  ETA {clock(left)}"
+            text += f"  {_rounded(self.rate)} {self._unit}/s  ETA {clock(left)}"
         return text
 
     def close(self) -> None:

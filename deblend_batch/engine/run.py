@@ -290,7 +290,7 @@ class _Run:
             task, ref = ahead.popleft()
             try:
                 index: FieldIndex = ray.get(ref)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # raised again, without Ray's wrapping
                 cause = root_cause(error)
                 raise cause if isinstance(cause, DeblendError) else error from None
             yield from self._tiles_of(task, index)

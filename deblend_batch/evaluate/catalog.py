@@ -123,6 +123,8 @@ def match_catalog(
 
 def _shards_of(catalog: str, options: storage.Options | None) -> list[str]:
     folder = storage.join(catalog, "shards")
+    if not storage.exists(folder, options):
+        return [catalog]
     names = [name for name in storage.list_names(folder, options) if name.endswith(".parquet")]
     return [storage.join(folder, name) for name in names] or [catalog]
 

@@ -89,7 +89,8 @@ def evaluate(
     EvaluationError, NotFoundError, StorageError, ModelError
         If an input cannot be used.
     """
-    _check_sources(paper_table, catalog, truth, pairs, models)
+    _check_sources(paper_table, catalog, truth, pairs)
+    _check_options(catalog, pairs, band, match_arcsec, models, baselines)
     if paper_table is not None:
         return evaluate_paper(paper_table, options)
     if catalog is not None and truth is not None:
@@ -121,7 +122,6 @@ def _check_sources(
     catalog: str | None,
     truth: str | None,
     pairs: str | None,
-    models: Sequence[str],
 ) -> None:
     given = [each for each in (paper_table, catalog, pairs) if each is not None]
     if len(given) != 1:
@@ -130,8 +130,22 @@ def _check_sources(
         )
     if (catalog is None) != (truth is None):
         raise ConfigError("a catalogue and a table of true fluxes belong together; give both")
-    if models and pairs is None:
-        raise ConfigError("models run on a data set of pairs; give its URL")
+
+
+def _check_options(
+    catalog: str | None,
+    pairs: str | None,
+    band: str | None,
+    match_arcsec: float | None,
+    models: Sequence[str],
+    baselines: Sequence[str] | None,
+) -> None:
+    if pairs is None and (models or baselines is not None):
+        raise ConfigError("models and baselines run on a data set of pairs; give its URL")
+    if catalog is None and (band is not None or match_arcsec is not None):
+        raise ConfigError("a band and a matching distance belong to a catalogue; give its URL")
+    if match_arcsec is not None and not match_arcsec > 0:
+        raise ConfigError(f"the matching distance {match_arcsec} arcsec must be positive")
 
 
 def evaluate_paper(url: str, options: storage.Options | None = None) -> Evaluation:

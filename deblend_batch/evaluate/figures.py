@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+from numpy.typing import NDArray
 
 from deblend_batch.evaluate.curves import Curve
 from deblend_batch.evaluate.members import Members, Recovered
@@ -161,8 +162,8 @@ def _median_axes(labelled: Sequence[Any], sharing: Iterable[Any] | None = None) 
     """Scale the axes of medians: linear near zero, logarithmic beyond; all that share the scale."""
     reach = _LINEAR_MAG
     for axes in labelled if sharing is None else sharing:
-        values = [np.abs(line.get_ydata()) for line in axes.get_lines()]
-        reach = max(reach, *(1.3 * float(np.nanmax(v, initial=0.0)) for v in values))
+        values = _drawn(axes)
+        reach = max(reach, 1.3 * float(np.abs(values).max(initial=0.0)))
         axes.axhline(0, color="#1b2430", lw=0.9)
     for axes in labelled:
         axes.set_yscale("symlog", linthresh=_LINEAR_MAG, linscale=1.5)
@@ -180,7 +181,18 @@ def _sigma_axes(labelled: Sequence[Any], _: object = None) -> None:
         axes.set_ylabel("sigma of dmag (mag)")
 
 
+def _drawn(axes: Any) -> NDArray[np.float64]:
+    """Return the finite y values of all lines."""
+    values: NDArray[np.float64] = np.concatenate(
+        [np.empty(0), *(line.get_ydata() for line in axes.get_lines())]
+    )
+    return values[np.isfinite(values)]
+
+
 def _log_axis(axes: Any) -> None:
+    """Scale an axis logarithmically, where it shows anything positive."""
+    if not (_drawn(axes) > 0).any():
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(_some_minor))

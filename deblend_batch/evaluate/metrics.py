@@ -8,6 +8,7 @@ median absolute deviation (NMAD); an outlier has ``|dmag| > 0.75``; flux MAPE is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,11 +88,15 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-able values; NaN becomes None."""
         numbers = asdict(self) | {"undetected_fraction": self.undetected_fraction}
-        numbers["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
-        return {name: _json_number(value) for name, value in numbers.items()}
+        return {name: json_value(value) for name, value in numbers.items()}
 
 
-def _json_number(value: object) -> object:
+def json_value(value: Any) -> Any:
+    """Return ``value`` as JSON has it: NaN and infinity become None, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: json_value(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -123,7 +128,7 @@ def flux_error(flux: ArrayLike, true_flux: ArrayLike) -> Floats:
 def nmad(values: ArrayLike) -> float:
     """Return 1.4826 times the median absolute deviation from the median; NaN for no values."""
     values = np.asarray(values, np.float64)
-    return NMAD_FACTOR * _median(np.abs(values - _median(values)))
+    return NMAD_FACTOR * median(np.abs(values - median(values)))
 
 
 def measure(
@@ -180,11 +185,11 @@ def measure(
         n=len(true),
         n_undetected=int(np.count_nonzero(~detected)),
         n_not_positive=int(np.count_nonzero(detected & ~(recovered > 0))),
-        bias_median=_median(dmag),
+        bias_median=median(dmag),
         nmad=nmad(dmag[np.isfinite(dmag)]),
-        mag_mape=_mean(np.abs(dmag) / mags),
-        flux_mape_all=_mean(np.where(detected, errors, 1.0)),
-        failure_fraction=_mean(np.asarray(outlier | ~detected, np.float64)),
+        mag_mape=mean(np.abs(dmag) / mags),
+        flux_mape_all=mean(np.where(detected, errors, 1.0)),
+        failure_fraction=mean(np.asarray(outlier | ~detected, np.float64)),
         scatter_over_bound=_scatter_over(bound, recovered - true),
         coverage=_coverage(flux_err, recovered - true),
         intervals=cluster_intervals(
@@ -213,9 +218,9 @@ def _core(
     """Return the metrics that get intervals: quick enough to be drawn a thousand times."""
     n_detected = np.count_nonzero(detected)
     return {
-        "bias": _mean(dmag),
+        "bias": mean(dmag),
         "sigma": float(np.std(dmag[np.isfinite(dmag)])) if np.isfinite(dmag).any() else np.nan,
-        "flux_mape": _mean(errors),
+        "flux_mape": mean(errors),
         "outlier_fraction": np.count_nonzero(outlier) / n_detected if n_detected else np.nan,
     }
 
@@ -232,15 +237,17 @@ def _coverage(flux_err: ArrayLike | None, difference: Floats) -> float:
         return float("nan")
     error = np.asarray(flux_err, np.float64)
     known = np.isfinite(error) & np.isfinite(difference)
-    return _mean((np.abs(difference) <= error)[known].astype(np.float64))
+    return mean((np.abs(difference) <= error)[known].astype(np.float64))
 
 
-def _mean(values: Floats) -> float:
+def mean(values: Floats) -> float:
+    """Return the mean of the finite values, NaN where there are none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def _median(values: Floats) -> float:
+def median(values: Floats) -> float:
+    """Return the median of the finite values, NaN where there are none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if len(finite) else float("nan")
 

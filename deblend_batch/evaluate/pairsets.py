@@ -114,14 +114,14 @@ def run_methods(
     members: list[Members] = []
     recovered: list[list[Recovered]] = [[] for _ in methods]
     examples: tuple[Example, ...] = ()
-    for batch in batches:
+    for batch in filter(len, batches):
         estimates = [method.estimate(batch) for method in methods]
         members.append(_members(batch))
         for method, estimate, parts in zip(methods, estimates, recovered, strict=True):
             parts.append(_recovered(method.name, estimate, mask_threshold))
         if not examples:
             examples = _choose_examples(methods[0].name, estimates[0], mask_threshold)
-    if not members or len(members[0]) == 0:
+    if not members:
         raise EvaluationError("the data set has no pairs; simulate some first")
     return PairOutcome(
         concatenate(members), tuple(concatenate(parts) for parts in recovered), examples
@@ -164,7 +164,7 @@ def _choose_examples(method: str, estimate: Estimate, mask_threshold: float) -> 
     order = order[np.isfinite(error[order])]
     if len(order) == 0:
         return ()
-    rows = np.unique([order[int(rank * (len(order) - 1))] for rank in EXAMPLE_RANKS])
+    rows = np.unique([order[round(rank * (len(order) - 1))] for rank in EXAMPLE_RANKS])
     rows = rows[np.argsort(error[rows])]
     true_masks = _take(pairs, rows).masks(mask_threshold)[:, 1:]
     return tuple(

@@ -20,7 +20,7 @@ from pyarrow import csv
 from deblend_batch import storage
 from deblend_batch.evaluate.errors import EvaluationError
 from deblend_batch.evaluate.members import Members, Recovered, flat, members_of_pairs
-from deblend_batch.evaluate.metrics import Metrics, flux_error, magnitude_error
+from deblend_batch.evaluate.metrics import Metrics, flux_error, json_value, magnitude_error, mean
 from deblend_batch.evaluate.scores import BOOTSTRAP_DRAWS, measure_rows
 
 NETWORKS = {"blend2flux": "b2f", "blend2mask2flux": "b2m2f"}
@@ -101,7 +101,7 @@ class PaperNumbers:
     network_correlation: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON-able values under their documented names (docs/evaluate.md).
+        """Return the numbers as JSON-able values.
 
         Returns
         -------
@@ -114,12 +114,10 @@ class PaperNumbers:
             {"method": method, "member": member, **metrics.to_dict()}
             for (method, member), metrics in self.table.items()
         ]
-        return {
-            **{name: dict(v) if isinstance(v, Mapping) else v for name, v in vars(self).items()},
-            "table": rows,
-            "pooled": {method: metrics.to_dict() for method, metrics in self.pooled.items()},
-            "closest": {method: metrics.to_dict() for method, metrics in self.closest.items()},
-        }
+        metrics: dict[str, Any] = {"table": rows}
+        for name in ("pooled", "closest"):
+            metrics[name] = {method: each.to_dict() for method, each in getattr(self, name).items()}
+        return {name: metrics.get(name, json_value(each)) for name, each in vars(self).items()}
 
 
 def read_paper_table(url: str, options: storage.Options | None = None) -> PaperTable:
@@ -159,9 +157,15 @@ def read_paper_table(url: str, options: storage.Options | None = None) -> PaperT
         raise EvaluationError(
             f"{url}: column {missing[0]!r} is missing; give output_catalog.csv of the released data"
         )
+    columns = {name: table.column(name).to_numpy() for name in wanted}
     if table.num_rows == 0:
         raise EvaluationError(f"{url}: the table has no rows; give output_catalog.csv as released")
-    return _as_members({name: table.column(name).to_numpy() for name in wanted})
+    for name, values in columns.items():
+        if not name.endswith("type") and values.dtype.kind not in "fiu":
+            raise EvaluationError(
+                f"{url}: column {name!r} has no numbers; give output_catalog.csv as released"
+            )
+    return _as_members(columns)
 
 
 def _as_members(columns: Mapping[str, NDArray[Any]]) -> PaperTable:
@@ -220,17 +224,15 @@ def paper_numbers(table: PaperTable) -> PaperNumbers:
         },
         closest={name: _measure_where(table, name, closest) for name in recovered},
         sum_flux_mape={
-            name: float(flux_error(_sums(flux), _sums(members.flux)).mean())
+            name: mean(flux_error(_sums(flux), _sums(members.flux)))
             for name, flux in networks.items()
         },
         member_correlation={
             name: _correlation(values[brighter], values[~brighter]) for name, values in dmag.items()
         },
-        brighter_flux_mape={name: float(e[brighter].mean()) for name, e in errors.items()},
-        fainter_flux_mape={name: float(e[~brighter].mean()) for name, e in errors.items()},
-        irregular_flux_mape={
-            name: float(e[members.kind == "irr"].mean()) for name, e in errors.items()
-        },
+        brighter_flux_mape={name: mean(e[brighter]) for name, e in errors.items()},
+        fainter_flux_mape={name: mean(e[~brighter]) for name, e in errors.items()},
+        irregular_flux_mape={name: mean(e[members.kind == "irr"]) for name, e in errors.items()},
         network_correlation=_correlation(*(dmag[name] for name in NETWORKS)),
     )
 
@@ -251,4 +253,6 @@ def _sums(flux: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    if len(first) < 2 or first.std() == 0 or second.std() == 0:
+        return float("nan")
     return float(np.corrcoef(first, second)[0, 1])

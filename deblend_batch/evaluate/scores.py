@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.evaluate.curves import MAG_DIFFERENCE_EDGES, Curve, bin_numbers, curve
 from deblend_batch.evaluate.members import Members, Recovered
-from deblend_batch.evaluate.metrics import Metrics, magnitude_error, measure
+from deblend_batch.evaluate.metrics import Metrics, json_value, magnitude_error, mean, measure
 
 SEPARATION_RADII_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, np.inf)
 """Bins of separation over the sum of the half-light radii; the first holds the closest pairs."""
@@ -46,7 +46,8 @@ class IouScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-able values."""
-        return {**vars(self), "histogram": self.histogram.tolist()}
+        numbers = {**vars(self), "histogram": self.histogram.tolist()}
+        return {name: json_value(value) for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,9 @@ def _score_iou(iou: NDArray[np.float64], is_central: NDArray[np.bool_]) -> IouSc
     values = iou[known]
     return IouScore(
         n=len(values),
-        mean=float(values.mean()),
+        mean=mean(values),
         median=float(np.median(values)),
-        central=float(np.nanmean(iou[is_central])),
-        companion=float(np.nanmean(iou[~is_central])),
+        central=mean(iou[is_central]),
+        companion=mean(iou[~is_central]),
         histogram=np.histogram(values, bins=IOU_BINS, range=(0, 1))[0],
     )

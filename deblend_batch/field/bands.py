@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from deblend_batch.field import headers
 from deblend_batch.field.cards import celestial_cards
 from deblend_batch.field.fits import FitsFiles, FitsPlane
 from deblend_batch.field.headers import Found
+from deblend_batch.field.padding import rim_blocks, zero_blocks, zero_is_missing
 from deblend_batch.field.sources import BandSource, NoiseKind
 from deblend_batch.field.wcs import Cards, SkyGrid
 
@@ -72,6 +73,8 @@ class Band:
         AB magnitude of one image unit.
     psf_fwhm_arcsec : Found, optional
         None where it must be measured.
+    zero_is_missing : bool
+        Whether blocks of zeros are pixels that were not observed.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Band:
     wcs_cards: Cards
     zero_point: Found
     psf_fwhm_arcsec: Found | None
+    zero_is_missing: bool = False
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -111,7 +115,7 @@ class Band:
         shape = rows.stop - rows.start, columns.stop - columns.start
         image = np.empty(shape, np.float32)
         variance = np.empty(shape, np.float32) if self.noise else None
-        bad = np.zeros(shape, bool) if self.noise or self.mask else None
+        bad = np.zeros(shape, bool) if self.has_mask else None
         for start in range(rows.start, rows.stop, _STRIP_ROWS):
             strip = slice(start, min(start + _STRIP_ROWS, rows.stop))
             here = slice(strip.start - rows.start, strip.stop - rows.start)
@@ -122,7 +126,19 @@ class Band:
             if self.mask is not None and bad is not None:
                 # NaN is not zero: a mask without a value is bad.
                 bad[here] |= self.mask.read(strip, columns) != 0
+            if self.zero_is_missing and bad is not None:
+                bad[here] |= zero_blocks(image[here])
         return Window(image, variance, bad)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether anything but NaN can make a pixel bad."""
+        return self.noise is not None or self.mask is not None or self.zero_is_missing
+
+    def with_padding_found(self) -> Band:
+        """Return the band with :attr:`zero_is_missing` decided from a sample of its pixels."""
+        sample = (self.image.read(*window) for window in rim_blocks(self.shape_yx))
+        return replace(self, zero_is_missing=zero_is_missing(sample))
 
 
 def variance_of(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import zarr
 
@@ -19,10 +18,10 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.bands import Band, open_bands
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.fits import open_files
-from deblend_batch.field.headers import Found
 from deblend_batch.field.measure import Background, Measured, measure_band, measure_steps
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.sources import NoiseKind, list_sources, per_band
+from deblend_batch.field.summary import IngestSummary, summarise
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.storage import Options
 
@@ -30,76 +29,6 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage (``measuring``, ``writing``), windows done, and windows in all."""
 
 _REMOTE_SHARDS = 4
-
-
-@dataclass(frozen=True)
-class BandSummary:
-    """What ingestion found for one band.
-
-    Parameters
-    ----------
-    name : str
-        Name of the band.
-    image : str
-        File and HDU.
-    zero_point : Found
-        AB magnitude of one image unit, and the keyword (or ``option``) that gave it.
-    psf_fwhm_arcsec : Found
-        And the keyword, ``option``, or ``measured from N stars``.
-    background : float
-        Median sky level, image units, before subtraction.
-    background_subtracted : bool
-        Whether the smooth background was subtracted.
-    noise_sigma : float
-        Measured background rms per pixel, image units.
-    plane_sigma : float or None
-        Median of the noise plane as an rms; where it differs much from ``noise_sigma`` the pixels'
-        noise is correlated, or the plane is on another scale.
-    """
-
-    name: str
-    image: str
-    zero_point: Found
-    psf_fwhm_arcsec: Found
-    background: float
-    background_subtracted: bool
-    noise_sigma: float
-    plane_sigma: float | None
-
-
-@dataclass(frozen=True)
-class IngestSummary:
-    """What ingestion made.
-
-    Parameters
-    ----------
-    url : str
-        The field.
-    name : str
-        Its name.
-    shape_yx : tuple of int
-        Rows and columns.
-    pixel_scale_arcsec : float
-        Edge of a pixel.
-    bands : tuple of BandSummary
-        In the order of the planes.
-    bad_fraction : float
-        Fraction of pixels, over all bands, that are NaN or masked.
-    seconds : float
-        Wall time.
-    """
-
-    url: str
-    name: str
-    shape_yx: tuple[int, int]
-    pixel_scale_arcsec: float
-    bands: tuple[BandSummary, ...]
-    bad_fraction: float
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the summary as JSON-able values."""
-        return asdict(self)
 
 
 def ingest(
@@ -135,7 +64,8 @@ def ingest(
         The noise planes, of one kind: an HDU of the image's own file, or ``FILE`` or ``FILE[HDU]``. A
         weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
     mask_hdu : sequence of str or int
-        Planes of bad pixels, non-zero is bad, given likewise.
+        Planes of bad pixels, non-zero is bad, given likewise. Blocks of exact zeros in an image with
+        noise, the rim that mosaicking leaves, are masked without being asked for.
     bands : sequence of str
         Names of the bands; the headers' ``FILTER`` if absent.
     zero_points : sequence of float
@@ -200,9 +130,9 @@ def ingest(
             meta,
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
-            mask=any(band.noise or band.mask for band in opened),
+            mask=any(item.band.has_mask for item in measured),
             options=options,
-            attributes={"provenance": [asdict(_summary(item)) for item in measured]},
+            attributes={"provenance": [asdict(summarise(item)) for item in measured]},
             overwrite=overwrite,
         )
         bad_fraction = _write(group, field_url, measured, tell)
@@ -212,7 +142,7 @@ def ingest(
         name=meta.name,
         shape_yx=opened[0].shape_yx,
         pixel_scale_arcsec=_grid(opened[0]).pixel_scale_arcsec(),
-        bands=tuple(_summary(item) for item in measured),
+        bands=tuple(summarise(item) for item in measured),
         bad_fraction=bad_fraction,
         seconds=time.monotonic() - started,
     )
@@ -307,16 +237,3 @@ def shard_windows(
     for y0 in range(0, height, SHARD_PX):
         for x0 in range(0, width, step):
             yield slice(y0, min(y0 + SHARD_PX, height)), slice(x0, min(x0 + step, width))
-
-
-def _summary(item: Measured) -> BandSummary:
-    return BandSummary(
-        name=item.band.name,
-        image=item.band.image.label,
-        zero_point=item.band.zero_point,
-        psf_fwhm_arcsec=item.psf_fwhm_arcsec,
-        background=item.level,
-        background_subtracted=item.surface is not None,
-        noise_sigma=item.noise_sigma,
-        plane_sigma=item.plane_sigma,
-    )

@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.errors import FieldError
+from deblend_batch.errors import BadDataError, FieldError, UserError
 from deblend_batch.field import stores
 from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
@@ -153,6 +153,8 @@ class Field:
         ------
         FieldError
             If the field has no such member.
+        BadDataError
+            If a chunk cannot be decoded.
         StorageError
             If the store cannot be read.
         """
@@ -162,7 +164,12 @@ class Field:
         try:
             window = array[rows, columns] if array.ndim == 2 else array[band, rows, columns]
         except Exception as error:
-            raise storage.translate(self.url, error) from error
+            meaning = storage.translate(self.url, error)
+            if isinstance(meaning, UserError):
+                raise meaning from error
+            raise BadDataError(
+                f"{self.url}: '{member}' has a chunk that cannot be decoded ({error}); ingest again"
+            ) from error
         return np.asarray(window)
 
     def world_to_pixel(

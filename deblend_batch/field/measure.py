@@ -32,7 +32,7 @@ class Measured:
     Parameters
     ----------
     band : Band
-        The open band.
+        The open band, its padding found.
     level : float
         Median sky level, image units.
     surface : BackgroundSurface, optional
@@ -78,6 +78,7 @@ def measure_band(band: Band, background: Background, step: Callable[[], None]) -
     StorageError
         If a file cannot be read.
     """
+    band = band.with_padding_found()
     mesh = BackgroundMesh(band.shape_yx)
     plane_levels = []
     for rows, columns in mesh.windows(_WINDOW_PX):

@@ -159,10 +159,10 @@ class Model:
         if batch_size is None:
             batch_size = self.default_batch_size
         flux, masks = self._run(Staging(arrays, batch_size, self.device), n)
-        central, companion = _numpy(central_yx), _numpy(companion_yx)
+        central, companion = (_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
         flux[:, 0][_outside(central, size)] = np.nan
         flux[:, 1][_outside(companion, size)] = np.nan
-        separation = np.hypot(*(companion - central).astype(np.float64).T)
+        separation = np.hypot(*(companion - central).T)
         flux_err = self._flux_err(flux, separation, sigma)
         return _as_kind(Prediction(flux, flux_err, masks), stamps)
 

@@ -43,7 +43,7 @@ class PreprocessConfig:
 
     encoding: Literal["plain", "signed", "heatmaps"] = "signed"
     orient: bool = True
-    softening: Annotated[float, Field(gt=0)] = 1.0
+    softening: Annotated[float, Field(gt=0)] = 5.0
     aperture_px: Annotated[float, Field(gt=0)] = 20.0
 
     @property

@@ -12,13 +12,14 @@ import numpy as np
 from deblend_batch.errors import ConfigError
 from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.pool import GalaxyPool
-from deblend_batch.simulate.population import KINDS, Population
+from deblend_batch.simulate.population import KINDS, Population, Structure
 from deblend_batch.simulate.presets import Preset, get_preset
 from deblend_batch.simulate.psf import draw_psf, draw_wide_psf
 
 _WIDE_ELLIPTICITY = 0.05
 _STORED_PEAK = 1000.0
 _ID_BITS = 32
+_RECIPE = 2  # counts changes of the drawn galaxies, so that an id never means two different ones
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def draw_chunk(
         ``stop - start`` galaxies.
     """
     variation = variation or Variation()
-    base = zlib.crc32(f"{preset.name}/{seed}/{variation}/{stamp_px}/{group_size}".encode()) >> 1
+    recipe = f"{_RECIPE}/{preset.name}/{seed}/{variation}/{stamp_px}/{group_size}"
+    base = zlib.crc32(recipe.encode()) >> 1
     pieces = []
     for group in range(start // group_size, -(-stop // group_size)):
         rows = range(max(start, group * group_size), min(stop, (group + 1) * group_size))
@@ -111,7 +113,7 @@ def _draw_galaxy(
 ) -> dict[str, Any]:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, row)))
     magnitude = draw_magnitude(preset, rng)
-    structure = Population.shipped().draw(magnitude + preset.i814_minus_band, rng)
+    structure = draw_structure(preset, magnitude, rng)
     scale = float(np.exp(rng.uniform(*np.log(variation.radius_factor)))) / preset.pixel_scale_arcsec
     drawing = renderer.draw(structure, scale, rng)
     unit = np.float32(drawing.image.max() / _STORED_PEAK)
@@ -144,6 +146,29 @@ def draw_magnitude(preset: Preset, rng: np.random.Generator) -> float:
     bright, faint = preset.magnitude_range
     rate = preset.magnitude_slope * np.log(10.0)
     return float(bright + np.log1p(rng.random() * np.expm1(rate * (faint - bright))) / rate)
+
+
+def draw_structure(preset: Preset, magnitude: float, rng: np.random.Generator) -> Structure:
+    """Draw a galaxy as a survey would see it.
+
+    Parameters
+    ----------
+    preset : Preset
+        The survey.
+    magnitude : float
+        AB magnitude in its band.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Structure
+        Structure of F814W galaxies of that brightness, with the preset's share of types and sizes.
+    """
+    in_f814w = magnitude + preset.i814_minus_band
+    structure = Population.shipped().draw(in_f814w, rng, preset.type_weights)
+    all_spheroid = structure.disc is None
+    return structure.scaled(preset.spheroid_radius_factor if all_spheroid else preset.radius_factor)
 
 
 def draw_pool(

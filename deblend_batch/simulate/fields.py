@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +14,10 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import create_field, finish_field
 from deblend_batch.field.layout import Field
 from deblend_batch.field.meta import FieldMeta
-from deblend_batch.simulate.canvas import noise_plane, paste, tiles
-from deblend_batch.simulate.galaxies import Renderer
+from deblend_batch.simulate.canvas import Corner, noise_plane, paste, tiles
 from deblend_batch.simulate.population import KINDS
 from deblend_batch.simulate.presets import Preset, get_preset
-from deblend_batch.simulate.psf import Psf
+from deblend_batch.simulate.sources import LARGEST_STAMP_PX, DrawnSource, Run, drawing, stamp_size
 from deblend_batch.simulate.systems import Source, SystemLayout
 from deblend_batch.simulate.truth import (
     FieldTruth,
@@ -33,22 +29,8 @@ from deblend_batch.simulate.truth import (
 
 Image = NDArray[np.float32]
 
-_STAMP_SIZES = (64, 128, 192, 320)
-_STAMP_RADII = 9.0
-_STAMP_WIDTHS = 8.0
-_SYSTEMS_PER_TASK = 24
 _CENTRE_DEG = (150.1163, 2.2009)
-_EMPTY: Image = np.empty((0, 0), np.float32)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A source on the pixel grid: its stamp's first pixel, exact position, noise-free flux per pixel."""
-
-    source: Source
-    first_yx: NDArray[np.int64]
-    yx: NDArray[np.float64]
-    stamp: Image
+_NO_STAMP: Image = np.empty((0, 0), np.float32)
 
 
 def simulate_field(
@@ -127,16 +109,15 @@ def simulate_field(
         url, meta, shape_yx, with_variance=with_variance, options=options, overwrite=overwrite
     )
     planes: dict[str, Any] = dict(group.arrays())
-    drawn: list[_Drawn] = []
-    with _workers(processes) as run:
+    owned: list[DrawnSource] = []
+    with drawing(processes) as run:
         for low, high in tiles(shape_yx, draw_px):
-            image, here = _draw_tile(layout, low, high, run)
-            planes["image"][0, low[0] : high[0], low[1] : high[1]] = image
+            window = (0, slice(low[0], high[0]), slice(low[1], high[1]))
+            planes["image"][window] = _draw_tile(layout, low, high, run, owned)
             if with_variance:
-                planes["variance"][0, low[0] : high[0], low[1] : high[1]] = survey.noise_sigma**2
-            drawn += [replace(one, stamp=_EMPTY) for one in here if _owns(low, high, one.source)]
+                planes["variance"][window] = survey.noise_sigma**2
     finish_field(group, meta)
-    return _write_tables(Field.open(url, options), layout, _sources(drawn), options)
+    return _write_tables(Field.open(url, options), layout, _sources(owned), options)
 
 
 def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMeta:
@@ -167,76 +148,34 @@ def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMet
     )
 
 
-def _owns(low: tuple[int, int], high: tuple[int, int], source: Source) -> bool:
-    y, x = source.near_yx
-    return bool(low[0] <= y < high[0] and low[1] <= x < high[1])
-
-
-@contextmanager
-def _workers(processes: int) -> Iterator[Any]:
-    """Give a ``map`` over tasks, in this process or in several."""
-    if processes == 1:
-        yield map
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as workers:
-        yield workers.imap
-
-
 def _draw_tile(
-    layout: SystemLayout, low: tuple[int, int], high: tuple[int, int], run: Any
-) -> tuple[Image, list[_Drawn]]:
-    margin = _STAMP_SIZES[-1] / 2 + layout.max_separation_px
-    systems = layout.within(low, high, margin)
-    tasks = [
-        (layout, systems[k : k + _SYSTEMS_PER_TASK], low, high)
-        for k in range(0, systems.size, _SYSTEMS_PER_TASK)
-    ]
-    light = np.zeros((high[0] - low[0], high[1] - low[1]), np.float32)
-    drawn = []
-    for part in run(_draw_systems, tasks):
-        for one in part:
-            paste(light, one.stamp, one.first_yx - np.array(low))
-            drawn.append(one)
-    light += noise_plane(low, high, layout.preset.noise_sigma, layout.seed)
-    return light, drawn
-
-
-def _draw_systems(
-    task: tuple[SystemLayout, NDArray[np.int64], tuple[int, int], tuple[int, int]],
-) -> list[_Drawn]:
-    """Draw the members of systems whose stamps reach a tile; runs in a worker."""
-    layout, systems, low, high = task
-    drawn = []
-    for system in systems:
-        for source in layout.members(int(system)):
-            size = _stamp_size(source, layout.preset)
-            first = source.near_yx - size // 2
-            if (first < high).all() and (first + size > low).all():
-                drawn.append(_draw_source(layout, source, size))
-    return drawn
-
-
-def _stamp_size(source: Source, preset: Preset) -> int:
-    radius = source.structure.radius_arcsec / preset.pixel_scale_arcsec
-    wanted = _STAMP_RADII * radius + _STAMP_WIDTHS * preset.psf_fwhm_px
-    return next((size for size in _STAMP_SIZES if size >= wanted), _STAMP_SIZES[-1])
-
-
-def _draw_source(layout: SystemLayout, source: Source, size: int) -> _Drawn:
-    rng = np.random.default_rng(np.random.SeedSequence(layout.seed, spawn_key=(14, source.id)))
+    layout: SystemLayout, low: Corner, high: Corner, run: Run, owned: list[DrawnSource]
+) -> Image:
+    """Draw all that falls on a tile; add the sources about its own pixels, without stamps, to ``owned``."""
     preset = layout.preset
-    drawing = _renderer(preset, size).draw(source.structure, 1 / preset.pixel_scale_arcsec, rng)
+    reach = LARGEST_STAMP_PX / 2 + layout.max_separation_px
+    sources = [
+        source
+        for system in layout.within(low, high, reach)
+        for source in layout.members(int(system))
+        if _touches(source, low, high, preset)
+    ]
+    image = np.zeros((high[0] - low[0], high[1] - low[1]), np.float32)
+    for one in run(preset, layout.seed, sources):
+        paste(image, one.stamp, one.first_yx - np.array(low))
+        if (one.source.near_yx >= low).all() and (one.source.near_yx < high).all():
+            owned.append(replace(one, stamp=_NO_STAMP))
+    image += noise_plane(low, high, preset.noise_sigma, layout.seed)
+    return image
+
+
+def _touches(source: Source, low: Corner, high: Corner, preset: Preset) -> bool:
+    size = stamp_size(source, preset)
     first = source.near_yx - size // 2
-    stamp = drawing.image * np.float32(preset.flux(source.mag))
-    return _Drawn(source, first, first + drawing.centre_yx, stamp)
+    return bool((first < high).all() and (first + size > low).all())
 
 
-@lru_cache(maxsize=16)
-def _renderer(preset: Preset, size: int) -> Renderer:
-    return Renderer(Psf(preset.psf, preset.psf_fwhm_px, 0.0, 0.0), size)
-
-
-def _sources(drawn: list[_Drawn]) -> Sources:
+def _sources(drawn: list[DrawnSource]) -> Sources:
     drawn = sorted(drawn, key=lambda one: one.source.id)
     all_of = [one.source for one in drawn]
     return Sources(

@@ -1,4 +1,4 @@
-"""Zarr groups of the simulator: marked complete last, opened only when complete, never put in another's place."""
+"""Zarr groups of the simulator: marked complete last, opened only then, never put in another's place."""
 
 from __future__ import annotations
 

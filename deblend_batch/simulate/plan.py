@@ -192,7 +192,8 @@ class PairPlanner:
         limits = offset_limits(self._radius[rows], fwhm, largest)
         free = rng.random(BLOCK) < self._rules.free_offset_fraction
         limits[free, 0], limits[free, 1] = np.minimum(fwhm[free], 0.5 * largest), largest
-        distance = limits[:, 0] + rng.random(BLOCK) * (limits[:, 1] - limits[:, 0])
+        # Uniform in area, as the seed's offsets are.
+        distance = np.sqrt(rng.uniform(limits[:, 0] ** 2, limits[:, 1] ** 2))
         angle = rng.uniform(0, 2 * np.pi, BLOCK)
         return np.stack([distance * np.sin(angle), distance * np.cos(angle)], axis=1)
 

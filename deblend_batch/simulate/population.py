@@ -7,7 +7,8 @@ each class and magnitude, the quantiles of every parameter; a Gaussian copula ti
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, cast
@@ -74,6 +75,14 @@ class Structure:
             part = self.disc or self.spheroid
             return part.radius_arcsec if part else 0.0
         return _half_light_radius(self.spheroid, self.disc)
+
+    def scaled(self, factor: float) -> Structure:
+        """Return the same galaxy with all radii multiplied."""
+        parts = [
+            None if part is None else replace(part, radius_arcsec=factor * part.radius_arcsec)
+            for part in (self.spheroid, self.disc)
+        ]
+        return Structure(self.kind, *parts)
 
     @property
     def axis_ratio(self) -> float:
@@ -155,7 +164,12 @@ class Population:
         shares = np.array([at["sph"], at["sphd"], at["disk"] - irregular, irregular])
         return np.asarray(shares / shares.sum(), np.float64)
 
-    def draw(self, magnitude: float, rng: np.random.Generator) -> Structure:
+    def draw(
+        self,
+        magnitude: float,
+        rng: np.random.Generator,
+        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    ) -> Structure:
         """Draw a galaxy.
 
         Parameters
@@ -164,14 +178,16 @@ class Population:
             F814W AB magnitude.
         rng : numpy.random.Generator
             Source of randomness.
+        weights : sequence of float
+            Factors on the probabilities of KINDS.
 
         Returns
         -------
         Structure
             Its smooth structure.
         """
-        edges = np.cumsum(self.fractions(magnitude))
-        kind = KINDS[min(int(np.searchsorted(edges, rng.random(), side="right")), 3)]
+        edges = np.cumsum(self.fractions(magnitude) * np.asarray(weights))
+        kind = KINDS[min(int(np.searchsorted(edges, edges[-1] * rng.random(), side="right")), 3)]
         return self.draw_kind(kind, magnitude, rng)
 
     def draw_kind(self, kind: Kind, magnitude: float, rng: np.random.Generator) -> Structure:

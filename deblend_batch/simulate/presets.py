@@ -69,6 +69,12 @@ class Preset:
         Typical colour F814W - band of the sample: the structural distributions are known in F814W.
     source : str
         Where the numbers come from.
+    radius_factor : float
+        Radii in this band over those in F814W.
+    spheroid_radius_factor : float
+        The same for galaxies that are all spheroid.
+    type_weights : tuple of float
+        Factors on the shares of spheroids, bulge + disc, discs and irregulars among F814W galaxies.
     """
 
     name: str
@@ -82,6 +88,9 @@ class Preset:
     magnitude_slope: float
     i814_minus_band: float
     source: str
+    radius_factor: float = 1.0
+    spheroid_radius_factor: float = 1.0
+    type_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
     @property
     def psf_fwhm_px(self) -> float:
@@ -107,8 +116,13 @@ _PRESETS = (
         magnitude_range=(18.0, 23.0),
         magnitude_slope=0.18,
         i814_minus_band=1.2,
-        source="Boucaud et al. 2020 (zero point, 18 < H < 23, slope of its test galaxies); Koekemoer et al. "
-        "2011, ApJS 197, 36 (CANDELS Wide mosaics: 0.06 arcsec, PSF 0.18 arcsec, depth H = 26.8 at 5 sigma)",
+        source="Boucaud et al. 2020, MNRAS 491, 2481 (zero point, 18 < H < 23; counts, types and radii by "
+        "type of its released test galaxies); Koekemoer et al. 2011, ApJS 197, 36 (CANDELS Wide mosaics: 0.06 "
+        "arcsec, PSF 0.18 arcsec, depth H = 26.8 at 5 sigma); van der Wel et al. 2014, ApJ 788, 28 (radii "
+        "fall with wavelength)",
+        radius_factor=0.88,
+        spheroid_radius_factor=0.5,
+        type_weights=(1.7, 1.2, 0.65, 0.9),
     ),
     Preset(
         name="euclid-vis",

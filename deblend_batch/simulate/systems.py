@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.draw import draw_magnitude
-from deblend_batch.simulate.population import Population, Structure
+from deblend_batch.simulate.draw import draw_magnitude, draw_structure
+from deblend_batch.simulate.population import Structure
 from deblend_batch.simulate.presets import Preset
 from deblend_batch.simulate.rules import offset_limits
 
@@ -168,8 +168,7 @@ class SystemLayout:
         size = int(self.sizes[system])
         centre = self._place(system, size, rng)
         mags = self._magnitudes(size, rng)
-        colour = self.preset.i814_minus_band
-        structures = [Population.shipped().draw(mag + colour, rng) for mag in mags]
+        structures = [draw_structure(self.preset, mag, rng) for mag in mags]
         radii = np.array([one.radius_arcsec for one in structures]) / self.preset.pixel_scale_arcsec
         first = int(self.first_ids[system])
         near = [centre] + [self._beside(centre, radii[[0, k]], rng) for k in range(1, size)]
@@ -212,7 +211,7 @@ class SystemLayout:
         """Position of a companion, by the rules of pairs."""
         width = np.array([self.preset.psf_fwhm_px])
         low, high = offset_limits(radii[None], width, 0.95 * self.max_separation_px)[0]
-        distance, angle = rng.uniform(low, high), rng.uniform(0, 2 * np.pi)
+        distance, angle = np.sqrt(rng.uniform(low**2, high**2)), rng.uniform(0, 2 * np.pi)
         offset = distance * np.array([np.sin(angle), np.cos(angle)])
         return np.where(
             centre + offset == self._inside(centre + offset),

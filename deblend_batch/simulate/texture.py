@@ -202,7 +202,7 @@ def draw_clumps(
     position_angle: float,
     rng: np.random.Generator,
 ) -> Clumps:
-    """Scatter knots over a disc: exponential in radius, a power law in flux (index -1.7); the last is a nucleus.
+    """Scatter knots over a disc, exponential in radius, a power law (-1.7) in flux; the last is a nucleus.
 
     Parameters
     ----------

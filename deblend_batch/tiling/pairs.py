@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
+from deblend_batch.tiling.tile import inside_image
 
 MAX_NEIGHBOURS = 8
 """Other sources whose positions a model is told, nearest first; more are only flagged."""
@@ -150,7 +151,8 @@ def match_within(
     vectors = unit_vectors(ra_deg, dec_deg)
     # A hair more than asked for: rounding of the chord must not decide; the exact angle does, below.
     chord = 2 * np.sin(np.radians(max_separation_arcsec / 3600) / 2) * (1 + 1e-9)
-    rows = cKDTree(vectors).query_pairs(chord, output_type="ndarray").astype(np.int64)
+    found = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+    rows: NDArray[np.int64] = np.asarray(found, np.int64)
     close = separations_arcsec(vectors[rows[:, 0]], vectors[rows[:, 1]])
     return rows[close <= max_separation_arcsec * (1 + 1e-12)]
 
@@ -281,12 +283,12 @@ def _early_flags(
     shape_yx: tuple[int, int],
 ) -> NDArray[np.int32]:
     bits = np.zeros((len(rows), 2), np.int32)
-    inside = ((yx >= -0.5) & (yx < np.array(shape_yx) - 0.5)).all(axis=1)
-    unknown_mag = ~np.isfinite(detections.mag[rows]).all(axis=1)
+    outside = ~inside_image(yx, shape_yx)
+    unknown_mag = np.any(~np.isfinite(detections.mag[rows]), axis=1)
     crowded = np.isfinite(neighbours_yx[:, 0, 0])
     close = np.linalg.norm(yx[rows[:, 0]] - yx[rows[:, 1]], axis=1) < _COINCIDENT_PX
-    bits |= np.where(inside[rows], 0, flags.OUTSIDE_IMAGE.value).astype(np.int32)
-    bits |= np.where(unknown_mag, flags.ROLE_BY_ID.value, 0).astype(np.int32)[:, None]
-    bits |= np.where(crowded, flags.CROWDED.value, 0).astype(np.int32)[:, None]
-    bits |= np.where(close, flags.COINCIDENT.value, 0).astype(np.int32)[:, None]
+    bits |= flags.OUTSIDE_IMAGE.where(outside[rows])
+    bits |= flags.ROLE_BY_ID.where(unknown_mag)[:, None]
+    bits |= flags.CROWDED.where(crowded)[:, None]
+    bits |= flags.COINCIDENT.where(close)[:, None]
     return bits

@@ -7,6 +7,7 @@ the worker that asked: Ray alone schedules the cluster (docs/decisions/001-sched
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import dask
 import dask.array as da
@@ -75,7 +76,7 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     return TilePixels(box, _padded(image, box, inside), variance, inside)
 
 
-def _read(field: Field, array: zarr.Array, box: Box) -> NDArray[np.float32]:
+def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]:
     lazy = da.from_zarr(array, inline_array=True)[..., box.y0 : box.y1, box.x0 : box.x1]
     try:
         with dask.config.set(scheduler="synchronous"):
@@ -96,9 +97,9 @@ def _padded(planes: NDArray[np.float32], box: Box, inside: Box) -> NDArray[np.fl
     planes = planes.astype(np.float32, copy=False)
     if inside == box:
         return planes
-    margins = (
-        (0, 0),
-        (inside.y0 - box.y0, box.y1 - inside.y1),
-        (inside.x0 - box.x0, box.x1 - inside.x1),
-    )
-    return np.pad(planes, margins, constant_values=np.nan)
+    whole = np.full((len(planes), *box.shape_yx), np.nan, np.float32)
+    height, width = planes.shape[1:]
+    if height and width:
+        y0, x0 = inside.y0 - box.y0, inside.x0 - box.x0
+        whole[:, y0 : y0 + height, x0 : x0 + width] = planes
+    return whole

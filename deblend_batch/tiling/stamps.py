@@ -119,21 +119,21 @@ class StampCutter:
     ) -> NDArray[np.int32]:
         far = corner + self._size
         box = self._inside
-        edge = (corner < (box.y0, box.x0)).any(axis=1) | (far > (box.y1, box.x1)).any(axis=1)
-        outside = ((in_stamp < -0.5) | (in_stamp > self._size - 0.5)).any(axis=(1, 2))
+        edge = np.any((corner < (box.y0, box.x0)) | (far > (box.y1, box.x1)), axis=1)
+        outside = np.any((in_stamp < -0.5) | (in_stamp > self._size - 0.5), axis=(1, 2))
         size = np.array([self._size, self._size])
         n_bad = self._count_bad(local, size)
         bits = np.zeros((len(pairs), 2), np.int32)
-        bits |= np.where(edge, flags.EDGE.value, 0).astype(np.int32)[:, None]
-        bits |= np.where(n_bad > 0, flags.BAD_PIXELS.value, 0).astype(np.int32)[:, None]
-        bits |= np.where(outside, flags.COMPANION_OUTSIDE.value, 0).astype(np.int32)[:, None]
+        bits |= flags.EDGE.where(edge)[:, None]
+        bits |= flags.BAD_PIXELS.where(n_bad > 0)[:, None]
+        bits |= flags.COMPANION_OUTSIDE.where(outside)[:, None]
         if n_bad.any():
             corner_of_member = np.floor(pairs.yx + 0.5).astype(np.int64) - _CENTRE_RADIUS_PX
             around = np.array([2 * _CENTRE_RADIUS_PX + 1] * 2)
             for member in (0, 1):
                 at = corner_of_member[:, member] - self._origin
                 bad = self._count_bad(at, around) > 0
-                bits[:, member] |= np.where(bad, flags.BAD_CENTRE.value, 0).astype(np.int32)
+                bits[:, member] |= flags.BAD_CENTRE.where(bad)
         return bits
 
     def _count_bad(self, local: NDArray[np.int64], extent: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -165,7 +165,7 @@ def _windows(
 
 def _bad_inside(bad: NDArray[np.bool_], tile: TilePixels) -> NDArray[np.bool_]:
     """Bad in any band, and inside the image: what lies outside is an edge, not a defect."""
-    any_band = bad.any(axis=0)
+    any_band: NDArray[np.bool_] = np.any(bad, axis=0)
     if tile.inside == tile.box:
         return any_band
     image = np.zeros_like(any_band)

@@ -49,6 +49,25 @@ class Box:
         return Box(y0, x0, y1, x1)
 
 
+def inside_image(yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    """Tell which positions lie on a pixel of an image.
+
+    Parameters
+    ----------
+    yx : ndarray of float64, shape (n, 2)
+        Pixel positions (y, x); a pixel reaches half a pixel round its centre. NaN lies nowhere.
+    shape_yx : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True inside.
+    """
+    inside: NDArray[np.bool_] = np.all((yx >= -0.5) & (yx < np.array(shape_yx) - 0.5), axis=1)
+    return inside
+
+
 @dataclass(frozen=True)
 class TileGrid:
     """The tiles of a field: square cores that cover it once, without overlap.

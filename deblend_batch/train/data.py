@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deblend_batch import storage
-from deblend_batch.errors import ConfigError
+from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.simulate.batch import PairBatch
 from deblend_batch.simulate.draw import draw_pool
 from deblend_batch.simulate.pairs import PairSampler
@@ -164,7 +164,7 @@ def ensure_pool(config: TrainConfig, folder: str, options: storage.Options | Non
     url = storage.join(folder, "pool.zarr")
     try:
         load_pool(url, options)
-    except ConfigError:
+    except (ConfigError, NotFoundError):  # none, or one whose drawing was cut short
         save_pool(url, _draw(config), options)
     return url
 

@@ -173,7 +173,7 @@ class _Training:
         progress.losses.append(loss)
         progress.validations.append({"step": progress.step, **outcome.metrics()})
         scores = [self._score(entry) for entry in progress.validations]
-        if min(scores) == scores[-1]:
+        if progress.best < 0 or scores[-1] < scores[progress.best]:
             progress.best = len(scores) - 1
             trainee.best.load_state_dict(trainee.average.state_dict())
 

@@ -40,7 +40,10 @@ def same_rows(first: pa.Table, second: pa.Table) -> bool:
 
     def bits(rows: pa.Table) -> list[Any]:
         columns = [rows[name].to_numpy() for name in rows.schema.names if name != "tile"]
-        return [c.view(f"i{c.itemsize}").tolist() if c.dtype.kind == "f" else c.tolist() for c in columns]
+        return [
+            c.view(f"i{c.itemsize}").tolist() if c.dtype.kind == "f" else c.tolist()
+            for c in columns
+        ]
 
     return bits(first) == bits(second)
 
@@ -92,7 +95,9 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
     assert run["state"] == "complete"
     assert run["totals"]["rows"] == len(rows) == 2 * run["totals"]["pairs"]["expected"]
     assert run["totals"]["flags"] == flags.count(rows["flags"].to_numpy())
-    assert sum(r.rows for r in Ledger(finished).read_receipts(Ledger(finished).receipts())) == len(rows)
+    assert sum(r.rows for r in Ledger(finished).read_receipts(Ledger(finished).receipts())) == len(
+        rows
+    )
     found = verify_run(finished)
     assert (found.exit_code, found.problems) == (0, ())
     status = read_status(finished)
@@ -141,7 +146,9 @@ def test_a_run_resumes_where_it_stopped(
 
 
 def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:
-    with pytest.raises(OutputConflictError, match=r"belongs to another run \(pairs differs\); give"):
+    with pytest.raises(
+        OutputConflictError, match=r"belongs to another run \(pairs differs\); give"
+    ):
         process_field(small_field.config(finished, pairs={"max_separation": 1.0}))
 
 
@@ -155,7 +162,7 @@ def test_other_weights_are_another_run(
 
 def test_a_folder_of_something_else_is_refused(small_field: SmallField, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(OutputConflictError, match="not empty \\(thesis.tex is there\\)"):
+    with pytest.raises(OutputConflictError, match=r"not empty \(thesis.tex is there\)"):
         process_field(small_field.config(str(tmp_path)))
 
 
@@ -164,7 +171,10 @@ def test_actors_are_pinned_to_gpus(small_field: SmallField, tmp_path: Path) -> N
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
     process_field(small_field.config(output, tiles={"size": 64}, engine=engine))
     receipts = list(Ledger(output).read_receipts(Ledger(output).receipts()))
-    seen = {(r.worker["pid"], tuple(r.worker["gpu_ids"]), r.worker["cuda_visible_devices"]) for r in receipts}
+    seen = {
+        (r.worker["pid"], tuple(r.worker["gpu_ids"]), r.worker["cuda_visible_devices"])
+        for r in receipts
+    }
     assert {gpus for _, gpus, _ in seen} == {(0,), (1,)}
     assert {visible for _, _, visible in seen} == {"0", "1"}
     assert len({pid for pid, _, _ in seen}) == 2
@@ -173,7 +183,12 @@ def test_actors_are_pinned_to_gpus(small_field: SmallField, tmp_path: Path) -> N
 
 def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
     ids = small_field.ids
-    table = pa.table({"central_id": [ids[0], ids[1], ids[2], 999_999], "companion_id": [ids[60], ids[61], ids[110], ids[3]]})
+    table = pa.table(
+        {
+            "central_id": [ids[0], ids[1], ids[2], 999_999],
+            "companion_id": [ids[60], ids[61], ids[110], ids[3]],
+        }
+    )
     pq.write_table(table, str(tmp_path / "pairs.parquet"))
     output = str(tmp_path / "out")
     summary = process_field(
@@ -233,7 +248,9 @@ def test_flux_is_in_nanojansky(finished: str, small_field: SmallField, tmp_path:
     assert nanojansky_per_unit(np.array(31.4)) == pytest.approx(1.0)
 
 
-def test_an_empty_detection_table_is_a_complete_run(small_field: SmallField, tmp_path: Path) -> None:
+def test_an_empty_detection_table_is_a_complete_run(
+    small_field: SmallField, tmp_path: Path
+) -> None:
     nothing = pq.read_table(small_field.detections).slice(0, 0)
     pq.write_table(nothing, str(tmp_path / "none.parquet"))
     output = str(tmp_path / "out")
@@ -319,7 +336,10 @@ def test_two_fields_share_a_table_and_own_each_pair_once(
 
     radec = Field.open(small_field.url).pixel_to_world(small_field.yx)
     pq.write_table(
-        pa.table({"id": small_field.ids, "ra": radec[:, 0], "dec": radec[:, 1], "mag": small_field.mag}), sky
+        pa.table(
+            {"id": small_field.ids, "ra": radec[:, 0], "dec": radec[:, 1], "mag": small_field.mag}
+        ),
+        sky,
     )
     output = str(tmp_path / "out")
     config = small_field.config(output, field=None, survey=[left, right], detections=sky)

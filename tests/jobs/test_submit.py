@@ -46,12 +46,17 @@ def test_a_submitted_job_makes_the_catalogue_on_the_cluster_s_gpus(
     assert verify_run(str(output)).problems == ()
     ledger = Ledger(str(output))
     workers = [receipt.worker for receipt in ledger.read_receipts(ledger.receipts())]
-    assert {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers} == {((0,), "0"), ((1,), "1")}
+    assert {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers} == {
+        ((0,), "0"),
+        ((1,), "1"),
+    }
 
 
 @pytest.mark.slow
 def test_a_job_s_mistake_is_one_line_in_its_log(head: Any, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("field: here.zarr\ndetections: /d.parquet\noutput: /out\n")
+    (tmp_path / "config.yaml").write_text(
+        "field: here.zarr\ndetections: /d.parquet\noutput: /out\n"
+    )
     ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
     assert ended.returncode != 0
     assert "error: " in ended.stdout

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def test_any_division_into_chunks_gives_the_same_pool(cuts: tuple[int, ...]) -> 
     whole = draw_chunk(PRESET, 3, 0, 24, group_size=8, stamp_px=64)
     parts = [
         draw_chunk(PRESET, 3, start, stop, group_size=8, stamp_px=64)
-        for start, stop in zip(cuts, cuts[1:], strict=False)
+        for start, stop in itertools.pairwise(cuts)
     ]
     assert_same(whole, GalaxyPool.concatenate(parts))
 

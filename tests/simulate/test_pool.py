@@ -8,7 +8,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError
 from deblend_batch.simulate.pool import SPLITS, GalaxyPool, Split, load_pool, save_pool, split_of
 
 
@@ -46,11 +46,31 @@ def test_a_galaxys_split_depends_on_nothing_else(ids: list[int]) -> None:
 def test_a_saved_pool_comes_back(pool: GalaxyPool, tmp_path: Path) -> None:
     url = str(tmp_path / "pool.zarr")
     save_pool(url, pool)
-    save_pool(url, pool)
     again = load_pool(url)
     assert again.preset == pool.preset
     for name in pool.columns:
         np.testing.assert_array_equal(getattr(again, name), getattr(pool, name))
+
+
+def test_a_pool_is_replaced_only_when_told_to(pool: GalaxyPool, tmp_path: Path) -> None:
+    url = str(tmp_path / "pool.zarr")
+    save_pool(url, pool)
+    with pytest.raises(
+        OutputConflictError, match=r"pool\.zarr: exists already; choose another URL"
+    ):
+        save_pool(url, pool)
+    save_pool(url, pool, overwrite=True)
+    assert len(load_pool(url)) == len(pool)
+
+
+def test_nothing_else_is_ever_replaced(pool: GalaxyPool, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
+    with pytest.raises(
+        OutputConflictError, match=r"thesis: holds something else; choose another URL"
+    ):
+        save_pool(str(tmp_path / "thesis"), pool, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "precious"
 
 
 def test_a_missing_pool_is_named(tmp_path: Path) -> None:

@@ -120,8 +120,6 @@ def test_blend_id_never_changes() -> None:
     assert found == [6804074658870690613, 7001579321976618919]
 
 
-
-
 def test_blend_ids_of_a_survey_do_not_collide() -> None:
     first = np.arange(200_000)
     assert len(np.unique(blend_ids(first, first + 1))) == len(first)

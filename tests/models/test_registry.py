@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deblend_batch
+from deblend_batch.errors import ModelError
+from deblend_batch.models import Model, ModelCard, find_card, list_models, load_model
+from deblend_batch.models.registry import SHIPPED, resolve
+from tests.models.gaussians import gaussian_pairs
+
+NAMES = [card.name for card in list_models()]
+
+
+def test_one_model_is_the_default() -> None:
+    assert [card.name for card in list_models() if card.default] == ["blend2flux-small"]
+    assert sorted(NAMES) == NAMES
+
+
+def test_listing_needs_no_torch() -> None:
+    program = (
+        "import sys; from deblend_batch.models import list_models; list_models(); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_models_are_small_and_complete(name: str) -> None:
+    assert os.path.getsize(os.path.join(SHIPPED, f"{name}.safetensors")) <= 8 << 20
+    card = find_card(name)
+    assert card.name == name
+    assert {"flux_mape", "bias", "sigma", "outlier_fraction", "coverage"} <= set(card.test_metrics)
+    assert card.to_json()["parameters"] > 10_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_models_predict(name: str) -> None:
+    model = deblend_batch.load_model(name)
+    assert isinstance(model, Model)
+    pairs = gaussian_pairs(64, size=model.card.stamp_size)
+    prediction = model.predict(
+        pairs.stamps, pairs.companion_yx, pairs.central_yx, pairs.neighbours_yx, pairs.sigma
+    )
+    assert np.median(np.abs(prediction.flux / pairs.flux - 1)) < 0.15
+    assert (prediction.flux_err > 0).all()
+
+
+def test_the_default_has_the_size_it_promises() -> None:
+    assert find_card("blend2flux-small").parameters == 1_736_497
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("blend2flux-smal", "unknown model 'blend2flux-smal'; did you mean 'blend2flux-small'?"),
+        ("zzz", r"unknown model 'zzz'; shipped: .*blend2flux-small.* or give the path or URL"),
+    ],
+)
+def test_unknown_names_are_refused_with_a_hint(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(name)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/m", "weights/m.bin", "m.safetensors", "/a/b"])
+def test_anything_like_a_url_is_taken_as_one(url: str) -> None:
+    assert resolve(url) == url
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "quantum"])
+def test_unknown_devices_are_refused(device: str) -> None:
+    with pytest.raises(ModelError, match=rf"device '{device}': .*; use 'cpu'") as caught:
+        load_model("blend2flux-small", device=device)
+    assert "\n" not in str(caught.value)
+
+
+def test_lazy_names() -> None:
+    assert isinstance(list_models()[0], ModelCard)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = deblend_batch.models.nothing
+
+
+def test_shipped_files_hold_no_path_of_a_machine() -> None:
+    for name in NAMES:
+        content = (Path(SHIPPED) / f"{name}.safetensors").read_bytes()
+        assert b"/tmp/" not in content[:20000]
+        assert b"/work/" not in content[:20000]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deblend_batch.errors import ConfigError, InterruptedRunError, OutputConflictError
+from deblend_batch.models import find_card, load_model
+from deblend_batch.models.architectures import RECIPES
+from deblend_batch.models.weights import read_weights
+from deblend_batch.simulate.draw import draw_pool
+from deblend_batch.simulate.pool import save_pool
+from deblend_batch.train.config import TrainConfig, make_train_config
+from deblend_batch.train.loop import Report, train
+from tests.models.tiny import tiny_recipe
+
+_SCRIPT = """
+import sys
+from deblend_batch.models.architectures import RECIPES
+from deblend_batch.train.config import make_train_config
+from deblend_batch.train.loop import train
+from tests.models.tiny import tiny_recipe
+
+if __name__ == "__main__":
+    RECIPES["tiny-blend2mask2flux"] = tiny_recipe("blend2mask2flux")
+    import json
+    train(make_train_config(json.loads(sys.argv[1])), sys.argv[2], print)
+"""
+
+
+@pytest.fixture(scope="module")
+def pool_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = str(tmp_path_factory.mktemp("pool") / "pool.zarr")
+    save_pool(url, draw_pool("candels-h", 128, 1))
+    return url
+
+
+@pytest.fixture(autouse=True)
+def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for architecture in ("blend2flux", "unet", "blend2mask2flux"):
+        monkeypatch.setitem(RECIPES, f"tiny-{architecture}", tiny_recipe(architecture))  # type: ignore[arg-type]
+
+
+def _config(pool_url: str, architecture: str = "blend2mask2flux", **more: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "model": f"tiny-{architecture}",
+        "pool": {"url": pool_url},
+        "steps": 6,
+        "evaluate_every": 2,
+        "batch_size": 16,
+        "workers": 0,
+        "threads": 1,
+        "validation_pairs": 64,
+        "test_pairs": 64,
+    }
+    return make_train_config(values | more)
+
+
+def _state(url: str) -> dict[str, torch.Tensor]:
+    return read_weights(url).tensors()
+
+
+def _assert_same_weights(one: str, other: str) -> None:
+    first, second = _state(one), _state(other)
+    assert set(first) == set(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+class _Killed(Exception):
+    pass
+
+
+def _killed_at(step: int) -> Any:
+    def die(report: Report) -> None:
+        if report.step == step:
+            raise _Killed
+
+    return die
+
+
+@pytest.mark.parametrize("architecture", ["blend2flux", "unet", "blend2mask2flux"])
+def test_training_makes_a_model_with_a_card(
+    architecture: str, pool_url: str, tmp_path: Path
+) -> None:
+    reports: list[Report] = []
+    config = _config(pool_url, architecture, name="mine")
+    url = train(config, str(tmp_path / "out"), reports.append)
+    assert url.endswith("/mine.safetensors")
+    assert [report.step for report in reports] == [2, 4, 6]
+    assert all(np.isfinite(report.loss) for report in reports)
+    assert "flux_mape" in str(reports[0])
+    card = find_card(url)
+    assert card.test_metrics["pairs"] == 64
+    assert 0 < card.test_metrics["coverage"] < 1
+    assert card.domain.separation_px[0] < card.domain.separation_px[1]
+    assert card.training["steps"] == 6
+    assert pool_url not in str(card.to_json())
+    assert (tmp_path / "out" / "learning_curves.png").stat().st_size > 1000
+    assert load_model(url).card.has_masks == (architecture != "blend2flux")
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_killed_training_resumes_to_the_bit(step: int, pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url)
+    whole = train(config, str(tmp_path / "whole"))
+    with pytest.raises(_Killed):
+        train(config, str(tmp_path / "killed"), _killed_at(step))
+    resumed = train(config, str(tmp_path / "killed"))
+    _assert_same_weights(whole, resumed)
+    assert find_card(resumed).sha256 == find_card(whole).sha256
+
+
+def test_a_finished_training_only_writes_its_result_again(pool_url: str, tmp_path: Path) -> None:
+    reports: list[Report] = []
+    first = find_card(train(_config(pool_url), str(tmp_path)))
+    again = find_card(train(_config(pool_url), str(tmp_path), reports.append))
+    assert again.sha256 == first.sha256
+    assert reports == []
+
+
+@pytest.mark.slow
+def test_a_training_survives_sigkill(pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url, steps=40, evaluate_every=4, workers=1)
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    folder = tmp_path / "killed"
+    command = [sys.executable, str(script), config.model_dump_json(), str(folder)]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (folder / "checkpoint.safetensors").exists()
+    resumed = train(config, str(folder))
+    _assert_same_weights(train(config, str(tmp_path / "whole")), resumed)
+
+
+def test_workers_change_nothing(pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url, steps=2)
+    alone = train(config, str(tmp_path / "alone"))
+    helped = train(config.model_copy(update={"workers": 1}), str(tmp_path / "helped"))
+    _assert_same_weights(alone, helped)
+
+
+def test_another_training_in_the_folder_is_refused(pool_url: str, tmp_path: Path) -> None:
+    train(_config(pool_url, steps=2), str(tmp_path))
+    with pytest.raises(OutputConflictError, match="a training with another steps"):
+        train(_config(pool_url, steps=4), str(tmp_path))
+
+
+def test_patience_ends_a_training(pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url, steps=400, evaluate_every=1, patience=1, learning_rate=1e-12)
+    card = find_card(train(config, str(tmp_path)))
+    assert card.training["steps"] < 400
+
+
+def test_interruption_is_said_in_one_line(pool_url: str, tmp_path: Path) -> None:
+    def interrupt(_: Report) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError, match="training interrupted; run again to resume"):
+        train(_config(pool_url), str(tmp_path), interrupt)
+
+
+def test_weights_of_a_unet_start_a_blend2mask2flux(pool_url: str, tmp_path: Path) -> None:
+    first = train(_config(pool_url, "unet", steps=2), str(tmp_path / "unet"))
+    config = _config(pool_url, steps=1, learning_rate=1e-12, weight_decay=0, initial=first)
+    second = train(config, str(tmp_path / "flux"))
+    masks = _state(first)["backbone.masks.weight"]
+    torch.testing.assert_close(_state(second)["backbone.masks.weight"], masks)
+
+
+def test_the_pool_is_drawn_once_and_kept(tmp_path: Path) -> None:
+    config = _config("", "blend2flux", steps=1, pool={"size": 128, "psf_fwhm_px": None})
+    train(config, str(tmp_path))
+    drawn = (tmp_path / "pool.zarr" / "zarr.json").stat().st_mtime_ns
+    train(config, str(tmp_path))
+    assert (tmp_path / "pool.zarr" / "zarr.json").stat().st_mtime_ns == drawn
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "blend3flux"}, "model: unknown recipe 'blend3flux'; known: blend2flux, "),
+        ({"preset": "hst-acs"}, "pool.url: .* was drawn for preset 'candels-h', not 'hst-acs'"),
+        ({"pool": {"size": 64}, "preset": "hubble"}, "preset 'hubble' is unknown"),
+    ],
+)
+def test_mistakes_are_named(
+    changes: dict[str, Any], message: str, pool_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(_config(pool_url, **changes), str(tmp_path))
+
+
+def test_weights_of_another_network_are_no_start(pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url, "unet", initial="blend2flux-small.safetensors")
+    with pytest.raises(ConfigError, match="has no tensor of this network's names and shapes"):
+        first = train(_config(pool_url, "blend2flux", steps=1), str(tmp_path / "one"))
+        train(config.model_copy(update={"initial": first}), str(tmp_path / "two"))
