@@ -12,13 +12,13 @@ from deblend_batch.version import __version__
 
 if TYPE_CHECKING:
     from deblend_batch.engine.run import process_field
-    from deblend_batch.evaluate.evaluate import evaluate
+    from deblend_batch.evaluation.evaluate import evaluate
     from deblend_batch.models import load_model
 
 __all__ = ["__version__", "evaluate", "load_model", "process_field"]
 
 _HOMES = {
-    "evaluate": "deblend_batch.evaluate.evaluate",
+    "evaluate": "deblend_batch.evaluation.evaluate",
     "load_model": "deblend_batch.models",
     "process_field": "deblend_batch.engine.run",
 }

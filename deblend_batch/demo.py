@@ -92,7 +92,7 @@ def run_demo(
         If the folder holds something else.
     """
     from deblend_batch.engine.run import process_field
-    from deblend_batch.evaluate.evaluate import evaluate_catalog
+    from deblend_batch.evaluation.evaluate import evaluate_catalog
     from deblend_batch.report.page import write_report
     from deblend_batch.simulate.fields import simulate_field
 

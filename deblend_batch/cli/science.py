@@ -78,7 +78,7 @@ def evaluate(
     as_json: JsonOpt = False,
 ) -> None:
     """Measure how well fluxes were recovered: of the paper, of a catalogue, or of models on pairs."""
-    from deblend_batch.evaluate.evaluate import evaluate as measure
+    from deblend_batch.evaluation.evaluate import evaluate as measure
 
     found = measure(
         paper_table=paper_table,

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.ledger import Receipt
+from deblend_batch.pages.plotting import PALETTE, png, style
 from deblend_batch.report.survey import MAG_EDGES, CatalogSurvey
 
-# Okabe & Ito's palette: told apart by colour-blind readers too.
-CENTRAL, COMPANION, OTHER = "#0072B2", "#D55E00", "#009E73"
-_STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
-
-
-def _png(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
-    return sink.getvalue()
+CENTRAL, COMPANION, OTHER = PALETTE[:3]
 
 
 def _axes(width: float = 5.6, height: float = 3.8) -> tuple[Figure, Any]:
@@ -52,7 +35,7 @@ def sky_map(rows: pa.Table) -> bytes:
     bytes
         PNG.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes()
         ra, dec = rows["ra"].to_numpy()[::2], rows["dec"].to_numpy()[::2]
         flagged = rows["flags"].to_numpy()[::2] != 0
@@ -65,7 +48,7 @@ def sky_map(rows: pa.Table) -> bytes:
         axes.ticklabel_format(useOffset=False)
         axes.tick_params(axis="x", rotation=20)
         axes.legend(loc="upper right", markerscale=2)
-        return _png(figure)
+        return png(figure)
 
 
 def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
@@ -83,7 +66,7 @@ def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
     bytes
         PNG.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes()
         counts = [survey.mags[band, role] for role in ("central", "companion")]
         for values, role, colour in zip(
@@ -95,7 +78,7 @@ def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
             axes.set_xlim(MAG_EDGES[used[0]] - 0.25, MAG_EDGES[used[-1] + 1] + 0.25)
         axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="members per 0.25 mag")
         axes.legend()
-        return _png(figure)
+        return png(figure)
 
 
 def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
@@ -113,7 +96,7 @@ def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
     bytes
         PNG.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes()
         mag = rows[f"mag_{band}"].to_numpy().reshape(-1, 2)
         separation = rows["separation"].to_numpy()[::2]
@@ -121,7 +104,7 @@ def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
         axes.scatter(separation, mag[:, 0] - mag[:, 1], s=size, c=OTHER, lw=0, alpha=0.7)
         axes.axhline(0, color="#888", lw=0.8)
         axes.set(xlabel="separation [arcsec]", ylabel="central − companion [mag]")
-        return _png(figure)
+        return png(figure)
 
 
 def signal_to_noise(rows: pa.Table, band: str) -> bytes:
@@ -139,7 +122,7 @@ def signal_to_noise(rows: pa.Table, band: str) -> bytes:
     bytes
         PNG.
     """
-    with mpl.rc_context(_STYLE), np.errstate(all="ignore"):
+    with style(), np.errstate(all="ignore"):
         figure, axes = _axes()
         mag = rows[f"mag_{band}"].to_numpy()
         relative = rows[f"flux_err_{band}"].to_numpy() / rows[f"flux_{band}"].to_numpy()
@@ -154,7 +137,7 @@ def signal_to_noise(rows: pa.Table, band: str) -> bytes:
             axes.set_yscale("log")
         axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="flux error / flux")
         axes.legend(markerscale=2)
-        return _png(figure)
+        return png(figure)
 
 
 def tile_times(receipts: Sequence[Receipt]) -> bytes:
@@ -170,7 +153,7 @@ def tile_times(receipts: Sequence[Receipt]) -> bytes:
     bytes
         PNG.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes()
         pairs = np.array([receipt.pairs for receipt in receipts])
         seconds = np.array([sum(receipt.seconds.values()) for receipt in receipts])
@@ -178,7 +161,7 @@ def tile_times(receipts: Sequence[Receipt]) -> bytes:
         axes.set(xlabel="pairs in the tile", ylabel="time in the actor [s]")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        return _png(figure)
+        return png(figure)
 
 
 def examples(stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, Any]]) -> bytes:
@@ -218,4 +201,4 @@ def examples(stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, An
             xlim=(-0.5, stamp.shape[1] - 0.5),
             ylim=(-0.5, stamp.shape[0] - 0.5),
         )
-    return _png(figure)
+    return png(figure)

@@ -10,8 +10,8 @@ import numpy as np
 from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.errors import DeblendError
-from deblend_batch.evaluate.page import Figure, Number, Section, Table, render_page
 from deblend_batch.field.layout import Field
+from deblend_batch.pages.page import Figure, Number, Section, Table, render_page
 from deblend_batch.report import figures
 from deblend_batch.report.survey import CatalogSurvey, choose_examples, survey_catalog
 from deblend_batch.tiling.reader import read_tile

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deblend_batch.evaluate.metrics import iou, measure
+from deblend_batch.evaluation.metrics import iou, measure
 from deblend_batch.models.card import Domain
 from deblend_batch.models.geometry import turn_back
 from deblend_batch.models.preprocess import PreprocessConfig
@@ -39,7 +39,7 @@ class Outcome:
     iou: NDArray[np.float64] | None
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of :func:`deblend_batch.evaluate.metrics.measure`, pooled and by member.
+        """Return the metrics of :func:`deblend_batch.evaluation.metrics.measure`, pooled and by member.
 
         Returns
         -------

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deblend_batch.evaluate.metrics import measure
+from deblend_batch.evaluation.metrics import measure
 from deblend_batch.models.architectures import ARCHITECTURES, Recipe
 from deblend_batch.models.card import ModelCard
 from deblend_batch.train.calibrate import fit_error_model

@@ -143,7 +143,7 @@ def test_masked_pixels_do_not_count_as_noise(tmp_path: Path) -> None:
 
 def test_an_image_without_noise_asks_for_it(tmp_path: Path) -> None:
     make_plain(f"{tmp_path}/a.zarr", np.zeros((40, 50), np.float32), 3)
-    with pytest.raises(FieldError, match="noise of band 'r' .* set the attribute 'noise_sigma'"):
+    with pytest.raises(FieldError, match=r"noise of band 'r' .* set the attribute 'noise_sigma'"):
         Field.open(f"{tmp_path}/a.zarr").measure_noise()
 
 
@@ -233,7 +233,7 @@ def test_a_field_is_closed_until_it_is_finished(tmp_path: Path) -> None:
 
 def test_a_finished_field_is_replaced_only_when_asked(tmp_path: Path) -> None:
     url = make_field(f"{tmp_path}/a.zarr")
-    with pytest.raises(OutputConflictError, match="exists already; .* --overwrite"):
+    with pytest.raises(OutputConflictError, match=r"exists already; .* --overwrite"):
         make_field(url)
     make_field(url, (50, 60), overwrite=True)
     assert Field.open(url).shape_yx == (50, 60)
@@ -288,10 +288,10 @@ def test_a_field_is_read_over_http(web: str, tmp_path: Path) -> None:
     make_plain(f"{tmp_path}/a.zarr", image, 3)
     field = Field.open(f"{web}/a.zarr")
     np.testing.assert_array_equal(field.plane(0, slice(0, 40), slice(0, 50)), image)
-    with pytest.raises(NotFoundError, match="none.zarr: no Zarr group here"):
+    with pytest.raises(NotFoundError, match=r"none\.zarr: no Zarr group here"):
         Field.open(f"{web}/none.zarr")
 
 
 def test_a_store_that_does_not_answer_is_a_storage_error() -> None:
-    with pytest.raises(StorageError, match="http://127.0.0.1:9/a.zarr: "):
+    with pytest.raises(StorageError, match=r"http://127\.0\.0\.1:9/a\.zarr: "):
         Field.open("http://127.0.0.1:9/a.zarr")

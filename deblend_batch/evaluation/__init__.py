@@ -1,0 +1,1 @@
+"""Metrics, baselines and reports: how good the fluxes are, against truth and against other ways."""

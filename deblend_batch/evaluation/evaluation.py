@@ -1,0 +1,114 @@
+"""The result of an evaluation: numbers, and the ways to show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deblend_batch import storage
+from deblend_batch.evaluation import tables
+from deblend_batch.evaluation.members import Members, Recovered
+from deblend_batch.evaluation.pairsets import Example
+from deblend_batch.evaluation.paper import PaperNumbers
+from deblend_batch.evaluation.scores import Score
+from deblend_batch.pages.page import Table
+
+Mode = Literal["paper", "catalog", "pairs"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of methods over the same members.
+
+    Parameters
+    ----------
+    mode : {"paper", "catalog", "pairs"}
+        What was evaluated.
+    title : str
+        One line for a reader.
+    source : str
+        Where the data came from.
+    members : Members
+        The truth.
+    recovered : tuple of Recovered
+        What each method made of it.
+    scores : tuple of Score
+        One per method, in the same order.
+    notes : tuple of str
+        What must be known to read the numbers.
+    paper : PaperNumbers, optional
+        The published comparison, in mode ``"paper"``.
+    examples : tuple of Example
+        Pairs to look at, in mode ``"pairs"``.
+    limits : tuple of str
+        Methods that are told the truth and bound what is possible: in tables, not in figures.
+    """
+
+    mode: Mode
+    title: str
+    source: str
+    members: Members
+    recovered: tuple[Recovered, ...]
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+    paper: PaperNumbers | None = None
+    examples: tuple[Example, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every number as JSON-able values.
+
+        Returns
+        -------
+        dict
+            ``mode``, ``source``, ``n_members``, ``notes`` and ``scores`` (a list, one per method);
+            in mode ``"paper"`` also the keys of :meth:`PaperNumbers.to_dict`.
+        """
+        return {
+            "mode": self.mode,
+            "source": self.source,
+            "n_members": len(self.members),
+            "notes": list(self.notes),
+            **(self.paper.to_dict() if self.paper else {}),
+            "scores": [each.to_dict() for each in self.scores],
+        }
+
+    def tables(self) -> list[Table]:
+        """Return the main tables: of the paper, or of the scores."""
+        if self.paper is not None:
+            return tables.paper_tables(self.paper)
+        found = [tables.score_table(self.scores), tables.interval_table(self.scores)]
+        return [*found, tables.iou_table(self.scores)] if self._has_masks else found
+
+    @property
+    def _has_masks(self) -> bool:
+        return any(each.iou for each in self.scores)
+
+    def to_text(self) -> str:
+        """Return the main tables as plain text."""
+        head = [self.title, self.source, *self.notes]
+        return "\n\n".join(["\n".join(head), *(table.to_text() for table in self.tables())])
+
+    def to_html(self) -> str:
+        """Return the whole report as one self-contained page."""
+        # Here, so that numbers alone need no matplotlib.
+        from deblend_batch.evaluation.report import render_report
+
+        return render_report(self)
+
+    def write_html(self, url: str, options: storage.Options | None = None) -> None:
+        """Write the report.
+
+        Parameters
+        ----------
+        url : str
+            Path or URL of the page.
+        options : mapping, optional
+            fsspec storage options.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.write_bytes(url, self.to_html().encode(), options)

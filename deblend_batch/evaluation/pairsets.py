@@ -1,0 +1,188 @@
+"""Methods side by side on the same simulated pairs, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblend_batch.evaluation.errors import EvaluationError
+from deblend_batch.evaluation.members import (
+    Members,
+    Recovered,
+    concatenate,
+    flat,
+    members_of_pairs,
+)
+from deblend_batch.evaluation.methods import Estimate, Method
+from deblend_batch.evaluation.metrics import flux_error, iou
+from deblend_batch.simulate.population import KINDS
+
+if TYPE_CHECKING:
+    from deblend_batch.simulate.batch import PairBatch
+
+EXAMPLE_RANKS = (0.1, 0.5, 0.9, 0.99)
+"""Which pairs are shown: those at these quantiles of the first method's flux error."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair, to be looked at.
+
+    Parameters
+    ----------
+    rank : float
+        Fraction of pairs of its batch that the method did better on.
+    method : str
+        Whose fluxes and masks these are.
+    stamp : ndarray of float32, shape (y, x)
+        The image.
+    truth : ndarray of float32, shape (2, y, x)
+        Noise-free central and companion.
+    sigma : float
+        Background rms per pixel.
+    yx : ndarray of float, shape (2, 2)
+        Detected positions (member, (y, x)), px.
+    true_masks : ndarray of bool, shape (2, y, x)
+        Masks of the members.
+    masks : ndarray of float32, shape (2, y, x), optional
+        Predicted probabilities.
+    true_flux, flux : ndarray of float64, shape (2,)
+        True and recovered fluxes.
+    """
+
+    rank: float
+    method: str
+    stamp: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    sigma: float
+    yx: NDArray[np.floating]
+    true_masks: NDArray[np.bool_]
+    masks: NDArray[np.float32] | None
+    true_flux: Floats
+    flux: Floats
+
+
+@dataclass(frozen=True)
+class PairOutcome:
+    """What the methods made of a data set of pairs.
+
+    Parameters
+    ----------
+    members : Members
+        The truth, two rows a pair, fluxes in image units.
+    recovered : tuple of Recovered
+        One per method, in their order.
+    examples : tuple of Example
+        Pairs of the first batch at fixed ranks of the first method's error.
+    """
+
+    members: Members
+    recovered: tuple[Recovered, ...]
+    examples: tuple[Example, ...]
+
+
+def run_methods(
+    batches: Iterable[PairBatch], methods: Sequence[Method], mask_threshold: float = 1.5
+) -> PairOutcome:
+    """Run methods over pairs; only one batch is in memory at a time.
+
+    Parameters
+    ----------
+    batches : iterable of PairBatch
+        The pairs.
+    methods : sequence of Method
+        At least one.
+    mask_threshold : float
+        Isophote of the true masks, in units of the background rms.
+
+    Returns
+    -------
+    PairOutcome
+        Members and what was recovered of them.
+
+    Raises
+    ------
+    EvaluationError
+        If there are no pairs, or their stamps are too small for a model.
+    """
+    members: list[Members] = []
+    recovered: list[list[Recovered]] = [[] for _ in methods]
+    examples: tuple[Example, ...] = ()
+    for batch in filter(len, batches):
+        estimates = [method.estimate(batch) for method in methods]
+        members.append(_members(batch))
+        for method, estimate, parts in zip(methods, estimates, recovered, strict=True):
+            parts.append(_recovered(method.name, estimate, mask_threshold))
+        if not examples:
+            examples = _choose_examples(methods[0].name, estimates[0], mask_threshold)
+    if not members:
+        raise EvaluationError("the data set has no pairs; simulate some first")
+    return PairOutcome(
+        concatenate(members), tuple(concatenate(parts) for parts in recovered), examples
+    )
+
+
+def _members(batch: PairBatch) -> Members:
+    bound = batch.cramer_rao().astype(np.float64)
+    return members_of_pairs(
+        flux=batch.flux,
+        mag=batch.mag,
+        radius=batch.radius_px,
+        kind=np.array(KINDS)[batch.kind],
+        galaxy_id=batch.galaxy_id,
+        separation=batch.separation_px,
+        bound=np.where(np.isfinite(bound), bound, np.nan),
+    )
+
+
+def _recovered(method: str, estimate: Estimate, mask_threshold: float) -> Recovered:
+    return Recovered(
+        method=method,
+        flux=flat(estimate.flux),
+        flux_err=None if estimate.flux_err is None else flat(estimate.flux_err),
+        iou=_iou(estimate, mask_threshold),
+    )
+
+
+def _iou(estimate: Estimate, mask_threshold: float) -> Floats | None:
+    """Compare the members' masks on the pixels that the method saw."""
+    if estimate.masks is None:
+        return None
+    return flat(iou(estimate.masks[:, 1:], estimate.seen.masks(mask_threshold)[:, 1:]))
+
+
+def _choose_examples(method: str, estimate: Estimate, mask_threshold: float) -> tuple[Example, ...]:
+    pairs = estimate.seen
+    error = flux_error(estimate.flux, pairs.flux).mean(axis=1)
+    order = np.argsort(error)
+    order = order[np.isfinite(error[order])]
+    if len(order) == 0:
+        return ()
+    rows = np.unique([order[round(rank * (len(order) - 1))] for rank in EXAMPLE_RANKS])
+    rows = rows[np.argsort(error[rows])]
+    true_masks = _take(pairs, rows).masks(mask_threshold)[:, 1:]
+    return tuple(
+        Example(
+            rank=float(np.mean(error[order] < error[row])),
+            method=method,
+            stamp=pairs.stamps[row],
+            truth=pairs.truth[row],
+            sigma=float(pairs.sigma[row]),
+            yx=np.stack([pairs.central_yx[row], pairs.companion_yx[row]]),
+            true_masks=masks,
+            masks=None if estimate.masks is None else estimate.masks[row, 1:],
+            true_flux=pairs.flux[row].astype(np.float64),
+            flux=estimate.flux[row],
+        )
+        for row, masks in zip(rows, true_masks, strict=True)
+    )
+
+
+def _take(pairs: PairBatch, rows: NDArray[np.intp]) -> PairBatch:
+    return type(pairs)(**{name: getattr(pairs, name)[rows] for name in pairs.__dataclass_fields__})
