@@ -88,12 +88,14 @@ class BackgroundMesh:
 
     def surface(self) -> BackgroundSurface:
         """Return the smooth surface through the mesh."""
-        centres = [(edges[:-1] + edges[1:] - 1) / 2 for edges in (self.edges_y, self.edges_x)]
-        return BackgroundSurface(centres[0], centres[1], _smoothed(self.level))
+        centres_y, centres_x = (
+            (edges[:-1] + edges[1:] - 1) / 2 for edges in (self.edges_y, self.edges_x)
+        )
+        return BackgroundSurface(centres_y, centres_x, _smoothed(self.level))
 
 
 class BackgroundSurface:
-    """A bicubic spline through sky levels, flat beyond the outermost cell centres.
+    """A bicubic spline through sky levels, carried on linearly to the image's edges.
 
     Parameters
     ----------
@@ -109,14 +111,9 @@ class BackgroundSurface:
         centres_x: NDArray[np.float64],
         level: NDArray[np.float64],
     ) -> None:
-        self._reach = [(axis[0], axis[-1]) for axis in (centres_y, centres_x)]
-        axes = []
-        for number, axis in enumerate((centres_y, centres_x)):
-            if len(axis) == 1:
-                level = np.repeat(level, 2, axis=number)
-            axes.append(np.append(axis, axis[0] + 1) if len(axis) == 1 else axis)
+        axes = _with_rim(centres_y), _with_rim(centres_x)
         degree_y, degree_x = (min(3, len(axis) - 1) for axis in axes)
-        self._spline = RectBivariateSpline(*axes, level, kx=degree_y, ky=degree_x)
+        self._spline = RectBivariateSpline(*axes, _extended(level), kx=degree_y, ky=degree_x)
 
     def window(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Evaluate the surface.
@@ -131,10 +128,7 @@ class BackgroundSurface:
         ndarray of float32, shape (y, x)
             Image units.
         """
-        y, x = (
-            np.clip(np.arange(part.start, part.stop), *reach)
-            for part, reach in zip((rows, columns), self._reach, strict=True)
-        )
+        y, x = (np.arange(part.start, part.stop) for part in (rows, columns))
         return np.asarray(self._spline(y, x), np.float32)
 
     def subtract_from(self, pixels: NDArray[np.float32], rows: slice, columns: slice) -> None:
@@ -180,4 +174,15 @@ def _smoothed(level: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros_like(level)
     nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
     filled = level[tuple(nearest)]
-    return np.asarray(median_filter(filled, size=3, mode="nearest"))
+    return np.asarray(median_filter(_extended(filled), size=3)[1:-1, 1:-1])
+
+
+def _extended(level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add a rim of cells by linear extrapolation, so that a gradient goes on to the edges."""
+    return np.pad(level, 1, mode="reflect", reflect_type="odd")
+
+
+def _with_rim(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add the centres of the cells of the rim."""
+    step = centres[1] - centres[0] if len(centres) > 1 else max(2 * centres[0] + 1, 1.0)
+    return np.concatenate([[centres[0] - step], centres, [centres[-1] + step]])

@@ -13,6 +13,7 @@ from deblend_batch.errors import FieldError
 from deblend_batch.field.wcs import Card, SkyGrid, celestial_wcs
 
 _TOLERANCE_PX = 1e-3
+_SCALE_ARCSEC = (1e-4, 600.0)
 _WCS_KEYWORD = re.compile(
     r"^(WCSAXES|(CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE"
     r"|RADESYS|RADECSYS|EQUINOX|EPOCH|MJD-OBS|DATE-OBS|(A|B|AP|BP)_(ORDER|DMAX|\d_\d))$"
@@ -54,7 +55,11 @@ def celestial_cards(header: Header, shape_yx: tuple[int, int], where: str) -> di
             f"{where}: no celestial WCS in its header ({reason}); solve its astrometry, or give the "
             "image (HDU) that has CTYPE, CRVAL, CRPIX and CD or CDELT cards"
         ) from error
-    _check_axes(wcs, where)
+    scale = truth.pixel_scale_arcsec()
+    if not _SCALE_ARCSEC[0] < scale < _SCALE_ARCSEC[1]:
+        raise FieldError(
+            f"{where}: its WCS has pixels of {scale:.3g} arcsec; mend CD or CDELT in the header"
+        )
     yx = _grid(shape_yx)
     for cards in (_rewritten(wcs), _verbatim(header)):
         if _largest_error_px(cards, truth, yx, shape_yx) < _TOLERANCE_PX:
@@ -63,12 +68,6 @@ def celestial_cards(header: Header, shape_yx: tuple[int, int], where: str) -> di
         f"{where}: its WCS has a distortion that header cards cannot carry (lookup tables); resample "
         "the image to a plain projection first (SWarp, drizzle)"
     )
-
-
-def _check_axes(wcs: WCS, where: str) -> None:
-    scales = np.abs(wcs.pixel_scale_matrix)
-    if not np.isfinite(scales).all() or np.linalg.det(scales) == 0 == scales.max():
-        raise FieldError(f"{where}: its WCS has a pixel of no size; mend CD or CDELT in the header")
 
 
 def _grid(shape_yx: tuple[int, int]) -> NDArray[np.float64]:

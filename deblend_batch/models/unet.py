@@ -63,7 +63,7 @@ class UNetConfig:
 
 REFERENCE = UNetConfig()
 SMALL = UNetConfig(
-    filters=16, depth=4, dropout=0.0, up_kernel=2, fold=2, stamp_size=64, in_channels=3
+    filters=24, depth=4, dropout=0.0, up_kernel=2, fold=2, stamp_size=64, in_channels=3
 )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.population import KINDS
 
 Encoding = Literal["gg", "ogg", "bogg"]
 Images = NDArray[np.float32]
@@ -44,7 +45,7 @@ class PairBatch:
     radius_px : numpy.ndarray
         float32 (n, 2), half-light radii along the major axis, before the PSF.
     kind : numpy.ndarray
-        int8 (n, 2), index into :data:`deblend_batch.simulate.population.KINDS`.
+        int8 (n, 2), index into :data:`deblend_batch.simulate.population.KINDS`; -1 where unknown.
     galaxy_id : numpy.ndarray
         int64 (n, 2), galaxies of the pool.
     true_yx : numpy.ndarray
@@ -74,6 +75,11 @@ class PairBatch:
         step = self.true_yx[:, 1] - self.true_yx[:, 0]
         distance: Images = np.sqrt((step * step).sum(axis=1))
         return distance
+
+    @property
+    def kind_names(self) -> NDArray[np.str_]:
+        """Morphological types by name, str (n, 2); empty where unknown."""
+        return np.array([*KINDS, ""])[self.kind]
 
     def masks(
         self, threshold: float = 1.5, *, encoding: Encoding = "ogg", connected: bool = True

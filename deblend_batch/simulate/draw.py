@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import zlib
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,32 +13,12 @@ from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.population import KINDS, Population, Structure
 from deblend_batch.simulate.presets import Preset, get_preset
-from deblend_batch.simulate.psf import draw_psf, draw_wide_psf
+from deblend_batch.simulate.variation import WIDE, Variation
 
-_WIDE_ELLIPTICITY = 0.05
-_STORED_PEAK = 1000.0
+__all__ = ["WIDE", "Variation", "draw_chunk", "draw_magnitude", "draw_pool", "draw_structure"]
+
 _ID_BITS = 32
 _RECIPE = 2  # counts changes of the drawn galaxies, so that an id never means two different ones
-
-
-@dataclass(frozen=True)
-class Variation:
-    """How far a pool departs from its preset.
-
-    Parameters
-    ----------
-    psf_fwhm_px : tuple of float, optional
-        Narrowest and widest PSF in pixels, uniform in the logarithm, of any family; the preset's PSF if None.
-    radius_factor : tuple of float
-        Range of a factor on all radii, uniform in the logarithm.
-    """
-
-    psf_fwhm_px: tuple[float, float] | None = None
-    radius_factor: tuple[float, float] = (1.0, 1.0)
-
-
-WIDE = Variation(psf_fwhm_px=(1.6, 5.0), radius_factor=(0.6, 1.5))
-"""Covers HST and Euclid images with one pool; what shipped networks are trained on."""
 
 
 def draw_chunk(
@@ -79,33 +58,18 @@ def draw_chunk(
     """
     variation = variation or Variation()
     recipe = f"{_RECIPE}/{preset.name}/{seed}/{variation}/{stamp_px}/{group_size}"
-    base = zlib.crc32(recipe.encode()) >> 1
-    pieces = []
+    base = (zlib.crc32(recipe.encode()) >> 1) << _ID_BITS
+    galaxies = []
     for group in range(start // group_size, -(-stop // group_size)):
-        rows = range(max(start, group * group_size), min(stop, (group + 1) * group_size))
-        pieces.append(_draw_group(preset, seed, group, rows, variation, stamp_px))
-    pool = GalaxyPool.concatenate(pieces)
-    return replace(pool, galaxy_id=pool.galaxy_id + (np.int64(base) << _ID_BITS))
-
-
-def _draw_group(
-    preset: Preset, seed: int, group: int, rows: range, variation: Variation, stamp_px: int
-) -> GalaxyPool:
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, group)))
-    if variation.psf_fwhm_px is None:
-        psf = draw_psf(preset.psf, preset.pixel_scale_arcsec, rng)
-    else:
-        psf = draw_wide_psf(variation.psf_fwhm_px, _WIDE_ELLIPTICITY, rng)
-    renderer = Renderer(psf, stamp_px)
-    drawn = [_draw_galaxy(preset, seed, row, variation, renderer) for row in rows]
-    columns = {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
-    return GalaxyPool(
-        galaxy_id=np.array(rows, np.int64),
-        group=np.full(len(rows), group, np.int32),
-        psf_fwhm_px=np.full(len(rows), psf.fwhm_px, np.float32),
-        preset=preset.name,
-        **columns,
-    )
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, group)))
+        psf = variation.draw_psf(preset, rng)
+        renderer = Renderer(psf, stamp_px)
+        for row in range(max(start, group * group_size), min(stop, (group + 1) * group_size)):
+            galaxy = _draw_galaxy(preset, seed, row, variation, renderer)
+            galaxies.append(
+                galaxy | {"galaxy_id": base + row, "group": group, "psf_fwhm_px": psf.fwhm_px}
+            )
+    return GalaxyPool.pack(galaxies, preset.name)
 
 
 def _draw_galaxy(
@@ -114,17 +78,15 @@ def _draw_galaxy(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, row)))
     magnitude = draw_magnitude(preset, rng)
     structure = draw_structure(preset, magnitude, rng)
-    scale = float(np.exp(rng.uniform(*np.log(variation.radius_factor)))) / preset.pixel_scale_arcsec
+    scale = variation.draw_radius_factor(rng) / preset.pixel_scale_arcsec
     drawing = renderer.draw(structure, scale, rng)
-    unit = np.float32(drawing.image.max() / _STORED_PEAK)
     return {
-        "images": (drawing.image / unit).astype(np.float16),
-        "unit": unit,
-        "kind": np.int8(KINDS.index(structure.kind)),
-        "mag": np.float32(magnitude),
-        "radius_px": np.float32(structure.radius_arcsec * scale),
-        "axis_ratio": np.float32(structure.axis_ratio),
-        "centre_yx": drawing.centre_yx.astype(np.float32),
+        "image": drawing.image,
+        "kind": KINDS.index(structure.kind),
+        "mag": magnitude,
+        "radius_px": structure.radius_arcsec * scale,
+        "axis_ratio": structure.axis_ratio,
+        "centre_yx": drawing.centre_yx,
     }
 
 

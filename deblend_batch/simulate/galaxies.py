@@ -9,6 +9,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from deblend_batch.simulate.centroid import windowed_centroid
 from deblend_batch.simulate.population import Component, Structure
 from deblend_batch.simulate.psf import Psf, fourier_image, transfer_function
 from deblend_batch.simulate.texture import (
@@ -99,7 +100,7 @@ class Renderer:
             )
             fourier += scipy.fft.rfft2(self._placed(box)) * self._centred
         image = self._observe(fourier)
-        return Drawing(image, _windowed_centroid(image, structure.radius_arcsec * radius_scale))
+        return Drawing(image, windowed_centroid(image, structure.radius_arcsec * radius_scale))
 
     def _placed(self, box: Image) -> Image:
         grid = np.zeros((self._grid, self._grid), np.float32)
@@ -184,29 +185,3 @@ def _modulation(structure: Structure, frame: DiscFrame, rng: np.random.Generator
     if not irregular and rng.random() < 0.7:
         factor *= spiral_arms(frame, float(rng.uniform(0.1, 0.8)), rng)
     return factor
-
-
-def _windowed_centroid(image: Image, radius_px: float) -> NDArray[np.float64]:
-    """Centroid under a Gaussian window, iterated: SExtractor's XWIN_IMAGE, YWIN_IMAGE."""
-    middle = image.shape[0] // 2
-    sigma = float(np.clip(2 * radius_px / 2.355, 1.5, middle / 4))
-    reach = int(min(np.ceil(3 * sigma), middle - 2))
-    cut = image[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
-    grid = np.arange(-reach, reach + 1, dtype=np.float32)
-    y = x = 0.0
-    for _ in range(12):
-        weight_y, weight_x = (
-            np.exp(-0.5 * ((grid - y) / sigma) ** 2),
-            np.exp(-0.5 * ((grid - x) / sigma) ** 2),
-        )
-        column, row = (cut @ weight_x) * weight_y, (weight_y @ cut) * weight_x
-        total = column.sum()
-        step_y = 2 * float(column @ grid / total - y)
-        step_x = 2 * float(row @ grid / total - x)
-        y, x = y + step_y, x + step_x
-        if abs(step_y) + abs(step_x) < 1e-3:
-            break
-    limit = 0.7 * reach
-    return np.array(
-        [middle + np.clip(y, -limit, limit), middle + np.clip(x, -limit, limit)], np.float64
-    )

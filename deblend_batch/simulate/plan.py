@@ -153,7 +153,7 @@ class PairPlanner:
         rows = np.stack([self._rows[place], self._rows[self._partners(place, rng)]], axis=1)
         mag = self._magnitudes(rows, rng)
         flux = 10 ** (-0.4 * (mag - self._preset.zero_point))
-        sigma = self._preset.noise_sigma * _log_uniform(self._rules.noise_factor, rng)
+        sigma = self._noise(rng)
         turn = rng.integers(0, 8, BLOCK)
         centre = turned(self._centre[rows], turn[:, None], self._pool.stamp_px)
         error = self._centroid_errors(rows, flux, sigma, rng)
@@ -185,6 +185,11 @@ class PairPlanner:
             return np.zeros_like(error)
         spread = centroid_sigma(flux, self._radius[rows], self._fwhm[rows], sigma[:, None])
         return error * spread[:, :, None]
+
+    def _noise(self, rng: np.random.Generator) -> Floats:
+        spread = np.exp(self._preset.noise_spread * rng.standard_normal(BLOCK))
+        low, high = np.log(self._rules.noise_factor)
+        return self._preset.noise_sigma * spread * np.exp(rng.uniform(low, high, BLOCK))
 
     def _offsets(self, rows: Integers, rng: np.random.Generator) -> Floats:
         fwhm = self._fwhm[rows[:, 0]]
@@ -230,8 +235,3 @@ class PairPlanner:
 def _distance(first: Floats, second: Floats) -> Floats:
     step = first - second
     return np.asarray(np.sqrt((step * step).sum(axis=-1)), np.float64)
-
-
-def _log_uniform(between: tuple[float, float], rng: np.random.Generator) -> Floats:
-    low, high = np.log(between)
-    return np.exp(rng.uniform(low, high, BLOCK))

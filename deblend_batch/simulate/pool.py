@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from deblend_batch.storage import Options
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SPLIT_EDGES = (0.8, 0.9)
+_STORED_PEAK = 1000.0
 _MARKER = "deblend_batch_galaxy_pool"
 
 
@@ -34,7 +36,7 @@ class GalaxyPool:
     group : numpy.ndarray
         int32 (n,), galaxies with the same PSF, ascending.
     kind : numpy.ndarray
-        int8 (n,), index into ``KINDS``.
+        int8 (n,), index into ``KINDS``, or ``UNKNOWN_KIND``.
     mag : numpy.ndarray
         float32 (n,), AB magnitude.
     radius_px : numpy.ndarray
@@ -85,6 +87,33 @@ class GalaxyPool:
         return image
 
     @classmethod
+    def pack(cls, galaxies: Sequence[Mapping[str, Any]], preset: str) -> GalaxyPool:
+        """Build a pool from single galaxies.
+
+        Parameters
+        ----------
+        galaxies : sequence of mapping
+            For each galaxy, ``image`` (float32 (y, x), unit total flux) and one value for every column of
+            the pool but ``images`` and ``unit``.
+        preset : str
+            Name of the preset.
+
+        Returns
+        -------
+        GalaxyPool
+            The galaxies, in order, at half precision (relative to each pixel, so that faint wings survive).
+        """
+        unit = np.array([one["image"].max() / _STORED_PEAK for one in galaxies], np.float32)
+        images = [
+            (one["image"] / u).astype(np.float16) for one, u in zip(galaxies, unit, strict=True)
+        ]
+        columns: dict[str, Any] = {
+            name: np.array([one[name] for one in galaxies], dtype)
+            for name, dtype in _MEASURED.items()
+        }
+        return cls(images=np.array(images), unit=unit, preset=preset, **columns)
+
+    @classmethod
     def concatenate(cls, chunks: list[GalaxyPool]) -> GalaxyPool:
         """Join chunks of one preset, in order.
 
@@ -101,6 +130,16 @@ class GalaxyPool:
         return cls(preset=chunks[0].preset, **columns)
 
 
+_MEASURED = {
+    "galaxy_id": np.int64,
+    "group": np.int32,
+    "kind": np.int8,
+    "mag": np.float32,
+    "radius_px": np.float32,
+    "axis_ratio": np.float32,
+    "centre_yx": np.float32,
+    "psf_fwhm_px": np.float32,
+}
 _ARRAYS = tuple(one.name for one in fields(GalaxyPool) if one.name != "preset")
 
 

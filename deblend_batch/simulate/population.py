@@ -21,6 +21,8 @@ from scipy.special import gammainc, gammaincinv, ndtr
 Kind = Literal["sph", "sphd", "disk", "irr"]
 KINDS: tuple[Kind, ...] = ("sph", "sphd", "disk", "irr")
 """Morphological types: spheroid, bulge + disc, disc, irregular."""
+UNKNOWN_KIND = -1
+"""Index of galaxies whose type nobody has judged."""
 
 # Parametric fits know no irregulars: their share of the late types rises towards faint magnitudes as among
 # the visually typed test galaxies of Boucaud et al. 2020 (released table: 0.47 at H < 21, 0.60 at H = 22.5).

@@ -23,7 +23,7 @@ class PairRules:
     max_mag_difference : float
         Largest difference of the members' magnitudes.
     noise_factor : tuple of float
-        Range of a factor on the preset's noise, uniform in the logarithm.
+        Range of a factor on the preset's noise (which has a spread of its own), uniform in the logarithm.
     noise_correlation : tuple of float
         Range of the weight of adjacent pixels in the kernel that correlates the noise; (0, 0) is white.
     flux_jitter_mag : float

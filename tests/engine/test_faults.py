@@ -127,7 +127,7 @@ def test_a_tile_that_always_kills_its_worker_is_quarantined(
     process_field(small_field.config(str(tmp_path / "reference")))
     rows = pq.read_table(tmp_path / "reference" / "shards" / shard)
     poison = float(rows["flux_h"][0].as_py())
-    assert poison == poison
+    assert poison > 0
 
     def load(context: RunContext, device: str) -> Any:
         model = load_run_model(context, device)

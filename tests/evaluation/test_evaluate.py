@@ -95,8 +95,6 @@ def test_no_methods_is_one_line(gaussian_pairs: PairBatch) -> None:
         evaluate_pairs([gaussian_pairs], [], "Gaussians")
 
 
-def test_the_package_is_callable_whatever_was_imported_first(paper_table: str) -> None:
+def test_the_package_exports_the_function(paper_table: str) -> None:
     for _ in range(2):
         assert deblend_batch.evaluate(paper_table=paper_table).mode == "paper"
-        importlib.import_module("deblend_batch.pages.page")
-    assert sys.modules["deblend_batch.evaluation"](paper_table=paper_table).mode == "paper"

@@ -39,7 +39,7 @@ def header(**cards: Any) -> Header:
         ),
         ({"BUNIT": "nJy"}, 31.4, "BUNIT"),
         ({"BUNIT": "nanomaggies"}, 22.5, "BUNIT"),
-        ({"BUNIT": "MJy/sr", "PIXAR_SR": 2.31e-14}, 28.09, "BUNIT, PIXAR_SR"),
+        ({"BUNIT": "MJy/sr", "PIXAR_SR": 2.31e-14}, 27.991, "BUNIT, PIXAR_SR"),
         ({"HIERARCH ESO QC MAGZPT": 23.4}, 23.4, "ESO QC MAGZPT"),
     ],
 )

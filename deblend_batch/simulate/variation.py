@@ -1,0 +1,43 @@
+"""How far a pool of galaxies departs from its preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deblend_batch.simulate.presets import Preset
+from deblend_batch.simulate.psf import Psf, draw_psf, draw_wide_psf
+
+_WIDE_ELLIPTICITY = 0.05
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Departures of a pool from its preset.
+
+    Parameters
+    ----------
+    psf_fwhm_px : tuple of float, optional
+        Narrowest and widest PSF in pixels, uniform in the logarithm, of any family; the preset's PSF if None.
+    radius_factor : tuple of float
+        Range of a factor on all radii, uniform in the logarithm.
+    """
+
+    psf_fwhm_px: tuple[float, float] | None = None
+    radius_factor: tuple[float, float] = (1.0, 1.0)
+
+    def draw_psf(self, preset: Preset, rng: np.random.Generator) -> Psf:
+        """Draw a PSF."""
+        if self.psf_fwhm_px is None:
+            return draw_psf(preset.psf, preset.pixel_scale_arcsec, rng)
+        return draw_wide_psf(self.psf_fwhm_px, _WIDE_ELLIPTICITY, rng)
+
+    def draw_radius_factor(self, rng: np.random.Generator) -> float:
+        """Draw the factor on the radii of one galaxy."""
+        low, high = np.log(self.radius_factor)
+        return float(np.exp(rng.uniform(low, high)))
+
+
+WIDE = Variation(psf_fwhm_px=(1.6, 5.0), radius_factor=(0.6, 1.5))
+"""Covers HST and Euclid images with one pool; what shipped networks are trained on."""
