@@ -255,7 +255,10 @@ class _whole_local_file:  # noqa: N801
 
     def __init__(self, path: str, data: bytes) -> None:
         folder = os.path.dirname(path) or "."
-        os.makedirs(folder, exist_ok=True)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"{path}: {folder} is under a file; give another path") from error
         handle, self.path = tempfile.mkstemp(prefix=".tmp-", dir=folder)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from deblend_batch import storage
 from deblend_batch.errors import CatalogError, OutputConflictError
 
 _READ_TOGETHER = 512
+_RUN_VERSION = 1
+
+R = TypeVar("R")
 
 
 def now() -> str:
@@ -150,8 +153,11 @@ class Ledger:
         ------
         NotFoundError
             If the tile has none.
+        CatalogError
+            If it is damaged.
         """
-        return Receipt(**json.loads(storage.read_bytes(self.receipt_url(tile), self.options)))
+        url = self.receipt_url(tile)
+        return _parsed(Receipt, url, storage.read_bytes(url, self.options))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
         """Read the receipts of many tiles, with the store's own concurrency.
@@ -165,11 +171,19 @@ class Ledger:
         ------
         Receipt
             In the order of ``tiles``.
+
+        Raises
+        ------
+        NotFoundError
+            If a tile has none.
+        CatalogError
+            If one is damaged.
         """
         for start in range(0, len(tiles), _READ_TOGETHER):
             urls = [self.receipt_url(tile) for tile in tiles[start : start + _READ_TOGETHER]]
-            for content in storage.read_many(urls, self.options):
-                yield Receipt(**json.loads(content))
+            contents = storage.read_many(urls, self.options)
+            for url, content in zip(urls, contents, strict=True):
+                yield _parsed(Receipt, url, content)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -188,10 +202,11 @@ class Ledger:
         ------
         NotFoundError
             If the tile has none.
+        CatalogError
+            If it is damaged.
         """
-        return QuarantineRecord(
-            **json.loads(storage.read_bytes(self.quarantine_url(tile), self.options))
-        )
+        url = self.quarantine_url(tile)
+        return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
 
     def release(self, tile: str) -> None:
         """Remove a tile from the quarantine, so that the next run takes it again."""
@@ -203,7 +218,7 @@ class Ledger:
         Raises
         ------
         CatalogError
-            If the folder holds no run, or ``run.json`` is damaged.
+            If the folder holds no run, or ``run.json`` is damaged or of another program or release.
         """
         url = storage.join(self.output, "run.json")
         if not storage.exists(url, self.options):
@@ -219,6 +234,14 @@ class Ledger:
         if not isinstance(run, dict):
             raise CatalogError(
                 f"{url}: damaged (not a JSON object); restore it or start a new output"
+            )
+        version = run.get("deblend_batch_run")
+        if version is None:
+            raise CatalogError(f"{url}: not that of deblend-batch; check the path")
+        if version != _RUN_VERSION:
+            raise CatalogError(
+                f"{url}: written by another release (version {version!r}, not {_RUN_VERSION}); "
+                "update deblend-batch"
             )
         return run
 
@@ -254,9 +277,7 @@ class Ledger:
         """
         url = storage.join(self.output, "run.json")
         if not storage.exists(url, self.options):
-            strangers = [
-                name for name in storage.list_names(self.output, self.options) if name != "index"
-            ]
+            strangers = storage.list_names(self.output, self.options)
             if strangers:
                 raise OutputConflictError(
                     f"{self.output}: not empty ({strangers[0]} is there) and not the output of a run; "
@@ -272,6 +293,13 @@ class Ledger:
                 "give another output, or the config and inputs it was started with"
             )
         return found
+
+
+def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
+    try:
+        return kind(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -88,4 +88,6 @@ def _band_columns(band: str) -> list[pa.Field]:
 
 def bands_of(schema: pa.Schema) -> list[str]:
     """Return the bands of a shard's schema, in order."""
-    return [name[len("flux_err_") :] for name in schema.names if name.startswith("flux_err_")]
+    names = set(schema.names)
+    found = [name.removeprefix("flux_") for name in schema.names if name.startswith("flux_")]
+    return [band for band in found if f"flux_err_{band}" in names]

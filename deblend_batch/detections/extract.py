@@ -17,6 +17,7 @@ from deblend_batch.field.extraction import extract_objects
 _FWHM_TO_SIGMA = 1 / 2.3548200450309493
 _KRON_FACTOR = 2.5
 _KRON_REACH = 6.0
+_MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
 
@@ -254,9 +255,10 @@ def _kron(
     theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
     around: dict[str, Any] = {"mask": masked, "seg_id": _ids(objects), "segmap": segments}
     kron, kron_flags = sep.kron_radius(pixels, x, y, a, b, theta, _KRON_REACH, **around)
-    # A source too compact or too noisy for a Kron radius gets SExtractor's smallest aperture.
-    small = ~(_KRON_FACTOR * kron * np.sqrt(a * b) >= _MIN_KRON_PX)
-    scale = np.where(small, _MIN_KRON_PX, _KRON_FACTOR * np.nan_to_num(kron))
+    # SExtractor's floors: noise round a faint source must not shrink its aperture.
+    scale = np.maximum(_KRON_FACTOR * np.nan_to_num(kron), _MIN_KRON)
+    small = ~(scale * np.sqrt(a * b) >= _MIN_KRON_PX)
+    scale = np.where(small, _MIN_KRON_PX, scale)
     a, b = np.where(small, 1.0, a), np.where(small, 1.0, b)
     flux, flux_err, flags = sep.sum_ellipse(
         pixels, x, y, a, b, theta, scale, err=noise, subpix=5, **around

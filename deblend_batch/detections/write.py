@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import warnings
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ def write_detections(url: str, columns: Columns, options: Options | None = None)
     Parameters
     ----------
     url : str
-        Ends in ``.parquet``, ``.fits``, ``.ecsv``, ``.csv`` or ``.vot``.
+        Ends in ``.parquet``, ``.fits``, ``.ecsv``, ``.csv`` or ``.vot``; ``.gz`` may follow.
     columns : mapping of ndarray, shape (n,)
         Names to values, in the order of the file.
     options : mapping, optional
@@ -78,8 +79,10 @@ def write_detections(url: str, columns: Columns, options: Options | None = None)
     StorageError
         If the store refuses.
     """
-    encode = _ENCODERS[kind_of(url, b"")]
-    storage.write_bytes(url, encode(columns), options)
+    content = _ENCODERS[kind_of(url, b"")](columns)
+    if url.lower().endswith(".gz"):
+        content = gzip.compress(content)
+    storage.write_bytes(url, content, options)
 
 
 def arrow_schema(columns: Columns) -> pa.Schema:

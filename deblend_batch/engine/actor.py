@@ -158,8 +158,8 @@ class ModelActor:
             If a store refuses.
         """
         started = time.monotonic()
-        options = self._context.options
-        opened, pairs = open_field(spec.field_url, options), load_pairs(spec, options)
+        opened = open_field(spec.field_url, self._context)
+        pairs = load_pairs(spec, self._context)
         futures, bits, sigma = [], [], []
         with self._batcher.producing():
             for stamps in parts or cut_parts(spec, pairs, self._context):
@@ -221,4 +221,4 @@ def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
     """
     numcodecs.blosc.set_nthreads(1)
     zarr.config.set({"threading.max_workers": 2})
-    yield from cut_parts(spec, load_pairs(spec, context.options), context)
+    yield from cut_parts(spec, load_pairs(spec, context), context)

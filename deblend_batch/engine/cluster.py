@@ -57,8 +57,13 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
     Raises
     ------
     ConfigError
-        If more actors are asked for than GPUs or cores can hold.
+        If more actors are asked for than GPUs or cores can hold, or each is to have one GPU and a part.
     """
+    if engine.gpus_per_actor > 1 and engine.gpus_per_actor % 1:
+        raise ConfigError(
+            f"engine.gpus_per_actor: {engine.gpus_per_actor:g} is one GPU and a part of another; "
+            "give a whole number, or at most 1"
+        )
     cpus, gpus = max(resources.get("CPU", 1.0), 1.0), resources.get("GPU", 0.0)
     on_gpu = engine.gpus_per_actor > 0 and gpus >= engine.gpus_per_actor
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
@@ -77,8 +82,8 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
         raise ConfigError(
             f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
         )
-    # An actor that only feeds its GPU needs no core of its own where cores are few: tasks must fit too.
-    own_core = not on_gpu or cpus >= (2 * n_actors if feed == "split" else n_actors)
+    # Where cores are few an actor asks for none of its own, so that a task always finds one.
+    own_core = cpus >= (2 * n_actors if feed == "split" else n_actors)
     return ActorPool(n_actors, engine.gpus_per_actor if on_gpu else 0.0, float(own_core), feed)
 
 

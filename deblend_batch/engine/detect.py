@@ -11,6 +11,7 @@ import ray
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.detections.correlation import measure_correlation
 from deblend_batch.detections.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
@@ -166,6 +167,7 @@ def _plan(
         raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
     number = 0 if band is None else bands.index(band)
     params = ExtractParams(
+        noise_correlation=measure_correlation(opened, number),
         psf_fwhm_px=opened.meta.psf_fwhm_arcsec[number] / opened.pixel_scale_arcsec,
         threshold_sigma=threshold_sigma,
         min_snr=min_snr,

@@ -244,7 +244,7 @@ class Driver:
         self._spawn()
 
     def _quarantine(self, work: _Work, error: Exception) -> None:
-        pairs = load_pairs(work.spec, self._context.options)
+        pairs = load_pairs(work.spec, self._context)
         members = zip(pairs.blend_id.tolist(), pairs.source_id.tolist(), strict=True)
         record = QuarantineRecord(
             tile=work.spec.name,

@@ -75,5 +75,6 @@ def root_cause(error: BaseException) -> BaseException:
 
 def one_line(error: BaseException) -> str:
     """Say a failure in one line."""
-    lines = str(root_cause(error)).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    cause = root_cause(error)
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

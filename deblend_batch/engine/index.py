@@ -29,6 +29,7 @@ from deblend_batch.detections.table import (
     read_pairs_table,
 )
 from deblend_batch.engine.survey import SurveyEntry
+from deblend_batch.errors import CatalogError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.pairs import (
     MAX_NEIGHBOURS,
@@ -337,10 +338,16 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
     ------
     NotFoundError
         If there is no such file.
+    CatalogError
+        If it is damaged.
     """
     with storage.open_read(url, options) as file:
-        table = pq.read_table(file, columns=["tile"])
-    summary = json.loads(table.schema.metadata[_SUMMARY])
+        try:
+            table = pq.read_table(file, columns=["tile"])
+            summary = json.loads(table.schema.metadata[_SUMMARY])
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CatalogError(f"{url}: damaged ({reason}); remove it and run again") from error
     tiles, starts = np.unique(table["tile"].to_numpy(), return_index=True)
     return FieldIndex(
         url,

@@ -265,7 +265,10 @@ def verify_run(output: str, options: dict[str, Any] | None = None) -> Verificati
 
 def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]:
     """Return the blend ids of a shard, and what is wrong with it."""
-    receipt = ledger.read_receipt(tile)
+    try:
+        receipt = ledger.read_receipt(tile)
+    except CatalogError as error:
+        return np.empty(0, np.int64), [str(error)]
     content = storage.read_bytes(ledger.shard_url(tile), ledger.options)
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
         problem = (

@@ -19,7 +19,6 @@ from deblend_batch.evaluation.members import (
 )
 from deblend_batch.evaluation.methods import Estimate, Method
 from deblend_batch.evaluation.metrics import flux_error, iou
-from deblend_batch.simulate.population import KINDS
 
 if TYPE_CHECKING:
     from deblend_batch.simulate.batch import PairBatch
@@ -134,7 +133,7 @@ def _members(batch: PairBatch) -> Members:
         flux=batch.flux,
         mag=batch.mag,
         radius=batch.radius_px,
-        kind=np.array(KINDS)[batch.kind],
+        kind=batch.kind_names,
         galaxy_id=batch.galaxy_id,
         separation=batch.separation_px,
         bound=np.where(np.isfinite(bound), bound, np.nan),

@@ -41,6 +41,6 @@ def extract_objects(pixels: NDArray[np.floating], threshold_sigma: float, **opti
             if "pixel buffer full" in message and pixstack < 2 * pixels.size:
                 pixstack *= 4
             elif "sub-object" in message and sub_objects < _LARGEST_SUB_OBJECTS:
-                sub_objects *= 4
+                sub_objects *= 8
             else:
                 raise

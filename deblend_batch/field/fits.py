@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -157,11 +157,11 @@ class FitsFiles:
         raw.seek(0)
         if not zipped:
             return raw
-        temporary = tempfile.TemporaryFile()  # noqa: SIM115 (the stack closes it)
-        copy = cast("BinaryIO", self._stack.enter_context(temporary))
+        copy = self._stack.enter_context(tempfile.NamedTemporaryFile(suffix=".fits"))  # noqa: SIM115
         try:
             with gzip.GzipFile(fileobj=raw) as source:
                 shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
         except EOFError as error:
             raise FieldError(f"{url}: the gzip stream is truncated; fetch it again") from error
         except OSError as error:
@@ -169,7 +169,7 @@ class FitsFiles:
                 raise FieldError(f"{url}: the gzip stream is damaged; fetch it again") from error
             where = f"{tempfile.gettempdir()} (unpacking {url})"
             raise storage.translate(where, error) from error
-        return copy
+        return self._stack.enter_context(storage.open_read(copy.name))
 
 
 @contextmanager

@@ -51,3 +51,23 @@ class NetworkOutput(NamedTuple):
 
     flux: Tensor
     mask_logits: Tensor | None
+
+
+class Estimate(NamedTuple):
+    """A network's output in the caller's terms.
+
+    Parameters
+    ----------
+    flux : Tensor of float32, shape (n, 2)
+        Flux of central and companion, in the stamps' unit; NaN where a stamp is not usable.
+    hints : Tensor of float32, shape (n, 2)
+        What the output itself says of its errors. Extent: log of the total flux over the flux scale
+        of a fixed window. Shift: logit of the central's share less that of the split by nearest
+        position.
+    masks : Tensor of float32, shape (n, 3, y, x), or None
+        Probabilities of [overlap, central, companion], in the stamps' own frame.
+    """
+
+    flux: Tensor
+    hints: Tensor
+    masks: Tensor | None

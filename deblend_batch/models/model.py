@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.architectures import build_network, parse_config
+from deblend_batch.models.architectures import load_network, parse_config
+from deblend_batch.models.arguments import check_rows, check_stamps
 from deblend_batch.models.card import ModelCard
-from deblend_batch.models.geometry import turn_back
-from deblend_batch.models.interface import NetworkOutput
+from deblend_batch.models.estimate import estimate
+from deblend_batch.models.interface import Estimate
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.staging import Rows, Staging
-from deblend_batch.models.uncertainty import ErrorModel
+from deblend_batch.models.uncertainty import ErrorModel, Evidence, crowding
 from deblend_batch.models.weights import WeightsFile
 
 _BATCH_SIZE = {"cpu": 64, "cuda": 1024}
@@ -63,7 +64,9 @@ class Model:
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._preprocess = parse_config(PreprocessConfig, card.preprocess, card.name)
-        self._errors = card.uncertainty and parse_config(ErrorModel, card.uncertainty, card.name)
+        self._errors = (
+            parse_config(ErrorModel, card.uncertainty, card.name) if card.uncertainty else None
+        )
 
     @classmethod
     def from_weights(cls, weights: WeightsFile, where: str, device: str = "cpu") -> Model:
@@ -89,17 +92,7 @@ class Model:
             If the tensors are not those of the card's architecture, or not finite, or the device is
             unknown.
         """
-        with torch.device("meta"):
-            network, config = build_network(weights.card.architecture, weights.card.network, where)
-        state = weights.tensors()
-        _check_state(state, network.state_dict(), where)
-        if config.stamp_size != weights.card.stamp_size:
-            raise ModelError(
-                f"{where}: the card's stamp_size {weights.card.stamp_size} is not its network's "
-                f"{config.stamp_size}; give a file that 'deblend-batch train' wrote"
-            )
-        network.load_state_dict(state, assign=True)
-        return cls(weights.card, network.requires_grad_(False), _device(device))
+        return cls(weights.card, load_network(weights, where), _device(device))
 
     @property
     def default_batch_size(self) -> int:
@@ -149,47 +142,48 @@ class Model:
             If a shape or a dtype is wrong.
         """
         size = self.card.stamp_size
-        n = _check_stamps(stamps, size)
+        n = check_stamps(stamps, size)
         if central_yx is None:
             central_yx = np.full((n, 2), size // 2, np.float32)
         arrays = {"stamps": stamps, "central_yx": central_yx, "companion_yx": companion_yx}
         if neighbours_yx is not None and neighbours_yx.shape[1:2] != (0,):
             arrays["neighbours_yx"] = neighbours_yx
-        _check_rows(arrays, sigma, n)
+        check_rows(arrays if sigma is None else {**arrays, "sigma": sigma}, n)
         if batch_size is None:
             batch_size = self.default_batch_size
-        flux, masks = self._run(Staging(arrays, batch_size, self.device), n)
+        flux, hints, masks = self._run(Staging(arrays, batch_size, self.device), n)
         central, companion = (_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
-        flux[:, 0][_outside(central, size)] = np.nan
-        flux[:, 1][_outside(companion, size)] = np.nan
-        separation = np.hypot(*(companion - central).T)
-        flux_err = self._flux_err(flux, separation, sigma)
+        evidence = Evidence(
+            flux=flux,
+            separation_px=np.hypot(*(companion - central).T),
+            crowding=crowding(central, companion, _numpy_or_none(neighbours_yx)),
+            hints=hints,
+            sigma=_numpy_or_none(sigma),
+        )
+        flux_err = (
+            np.full_like(flux, np.nan) if self._errors is None else self._errors.flux_err(evidence)
+        )
+        outside = np.stack([_outside(yx, size) for yx in (central, companion)], axis=1)
+        flux[outside] = flux_err[outside] = np.nan
         return _as_kind(Prediction(flux, flux_err, masks), stamps)
-
-    def _flux_err(
-        self, flux: NDArray[np.float32], separation_px: NDArray[np.float64], sigma: Rows | None
-    ) -> NDArray[np.float32]:
-        if not isinstance(self._errors, ErrorModel):
-            return np.full_like(flux, np.nan)
-        return self._errors.flux_err(flux, separation_px, None if sigma is None else _numpy(sigma))
 
     def _run(
         self, batches: Staging, n: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
         size = self.card.stamp_size
-        flux = np.empty((n, 2), np.float32)
+        flux, hints = np.empty((n, 2), np.float32), np.empty((n, 2), np.float32)
         masks = np.empty((n, 3, size, size), np.float32) if self.card.has_masks else None
         # Results are fetched one batch late, so that a GPU computes while the next batch is filled.
         for rows, result in _one_late((rows, self._forward(batch)) for rows, batch in batches):
             length = rows.stop - rows.start
             flux[rows] = result.flux[:length].cpu().numpy()
-            if masks is not None and result.mask_logits is not None:
-                masks[rows] = result.mask_logits[:length].cpu().numpy()
-        return flux, masks
+            hints[rows] = result.hints[:length].cpu().numpy()
+            if masks is not None and result.masks is not None:
+                masks[rows] = result.masks[:length].cpu().numpy()
+        return flux, hints, masks
 
     @torch.inference_mode()
-    def _forward(self, batch: dict[str, Tensor]) -> NetworkOutput:
-        """Run one batch; ``mask_logits`` are already probabilities, in the stamps' own frame."""
+    def _forward(self, batch: dict[str, Tensor]) -> Estimate:
         inputs = prepare(
             batch["stamps"],
             batch["central_yx"],
@@ -198,13 +192,7 @@ class Model:
             self._preprocess,
         )
         with self._precision():
-            output: NetworkOutput = self.network(inputs)
-        scaled = output.flux * inputs.unit[:, None]
-        flux = torch.where(inputs.usable[:, None], scaled, torch.nan)
-        if output.mask_logits is None:
-            return NetworkOutput(flux, None)
-        probability = torch.sigmoid(output.mask_logits) * inputs.usable[:, None, None, None]
-        return NetworkOutput(flux, turn_back(probability, inputs.octant))
+            return estimate(self.network, inputs)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         # Never on a CPU: without hardware for it bfloat16 is 20 times slower there.
@@ -214,9 +202,9 @@ class Model:
 
 
 def _one_late(
-    results: Iterator[tuple[slice, NetworkOutput]],
-) -> Iterator[tuple[slice, NetworkOutput]]:
-    before: tuple[slice, NetworkOutput] | None = None
+    results: Iterator[tuple[slice, Estimate]],
+) -> Iterator[tuple[slice, Estimate]]:
+    before: tuple[slice, Estimate] | None = None
     for result in results:
         if before is not None:
             yield before
@@ -235,55 +223,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _check_state(state: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:
-    for name, tensor in expected.items():
-        if name not in state:
-            raise ModelError(
-                f"{where}: tensor {name!r} is missing; the file is not of its card's network"
-            )
-        if state[name].shape != tensor.shape:
-            raise ModelError(
-                f"{where}: tensor {name!r} has shape {tuple(state[name].shape)}, the network of its card "
-                f"{tuple(tensor.shape)}; the file is damaged"
-            )
-        if not state[name].isfinite().all():
-            raise ModelError(
-                f"{where}: tensor {name!r} is not finite; copy or train the weights again"
-            )
-    if extra := sorted(set(state) - set(expected)):
-        raise ModelError(f"{where}: tensor {extra[0]!r} is no part of its card's network")
-
-
-def _check_stamps(stamps: Rows, size: int) -> int:
-    shape = tuple(stamps.shape)
-    if len(shape) != 3 or shape[1:] != (size, size):
-        raise ModelError(f"stamps have shape {shape}; this model takes (n, {size}, {size})")
-    return int(shape[0])
-
-
-def _check_rows(arrays: dict[str, Rows], sigma: Rows | None, n: int) -> None:
-    wanted = {"central_yx": (n, 2), "companion_yx": (n, 2)}
-    for name, shape in wanted.items():
-        if tuple(arrays[name].shape) != shape:
-            raise ModelError(f"{name} has shape {tuple(arrays[name].shape)}; it must be {shape}")
-    neighbours = arrays.get("neighbours_yx")
-    if neighbours is not None:
-        given = tuple(neighbours.shape)
-        if len(given) != 3 or given[0] != n or given[2] != 2:
-            raise ModelError(f"neighbours_yx has shape {given}; it must be ({n}, k, 2)")
-    if sigma is not None and tuple(sigma.shape) != (n,):
-        raise ModelError(f"sigma has shape {tuple(sigma.shape)}; it must be ({n},)")
-    for name, rows in {**arrays, **({} if sigma is None else {"sigma": sigma})}.items():
-        if not _is_real(rows):
-            raise ModelError(f"{name} has dtype {rows.dtype}; it must be a real number type")
-
-
-def _is_real(rows: Rows) -> bool:
-    if isinstance(rows, Tensor):
-        return not rows.is_complex()
-    return rows.dtype.kind in "fiub"
-
-
 def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:
     inside = (yx >= -0.5) & (yx <= size - 0.5)
     return ~np.asarray(inside.all(axis=1), np.bool_)
@@ -291,6 +230,10 @@ def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:
 
 def _numpy(rows: Rows) -> NDArray[Any]:
     return rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
+
+
+def _numpy_or_none(rows: Rows | None) -> NDArray[Any] | None:
+    return None if rows is None else _numpy(rows)
 
 
 def _as_kind(prediction: Prediction, stamps: Rows) -> Prediction:

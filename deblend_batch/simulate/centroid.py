@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST_SIGMA_PX = 1.5
-_STEPS = 12
+_STEPS = 25
+_GAIN = 1.5  # SExtractor's 2 overshoots where the window is wider than the source
 _CONVERGED_PX = 1e-3
 
 
@@ -27,7 +28,7 @@ def windowed_centroid(image: NDArray[np.float32], radius_px: float) -> NDArray[n
     """
     middle = image.shape[0] // 2
     sigma = float(np.clip(2 * radius_px / 2.355, _LEAST_SIGMA_PX, middle / 4))
-    reach = int(min(np.ceil(3 * sigma), middle - 2))
+    reach = int(min(np.ceil(4 * sigma), middle - 2))
     cut = image[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
     grid = np.arange(-reach, reach + 1, dtype=np.float32)
     limit = 0.7 * reach
@@ -37,7 +38,8 @@ def windowed_centroid(image: NDArray[np.float32], radius_px: float) -> NDArray[n
         weight_x = np.exp(-0.5 * ((grid - x) / sigma) ** 2)
         column, row = (cut @ weight_x) * weight_y, (weight_y @ cut) * weight_x
         total = max(float(column.sum()), 1e-30)
-        step_y, step_x = 2 * (float(column @ grid) / total - y), 2 * (float(row @ grid) / total - x)
+        step_y = _GAIN * (float(column @ grid) / total - y)
+        step_x = _GAIN * (float(row @ grid) / total - x)
         y, x = float(np.clip(y + step_y, -limit, limit)), float(np.clip(x + step_x, -limit, limit))
         if abs(step_y) + abs(step_x) < _CONVERGED_PX:
             break

@@ -18,7 +18,7 @@ from deblend_batch.simulate.variation import WIDE, Variation
 __all__ = ["WIDE", "Variation", "draw_chunk", "draw_magnitude", "draw_pool", "draw_structure"]
 
 _ID_BITS = 32
-_RECIPE = 2  # counts changes of the drawn galaxies, so that an id never means two different ones
+_RECIPE = 4  # counts changes of the drawn galaxies, so that an id never means two different ones
 
 
 def draw_chunk(

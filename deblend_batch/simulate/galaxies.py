@@ -26,7 +26,8 @@ Image = NDArray[np.float32]
 OVERSAMPLING = 2
 _PAD_PX = 16
 _INDEX_STEP = 0.1
-_TRUNCATION = 6.0
+_TRUNCATION = 10.0  # radii; nearer, the edge of a bright spheroid shows
+_STEEPEST_WHOLE = 1.5  # profiles of higher index have wings that need an end
 _DISC_EXTENT = 4.5
 _TEXTURED_RADIUS_PX = 1.5
 _EDGE_PX = 6
@@ -122,13 +123,12 @@ def _edge_window(size: int) -> Image:
     return np.asarray(edge[:, None] * edge[None, :], np.float32)
 
 
-def _profile(
-    part: Component, radius: float, position_angle: float, truncation: float = 0.0
-) -> galsim.GSObject:
+def _profile(part: Component, radius: float, position_angle: float) -> galsim.GSObject:
     """GalSim's Sersic profile of unit flux; the index is rounded so that its lookup tables are reused."""
     index = float(np.clip(round(part.n / _INDEX_STEP) * _INDEX_STEP, 0.3, 6.2))
     circular = max(radius, 0.05) * np.sqrt(part.q)
-    profile = galsim.Sersic(index, circular, trunc=truncation * circular, gsparams=_FAST)
+    end = _TRUNCATION * circular if index > _STEEPEST_WHOLE else 0.0
+    profile = galsim.Sersic(index, circular, trunc=end, gsparams=_FAST)
     return profile.shear(q=part.q, beta=position_angle * galsim.radians)
 
 
@@ -141,11 +141,11 @@ def _smooth_parts(
         part = structure.spheroid
         angle = position_angle + (0.0 if structure.disc is None else float(rng.normal(0, 0.25)))
         radius = part.radius_arcsec * radius_scale
-        parts.append((part.fraction, _profile(part, radius, angle, _TRUNCATION)))
+        parts.append((part.fraction, _profile(part, radius, angle)))
     disc = structure.disc
     if disc is not None and disc.radius_arcsec * radius_scale < _TEXTURED_RADIUS_PX:
         radius = disc.radius_arcsec * radius_scale
-        parts.append((disc.fraction, _profile(disc, radius, position_angle, _TRUNCATION)))
+        parts.append((disc.fraction, _profile(disc, radius, position_angle)))
     return parts
 
 
@@ -169,7 +169,7 @@ def _textured_disc(
     offset_x = (steps - np.float32(OVERSAMPLING * shift[1]))[None, :]
     frame = disc_frame(offset_y, offset_x, OVERSAMPLING * radius, disc.q, position_angle)
     light = image.array * _modulation(structure, frame, rng)
-    share = min(float(rng.gamma(2.0, 0.12 if structure.kind == "irr" else 0.03)), 0.6)
+    share = min(float(rng.gamma(2.0, 0.14 if structure.kind == "irr" else 0.045)), 0.6)
     clumps = draw_clumps(structure.kind, share, OVERSAMPLING * radius, disc.q, position_angle, rng)
     light *= np.float32((1 - clumps.flux.sum()) / light.sum())
     light += clumps.paint(offset_y, offset_x)
@@ -180,7 +180,7 @@ def _modulation(structure: Structure, frame: DiscFrame, rng: np.random.Generator
     irregular = structure.kind == "irr"
     lopsided = min(abs(float(rng.normal(0, 0.35 if irregular else 0.12))), 0.9)
     factor = lopsidedness(frame, lopsided, rng)
-    contrast = rng.uniform(0.3, 0.9) if irregular else rng.uniform(0.1, 0.45)
+    contrast = rng.uniform(0.3, 1.0) if irregular else rng.uniform(0.1, 0.6)
     factor *= patches(frame, float(contrast), rng)
     if not irregular and rng.random() < 0.7:
         factor *= spiral_arms(frame, float(rng.uniform(0.1, 0.8)), rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import zarr
@@ -58,12 +59,13 @@ def create_group(
 
 def _state(url: str, marker: str, options: Options | None) -> int:
     """Tell whether ``url`` is free or holds an unfinished or a complete group; refuse anything else."""
-    if not storage.exists(url, options) or storage.list_names(url, options) == []:
-        return _UNFINISHED
-    try:
-        state = stores.open_group(url, options).attrs.get(marker)
-    except (FieldError, NotFoundError):
-        state = None
+    fs, path = storage.filesystem(url, options)
+    state: object = None
+    if not fs.isfile(path):
+        if not storage.list_names(url, options):
+            return _UNFINISHED
+        with suppress(FieldError, NotFoundError):
+            state = stores.open_group(url, options).attrs.get(marker)
     if state not in {_UNFINISHED, _COMPLETE}:
         raise OutputConflictError(f"{url}: holds something else; choose another URL")
     return _COMPLETE if state == _COMPLETE else _UNFINISHED

@@ -118,7 +118,7 @@ _PRESETS = (
         i814_minus_band=1.2,
         source="Boucaud et al. 2020, MNRAS 491, 2481 (zero point, 18 < H < 23; counts, types and radii by "
         "type of its released test galaxies); Koekemoer et al. 2011, ApJS 197, 36 (CANDELS Wide: 0.06 "
-        "arcsec, PSF 0.18 arcsec, depth H = 26.8 at 5 sigma); van der Wel et al. 2014, ApJ 788, 28 (radii "
+        "arcsec, PSF 0.18 arcsec, depth H = 26.8 at 5 sigma); ApJ 788, 28, 2014 (radii "
         "fall with wavelength)",
         radius_factor=0.88,
         spheroid_radius_factor=0.5,

@@ -94,8 +94,9 @@ def pool_from_real_catalog(
             image = _observed(
                 galsim.RealGalaxy(real, index=index), factor, survey, psf, stamp_px, own
             )
-            known = {"galaxy_id": _galaxy_id(catalog, index), "group": group, "kind": UNKNOWN_KIND}
-            known |= {"psf_fwhm_px": psf.fwhm_px, "mag": zero_point + fade_mag + _magnitude(image)}
+            known: dict[str, Any] = {"galaxy_id": _galaxy_id(catalog, index), "group": group}
+            known |= {"kind": UNKNOWN_KIND, "psf_fwhm_px": psf.fwhm_px}
+            known |= {"mag": zero_point + fade_mag - 2.5 * np.log10(float(image.sum()))}
             galaxies.append(known | _measured(image, psf.fwhm_px))
     return GalaxyPool.pack(galaxies, survey.name)
 
@@ -128,7 +129,7 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
     images = _load_array(storage.join(folder, "candels_img.npy"), options)
     segments = _load_array(storage.join(folder, "candels_seg.npy"), options)
     url = storage.join(folder, "candels_cat.csv")
-    table = Table.read(io.StringIO(storage.read_bytes(url, options).decode()), format="ascii.csv")
+    table = Table.read(storage.read_bytes(url, options).decode().splitlines(), format="ascii.csv")
     missing = [name for name in _CANDELS_COLUMNS if name not in table.colnames]
     if missing:
         raise ConfigError(
@@ -146,7 +147,7 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
         measured = _measured(clean, preset.psf_fwhm_px, unit=1.0) | {
             "radius_px": float(row["radius"])
         }
-        known = {"galaxy_id": int(row["ID"]), "group": 0, "mag": float(row["mag"])}
+        known: dict[str, Any] = {"galaxy_id": int(row["ID"]), "group": 0, "mag": float(row["mag"])}
         known |= {"kind": _kind(str(row["galtype"])), "psf_fwhm_px": preset.psf_fwhm_px}
         galaxies.append(known | measured)
     return GalaxyPool.pack(galaxies, preset.name)
@@ -170,20 +171,16 @@ def _observed(
     return np.asarray(seen.drawImage(target, center=middle).array, np.float32)
 
 
-def _magnitude(image: Image) -> float:
-    return -2.5 * float(np.log10(image.sum()))
-
-
 def _galaxy_id(catalog: str, index: int) -> int:
     return ((zlib.crc32(os.path.basename(catalog).encode()) >> 1) << _ID_BITS) + index
 
 
 def _kind(name: str) -> int:
-    return KINDS.index(name) if name in KINDS else UNKNOWN_KIND  # type: ignore[arg-type]
+    return KINDS.index(name) if name in KINDS else UNKNOWN_KIND
 
 
 def _measured(image: Image, psf_fwhm_px: float, unit: float | None = None) -> dict[str, Any]:
-    """Measure what a simulated galaxy would know: centre, radius along the major axis without PSF, axis ratio."""
+    """Measure what is known of a simulated galaxy: centre, axis ratio, radius before the PSF."""
     total = float(image.sum())
     radius = _half_light_radius(image, image.shape[0] // 2, total)
     centre = windowed_centroid(image, radius)
@@ -219,7 +216,7 @@ def _axis_ratio(
 
 
 def _without_neighbours(image: Image, segment: NDArray[Any], seed: int) -> Image:
-    """Replace all segments but the central one, grown by five pixels, by noise like that of the background."""
+    """Replace all segments but the central one, grown by five pixels, by noise like the background's."""
     target = segment[image.shape[0] // 2, image.shape[1] // 2]
     others = (segment != 0) & (segment != target)
     background = segment == 0

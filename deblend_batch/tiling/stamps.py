@@ -156,10 +156,8 @@ class StampCutter:
 def _windows(
     image: NDArray[np.float32], local: NDArray[np.int64], size: int
 ) -> NDArray[np.float32]:
-    windows = sliding_window_view(image, (size, size), axis=(1, 2))
-    stamps = np.empty((len(local), image.shape[0], size, size), np.float32)
-    for band in range(image.shape[0]):
-        stamps[:, band] = windows[band, local[:, 0], local[:, 1]]
+    windows = np.moveaxis(sliding_window_view(image, (size, size), axis=(1, 2)), 0, 2)
+    stamps: NDArray[np.float32] = windows[local[:, 0], local[:, 1]]  # the one copy
     return stamps
 
 

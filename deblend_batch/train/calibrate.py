@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from deblend_batch.models.uncertainty import ErrorModel, predictors, quadratic_form
+from deblend_batch.models.uncertainty import ErrorModel, Evidence, predictors, quadratic_form
 
 _ONE_SIGMA = 0.6827
 _SMALLEST_ERROR = 1e-4
@@ -15,12 +15,7 @@ _EDGE_PERCENT = 1.0
 Floats = NDArray[np.float64]
 
 
-def fit_error_model(
-    flux: NDArray[np.float32],
-    true_flux: NDArray[np.float32],
-    separation_px: NDArray[np.float32],
-    sigma: NDArray[np.float32],
-) -> ErrorModel:
+def fit_error_model(evidence: Evidence, true_flux: NDArray[np.float32]) -> ErrorModel:
     """Fit the error model so that one stated sigma covers 68.27 % of the errors, whatever the pair.
 
     The log of the error is modelled at that quantile (Koenker & Bassett 1978), so no shape of the
@@ -28,28 +23,26 @@ def fit_error_model(
 
     Parameters
     ----------
-    flux, true_flux : ndarray of float32, shape (n, 2)
-        Predicted and true fluxes of central and companion.
-    separation_px : ndarray of float32, shape (n,)
-        Separation, px.
-    sigma : ndarray of float32, shape (n,)
-        Background rms per pixel, unit of the fluxes.
+    evidence : Evidence
+        Predictions for held-out pairs, with their noise.
+    true_flux : ndarray of float32, shape (n, 2)
+        True fluxes of central and companion.
 
     Returns
     -------
     ErrorModel
         The fit.
     """
+    flux = evidence.flux
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.log(np.maximum(np.abs(flux - true_flux) / np.abs(flux), _SMALLEST_ERROR))
     usable = np.isfinite(error).all(axis=1)
-    known = predictors(flux[usable], separation_px[usable], sigma[usable])
+    known, error = predictors(evidence)[usable], error[usable].astype(np.float64)
     low, high = np.percentile(known, [_EDGE_PERCENT, 100 - _EDGE_PERCENT], axis=(0, 1))
     clipped = np.clip(known, low, high)
-    error = error[usable].astype(np.float64)
     return ErrorModel(
         with_noise=_fit_members(quadratic_form(clipped), error),
-        without_noise=_fit_members(quadratic_form(clipped[..., :2]), error),
+        without_noise=_fit_members(quadratic_form(clipped[..., :-1]), error),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
     )

@@ -12,8 +12,9 @@ from torch import nn
 
 from deblend_batch.evaluation.metrics import iou, measure
 from deblend_batch.models.card import Domain
-from deblend_batch.models.geometry import turn_back
+from deblend_batch.models.estimate import estimate
 from deblend_batch.models.preprocess import PreprocessConfig
+from deblend_batch.models.uncertainty import Evidence, crowding
 from deblend_batch.simulate.pool import Split
 from deblend_batch.train.data import Batch, PairSource, to_tensors
 from deblend_batch.train.step import prepare_batch
@@ -32,11 +33,14 @@ class Outcome:
         Central and companion, image units.
     iou : ndarray of float64, shape (n, 2), or None
         Intersection over union of both members' masks, for networks that have masks.
+    evidence : Evidence
+        What the error model judges by.
     """
 
     flux: NDArray[np.float32]
     true_flux: NDArray[np.float32]
     iou: NDArray[np.float64] | None
+    evidence: Evidence
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of :func:`deblend_batch.evaluation.metrics.measure`, pooled and by member.
@@ -77,14 +81,16 @@ class HeldOut:
     def __init__(self, source: PairSource, split: Split, n: int, *, with_masks: bool) -> None:
         sampler = source.of(split).sampler()
         self._chunks: list[Batch] = []
-        facts = []
+        facts, crowded = [], []
         for start in range(0, n, _CHUNK):
             pairs = sampler.draw_range(start, min(start + _CHUNK, n))
             self._chunks.append(to_tensors(pairs, with_masks=with_masks))
             seen = np.hypot(*(pairs.companion_yx - pairs.central_yx).T)
             facts.append(np.stack([seen, pairs.sigma, pairs.psf_fwhm_px]))
-        self.separation_px, self.sigma, self.psf_fwhm_px = np.concatenate(facts, axis=1)
-        self.true_flux = np.concatenate([chunk["flux"].numpy() for chunk in self._chunks])
+            crowded.append(crowding(pairs.central_yx, pairs.companion_yx, pairs.neighbours_yx))
+        self._separation_px, self._sigma, self._psf_fwhm_px = np.concatenate(facts, axis=1)
+        self._crowding = np.concatenate(crowded)
+        self._true_flux = np.concatenate([chunk["flux"].numpy() for chunk in self._chunks])
 
     @torch.inference_mode()
     def outcome(self, network: nn.Module, preprocess: PreprocessConfig) -> Outcome:
@@ -105,26 +111,32 @@ class HeldOut:
         was_training = network.training
         network.eval()
         device = next(network.parameters()).device
-        flux, ious = [], []
+        flux, hints, ious = [], [], []
         for chunk in self._chunks:
             for start in range(0, len(chunk["flux"]), _BATCH):
                 rows = slice(start, start + _BATCH)
                 batch = {name: column[rows].to(device) for name, column in chunk.items()}
-                inputs = prepare_batch(batch, preprocess)
-                output = network(inputs)
-                flux.append((output.flux * inputs.unit[:, None]).cpu().numpy())
-                if output.mask_logits is not None:
-                    masks = turn_back(torch.sigmoid(output.mask_logits), inputs.octant)
-                    ious.append(iou(masks[:, 1:].cpu().numpy(), chunk["masks"][rows, 1:].numpy()))
+                found = estimate(network, prepare_batch(batch, preprocess))
+                flux.append(found.flux.cpu().numpy())
+                hints.append(found.hints.cpu().numpy())
+                if found.masks is not None:
+                    masks = found.masks[:, 1:].cpu().numpy()
+                    ious.append(iou(masks, chunk["masks"][rows, 1:].numpy()))
         network.train(was_training)
-        return Outcome(np.concatenate(flux), self.true_flux, np.concatenate(ious) if ious else None)
+        evidence = self._evidence(np.concatenate(flux), np.concatenate(hints))
+        return Outcome(
+            np.concatenate(flux), self._true_flux, np.concatenate(ious) if ious else None, evidence
+        )
+
+    def _evidence(self, flux: NDArray[np.float32], hints: NDArray[np.float32]) -> Evidence:
+        return Evidence(flux, self._separation_px, self._crowding, hints, self._sigma)
 
     def domain(self) -> Domain:
         """Return the ranges that the pairs cover, without the outermost half per cent, for a model card."""
-        faint = self.true_flux.min(axis=1) / self.sigma
+        faint = self._true_flux.min(axis=1) / self._sigma
         return Domain(
-            psf_fwhm_px=_range(self.psf_fwhm_px),
-            separation_px=_range(self.separation_px),
+            psf_fwhm_px=_range(self._psf_fwhm_px),
+            separation_px=_range(self._separation_px),
             snr=_range(faint),
         )
 

@@ -51,11 +51,9 @@ def make_card(
         The card.
     """
     held_out = validation.outcome(network, recipe.preprocess)
-    errors = fit_error_model(
-        held_out.flux, held_out.true_flux, validation.separation_px, validation.sigma
-    )
+    errors = fit_error_model(held_out.evidence, held_out.true_flux)
     tested = test.outcome(network, recipe.preprocess)
-    flux_err = errors.flux_err(tested.flux, test.separation_px, test.sigma)
+    flux_err = errors.flux_err(tested.evidence)
     coverage = measure(tested.flux.ravel(), tested.true_flux.ravel(), flux_err=flux_err.ravel())
     found = {**tested.metrics(), "coverage": coverage.coverage, "pairs": len(tested.flux)}
     return ModelCard(

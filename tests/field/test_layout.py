@@ -44,8 +44,8 @@ def meta(bands: tuple[str, ...] = ("g", "r"), **changes: Any) -> FieldMeta:
 def make_field(url: str, shape: tuple[int, int] = SHAPE, *, overwrite: bool = False) -> str:
     group = create_field(url, meta(), shape, with_variance=True, mask=True, overwrite=overwrite)
     for band in range(2):
-        group["image"][band] = noise_image(shape, sigma=band + 1.0)
-        group["variance"][band] = np.full(shape, band + 1.0, np.float32)
+        group["image"][band] = noise_image(shape, sigma=band + 1.0)  # type: ignore[index]
+        group["variance"][band] = np.full(shape, band + 1.0, np.float32)  # type: ignore[index]
     finish_field(group, meta())
     return url
 
@@ -160,8 +160,8 @@ def test_pixels_never_written_are_bad() -> None:
     assert np.isnan(field.plane(0, slice(0, 5), slice(0, 5))).all()
 
 
-def _write(path: str, content: str) -> Callable[[Path], None]:
-    return lambda root: (root / path).write_text(content) and None
+def _write(path: str, content: str) -> Callable[[Path], Any]:
+    return lambda root: (root / path).write_text(content)
 
 
 def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
@@ -200,7 +200,7 @@ def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], No
     ],
 )
 def test_a_broken_field_is_refused_in_one_line(
-    spoil: Callable[[Path], None], error: type[Exception], message: str, tmp_path: Path
+    spoil: Callable[[Path], Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     url = make_field(f"{tmp_path}/a.zarr")
     spoil(Path(url))

@@ -12,7 +12,7 @@ from tests.field.fits_files import add_gaussians, grid_positions, noise_image
 @pytest.mark.parametrize(("level", "sigma"), [(0.0, 1.0), (50.0, 7.4), (0.0, 2.5e-12)])
 def test_sources_and_bad_pixels_do_not_matter(level: float, sigma: float) -> None:
     image = noise_image((512, 512), 1.0)
-    image = add_gaussians(image, grid_positions(image.shape, 50), 500.0, 4.0)  # type: ignore[arg-type]
+    image = add_gaussians(image, grid_positions(image.shape, 50), 500.0, 4.0)
     image[::17, ::13] = np.nan
     image[3, :] = np.inf
     scaled = (image.astype(np.float64) * sigma + level).astype(np.float32)

@@ -14,7 +14,7 @@ SHAPE = (700, 700)
 def moffat(fwhm_px: float, beta: float, size: int = 41) -> np.ndarray:
     alpha = fwhm_px / (2 * np.sqrt(2 ** (1 / beta) - 1))
     offset = np.arange(size) - size // 2
-    return 1000 * (1 + (offset[:, None] ** 2 + offset**2) / alpha**2) ** -beta
+    return np.asarray(1000 * (1 + (offset[:, None] ** 2 + offset**2) / alpha**2) ** -beta)
 
 
 @pytest.mark.parametrize("fwhm_px", [1.6, 2.0, 3.5, 7.0])

@@ -8,6 +8,7 @@ import torch
 from deblend_batch.errors import ModelError
 from deblend_batch.models.architectures import ARCHITECTURES, RECIPES, build_network, parse_config
 from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig, halve
+from deblend_batch.models.interface import NetworkInput
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.unet import UNetConfig, flux_under_masks
 from tests.models.gaussians import gaussian_pairs
@@ -44,10 +45,15 @@ def test_recipes_agree_with_their_preprocessing(name: str) -> None:
     assert config == recipe.network
 
 
-def _inputs(architecture: str, n: int = 5):  # type: ignore[no-untyped-def]
+def _inputs(architecture: str, n: int = 5) -> NetworkInput:
     pairs = gaussian_pairs(n)
-    columns = [pairs.stamps, pairs.central_yx, pairs.companion_yx, pairs.neighbours_yx]
-    return prepare(*map(torch.from_numpy, columns), tiny_recipe(architecture).preprocess)
+    return prepare(
+        torch.from_numpy(pairs.stamps),
+        torch.from_numpy(pairs.central_yx),
+        torch.from_numpy(pairs.companion_yx),
+        torch.from_numpy(pairs.neighbours_yx),
+        tiny_recipe(architecture).preprocess,
+    )
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))

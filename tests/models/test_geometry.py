@@ -5,13 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from deblend_batch.models import geometry
 
 SIZES = [15, 16]
 
 
-def _turned_by_hand(array: np.ndarray, code: int) -> np.ndarray:  # type: ignore[type-arg]
+def _turned_by_hand(array: NDArray[np.float32], code: int) -> NDArray[np.float32]:
     if code & geometry.FLIP_Y:
         array = array[::-1]
     if code & geometry.FLIP_X:
@@ -70,7 +71,7 @@ def test_pixels_nearer_to_a_third_source_are_blanked() -> None:
     rng = np.random.default_rng(3)
     positions = rng.uniform(0, 15, (6, 5, 2)).astype(np.float32)
     positions[::2, 3:] = np.nan
-    grid = np.stack(np.indices((16, 16)), axis=-1)
+    grid = np.moveaxis(np.indices((16, 16)), 0, -1)
     distance = ((grid[None, None] - positions[:, :, None, None]) ** 2).sum(axis=-1)
     expected = ~(np.fmin.reduce(distance[:, 2:], axis=1) < distance[:, :2].min(axis=1))
     yx = torch.from_numpy(positions)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from deblend_batch.errors import ModelError
 from deblend_batch.models.model import Model, Prediction
@@ -77,9 +78,11 @@ def test_the_batch_size_matters_only_in_the_last_digit(batch_size: int) -> None:
 @settings(deadline=None, max_examples=10)
 @given(exponent=st.integers(-60, 60))
 def test_powers_of_two_scale_exactly(name: str, exponent: int) -> None:
-    factor = np.float32(2.0**exponent)
+    factor = 2.0**exponent
     one, scaled = _predict(MODELS[name]), _predict(MODELS[name], factor=factor)
-    expected = Prediction(one.flux * factor, one.flux_err * factor, one.masks)
+    expected = Prediction(
+        one.flux * np.float32(factor), one.flux_err * np.float32(factor), one.masks
+    )
     np.testing.assert_allclose(scaled.flux_err, expected.flux_err, rtol=1e-6)
     _assert_equal(Prediction(scaled.flux, expected.flux_err, scaled.masks), expected)
 
@@ -95,7 +98,7 @@ def test_any_factor_scales_to_rounding(name: str, factor: float) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("axes", [(-2,), (-1,), (-2, -1)])
 def test_mirrored_stamps_have_mirrored_results(name: str, axes: tuple[int, ...]) -> None:
-    def mirrored(yx: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def mirrored(yx: NDArray[np.float32]) -> NDArray[np.float32]:
         yx = yx.copy()
         for axis in axes:
             yx[..., axis] = 2 * (SIZE // 2) - yx[..., axis]
@@ -119,7 +122,7 @@ def test_mirrored_stamps_have_mirrored_results(name: str, axes: tuple[int, ...])
         np.testing.assert_allclose(back, one.masks[..., 1:, 1:], atol=1e-4)
 
 
-def _as_torch(pairs: GaussianPairs) -> dict[str, torch.Tensor]:
+def _as_torch(pairs: GaussianPairs) -> dict[str, Any]:
     names = ("stamps", "companion_yx", "central_yx", "neighbours_yx", "sigma")
     return {name: torch.from_numpy(getattr(pairs, name)) for name in names}
 

@@ -118,7 +118,7 @@ def test_the_fraction_head_is_total_and_share() -> None:
     inputs = _prepare()
     inputs = NetworkInput(*(field[:1] for field in inputs))
     flux = heads.fluxes(raw, inputs, "fraction")[0]
-    torch.testing.assert_close(flux.sum(), inputs.scale[0] * np.float32(np.exp(0.3)))
+    torch.testing.assert_close(flux.sum(), inputs.scale[0] * float(np.exp(0.3)))
     torch.testing.assert_close(torch.log(flux[0] / flux[1]), inputs.split_logit[0] - 0.7)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from deblend_batch.models.uncertainty import ErrorModel, predictors, quadratic_form
 from tests.models.tiny import ERRORS
@@ -13,7 +14,7 @@ SIGMA = np.array([0.1, 0.2, 0.1], np.float32)
 
 @pytest.mark.parametrize("sigma", [SIGMA, None], ids=["noise", "no noise"])
 @pytest.mark.parametrize("factor", [2.0**-20, 3.0, 1e10])
-def test_errors_scale_with_the_fluxes(sigma: np.ndarray | None, factor: float) -> None:  # type: ignore[type-arg]
+def test_errors_scale_with_the_fluxes(sigma: NDArray[np.float32] | None, factor: float) -> None:
     one = ERRORS.flux_err(FLUX, SEPARATION, sigma)
     scaled = ERRORS.flux_err(FLUX * factor, SEPARATION, None if sigma is None else sigma * factor)
     np.testing.assert_allclose(scaled, one * factor, rtol=1e-5)

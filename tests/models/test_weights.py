@@ -62,7 +62,8 @@ def _old_pickle() -> bytes:
 
 
 def _file(state: dict[str, torch.Tensor] | None = None, **card: Any) -> bytes:
-    return save(tiny_state() if state is None else state, tiny_card(**card).to_metadata())
+    content: bytes = save(tiny_state() if state is None else state, tiny_card(**card).to_metadata())
+    return content
 
 
 def _with_header(header: Any, data: bytes = b"") -> bytes:
@@ -76,7 +77,8 @@ def _tensor(**changes: Any) -> dict[str, Any]:
 
 def _with_card(**changes: Any) -> bytes:
     stored = json.loads(tiny_card().to_metadata()[METADATA_KEY]) | changes
-    return save(tiny_state(), {METADATA_KEY: json.dumps(stored)})
+    content: bytes = save(tiny_state(), {METADATA_KEY: json.dumps(stored)})
+    return content
 
 
 def _without(*names: str) -> dict[str, torch.Tensor]:

@@ -35,8 +35,9 @@ ERRORS = ErrorModel(
 
 def tiny_recipe(architecture: str) -> Recipe:
     """Return the recipe of a network that takes milliseconds."""
-    encoding = "signed" if architecture == "blend2flux" else "heatmaps"
-    return Recipe(architecture, NETWORKS[architecture], PreprocessConfig(encoding=encoding))
+    signed, heatmaps = PreprocessConfig(), PreprocessConfig(encoding="heatmaps")
+    preprocess = signed if architecture == "blend2flux" else heatmaps
+    return Recipe(architecture, NETWORKS[architecture], preprocess)
 
 
 def tiny_card(architecture: str = "blend2flux", **changes: Any) -> ModelCard:

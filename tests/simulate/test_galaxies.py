@@ -36,7 +36,7 @@ def test_a_spheroid_is_what_galsim_draws(renderer: Renderer) -> None:
     rng.uniform(0, np.pi)
     shift_y, shift_x = rng.uniform(-0.5, 0.5, 2)
     profile = galsim.Convolve(
-        galsim.Sersic(2.0, 4.0, trunc=24.0).shift(shift_x, shift_y), PSF.profile()
+        galsim.Sersic(2.0, 4.0, trunc=40.0).shift(shift_x, shift_y), PSF.profile()
     )
     target = galsim.ImageD(galsim.BoundsI(0, 127, 0, 127), scale=1.0)
     drawn = profile.drawImage(target, center=galsim.PositionD(64, 64)).array
@@ -56,6 +56,17 @@ def test_discs_of_any_size_keep_their_flux(renderer: Renderer, radius_px: float)
     disc = Structure("disk", None, Component(radius_px, 1.0, 0.6, 1.0))
     image = renderer.draw(disc, 1.0, np.random.default_rng(5)).image
     assert 0.85 < image.sum() < 1.01
+
+
+@pytest.mark.parametrize("n", [0.25, 0.5, 1.0, 1.5, 1.6, 4.0, 6.2])
+@pytest.mark.parametrize("radius_px", [0.3, 6.0])
+def test_every_index_can_be_drawn_as_disc_and_as_spheroid(
+    renderer: Renderer, n: float, radius_px: float
+) -> None:
+    part = Component(radius_px, n, 0.5, 1.0)
+    for structure in (Structure("disk", None, part), Structure("sph", part, None)):
+        image = renderer.draw(structure, 1.0, np.random.default_rng(9)).image
+        assert 0.85 < image.sum() < 1.02
 
 
 def test_a_stream_draws_one_galaxy(renderer: Renderer) -> None:

@@ -16,7 +16,7 @@ def test_any_magnitude_gives_a_galaxy_that_can_be_drawn(magnitude: float, seed: 
     parts = [part for part in (structure.spheroid, structure.disc) if part is not None]
     assert sum(part.fraction for part in parts) == pytest.approx(1.0)
     for part in parts:
-        assert 0.003 < part.radius_arcsec < 5
+        assert 0.003 < part.radius_arcsec < 8
         assert 0.05 < part.q <= 1
         assert 0.2 < part.n < 6.2
 

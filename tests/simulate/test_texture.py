@@ -69,4 +69,4 @@ def test_painted_clumps_keep_flux_and_place() -> None:
     values = (np.array([v], np.float32) for v in (5.0, -7.0, 2.0, 0.25))
     image = Clumps(*values).paint(STEPS[:, None], STEPS[None, :])
     assert image.sum() == pytest.approx(0.25, rel=1e-3)
-    assert np.unravel_index(image.argmax(), image.shape) == (45, 33)
+    assert image.argmax() == 45 * STEPS.size + 33

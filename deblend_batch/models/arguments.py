@@ -1,0 +1,70 @@
+"""What a caller may hand to a model: shapes and dtypes, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from deblend_batch.errors import ModelError
+from deblend_batch.models.staging import Rows
+
+
+def check_stamps(stamps: Rows, size: int) -> int:
+    """Check the stamps' shape.
+
+    Parameters
+    ----------
+    stamps : array
+        What the caller gave.
+    size : int
+        Edge of the stamps that the model takes, px.
+
+    Returns
+    -------
+    int
+        Number of stamps.
+
+    Raises
+    ------
+    ModelError
+        If it is not (n, size, size).
+    """
+    shape = tuple(stamps.shape)
+    if len(shape) != 3 or shape[1:] != (size, size):
+        raise ModelError(f"stamps have shape {shape}; this model takes (n, {size}, {size})")
+    return int(shape[0])
+
+
+def check_rows(arrays: Mapping[str, Rows], n: int) -> None:
+    """Check the shapes of what goes with the stamps, and the dtypes of all.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        The arguments that were given, by name.
+    n : int
+        Number of stamps.
+
+    Raises
+    ------
+    ModelError
+        If one is not what its name promises.
+    """
+    for name, rows in arrays.items():
+        shape = tuple(rows.shape)
+        if name == "neighbours_yx":
+            if len(shape) != 3 or shape[0] != n or shape[2] != 2:
+                raise ModelError(f"neighbours_yx has shape {shape}; it must be ({n}, k, 2)")
+        elif name != "stamps" and shape != (wanted := _shape_of(name, n)):
+            raise ModelError(f"{name} has shape {shape}; it must be {wanted}")
+        if not _is_real(rows):
+            raise ModelError(f"{name} has dtype {rows.dtype}; it must be a real number type")
+
+
+def _shape_of(name: str, n: int) -> tuple[int, ...]:
+    return (n,) if name == "sigma" else (n, 2)
+
+
+def _is_real(rows: Rows) -> bool:
+    return not rows.is_complex() if isinstance(rows, Tensor) else rows.dtype.kind in "fiub"

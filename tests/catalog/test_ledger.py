@@ -1,0 +1,204 @@
+"""The ledger: the first receipt stands, a run owns its output, damage is said in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch import storage
+from deblend_batch.catalog import ledger as ledger_module
+from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint
+from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError
+
+PARTS = {"detections": ["sha256:1"], "pairs": {"max_separation": 2.0}, "model": "sha256:2"}
+
+
+def receipt(tile: str = "y0000x0000", **changes: Any) -> Receipt:
+    """A receipt as an actor leaves it."""
+    values: dict[str, Any] = {
+        "tile": tile,
+        "pairs": 3,
+        "rows": 6,
+        "bytes": 5,
+        "sha256": "00",
+        "fingerprint": "f",
+        "model_sha256": "m",
+        "flags": {"EDGE": 2},
+        "seconds": {"cut": 0.1, "infer": 0.2},
+        "worker": {"node": "n", "pid": 7, "device": "cpu", "gpu_ids": []},
+        "written_at": "2026-01-01T00:00:00.000+00:00",
+    }
+    return Receipt(**(values | changes))
+
+
+def run_record(**changes: Any) -> dict[str, Any]:
+    """The start of a run.json."""
+    parts = {**PARTS, **changes}
+    return {"deblend_batch_run": 1, "fingerprint": fingerprint(parts), "fingerprint_of": parts}
+
+
+@pytest.fixture(params=["local", "memory"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    """A ledger on each kind of store, at a URL that ends in a slash."""
+    place = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
+    return Ledger(f"{place}/out/")
+
+
+def test_a_commit_is_a_shard_and_then_its_receipt(ledger: Ledger) -> None:
+    ledger.commit(b"shard", receipt())
+    assert ledger.shards() == ledger.receipts() == ["y0000x0000"]
+    assert storage.read_bytes(ledger.shard_url("y0000x0000")) == b"shard"
+    assert ledger.read_receipt("y0000x0000") == receipt()
+
+
+def test_the_first_receipt_stands(ledger: Ledger) -> None:
+    ledger.commit(b"shard", receipt(worker={"pid": 1}))
+    ledger.commit(b"shard", receipt(worker={"pid": 2}))
+    assert ledger.read_receipt("y0000x0000").worker == {"pid": 1}
+
+
+def test_a_shard_without_its_receipt_is_not_finished(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receipt is the last act: a worker that dies before it leaves nothing that counts."""
+
+    def die(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "create_bytes", die)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.commit(b"shard", receipt())
+    assert (ledger.shards(), ledger.receipts()) == (["y0000x0000"], [])
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_receipts_come_in_the_order_asked_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "_READ_TOGETHER", 2)
+    tiles = [f"y0000x{number:04d}" for number in range(n)]
+    for number, tile in enumerate(tiles):
+        ledger.commit(b"", receipt(tile, pairs=number))
+    backwards = tiles[::-1]
+    assert [found.tile for found in ledger.read_receipts(backwards)] == backwards
+    assert [found.pairs for found in ledger.read_receipts(tiles)] == list(range(n))
+
+
+@pytest.mark.parametrize("read", ["read_receipt", "read_quarantine"])
+def test_a_tile_without_a_record_is_named(ledger: Ledger, read: str) -> None:
+    with pytest.raises(NotFoundError, match=r"y1x1.json: no such file or object; check the URL"):
+        getattr(ledger, read)("y1x1")
+
+
+def test_a_quarantine_record_says_what_it_holds_until_it_is_released(ledger: Ledger) -> None:
+    record = QuarantineRecord("y0x0", "field.zarr: a chunk", "BadDataError", 2, [(9, 1, 2)])
+    ledger.quarantine(record)
+    found = ledger.read_quarantine("y0x0")
+    assert [tuple(pair) for pair in found.pairs] == [(9, 1, 2)]
+    assert (found.tile, found.reason, found.error, found.attempts, found.written_at) == (
+        *("y0x0", "field.zarr: a chunk", "BadDataError", 2),
+        record.written_at,
+    )
+    assert ledger.quarantined() == ["y0x0"]
+    ledger.release("y0x0")
+    ledger.release("y0x0")
+    assert ledger.quarantined() == []
+
+
+def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
+    first = run_record() | {"created_at": "first"}
+    assert ledger.claim(first) == first
+    assert ledger.claim(run_record() | {"created_at": "second"}) == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": "sha256:3"}, "model"),
+        ({"pairs": {"max_separation": 1.0}}, "pairs"),
+        ({"detections": [], "model": ""}, "detections, model"),
+        ({"tiles": {"size": 64}}, "tiles"),
+    ],
+    ids=["weights", "option", "two", "one more"],
+)
+def test_another_run_is_refused_and_what_differs_is_named(
+    ledger: Ledger, changes: dict[str, Any], named: str
+) -> None:
+    ledger.claim(run_record())
+    with pytest.raises(
+        OutputConflictError, match=rf"out: belongs to another run \({named} differs\); give another"
+    ):
+        ledger.claim(run_record(**changes))
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "shards/y0000x0000.parquet", "index/field.parquet"])
+def test_a_folder_of_something_else_is_refused(ledger: Ledger, name: str) -> None:
+    """What lies there, an index too, may come of other inputs: only a run.json vouches for it."""
+    storage.write_bytes(storage.join(ledger.output, name), b"x")
+    top = name.split("/", maxsplit=1)[0]
+    with pytest.raises(OutputConflictError, match=rf"not empty \({top} is there\)"):
+        ledger.claim(run_record())
+    assert not storage.exists(storage.join(ledger.output, "run.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"deblend_batch_run": 1, "sta', "run.json: damaged"),
+        (b"\xff\xfe", "run.json: damaged"),
+        (b"[1, 2]", "run.json: damaged"),
+        (b"", "run.json: damaged"),
+        (b'{"state": "running", "by": "another program"}', "run.json: not that of deblend-batch"),
+        (b'{"deblend_batch_run": 99}', "run.json: .*update deblend-batch"),
+    ],
+    ids=["cut off", "no text", "no object", "empty", "another program's", "of the future"],
+)
+@pytest.mark.parametrize("use", [read_status, verify_run, lambda url: Ledger(url).claim({})])
+def test_a_run_json_that_cannot_be_used_is_one_line(
+    tmp_path: Path, use: Any, content: bytes, message: str
+) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(CatalogError, match=message) as caught:
+        use(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_is_one_line(ledger: Ledger) -> None:
+    with pytest.raises(CatalogError, match=r"out: not the output of a run \(no run.json\); check"):
+        ledger.read_run()
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"tile": "y0', b'{"tile": "y0000x0000"}', b"[]"], ids=["cut", "short", "list"]
+)
+def test_a_damaged_receipt_is_one_line(ledger: Ledger, content: bytes) -> None:
+    storage.write_bytes(ledger.receipt_url("y0000x0000"), content)
+    message = r"y0000x0000.json: damaged \(.*\); remove it and run again"
+    with pytest.raises(CatalogError, match=message):
+        ledger.read_receipt("y0000x0000")
+    with pytest.raises(CatalogError, match=message):
+        list(ledger.read_receipts(["y0000x0000"]))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=5), st.randoms(use_true_random=False))
+def test_a_fingerprint_depends_on_values_and_not_on_their_order(
+    parts: dict[str, Any], random: Any
+) -> None:
+    keys = list(parts)
+    random.shuffle(keys)
+    again = json.loads(json.dumps({key: parts[key] for key in keys}))
+    assert fingerprint(parts) == fingerprint(again)
+    assert fingerprint({**parts, "one more": 1}) != fingerprint(parts)

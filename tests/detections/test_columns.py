@@ -1,0 +1,161 @@
+"""Which column is which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch.detections.columns import (
+    DETECTION_COLUMNS,
+    check_mapping,
+    find_column,
+    floats,
+    integers,
+    resolve_detections,
+)
+from deblend_batch.errors import DetectionsError
+
+SKY = {"id": "id", "ra": "ra", "dec": "dec"}
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping", "expected"),
+    [
+        (["id", "ra", "dec", "flux"], {}, SKY),
+        (["ID", "RA", "Dec", "MAG"], {}, {"id": "ID", "ra": "RA", "dec": "Dec", "mag": "MAG"}),
+        (["id", "ID", "ra", "dec"], {}, SKY),
+        (
+            ["NUMBER", "ALPHA_J2000", "DELTA_J2000"],
+            {"id": "NUMBER", "ra": "ALPHA_J2000", "dec": "DELTA_J2000"},
+            {"id": "NUMBER", "ra": "ALPHA_J2000", "dec": "DELTA_J2000"},
+        ),
+        (["id", "x", "y", "mag", "radius"], {}, {n: n for n in ("id", "x", "y", "mag", "radius")}),
+        (["id", "ra", "dec", "x", "y"], {}, SKY),
+        (["id", "ra", "dec", "X", "Y"], {"x": "X", "y": "Y"}, {"id": "id", "x": "X", "y": "Y"}),
+        (["id", "ra", "dec", "X", "Y"], {"ra": "ra", "x": "X", "y": "Y"}, SKY),
+    ],
+)
+def test_columns_are_found(
+    names: list[str], mapping: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert resolve_detections(names, mapping, "a.parquet") == expected
+
+
+@given(
+    mapped=st.sets(st.sampled_from(["id", "ra", "dec", "mag", "radius"])),
+    extra=st.lists(st.text("abcXYZ_", min_size=3, max_size=8), max_size=5),
+)
+def test_a_mapping_is_obeyed_whatever_else_the_table_has(
+    mapped: set[str], extra: list[str]
+) -> None:
+    mapping = {ours: f"their {ours}" for ours in mapped}
+    names = [mapping.get(ours, ours) for ours in ("id", "ra", "dec", "mag", "radius")]
+    found = resolve_detections([*extra, *names], mapping, "a.parquet")
+    assert found == {ours: mapping.get(ours, ours) for ours in ("id", "ra", "dec", "mag", "radius")}
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping", "message"),
+    [
+        (["number", "ra", "dec"], {}, r"no column 'id'; the table has number, ra, dec; .*id: NAME"),
+        (["id", "ra"], {}, "no position: needs columns 'ra' and 'dec', or 'x' and 'y'"),
+        (["id", "mag"], {}, "no position"),
+        (["id", "x"], {}, "no position"),
+        (["id", "ra", "dec"], {"id": "NUMBER"}, r"no column 'NUMBER' \(mapped to 'id'\)"),
+        ([f"c{i}" for i in range(30)], {}, "c11, and 18 more"),
+        ([], {}, "the table has no columns"),
+        (["ID", "Id", "ra", "dec"], {}, "no column 'id'"),
+    ],
+)
+def test_a_table_that_lacks_columns_says_which_it_has(
+    names: list[str], mapping: dict[str, str], message: str
+) -> None:
+    with pytest.raises(DetectionsError, match=f"^a.parquet: .*{message}"):
+        resolve_detections(names, mapping, "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("raa", "'raa', which is none of id, ra, dec, .*did you mean 'ra'"), ("flux", "'flux'")],
+)
+def test_unknown_keys_of_a_mapping_are_refused(key: str, message: str) -> None:
+    with pytest.raises(DetectionsError, match=message):
+        check_mapping({key: "A"}, DETECTION_COLUMNS, "a.parquet")
+
+
+def test_a_name_that_differs_in_case_alone_must_be_the_only_one() -> None:
+    assert find_column(["Ra", "RA"], "ra", {}, "a") is None
+    assert find_column(["Ra", "RA"], "ra", {"ra": "RA"}, "a") == "RA"
+
+
+def column(values: Any, kind: pa.DataType | None = None, unit: str = "") -> pa.Table:
+    array = pa.array(values, kind)
+    field = pa.field("c", array.type, metadata={"unit": unit} if unit else None)
+    return pa.Table.from_arrays([array], schema=pa.schema([field]))
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.uint64()])
+def test_integers_of_any_width(kind: pa.DataType) -> None:
+    ids = integers(column([1, 2, 3], kind), "c", "id", "a.parquet")
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ([1.0, 2.0], pa.float64(), "column 'id' holds double; it must be integer"),
+        (["1"], pa.string(), "holds string"),
+        ([True], pa.bool_(), "holds bool"),
+        ([1, None], pa.int64(), "column 'id' is empty in 1 rows"),
+        ([2**63], pa.uint64(), "must fit int64"),
+        ([None], pa.null(), "holds null"),
+    ],
+)
+def test_other_ids_are_refused(values: list[Any], kind: pa.DataType, message: str) -> None:
+    with pytest.raises(DetectionsError, match=rf"^a\.parquet: .*{message}"):
+        integers(column(values, kind), "c", "id", "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("ours", "unit", "factor"),
+    [
+        ("ra", "", 1.0),
+        ("ra", "deg", 1.0),
+        ("ra", "rad", 180 / np.pi),
+        ("ra", "hourangle", 15.0),
+        ("dec", "arcsec", 1 / 3600),
+        ("radius", "arcsec", 1.0),
+        ("radius", "deg", 3600.0),
+        ("radius", "mas", 1e-3),
+        ("mag", "mag(AB)", 1.0),
+        ("x", "pixel", 1.0),
+    ],
+)
+def test_units_are_converted(ours: str, unit: str, factor: float) -> None:
+    values = floats(column([1.0, 2.5], unit=unit), "c", ours, "a.parquet")
+    np.testing.assert_allclose(values, np.array([1.0, 2.5]) * factor, rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["pixel", "nonsense", "mag"])
+def test_a_radius_in_no_angle_is_refused(unit: str) -> None:
+    with pytest.raises(
+        DetectionsError, match=f"column 'radius' is in '{unit}', .*give it in arcsec"
+    ):
+        floats(column([1.0], unit=unit), "c", "radius", "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.int32(), pa.null()])
+def test_nulls_are_nan(kind: pa.DataType) -> None:
+    values = floats(column([None, None], kind), "c", "mag", "a.parquet")
+    assert np.isnan(values).all()
+
+
+def test_text_is_no_number() -> None:
+    with pytest.raises(DetectionsError, match="column 'ra' holds string; it must be numbers"):
+        floats(column(["10:00:00"]), "c", "ra", "a.parquet")

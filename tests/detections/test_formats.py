@@ -1,0 +1,257 @@
+"""Detection tables in every format."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+
+from deblend_batch.detections.formats import kind_of, scan_table
+from deblend_batch.detections.table import Detections, read_detections
+from deblend_batch.errors import DetectionsError, NotFoundError
+
+IDS = np.array([5, 2**61 + 1, -7], np.int64)
+RA = np.array([150.0, 150.1, np.nan])
+DEC = np.array([2.0, 2.1, 2.2])
+MAG = np.array([20.0, np.nan, 22.5], np.float32)
+
+
+def table() -> Table:
+    made = Table({"id": IDS, "ra": RA * u.deg, "dec": DEC * u.deg})
+    made["mag"] = MaskedColumn(np.nan_to_num(MAG), mask=np.isnan(MAG), unit=u.mag)
+    made["name"] = ["a", "b", "c"]
+    return made
+
+
+def read(url: str, **columns: str) -> Detections:
+    return Detections.concatenate(list(read_detections(url, columns)))
+
+
+def check(found: Detections) -> None:
+    np.testing.assert_array_equal(found.id, IDS)
+    np.testing.assert_array_equal(found.ra, RA)
+    np.testing.assert_array_equal(found.dec, DEC)
+    np.testing.assert_array_equal(found.mag, MAG)
+    assert found.yx is None
+    assert np.isnan(found.radius_arcsec).all()
+    assert [array.dtype for array in (found.id, found.ra, found.mag)] == [
+        np.int64,
+        np.float64,
+        np.float32,
+    ]
+
+
+def as_parquet(path: Path) -> None:
+    columns = {"name": ["a", "b", "c"], "id": IDS, "ra": RA, "dec": DEC, "mag": MAG}
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+
+
+def as_csv(path: Path) -> None:
+    rows = [
+        "id,ra,dec,mag,name",
+        "5,150,2.0,20.0,a",
+        f"{2**61 + 1},150.1,2.1,,b",
+        "-7,nan,2.2,22.5,c",
+    ]
+    path.write_text("\n".join(rows) + "\n")
+
+
+def as_commented_tsv(path: Path) -> None:
+    rows = ["# id\tra\tdec\tmag", "5\t150.0\t2.0\t20.0", f"{2**61 + 1}\t150.1\t2.1\tNULL"]
+    path.write_text("\n".join([*rows, "-7\tNaN\t2.2\t22.5"]))
+
+
+def _astropy(form: str) -> Callable[[Path], None]:
+    return lambda path: table().write(path, format=form)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "a.parquet": as_parquet,
+    "a.fits": _astropy("fits"),
+    "a.vot": _astropy("votable"),
+    "a.ecsv": _astropy("ascii.ecsv"),
+    "a.csv": as_csv,
+    "a.tsv": as_commented_tsv,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_format(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    check(read(f"{tmp_path}/{name}"))
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.vot", "a.ecsv", "a.csv"])
+def test_gzipped(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    check(read(f"{tmp_path}/{name}.gz"))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.fits", "a.vot", "a.ecsv"])
+def test_content_counts_more_than_the_name(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    (tmp_path / name).rename(tmp_path / "catalogue.dat")
+    check(read(f"{tmp_path}/catalogue.dat"))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_remote(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    url = f"memory://{tmp_path.name}/{name}"
+    with fsspec.open(url, "wb") as file:
+        file.write((tmp_path / name).read_bytes())
+    check(read(url))
+
+
+@pytest.mark.parametrize("form", ["fits", "votable", "ascii.ecsv"])
+def test_units_travel_with_the_table(form: str, tmp_path: Path) -> None:
+    made = Table(
+        {"id": [1], "ra": [np.pi] * u.rad, "dec": [60.0] * u.arcmin, "radius": [1e-3] * u.deg}
+    )
+    path = tmp_path / f"a.{form.removeprefix('ascii.')}"
+    made.write(path, format=form)
+    found = read(str(path))
+    assert found.ra[0] == pytest.approx(180.0)
+    assert found.dec[0] == pytest.approx(1.0)
+    assert found.radius_arcsec[0] == pytest.approx(3.6)
+
+
+def test_units_in_parquet_field_metadata(tmp_path: Path) -> None:
+    schema = pa.schema(
+        [
+            pa.field("id", pa.int64()),
+            pa.field("ra", pa.float64(), metadata={"unit": "rad"}),
+            pa.field("dec", pa.float64(), metadata={"unit": "deg"}),
+        ]
+    )
+    pq.write_table(
+        pa.table({"id": [1], "ra": [np.pi], "dec": [2.0]}, schema=schema), tmp_path / "a.pq"
+    )
+    assert read(f"{tmp_path}/a.pq").ra[0] == pytest.approx(180.0)
+
+
+def test_a_csv_column_is_typed_by_all_its_rows(tmp_path: Path) -> None:
+    rows = ["id,ra,dec"] + [f"{i},150,2" for i in range(200_000)] + ["200000,150.5,2.5"]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    found = read(f"{tmp_path}/a.csv")
+    assert (found.ra[-1], len(found)) == (150.5, 200_001)
+
+
+def test_pixel_positions_are_yx(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,x,y\n1,10.5,20.25\n")
+    found = read(f"{tmp_path}/a.csv")
+    assert found.yx is not None
+    assert found.yx.tolist() == [[20.25, 10.5]]
+    assert np.isnan(found.ra).all()
+
+
+def test_other_names(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("NUMBER,ALPHA_J2000,DELTA_J2000\n1,10.5,20.25\n")
+    found = read(f"{tmp_path}/a.csv", id="NUMBER", ra="ALPHA_J2000", dec="DELTA_J2000")
+    assert (found.id[0], found.ra[0], found.dec[0]) == (1, 10.5, 20.25)
+
+
+def _empty_parquet(path: Path) -> None:
+    schema = pa.schema([("id", pa.int64()), ("ra", pa.float64()), ("dec", pa.float64())])
+    pq.write_table(schema.empty_table(), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.parquet", _empty_parquet),
+        ("a.csv", lambda path: path.write_text("id,ra,dec\n")),
+        ("a.csv", lambda path: path.write_text("id,ra,dec")),
+        ("a.fits", table()[:0].write),
+        ("a.vot", lambda path: table()[:0].write(path, format="votable")),
+        ("a.ecsv", table()[:0].write),
+    ],
+)
+def test_a_table_without_rows_is_fine(
+    name: str, write: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    assert len(read(f"{tmp_path}/{name}")) == 0
+
+
+def test_the_first_table_of_a_fits_file_counts(tmp_path: Path) -> None:
+    image = fits.CompImageHDU(np.zeros((20, 30), np.float32), name="IMG")
+    hdus = [fits.PrimaryHDU(), image, fits.table_to_hdu(table()), fits.table_to_hdu(table()[:1])]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    check(read(f"{tmp_path}/a.fits"))
+
+
+def _bytes(content: bytes) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.dat", _bytes(b"\x00\x01\x02" * 100), "unknown table format; name it with one of .csv"),
+        ("a.parquet", _bytes(b"PAR1 it is not"), "cannot read this parquet table .*check the file"),
+        ("a.parquet", _bytes(b"hello"), "cannot read this parquet table"),
+        ("a.fits", _bytes(b"hello"), "cannot read this fits table"),
+        ("a.fits", lambda path: fits.PrimaryHDU().writeto(path), "this FITS file holds no table"),
+        ("a.vot", _bytes(b"<VOTABLE"), "cannot read this votable table"),
+        (
+            "a.ecsv",
+            _bytes(b"# %ECSV 1.0\n# ---\nid"),
+            "cannot read this ecsv table|no column 'id'|no position",
+        ),
+        ("a.csv", _bytes(b"id,ra,dec\n1,2\n"), "cannot read this csv table .*Expected 3 columns"),
+        ("a.csv", _bytes(b"id,ra,dec\n1,ten,2\n"), "column 'ra' holds string; it must be numbers"),
+        ("a.csv", _bytes(b"id,ra,dec\n1.5,10,2\n"), "column 'id' holds double"),
+        ("a.csv", _bytes(b""), "no column 'id'"),
+        (
+            "a.csv.gz",
+            _bytes(gzip.compress(b"id,ra,dec\n" * 900)[:-9]),
+            "cannot read this gzipped table|csv",
+        ),
+        ("a.csv", _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")), "cannot read this csv table"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(
+    name: str, write: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(DetectionsError, match=f"^{tmp_path}/{name}: .*({message})") as caught:
+        read(f"{tmp_path}/{name}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"none\.fits: no such file or object"):
+        read(f"{tmp_path}/none.fits")
+
+
+@pytest.mark.parametrize(
+    ("url", "head", "kind"),
+    [
+        ("a.fits", b"PAR1", "parquet"),
+        ("a", b"SIMPLE  =    T", "fits"),
+        ("a.txt", b"<?xml version='1.0'?>\n<VOTABLE>", "votable"),
+        ("a.csv", b"# %ECSV 1.0", "ecsv"),
+        ("s3://b/a.CSV.GZ", b"", "csv"),
+        ("a.pq", b"", "parquet"),
+    ],
+)
+def test_kinds(url: str, head: bytes, kind: str) -> None:
+    assert kind_of(url, head) == kind
+
+
+def test_parts_are_read_one_by_one(tmp_path: Path) -> None:
+    as_parquet(tmp_path / "a.parquet")
+    parts = scan_table(f"{tmp_path}/a.parquet", lambda _names: ["mag", "id"])
+    assert next(parts).column_names == ["mag", "id"]

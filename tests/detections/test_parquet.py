@@ -1,0 +1,110 @@
+"""Folders of Parquet files, HATS catalogues and collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deblend_batch.detections.parquet import data_files
+from deblend_batch.detections.table import Detections, read_detections
+from deblend_batch.errors import DetectionsError
+
+
+def write(path: Path, first: int, count: int = 3) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids = np.arange(first, first + count)
+    pq.write_table(pa.table({"id": ids, "ra": ids * 1.0, "dec": ids * 0.5}), path)
+
+
+def ids(url: str) -> list[int]:
+    return list(Detections.concatenate(list(read_detections(url))).id)
+
+
+def hats_catalogue(root: Path, first: int = 0) -> Path:
+    write(root / "dataset/Norder=1/Dir=0/Npix=7.parquet", first)
+    write(root / "dataset/Norder=2/Dir=0/Npix=9/part0.parquet", first + 3)
+    write(root / "dataset/_metadata", 900)
+    write(root / "dataset/_common_metadata", 900)
+    write(root / "dataset/data_thumbnail.parquet", 900)
+    (root / "hats.properties").write_text("obs_collection=a\n")
+    (root / "partition_info.csv").write_text("Norder,Npix\n1,7\n2,9\n")
+    return root
+
+
+def test_a_folder_of_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    write(tmp_path / "b.parquet", 3)
+    write(tmp_path / "a.parquet", 0)
+    write(tmp_path / "deep/er/c.pq", 6)
+    write(tmp_path / "_metadata", 900)
+    write(tmp_path / ".hidden.parquet", 900)
+    write(tmp_path / "_temporary/x.parquet", 900)
+    (tmp_path / "README.txt").write_text("no table")
+    assert ids(str(tmp_path)) == list(range(9))
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_hats_catalogue_by_its_leaves(slash: str, tmp_path: Path) -> None:
+    assert ids(str(hats_catalogue(tmp_path / "cat")) + slash) == list(range(6))
+
+
+def test_a_hats_collection_by_its_primary_table(tmp_path: Path) -> None:
+    hats_catalogue(tmp_path / "cat")
+    hats_catalogue(tmp_path / "cat_10arcs", 500)
+    (tmp_path / "collection.properties").write_text(
+        "#HATS\nobs_collection=a\nhats_primary_table_url = cat\nall_margins=cat_10arcs\n"
+    )
+    assert ids(str(tmp_path)) == list(range(6))
+
+
+def test_a_remote_folder(tmp_path: Path) -> None:
+    hats_catalogue(tmp_path / "cat")
+    url = f"memory://{tmp_path.name}/cat"
+    fs = fsspec.filesystem("memory")
+    for path in (tmp_path / "cat").rglob("*"):
+        if path.is_file():
+            fs.pipe_file(
+                f"/{tmp_path.name}/cat/{path.relative_to(tmp_path / 'cat')}", path.read_bytes()
+            )
+    assert ids(url) == list(range(6))
+    assert all(name.startswith(url) for name in data_files(url))
+
+
+def test_files_may_name_their_columns_differently(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 0)
+    pq.write_table(pa.table({"DEC": [1.5], "ID": [3], "RA": [3.0]}), tmp_path / "b.parquet")
+    found = Detections.concatenate(list(read_detections(str(tmp_path))))
+    assert (found.id[-1], found.ra[-1], found.dec[-1]) == (3, 3.0, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "a.txt").write_text("x"), "no Parquet file in this folder"),
+        (
+            lambda root: (root / "collection.properties").write_text("obs_collection=a\n"),
+            r"collection\.properties names no hats_primary_table_url",
+        ),
+        (lambda root: (root / "a.parquet").write_bytes(b"PAR1"), "cannot read this Parquet table"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(spoil, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    spoil(tmp_path)
+    with pytest.raises(DetectionsError, match=f"^{tmp_path}: .*{message}"):
+        ids(str(tmp_path))
+
+
+def test_a_real_hats_catalogue(tmp_path: Path) -> None:
+    """The folder that hats-import makes is read whole and once."""
+    pytest.importorskip("hats")
+    from hats.io import paths
+
+    write(tmp_path / "cat/dataset/Norder=0/Dir=0/Npix=4.parquet", 0)
+    (tmp_path / "cat/hats.properties").write_text("obs_collection=a\n")
+    leaf = paths.pixel_catalog_file(str(tmp_path / "cat"), paths.HealpixPixel(0, 4))
+    assert Path(str(leaf)).exists()
+    assert ids(str(tmp_path / "cat")) == [0, 1, 2]

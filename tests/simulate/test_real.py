@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.simulate.pairs import PairSampler
+from deblend_batch.simulate.population import KINDS, UNKNOWN_KIND
+from deblend_batch.simulate.presets import get_preset
+from deblend_batch.simulate.real import pool_from_candels_blender, pool_from_real_catalog
+from deblend_batch.simulate.rules import PairRules
+from deblend_batch.simulate.variation import Variation
+
+GRID = np.arange(128.0)
+
+
+@pytest.fixture
+def triplet(tmp_path: Path) -> Path:
+    """Six round galaxies with a bright neighbour in the corner, as candels-blender stores them."""
+    rng, preset = np.random.default_rng(1), get_preset("candels-h")
+    mag = np.linspace(20.0, 21.0, 6)
+
+    def source(y: float, x: float, flux: float) -> np.ndarray:
+        return flux / (18 * np.pi) * np.exp(-((GRID[:, None] - y) ** 2 + (GRID - x) ** 2) / 18)
+
+    images = np.array([source(64.2, 63.9, preset.flux(m)) + source(20, 20, 500) for m in mag])
+    segments = np.zeros(images.shape, np.uint8)
+    segments[:, 50:79, 50:79], segments[:, 8:33, 8:33] = 7, 9
+    images += rng.normal(0, 0.006, images.shape)
+    np.save(tmp_path / "candels_img.npy", images.astype(np.float32))
+    np.save(tmp_path / "candels_seg.npy", segments)
+    kinds = ["sph", "sphd", "disk", "irr", "sph", "star"]
+    rows = [
+        f"{100 + i},{m},3.5,1.0,{kind}" for i, (m, kind) in enumerate(zip(mag, kinds, strict=True))
+    ]
+    (tmp_path / "candels_cat.csv").write_text("\n".join(["ID,mag,radius,z,galtype", *rows]) + "\n")
+    return tmp_path
+
+
+def test_candels_stamps_become_a_pool(triplet: Path) -> None:
+    pool = pool_from_candels_blender(str(triplet))
+    assert pool.preset == "candels-h"
+    np.testing.assert_array_equal(pool.galaxy_id, np.arange(100, 106))
+    assert [*pool.kind] == [
+        *(KINDS.index(k) for k in ("sph", "sphd", "disk", "irr", "sph")),
+        UNKNOWN_KIND,
+    ]
+    np.testing.assert_allclose(pool.centre_yx, [[64.2, 63.9]] * 6, atol=0.05)
+    np.testing.assert_allclose(
+        [pool.stamp(row)[50:79, 50:79].sum() for row in range(6)], 1.0, atol=0.02
+    )
+
+
+def test_neighbours_are_replaced_by_noise(triplet: Path) -> None:
+    corner = pool_from_candels_blender(str(triplet)).stamp(0)[:40, :40]
+    sigma = 0.006 / get_preset("candels-h").flux(20.0)
+    assert corner[10:30, 10:30].max() < 5 * sigma
+    assert corner[10:30, 10:30].std() == pytest.approx(sigma, rel=0.1)
+
+
+def test_candels_galaxies_pair(triplet: Path) -> None:
+    pool = pool_from_candels_blender(str(triplet))
+    batch = PairSampler(pool, None, 1, PairRules(stamp_size=64)).draw(32)
+    assert set(np.unique(batch.kind_names)) == {"", *KINDS}
+    assert np.isfinite(batch.stamps).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "candels_cat.csv",
+            b"ID,mag,radius\n1,20.0,3.0\n",
+            "column 'galtype' is missing; it has ID, mag",
+        ),
+        (
+            "candels_cat.csv",
+            b"ID,mag,radius,galtype\n1,20.0,3.0,sph\n",
+            "1 rows, images .* do not belong together",
+        ),
+    ],
+)
+def test_a_broken_triplet_is_refused(
+    triplet: Path, name: str, content: bytes, message: str
+) -> None:
+    (triplet / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        pool_from_candels_blender(str(triplet))
+
+
+def test_a_missing_triplet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"candels_img\.npy: no such file"):
+        pool_from_candels_blender(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def catalog(shared: Path) -> str:
+    return str(shared / "data" / "real_galaxies" / "cosmos_f814w_bright_catalog.fits")
+
+
+def test_real_galaxies_become_a_pool(catalog: str) -> None:
+    pool = pool_from_real_catalog(
+        catalog, "candels-h", variation=Variation(psf_fwhm_px=(2.5, 4.0)), n_psfs=2, fade_mag=0.5
+    )
+    assert len(pool) == 100
+    np.testing.assert_array_equal(pool.galaxy_id[:50], pool.galaxy_id[50:])
+    assert np.unique(pool.psf_fwhm_px).size == 2
+    assert (pool.kind == UNKNOWN_KIND).all()
+    flux = [pool.stamp(row).sum() for row in range(100)]
+    np.testing.assert_allclose(flux, 1.0, atol=0.02)
+    assert 20 < np.median(pool.mag) < 24
+    assert 3 < np.median(pool.radius_px) < 12
+    assert np.median(np.abs(pool.centre_yx - 64)) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "fade_mag", "error", "message"),
+    [
+        ("none.fits", 0.0, NotFoundError, r"none\.fits: no such file"),
+        ("none.fits", -1.0, ConfigError, r"fade_mag=-1\.0 brightens galaxies and their noise"),
+    ],
+)
+def test_what_cannot_be_done_with_real_galaxies(
+    tmp_path: Path, name: str, fade_mag: float, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pool_from_real_catalog(str(tmp_path / name), "candels-h", fade_mag=fade_mag)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deblend_batch.simulate.population import Component, Structure
+from deblend_batch.simulate.presets import get_preset
+from deblend_batch.simulate.sources import draw_sources, drawing, stamp_size
+from deblend_batch.simulate.systems import Source
+
+PRESET = get_preset("candels-h")
+
+
+def make_source(number: int = 1, radius_arcsec: float = 0.3, mag: float = 21.0) -> Source:
+    structure = Structure("disk", None, Component(radius_arcsec, 1.0, 0.7, 1.0))
+    return Source(number, 0, None, mag, structure, np.array([100, 200]))
+
+
+@pytest.mark.parametrize(
+    ("radius_arcsec", "size"), [(0.05, 64), (0.3, 128), (0.8, 192), (1.5, 320), (10.0, 320)]
+)
+def test_stamps_grow_with_the_galaxy(radius_arcsec: float, size: int) -> None:
+    assert stamp_size(make_source(radius_arcsec=radius_arcsec), PRESET) == size
+
+
+def test_a_source_has_its_flux_and_lies_near_its_pixel() -> None:
+    drawn = draw_sources((PRESET, 1, [make_source()]))[0]
+    assert drawn.stamp.sum() == pytest.approx(PRESET.flux(21.0), rel=0.02)
+    np.testing.assert_array_equal(drawn.first_yx, [36, 136])
+    assert np.abs(drawn.yx - [100, 200]).max() < 3
+
+
+def test_order_does_not_matter() -> None:
+    sources = [make_source(number) for number in (1, 2, 3)]
+    forward = draw_sources((PRESET, 1, sources))
+    backward = draw_sources((PRESET, 1, sources[::-1]))[::-1]
+    for one, other in zip(forward, backward, strict=True):
+        np.testing.assert_array_equal(one.stamp, other.stamp)
+
+
+def test_drawing_here_gives_the_sources_in_order() -> None:
+    with drawing(1) as run:
+        drawn = list(run(PRESET, 1, [make_source(number) for number in (5, 3)]))
+    assert [one.source.id for one in drawn] == [5, 3]

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deblend_batch.simulate.presets import get_preset
+from deblend_batch.simulate.variation import WIDE, Variation
+
+PRESET = get_preset("candels-h")
+
+
+@pytest.mark.parametrize(
+    ("variation", "fwhm_px", "factor"),
+    [(Variation(), (2.7, 3.3), (1.0, 1.0)), (WIDE, (1.6, 5.0), (0.6, 1.5))],
+    ids=["preset", "wide"],
+)
+def test_draws_stay_in_range(
+    variation: Variation, fwhm_px: tuple[float, float], factor: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(1)
+    widths = [variation.draw_psf(PRESET, rng).fwhm_px for _ in range(100)]
+    factors = [variation.draw_radius_factor(rng) for _ in range(100)]
+    assert fwhm_px[0] <= min(widths) <= max(widths) <= fwhm_px[1]
+    assert factor[0] <= min(factors) <= max(factors) <= factor[1]
