@@ -26,6 +26,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+import zarr
 
 from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.run import process_field
@@ -35,7 +36,7 @@ from deblend_batch.models import Domain, find_card, load_model
 
 STUB_SPEED = 20_000
 STUB_BATCH = 512
-WCS = {
+WCS: dict[str, str | int | float | bool] = {
     "CTYPE1": "RA---TAN",
     "CTYPE2": "DEC--TAN",
     "CRVAL1": 150.0,
@@ -85,8 +86,10 @@ def make_field(folder: str, size: int, pairs: int) -> dict[str, str]:
     url = os.path.join(folder, "field.zarr")
     group = create_field(url, meta, (size, size), with_variance=False)
     rng = np.random.default_rng(0)
+    image = group["image"]
+    assert isinstance(image, zarr.Array)
     for y in range(0, size, 4096):
-        group["image"][0, y : y + 4096] = rng.normal(0, 1, (min(4096, size - y), size)).astype("f4")
+        image[0, y : y + 4096] = rng.normal(0, 1, (min(4096, size - y), size)).astype("f4")
     finish_field(group, meta)
     yx = rng.uniform(0, size - 1, (pairs, 2))
     companion = np.clip(yx + rng.uniform(-12, 12, (pairs, 2)), 0, size - 1)
@@ -131,7 +134,7 @@ def measure_bare(name: str, seconds: float, processes: int) -> float:
     ]
     for worker in workers:
         worker.start()
-    total = sum(rates.get() for _ in workers)
+    total: float = sum(rates.get() for _ in workers)
     for worker in workers:
         worker.join()
     return total

@@ -28,7 +28,7 @@ import pytest
 import ray
 
 from deblend_batch.field.layout import create_field, finish_field
-from tests.support import SmallField, gaussian_image, make_meta, write_tiny_model
+from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +120,7 @@ def small_field(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Sm
     flux = 10 ** (-0.4 * (mag.astype(np.float64) - 25.96))
     url = str(folder / "field.zarr")
     group = create_field(url, make_meta(), shape, with_variance=False)
-    group["image"][0] = gaussian_image(shape, yx, flux)
+    member(group, "image")[0] = gaussian_image(shape, yx, flux)
     finish_field(group, make_meta())
     table = pa.table({"id": ids, "x": yx[:, 1], "y": yx[:, 0], "mag": mag})
     pq.write_table(table, str(folder / "detections.parquet"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import storage
@@ -101,19 +102,26 @@ def write_tiny_model(url: str, seed: int = 0) -> str:
     from deblend_batch.models.weights import write_weights
 
     torch.manual_seed(seed)
-    network = {"filters": (4, 8), "dense": 16, "stamp_size": 32}
+    config = Blend2FluxConfig(filters=(4, 8), dense=16, stamp_size=32)
     card = ModelCard(
         name="tiny",
         architecture="blend2flux",
         stamp_size=32,
         has_masks=False,
-        network=network,
+        network={"filters": config.filters, "dense": config.dense, "stamp_size": 32},
         preprocess={},
         domain=Domain(psf_fwhm_px=(2.0, 5.0), separation_px=(1.0, 40.0), snr=(1.0, 1e7)),
         trained_on="nothing",
     )
-    write_weights(url, card, Blend2Flux(Blend2FluxConfig(**network)).state_dict())
+    write_weights(url, card, Blend2Flux(config).state_dict())
     return url
+
+
+def member(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Return an array of a group."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
 
 
 def read_shards(output: str) -> pa.Table:

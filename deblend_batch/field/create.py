@@ -10,7 +10,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from deblend_batch import storage
-from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError
+from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, StorageError
 from deblend_batch.field import stores
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
 from deblend_batch.storage import Options
@@ -38,8 +38,10 @@ def check_target(url: str, options: Options | None = None, *, overwrite: bool) -
     OutputConflictError
         If a finished field, or anything that is no field, is there.
     StorageError
-        If the store cannot be asked.
+        If the store cannot be asked, or cannot be written to at all.
     """
+    if storage.scheme_of(url) in {"http", "https"}:
+        raise StorageError(f"{url}: http(s):// is read-only; write to a local path or s3://")
     fs, path = storage.filesystem(url, options)
     names = storage.list_names(url, options)
     is_file = fs.isfile(path)

@@ -19,7 +19,8 @@ def gaussian(yx: np.ndarray, flux: np.ndarray, size: int = STAMP_PX) -> np.ndarr
     y, x = np.indices((size, size))
     dy, dx = (axis - yx[:, i, None, None] for i, axis in enumerate((y, x)))
     profile = np.exp(-(dy**2 + dx**2) / (2 * WIDTH_PX**2)) / (2 * np.pi * WIDTH_PX**2)
-    return flux[:, None, None] * profile
+    images: np.ndarray = flux[:, None, None] * profile
+    return images
 
 
 def make_pairs(n: int = 40, seed: int = 0, separation_px: float = 14.0) -> PairBatch:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from deblend_batch.evaluation.bootstrap import cluster_intervals
 
 
-def _mean(values: np.ndarray):
+def _mean(values: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
     return lambda rows: {"mean": float(values[rows].mean())}
 
 

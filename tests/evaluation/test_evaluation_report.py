@@ -101,9 +101,10 @@ def test_a_catalogue_has_a_page(
 
     n = 40
     ids = np.arange(2 * n)
-    truth = {"id": ids, "mag": np.linspace(20, 23, 2 * n), "type": ["sph", "irr"] * n}
+    mag = np.linspace(20, 23, 2 * n)
+    truth = {"id": ids, "mag": mag, "type": ["sph", "irr"] * n}
     pq.write_table(pa.table(truth), tmp_path / "truth.parquet")
-    flux = (10 ** (0.4 * (31.4 - truth["mag"]))).astype(np.float32)
+    flux = (10 ** (0.4 * (31.4 - mag))).astype(np.float32)
     rows = {
         "source_id": ids,
         "neighbour_id": ids.reshape(-1, 2)[:, ::-1].ravel(),

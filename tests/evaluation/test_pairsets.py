@@ -36,6 +36,7 @@ def test_batches_are_joined_in_order(pairs_of_gaussians: Callable[..., PairBatch
     kinds = np.array(KINDS)[np.concatenate([batch.kind.ravel() for batch in batches])]
     assert found.members.kind.tolist() == kinds.tolist()
     bound = np.concatenate([batch.cramer_rao().ravel() for batch in batches])
+    assert found.members.bound is not None
     np.testing.assert_allclose(found.members.bound, bound)
     np.testing.assert_allclose(found.members.separation, 14.0, rtol=1e-4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def numbers(shared: Path) -> PaperNumbers:
 def _digits(value: float) -> float:
     """Half a unit in the last digit of a number that is written with as few digits as it needs."""
     written = f"{value:g}"
-    return 0.5000001 * 10 ** -(len(written.split(".")[1]) if "." in written else 0)
+    return 0.5000001 * 10.0 ** -(len(written.split(".")[1]) if "." in written else 0)
 
 
 @pytest.mark.parametrize("row", TABLE)
@@ -91,7 +92,9 @@ def test_closest_pairs(numbers: PaperNumbers, method: str, percent: float, digit
     ],
     ids=["sum", "members", "networks", "brighter", "fainter", "irregular"],
 )
-def test_what_the_table_teaches(numbers, value, expected: float, digit: float) -> None:
+def test_what_the_table_teaches(
+    numbers: PaperNumbers, value: Callable[[PaperNumbers], float], expected: float, digit: float
+) -> None:
     assert value(numbers) == pytest.approx(expected, abs=digit)
 
 

@@ -292,6 +292,11 @@ def test_a_field_is_read_over_http(web: str, tmp_path: Path) -> None:
         Field.open(f"{web}/none.zarr")
 
 
+def test_the_web_is_read_only() -> None:
+    with pytest.raises(StorageError, match=r"http\(s\):// is read-only; write to a local path"):
+        make_field("http://127.0.0.1:9/a.zarr")
+
+
 def test_a_store_that_does_not_answer_is_a_storage_error() -> None:
     with pytest.raises(StorageError, match=r"http://127\.0\.0\.1:9/a\.zarr: "):
         Field.open("http://127.0.0.1:9/a.zarr")

@@ -172,10 +172,11 @@ def test_a_member_outside_its_stamp_has_no_flux() -> None:
     companion = PAIRS.companion_yx.copy()
     companion[2] = (SIZE + 3, 4)
     companion[4] = np.nan
-    flux = MODELS["blend2flux"].predict(PAIRS.stamps, companion, PAIRS.central_yx).flux
-    assert np.isnan(flux[2]).tolist() == [False, True]
-    assert np.isnan(flux[4]).all()
-    assert np.isfinite(np.delete(flux, [2, 4], axis=0)).all()
+    prediction = MODELS["blend2flux"].predict(PAIRS.stamps, companion, PAIRS.central_yx)
+    for values in (prediction.flux, prediction.flux_err):
+        assert np.isnan(values[2]).tolist() == [False, True]
+        assert np.isnan(values[4]).all()
+        assert np.isfinite(np.delete(values, [2, 4], axis=0)).all()
 
 
 def test_third_sources_are_blanked() -> None:

@@ -25,11 +25,13 @@ NETWORKS: dict[str, NetworkConfig] = {
     "unet": _UNET,
     "blend2mask2flux": Blend2Mask2FluxConfig(unet=_UNET, filters=4, dense=8),
 }
+# constant, flux ratio, separation, extent, shift, crowding, signal to noise, then the products
+_LINEAR = (-3.0, -0.2, -0.5, 0.1, 0.05, 0.2, -0.3)
 ERRORS = ErrorModel(
-    with_noise=((-3.0, -0.2, -0.5, -0.3, *[0.0] * 6),) * 2,
-    without_noise=((-3.0, -0.2, -0.5, *[0.0] * 3),) * 2,
-    low=(-2.0, 1.0, 3.0),
-    high=(2.0, 4.0, 9.0),
+    with_noise=((*_LINEAR, *[0.0] * 21),) * 2,
+    without_noise=((*_LINEAR[:-1], *[0.0] * 15),) * 2,
+    low=(-2.0, 1.0, -1.0, -1.0, 0.0, 3.0),
+    high=(2.0, 4.0, 1.0, 1.0, 2.0, 9.0),
 )
 
 

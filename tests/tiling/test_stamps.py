@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 from deblend_batch.tiling.reader import TilePixels, read_tile
 from deblend_batch.tiling.stamps import StampCutter
 from deblend_batch.tiling.tile import Box
-from tests.support import make_meta
+from tests.support import make_meta, member
 
 SIZE = 16
 
@@ -169,7 +170,8 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     image[3, 4] = np.nan
     mask = np.zeros((90, 110), np.uint8)
     mask[50, 60] = 4
-    group["image"][0], group["variance"][0], group["mask"][0] = image, 1, mask
+    for name, plane in (("image", image), ("variance", np.ones_like(image)), ("mask", mask)):
+        member(group, name)[0] = plane
     finish_field(group, meta)
     return Field.open(url)
 
@@ -200,10 +202,10 @@ def test_a_tile_is_its_box_with_nan_outside(field: Field, box: Box) -> None:
 
 
 def test_a_read_never_exceeds_its_box(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[tuple[slice, ...]] = []
     original = zarr.Array.__getitem__
 
-    def watch(self: zarr.Array, key: object) -> object:
+    def watch(self: zarr.Array[Any], key: Any) -> Any:
         asked.append(key)
         return original(self, key)
 
@@ -211,7 +213,7 @@ def test_a_read_never_exceeds_its_box(field: Field, monkeypatch: pytest.MonkeyPa
     read_tile(Field.open(field.url), Box(10, 20, 40, 50))
     assert asked
     for key in asked:
-        *_, rows, columns = key  # type: ignore[misc]
+        *_, rows, columns = key
         if rows.start == rows.stop:
             continue  # Dask asks for nothing, to learn the type
         assert rows.start >= 10

@@ -1,0 +1,152 @@
+"""The command line explains itself, starts fast, and has the verbs that the README shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from deblend_batch.cli.main import build_app, main
+from deblend_batch.models import list_models
+from deblend_batch.version import __version__
+
+ROOT = Path(__file__).parents[2]
+
+VERBS = (
+    *("demo", "ingest", "detect", "simulate", "plan", "run", "status", "retry", "verify"),
+    *("publish", "report", "train", "evaluate", "models"),
+)
+
+
+def commands() -> dict[str, click.Command]:
+    """Every verb, those of ``simulate`` as ``simulate field``."""
+    root = typer.main.get_command(build_app())
+    found: dict[str, click.Command] = {}
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        found[name] = command
+        for inner, its in getattr(command, "commands", {}).items():
+            found[f"{name} {inner}"] = its
+    return found
+
+
+def test_the_verbs_are_those_of_the_contract() -> None:
+    assert {name for name in commands() if " " not in name} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "simulate field", "simulate pairs"])
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: deblend-batch {verb}")
+    for parameter in commands()[verb].params:
+        if parameter.param_type_name == "option":
+            assert parameter.opts[0] in text
+            assert parameter.name == "help" or parameter.help  # type: ignore[attr-defined]
+
+
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert all(re.search(rf"^  {verb} ", captured.out, re.MULTILINE) for verb in VERBS)
+    assert captured.err == ""
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {verb} +\w", text, re.MULTILINE) for verb in VERBS)
+    assert "--debug" in text
+
+
+@pytest.mark.parametrize(
+    "verb", [name for name in VERBS if name not in {"demo", "report", "train", "simulate"}]
+)
+def test_what_a_script_would_read_has_json(verb: str) -> None:
+    options = [name for parameter in commands()[verb].params for name in parameter.opts]
+    assert "--json" in options
+
+
+def readme_commands() -> Iterator[list[str]]:
+    """The words of every ``deblend-batch`` line in the README's code blocks."""
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        for line in block.splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] == ["deblend-batch"]:
+                yield words[1:]
+
+
+@pytest.mark.parametrize("words", list(readme_commands()), ids=" ".join)
+def test_the_readme_s_commands_parse(words: list[str]) -> None:
+    """Names, options and number of arguments are right; nothing is run."""
+    command = commands()[words[0]]
+    context = command.make_context(words[0], words[1:])
+    assert set(context.params) >= {parameter.name for parameter in command.params} - {"help"}
+
+
+def test_the_readme_shows_the_way_from_an_image_to_a_catalogue() -> None:
+    shown = [words[0] for words in readme_commands()]
+    assert shown == ["ingest", "detect", "plan", "run", "report", "publish"]
+
+
+def test_the_makefile_s_verbs_exist() -> None:
+    used = re.findall(r"deblend-batch (\w+)", (ROOT / "Makefile").read_text())
+    assert set(used) <= set(VERBS)
+
+
+def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert [card["name"] for card in cards] == [card.name for card in list_models()]
+    assert [card["default"] for card in cards].count(True) == 1
+    wanted = {"name", "architecture", "stamp_size", "parameters", "sha256", "has_masks", "domain"}
+    assert all(wanted | {"trained_on", "test_metrics"} <= set(card) for card in cards)
+
+
+def test_models_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    text = capsys.readouterr().out
+    for card in list_models():
+        assert card.name in text
+        assert f"{card.parameters:,} parameters, {card.stamp_size} px stamps" in text
+    assert text.count("(default)") == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"deblend-batch {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["run", "--help"], ["--version"], ["models"], ["frobnicate"]],
+    ids=" ".join,
+)
+def test_it_starts_without_what_it_does_not_need(words: list[str]) -> None:
+    """Torch and Ray take seconds to import; help must not."""
+    program = (
+        "import sys; from deblend_batch.cli.main import main;"
+        f"main({words!r});"
+        "heavy = {'torch', 'ray', 'galsim', 'matplotlib', 'dask', 'sep'} & set(sys.modules);"
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_package_runs_as_a_module() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "deblend_batch", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == f"deblend-batch {__version__}\n"
