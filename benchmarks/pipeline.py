@@ -6,7 +6,8 @@
 * stamps/s of the whole pipeline with that model (Zarr -> Dask -> stamps -> Ray actors -> shards);
 * the same pipeline with a stub of fixed speed (20,000 stamps/s, asleep rather than computing, as a GPU
   is to its host), fed in both ways, which shows the data path alone;
-* CPU seconds of the whole process tree per stamp, which other load on the machine disturbs less.
+* CPU time of the whole process tree per stamp (which other load disturbs less; start-up of the actors is in
+  it), and the driver's memory.
 """
 
 from __future__ import annotations
@@ -153,10 +154,25 @@ def cpu_seconds() -> float:
     return total
 
 
-def measure_pipeline(
-    inputs: dict[str, str], folder: str, label: str, **settings: Any
-) -> tuple[float, float]:
-    """Return stamps per second and CPU microseconds per stamp of a whole run."""
+@dataclass(frozen=True)
+class Measured:
+    """What a whole run cost."""
+
+    stamps_per_second: float
+    cpu_us_per_stamp: float
+    driver_mb: float
+
+    def line(self, label: str, limit: float) -> str:
+        """Return the run as a line of the table."""
+        ratio = self.stamps_per_second / limit
+        return (
+            f"{label:46} {self.stamps_per_second:9,.0f} stamps/s  ratio {ratio:.2f}  "
+            f"{self.cpu_us_per_stamp:6,.0f} us CPU/stamp  driver {self.driver_mb:,.0f} MB"
+        )
+
+
+def measure_pipeline(inputs: dict[str, str], folder: str, label: str, **settings: Any) -> Measured:
+    """Run the whole pipeline once."""
     loader = settings.pop("loader", None)
     config = {
         "field": inputs["field"],
@@ -170,7 +186,8 @@ def measure_pipeline(
     with open(os.devnull, "w") as nowhere:
         summary = process_field(config, progress=ProgressMeter("pairs", nowhere), **extra)
     pairs = summary.totals["pairs"]["written"]
-    return summary.pairs_per_second, 1e6 * (cpu_seconds() - before) / pairs
+    cpu = 1e6 * (cpu_seconds() - before) / pairs
+    return Measured(summary.pairs_per_second, cpu, psutil.Process().memory_info().rss / 1e6)
 
 
 def main() -> None:
@@ -179,21 +196,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="blend2flux-small")
-    parser.add_argument("--pairs", type=int, default=60_000, help="pairs of the stub runs")
-    parser.add_argument("--model-pairs", type=int, default=24_000, help="pairs of the model run")
+    parser.add_argument("--pairs", type=int, default=100_000, help="pairs of the stub runs")
+    parser.add_argument("--model-pairs", type=int, default=30_000, help="pairs of the model run")
     parser.add_argument("--size", type=int, default=12_288, help="edge of the field, px")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of the bare model")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the bare model")
     chosen = parser.parse_args()
     cores = os.cpu_count() or 1
     card = find_card(chosen.model)
-    print(
-        f"{cores} cores; {chosen.model}, {card.stamp_size} px stamps; load {os.getloadavg()[0]:.1f}"
-    )
+    load = os.getloadavg()[0]
+    print(f"{cores} cores; {chosen.model}, {card.stamp_size} px stamps; load {load:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         few = make_field(os.path.join(folder, "few"), chosen.size, chosen.model_pairs)
         many = make_field(os.path.join(folder, "many"), chosen.size, chosen.pairs)
-        bare = measure_bare(chosen.model, chosen.seconds, cores)
-        print(f"{'bare model, one process per core':46} {bare:9,.0f} stamps/s")
+        before = measure_bare(chosen.model, chosen.seconds, cores)
         ray.init(
             address="local",
             num_cpus=cores,
@@ -201,24 +216,19 @@ def main() -> None:
             include_dashboard=False,
             log_to_driver=False,
         )
-        rate, cpu = measure_pipeline(
+        run = measure_pipeline(
             few, folder, "model", model=chosen.model, engine={"gpus_per_actor": 0}
         )
         after = measure_bare(chosen.model, chosen.seconds, cores)
-        print(f"{'bare model, again':46} {after:9,.0f} stamps/s")
-        ratio = rate / ((bare + after) / 2)
-        print(
-            f"{'pipeline with it':46} {rate:9,.0f} stamps/s  ratio {ratio:.2f}  {cpu:6.0f} us CPU/stamp"
-        )
+        print(f"{'bare model, one process per core, before':46} {before:9,.0f} stamps/s")
+        print(f"{'bare model, one process per core, after':46} {after:9,.0f} stamps/s")
+        print(run.line("pipeline with it, against their mean", (before + after) / 2))
         for feed in ("fused", "split"):
             engine = {"gpus_per_actor": 1, "actors": 1, "feed": feed, "batch_size": STUB_BATCH}
-            rate, cpu = measure_pipeline(
+            run = measure_pipeline(
                 many, folder, feed, model=chosen.model, engine=engine, loader=load_stub
             )
-            label = f"pipeline with a stub of {STUB_SPEED:,}/s, {feed}"
-            print(
-                f"{label:46} {rate:9,.0f} stamps/s  ratio {rate / STUB_SPEED:.2f}  {cpu:6.0f} us CPU/stamp"
-            )
+            print(run.line(f"pipeline with a stub of {STUB_SPEED:,}/s, {feed}", STUB_SPEED))
         ray.shutdown()
 
 

@@ -140,7 +140,30 @@ def _absolute_entry(entry: str | SurveyField) -> str | SurveyField | None:
 
 
 def _absolute(key: str, url: str | None) -> str | None:
-    if url is None or not storage.is_local(url):
+    return None if url is None else absolute_url(key, url)
+
+
+def absolute_url(key: str, url: str) -> str:
+    """Make a local path absolute, so that every worker sees the same file; leave other URLs alone.
+
+    Parameters
+    ----------
+    key : str
+        What the path is, for the message.
+    url : str
+        Path or URL.
+
+    Returns
+    -------
+    str
+        Absolute path or URL.
+
+    Raises
+    ------
+    ConfigError
+        If it is a relative path inside a Ray job, whose working directory is a temporary copy.
+    """
+    if not storage.is_local(url):
         return url
     path = url.split("://", 1)[-1]
     if os.path.isabs(path):

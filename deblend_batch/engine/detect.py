@@ -11,6 +11,7 @@ import ray
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.config import absolute_url
 from deblend_batch.detections.correlation import measure_correlation
 from deblend_batch.detections.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detections.formats import kind_of
@@ -123,13 +124,15 @@ def detect_field(
     Raises
     ------
     ConfigError
-        If the field has no such band.
+        If the field has no such band, or a path is relative inside a Ray job.
     OutputConflictError
         If the table exists.
     UserError
         If an input or the output cannot be used.
     """
     options = options or {}
+    field_url = absolute_url("field", field_url)
+    detections_url = absolute_url("detections", detections_url)
     kind_of(detections_url, b"")  # a suffix that cannot be written is better known now
     if not overwrite and storage.exists(detections_url, options):
         raise OutputConflictError(
