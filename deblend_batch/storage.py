@@ -247,7 +247,17 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
             fs.pipe_file(path, data, mode="create")
     except FileExistsError:
         return False
+    except OSError as error:
+        if _precondition_failed(error):
+            return False
+        raise
     return True
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Tell whether an S3 server refused to create what exists; s3fs knows it of AWS's own wording only."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412)
 
 
 class _whole_local_file:  # noqa: N801

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,12 +82,25 @@ def publish_shards(
     if not rows:
         raise CatalogError(f"{output}: no rows to publish; a run without pairs has no catalogue")
     url = storage.join(output, "catalog")
-    storage.remove_tree(url, options)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         # hats-import and the pandas it uses warn of their own future changes.
         warnings.simplefilter("ignore")
         partitions = _import(output, shards, rows, scratch, options or {})
     return Publication(url, rows, partitions)
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Keep Dask's and hats-import's own chatter out of the user's log."""
+    loggers = [logging.getLogger(), logging.getLogger("distributed")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _import(
@@ -101,8 +115,7 @@ def _import(
         raise UserError(
             f"publish needs hats-import ({error.name} is missing): pip install 'deblend-batch[publish]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
+    storage.remove_tree(storage.join(output, "catalog"), options)
 
     def path(url: str) -> Any:
         return UPath(url, **({} if storage.is_local(url) else options))
@@ -126,9 +139,12 @@ def _import(
         )
         .add_margin(margin_threshold=MARGIN_ARCSEC, is_default=True)
     )
-    with Client(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-    ) as client:
+    # Dask serves its status page whether asked to or not; nobody else's business.
+    loopback = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    with (
+        _quiet_logs(),
+        Client(n_workers=1, threads_per_worker=2, processes=False, **loopback) as client,
+    ):
         pipeline_with_client(arguments, client)
     catalog = read_hats(path(storage.join(output, "catalog")))
     return len(catalog.main_catalog.get_healpix_pixels())

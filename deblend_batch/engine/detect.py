@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class _Search:
     band: int
     noise_sigma: float | None
     params: ExtractParams
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
 
 
 def detect_field(

@@ -100,7 +100,7 @@ class IndexTask:
     stamp_size: int
     pairs: PairsConfig
     columns: dict[str, str]
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
 

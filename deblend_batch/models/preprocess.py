@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -79,38 +79,59 @@ def prepare(
     NetworkInput
         Input in the canonical frame.
     """
-    size = stamps.shape[-1]
     usable = _usable(stamps, central_yx, companion_yx)
+    frame = _canonical(stamps, central_yx, companion_yx, usable, orient=config.orient)
+    pixels, unit = _power_of_two_unit(frame.pixels)
+    noise = _noise(pixels)
+    size = pixels.shape[-1]
+    to_central = geometry.squared_distance(frame.central_yx, size)
+    to_companion = geometry.squared_distance(frame.companion_yx, size)
+    nearest = torch.minimum(to_central, to_companion)
+    if neighbours_yx is not None:
+        turned = geometry.turn_positions(neighbours_yx, frame.octant, size)
+        pixels = geometry.blank_neighbours(pixels, nearest, turned)
+    side = _side(to_central, to_companion)
+    scale, split_logit = _split(pixels, nearest, side, noise, config.aperture_px)
+    image = _compress(pixels / (config.softening * noise)[:, None, None])
+    return NetworkInput(
+        image=_encode(image, side, to_central, to_companion, config),
+        linear=pixels / scale[:, None, None],
+        scale=scale,
+        unit=unit,
+        split_logit=split_logit,
+        octant=frame.octant,
+        usable=usable,
+    )
+
+
+class _Frame(NamedTuple):
+    """Stamps and positions as the network will see them."""
+
+    pixels: Tensor
+    central_yx: Tensor
+    companion_yx: Tensor
+    octant: Tensor
+
+
+def _canonical(
+    stamps: Tensor, central_yx: Tensor, companion_yx: Tensor, usable: Tensor, *, orient: bool
+) -> _Frame:
+    """Empty the rows that are not usable, and turn the others."""
+    size = stamps.shape[-1]
     if not usable.all():
         stamps = stamps.masked_fill(~usable[:, None, None], 0.0)
         central_yx, companion_yx = (
             yx.masked_fill(~usable[:, None], size / 2) for yx in (central_yx, companion_yx)
         )
-    octant = geometry.octant_of(central_yx, companion_yx) * config.orient
-    if config.orient:
-        stamps = geometry.turn_stamps(stamps, octant)
-        central_yx, companion_yx = (
-            geometry.turn_positions(yx, octant, size) for yx in (central_yx, companion_yx)
-        )
-    pixels, unit = _power_of_two_unit(stamps)
-    noise = _noise(pixels)
-    to_central = geometry.squared_distance(central_yx, size)
-    to_companion = geometry.squared_distance(companion_yx, size)
-    nearest = torch.minimum(to_central, to_companion)
-    if neighbours_yx is not None:
-        turned = geometry.turn_positions(neighbours_yx, octant, size)
-        pixels = geometry.blank_neighbours(pixels, nearest, turned)
-    belongs = _side(to_central, to_companion)
-    scale, split_logit = _split(pixels, nearest, belongs, noise, config.aperture_px)
-    image = _compress(pixels / (config.softening * noise)[:, None, None])
-    return NetworkInput(
-        image=_encode(image, belongs, to_central, to_companion, config),
-        linear=pixels / scale[:, None, None],
-        scale=scale,
-        unit=unit,
-        split_logit=split_logit,
-        octant=octant,
-        usable=usable,
+    if not orient:
+        nothing = torch.zeros(len(stamps), dtype=torch.int64, device=stamps.device)
+        return _Frame(stamps, central_yx, companion_yx, nothing)
+    octant = geometry.octant_of(central_yx, companion_yx)
+    return _Frame(
+        geometry.turn_stamps(stamps, octant),
+        geometry.turn_positions(central_yx, octant, size),
+        geometry.turn_positions(companion_yx, octant, size),
+        octant,
     )
 
 
@@ -146,13 +167,13 @@ def _noise(pixels: Tensor) -> Tensor:
 
 
 def _split(
-    pixels: Tensor, nearest: Tensor, belongs: Tensor, noise: Tensor, aperture_px: float
+    pixels: Tensor, nearest: Tensor, side: Tensor, noise: Tensor, aperture_px: float
 ) -> tuple[Tensor, Tensor]:
     """Flux scale, and logit of the central's share, from a soft window round both positions."""
     falling = nearest / aperture_px**2
     weighted = pixels / falling.mul_(falling).add_(1.0)
     total = weighted.sum(dim=(1, 2))
-    difference = weighted.mul_(belongs).sum(dim=(1, 2))
+    difference = weighted.mul_(side).sum(dim=(1, 2))
     scale = torch.maximum(total, aperture_px * noise)
     share = (0.5 + 0.5 * difference / scale).clamp(_SPLIT_LIMIT, 1 - _SPLIT_LIMIT)
     return scale, torch.logit(share)
@@ -160,13 +181,13 @@ def _split(
 
 def _encode(
     image: Tensor,
-    belongs: Tensor,
+    side: Tensor,
     to_central: Tensor,
     to_companion: Tensor,
     config: PreprocessConfig,
 ) -> Tensor:
     if config.encoding == "signed":
-        return (image * belongs)[:, None]
+        return (image * side)[:, None]
     if config.encoding == "plain":
         return image[:, None]
     spots = [

@@ -22,6 +22,11 @@ def _axes(width: float = 5.6, height: float = 3.8) -> tuple[Figure, Any]:
     return figure, figure.add_subplot()
 
 
+def _magnitude_label(band: str) -> str:
+    """Name a magnitude axis; a dollar sign in a band's name is no mathematics."""
+    return f"magnitude in {band} [AB]".replace("$", r"\$")
+
+
 def sky_map(rows: pa.Table) -> bytes:
     """Draw where the pairs are.
 
@@ -76,7 +81,7 @@ def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
         used = np.flatnonzero(sum(counts))
         if len(used):
             axes.set_xlim(MAG_EDGES[used[0]] - 0.25, MAG_EDGES[used[-1] + 1] + 0.25)
-        axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="members per 0.25 mag")
+        axes.set(xlabel=_magnitude_label(band), ylabel="members per 0.25 mag")
         axes.legend()
         return png(figure)
 
@@ -133,9 +138,9 @@ def signal_to_noise(rows: pa.Table, band: str) -> bytes:
             axes.scatter(
                 mag[of_role], relative[of_role], s=size, c=colour, lw=0, alpha=0.7, label=name
             )
-        if (relative > 0).any():
+        if (relative[np.isfinite(mag)] > 0).any():
             axes.set_yscale("log")
-        axes.set(xlabel=f"magnitude in {band} [AB]", ylabel="flux error / flux")
+        axes.set(xlabel=_magnitude_label(band), ylabel="flux error / flux")
         axes.legend(markerscale=2)
         return png(figure)
 

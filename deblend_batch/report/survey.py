@@ -16,7 +16,6 @@ from deblend_batch.catalog.ledger import Ledger, Receipt
 from deblend_batch.catalog.schema import bands_of
 
 MAG_EDGES = np.linspace(14, 30, 65)
-SEPARATION_EDGES = np.linspace(0, 1, 41)
 _SAMPLE = 20_000
 _EXAMPLES = 12
 
@@ -28,13 +27,14 @@ class CatalogSurvey:
     Parameters
     ----------
     bands : list of str
-        Bands of the first shard.
+        Bands of all fields, those of the first shard first.
     rows : int
         Rows seen.
     mags : dict
         Band and role to a histogram of magnitudes over :data:`MAG_EDGES`.
     sample : list of pyarrow.Table
-        Rows for the scatter plots: all of a small catalogue, every n-th pair of a large one.
+        Rows for the scatter plots: all of a small catalogue, every n-th pair of a large one. Fluxes are of
+        the first band, null in fields that do not have it.
     receipts : list of Receipt
         Of every tile.
     """
@@ -75,7 +75,7 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     for receipt in receipts:
         content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
         rows = pq.read_table(io.BytesIO(content))
-        found = found or CatalogSurvey(bands_of(rows.schema))
+        found = found or CatalogSurvey([])
         _add(found, rows, step)
         found.receipts.append(receipt)
     return found
@@ -84,9 +84,9 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
 def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:
     found.rows += len(rows)
     roles = np.asarray(rows["role"].to_pylist())
-    for band in found.bands:
-        if f"mag_{band}" not in rows.schema.names:
-            continue
+    bands = bands_of(rows.schema)
+    found.bands += [band for band in bands if band not in found.bands]
+    for band in bands:
         mag = rows[f"mag_{band}"].to_numpy()
         for role in ("central", "companion"):
             counts, _ = np.histogram(mag[(roles == role) & np.isfinite(mag)], MAG_EDGES)
@@ -96,7 +96,10 @@ def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:
     columns = ["ra", "dec", "x", "y", "role", "separation", "flags", "tile", "blend_id"]
     columns += [f"{kind}_{found.bands[0]}" for kind in ("flux", "flux_err", "mag")]
     wanted = np.stack([2 * pairs, 2 * pairs + 1], axis=-1).ravel()
-    found.sample.append(rows.select(columns).take(pa.array(wanted)))
+    taken, unknown = rows.take(pa.array(wanted)), pa.nulls(len(wanted), pa.float32())
+    known = set(rows.schema.names)
+    sample = {name: taken[name] if name in known else unknown for name in columns}
+    found.sample.append(pa.table(sample))
 
 
 def choose_examples(rows: pa.Table, count: int = _EXAMPLES) -> list[dict[str, Any]]:

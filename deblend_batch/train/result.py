@@ -13,10 +13,11 @@ from torch import nn
 from deblend_batch.evaluation.metrics import measure
 from deblend_batch.models.architectures import ARCHITECTURES, Recipe
 from deblend_batch.models.card import ModelCard
+from deblend_batch.models.uncertainty import ErrorModel
 from deblend_batch.train.calibrate import fit_error_model
 from deblend_batch.train.checkpoint import Progress
 from deblend_batch.train.config import TrainConfig
-from deblend_batch.train.heldout import HeldOut
+from deblend_batch.train.heldout import HeldOut, Outcome
 from deblend_batch.version import __version__
 
 _DIGITS = 5
@@ -53,9 +54,6 @@ def make_card(
     held_out = validation.outcome(network, recipe.preprocess)
     errors = fit_error_model(held_out.evidence, held_out.true_flux)
     tested = test.outcome(network, recipe.preprocess)
-    flux_err = errors.flux_err(tested.evidence)
-    coverage = measure(tested.flux.ravel(), tested.true_flux.ravel(), flux_err=flux_err.ravel())
-    found = {**tested.metrics(), "coverage": coverage.coverage, "pairs": len(tested.flux)}
     return ModelCard(
         name=config.name or config.model,
         architecture=recipe.architecture,
@@ -65,21 +63,30 @@ def make_card(
         preprocess=_json(recipe.preprocess),
         domain=test.domain(),
         trained_on=_training_set(config, progress),
-        test_metrics={name: round(float(value), _DIGITS) for name, value in found.items()},
+        test_metrics=_test_metrics(tested, errors),
         uncertainty=_json(errors),
-        training={
-            "config": config.model_dump(
-                mode="json", exclude={"initial": True, "pool": {"url": True}}
-            ),
-            "steps": progress.step,
-            "best_step": progress.validations[progress.best]["step"],
-            "versions": {
-                "deblend-batch": __version__,
-                "torch": torch.__version__,
-                "galsim": metadata.version("galsim"),
-            },
-        },
+        training=_provenance(config, progress),
     )
+
+
+def _test_metrics(tested: Outcome, errors: ErrorModel) -> dict[str, float]:
+    flux_err = errors.flux_err(tested.evidence)
+    coverage = measure(tested.flux.ravel(), tested.true_flux.ravel(), flux_err=flux_err.ravel())
+    found = {**tested.metrics(), "coverage": coverage.coverage, "pairs": len(tested.flux)}
+    return {name: round(float(value), _DIGITS) for name, value in found.items()}
+
+
+def _provenance(config: TrainConfig, progress: Progress) -> dict[str, Any]:
+    return {
+        "config": config.model_dump(mode="json", exclude={"initial": True, "pool": {"url": True}}),
+        "steps": progress.step,
+        "best_step": progress.validations[progress.best]["step"],
+        "versions": {
+            "deblend-batch": __version__,
+            "torch": torch.__version__,
+            "galsim": metadata.version("galsim"),
+        },
+    }
 
 
 def _training_set(config: TrainConfig, progress: Progress) -> str:

@@ -1,0 +1,101 @@
+"""The demo, small: from nothing to a catalogue with its report, as good as the README says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.cli.main import main
+from deblend_batch.demo import DemoResult, run_demo
+from deblend_batch.engine.inspect import verify_run
+from deblend_batch.errors import ConfigError, OutputConflictError
+
+SMALL = {"size": 1024, "pairs": 60}
+
+
+@pytest.fixture(scope="module")
+def demo(
+    cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, DemoResult, list[str]]:
+    """A folder, what the demo returned, and what it said."""
+    folder, said = tmp_path_factory.mktemp("demo") / "new" / "demo", []
+    return folder, run_demo(str(folder), **SMALL, say=said.append), said
+
+
+@pytest.mark.slow
+def test_the_demo_measures_every_pair_well(demo: tuple[Path, DemoResult, list[str]]) -> None:
+    folder, result, said = demo
+    found = verify_run(str(folder / "run"))
+    assert (found.problems, found.quarantined) == ((), 0)
+    assert result.pairs == found.pairs >= SMALL["pairs"]
+    assert 0 < result.flux_mape < 0.5
+    assert abs(result.bias) < 0.2
+    assert 0 < result.sigma < 0.6
+    assert result.pairs_per_second > 0
+    assert result.seconds > 0
+    assert [line.split()[0] for line in said] == ["simulating", "processing", "comparing"]
+
+
+@pytest.mark.slow
+def test_the_demo_s_files_are_where_it_says(demo: tuple[Path, DemoResult, list[str]]) -> None:
+    folder, result, _ = demo
+    assert Path(result.folder) == folder
+    assert Path(result.report).read_text().startswith("<!DOCTYPE html>")
+    assert len(list(Path(result.shards).glob("*.parquet"))) > 0
+    config = yaml.safe_load(Path(result.config).read_text())
+    assert set(config) == {"field", "detections", "output"}
+    assert main(["run", result.config]) == 0
+    shown = dict(result.to_rows())
+    assert shown["pairs"] == f"{result.pairs:,}"
+    assert shown["flux error"].startswith(f"{100 * result.flux_mape:.1f} %")
+    assert shown["report"] == result.report
+
+
+@pytest.mark.slow
+def test_running_it_again_makes_it_anew(demo: tuple[Path, DemoResult, list[str]]) -> None:
+    """Another seed gives another field in the same folder, and nothing of the first is left."""
+    folder, first, _ = demo
+    (folder / "run" / "stray").touch()
+    before = Ledger(str(folder / "run")).read_run()["fingerprint"]
+    second = run_demo(str(folder), **SMALL, seed=1, say=lambda _: None)
+    assert Ledger(str(folder / "run")).read_run()["fingerprint"] != before
+    assert second.pairs == verify_run(str(folder / "run")).pairs
+    assert second.flux_mape != first.flux_mape
+    assert not (folder / "run" / "stray").exists()
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "config.yaml"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("field: mine.zarr\n")
+    with pytest.raises(
+        OutputConflictError, match=rf"not empty \({name} is there\) and not an earlier demo; give"
+    ):
+        run_demo(str(tmp_path))
+    assert (tmp_path / name).read_text() == "field: mine.zarr\n"
+
+
+def test_a_remote_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/demo: the demo writes to a local folder"):
+        run_demo("s3://bucket/demo")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "100"], "512"),
+        (["--pairs", "3"], "10"),
+        (["--seed", "-1"], "0"),
+        (["--pairs", "100000", "--size", "512"], "do not fit"),
+    ],
+    ids=["too small", "too few", "no seed", "too dense"],
+)
+def test_what_cannot_be_simulated_is_one_line(
+    words: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--output", str(tmp_path / "demo"), *words]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
