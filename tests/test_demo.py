@@ -88,7 +88,7 @@ def test_a_remote_folder_is_refused() -> None:
         (["--size", "100"], "512"),
         (["--pairs", "3"], "10"),
         (["--seed", "-1"], "0"),
-        (["--pairs", "100000", "--size", "512"], "do not fit"),
+        (["--pairs", "100000", "--size", "512"], "are too dense"),
     ],
     ids=["too small", "too few", "no seed", "too dense"],
 )

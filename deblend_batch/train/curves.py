@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, MaxNLocator
 
 from deblend_batch.train.checkpoint import Progress
 
@@ -13,6 +14,7 @@ _FLUX = {
     "flux_mape_central": "central",
     "flux_mape_companion": "companion",
 }
+_PLAIN = FormatStrFormatter("%.3g")
 
 
 def learning_curves(progress: Progress, title: str) -> bytes:
@@ -47,6 +49,10 @@ def learning_curves(progress: Progress, title: str) -> bytes:
     right.legend(frameon=False)
     for axes in (left, right):
         axes.grid(visible=True, which="both", color="#eeeeee")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_formatter(_PLAIN)
+        axes.yaxis.set_minor_formatter(_PLAIN)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
