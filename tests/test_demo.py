@@ -21,7 +21,8 @@ def demo(
     cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, DemoResult, list[str]]:
     """A folder, what the demo returned, and what it said."""
-    folder, said = tmp_path_factory.mktemp("demo") / "new" / "demo", []
+    folder = tmp_path_factory.mktemp("demo") / "new" / "demo"
+    said: list[str] = []
     return folder, run_demo(str(folder), **SMALL, say=said.append), said
 
 

@@ -108,7 +108,8 @@ def _configure_logs(*, debug: bool) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        # Looked up at each line: a caller may have put another stream in its place since.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 

@@ -181,7 +181,7 @@ def ang2pix_nest(ra_deg: float, dec_deg: float, order: int) -> int:
         face = quarter if z > 0 else quarter + 8
         x, y = (nside - b - 1, nside - a - 1) if z > 0 else (a, b)
     bits = sum(((x >> i) & 1) << 2 * i | ((y >> i) & 1) << (2 * i + 1) for i in range(order))
-    return face * nside**2 + bits
+    return int(face * nside**2 + bits)
 
 
 @given(st.floats(0, 359.99), st.floats(-89.9, 89.9))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import structlog
 import typer.main
 
 from deblend_batch.cli.main import build_app, main
@@ -48,7 +51,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     for parameter in commands()[verb].params:
         if parameter.param_type_name == "option":
             assert parameter.opts[0] in text
-            assert parameter.name == "help" or parameter.help  # type: ignore[attr-defined]
+            assert parameter.name == "help" or parameter.help
 
 
 def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +143,17 @@ def test_it_starts_without_what_it_does_not_need(words: list[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_log_lines_go_where_the_standard_error_is_now() -> None:
+    """A caller in Python may have closed the stream that stood there during the last command."""
+    with contextlib.redirect_stderr(io.StringIO()) as first:
+        assert main(["--version"]) == 0
+    first.close()
+    with contextlib.redirect_stderr(io.StringIO()) as second:
+        structlog.get_logger().warning("quarantined", tile="y0x0")
+    assert "quarantined" in second.getvalue()
+    assert "tile=y0x0" in second.getvalue()
 
 
 def test_the_package_runs_as_a_module() -> None:

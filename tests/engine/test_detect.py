@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ SOURCES_YX = np.array(
 MAG = np.linspace(20, 23, len(SOURCES_YX))
 
 
-def make_field(url: str, n_bands: int = 1, sources: slice = slice(None), **planes: bool) -> str:
+def make_field(url: str, n_bands: int = 1, *, variance: bool = False) -> str:
     """Write a field of round Gaussians; the second band, where there is one, is empty sky."""
     bands = ("h", "empty")[:n_bands]
     meta = make_meta(
@@ -48,13 +49,14 @@ def make_field(url: str, n_bands: int = 1, sources: slice = slice(None), **plane
         psf_fwhm_arcsec=(0.3,) * n_bands,
         noise_sigma=(0.01,) * n_bands,
     )
-    group = create_field(url, meta, SHAPE_YX, with_variance=planes.get("variance", False))
+    group = create_field(url, meta, SHAPE_YX, with_variance=variance)
     flux = 10 ** (-0.4 * (MAG - 25.96))
-    group["image"][0] = gaussian_image(SHAPE_YX, SOURCES_YX[sources], flux[sources])
+    arrays: dict[str, Any] = dict(group.arrays())
+    arrays["image"][0] = gaussian_image(SHAPE_YX, SOURCES_YX, flux)
     if n_bands == 2:
-        group["image"][1] = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
-    if planes.get("variance"):
-        group["variance"][:] = 0.01**2
+        arrays["image"][1] = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
+    if variance:
+        arrays["variance"][:] = 0.01**2
     finish_field(group, meta)
     return url
 

@@ -147,7 +147,7 @@ def check_owners(index: FieldIndex, owner: np.ndarray, pairs: Pairs, size: int) 
 
 def check_complete(pairs: Pairs, yx: np.ndarray, ids: np.ndarray) -> None:
     """Every close pair with a member in the image is there."""
-    inside = ((yx >= -0.5) & (yx < np.array(SHAPE_YX) - 0.5)).all(axis=1)
+    inside = np.all((yx >= -0.5) & (yx < np.array(SHAPE_YX) - 0.5), axis=1)
     expected = {
         frozenset((int(ids[i]), int(ids[j])))
         for i in range(len(yx))

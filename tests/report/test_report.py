@@ -166,7 +166,8 @@ def shard_rows(bands: list[str], flux: np.ndarray) -> pa.Table:
     )
     values = np.tile(np.asarray(flux, np.float32)[:, None, None], (1, len(bands), 2))
     missing = np.full((n, 2), np.nan, np.float32)
-    measured = Measurement(values, np.abs(values) / 10, missing, missing, pairs.flags)
+    errors = (np.abs(values) / 10).astype(np.float32)
+    measured = Measurement(values, errors, missing, missing, pairs.flags)
     return make_rows("t", pairs, measured, bands, [31.4] * len(bands))
 
 

@@ -35,12 +35,14 @@ MODEL = "s3://survey/inputs/tiny.safetensors"
 def inputs(s3: Any, small_field: SmallField) -> dict[str, Any]:
     """Field, detections and weights in the bucket; the start of a config that names them."""
     folder = Path(small_field.url)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            url = storage.join(FIELD, str(path.relative_to(folder)))
-            storage.write_bytes(url, path.read_bytes(), s3.options)
-    for url, path in ((DETECTIONS, small_field.detections), (MODEL, small_field.model)):
-        storage.write_bytes(url, Path(path).read_bytes(), s3.options)
+    files = {
+        storage.join(FIELD, str(path.relative_to(folder))): path
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    files |= {DETECTIONS: Path(small_field.detections), MODEL: Path(small_field.model)}
+    for url, path in files.items():
+        storage.write_bytes(url, path.read_bytes(), s3.options)
     return {
         "field": FIELD,
         "detections": DETECTIONS,

@@ -134,7 +134,7 @@ def test_a_training_survives_sigkill(pool_url: str, tmp_path: Path) -> None:
     command = [sys.executable, str(script), config.model_dump_json(), str(folder)]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
