@@ -65,6 +65,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
+    # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
+    command += [f"--dashboard-agent-listen-port={_free_port()}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)

@@ -255,6 +255,11 @@ class Ledger:
         """
         storage.write_bytes(storage.join(self.output, "run.json"), _json(run), self.options)
 
+    def _is_barren(self) -> bool:
+        """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
+        state = self.read_run().get("state")
+        return state == "failed" and not (self.shards() or self.receipts() or self.quarantined())
+
     def claim(self, run: dict[str, Any]) -> dict[str, Any]:
         """Take the output for a run, or take up the run that is there.
 
@@ -286,6 +291,11 @@ class Ledger:
             if storage.create_bytes(url, _json(run), self.options):
                 return run
         found = self.read_run()
+        if found.get("fingerprint") != run["fingerprint"] and self._is_barren():
+            # An earlier start failed on its inputs before it made anything: nothing of it is worth keeping.
+            storage.remove_tree(storage.join(self.output, "index"), self.options)
+            self.write_run(run)
+            return run
         if found.get("fingerprint") != run["fingerprint"]:
             changed = _difference(found.get("fingerprint_of", {}), run["fingerprint_of"])
             raise OutputConflictError(

@@ -128,5 +128,5 @@ class ProgressMeter:
         """Take the bar away, or say the last line."""
         if self._bar is not None:
             self._bar.stop()
-        else:
+        elif self._done:
             self.say()

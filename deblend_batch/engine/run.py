@@ -19,7 +19,7 @@ import structlog
 
 from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint, now
-from deblend_batch.config import RunConfig, load_config, make_config
+from deblend_batch.config import RunConfig, SurveyField, load_config, make_config
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import connected, plan_pool
 from deblend_batch.engine.driver import Driver, Events
@@ -257,14 +257,15 @@ class _Run:
             return self._execute_on(resources)
 
     def _execute_on(self, resources: Mapping[str, float]) -> RunSummary:
-        pool = plan_pool(self._config.engine, resources)
         self._finished = set(self._ledger.receipts()) & set(self._ledger.shards())
-        self._in_quarantine = set(self._ledger.quarantined())
+        self._in_quarantine = set(self._ledger.quarantined()) - self._finished
         events = Events(self._done, self._quarantined, self._retried, self._joined, self._tick)
-        driver = Driver(self._context, pool, self._config.engine, events, self._loader)
         self._save("running")
         try:
-            driver.run(self._tiles())
+            pool = plan_pool(self._config.engine, resources)
+            Driver(self._context, pool, self._config.engine, events, self._loader).run(
+                self._tiles()
+            )
         except (KeyboardInterrupt, SystemExit) as stop:
             self._save("interrupted")
             raise InterruptedRunError(
@@ -427,7 +428,11 @@ def versions() -> dict[str, str]:
 
 def _check_reachable(config: RunConfig) -> None:
     """Refuse stores that workers, which are other processes, could not see."""
-    for url in [config.output, config.field, config.detections]:
+    survey = config.survey if isinstance(config.survey, list) else [config.survey]
+    fields = [each.field if isinstance(each, SurveyField) else each for each in survey]
+    tables = [each.detections for each in survey if isinstance(each, SurveyField)]
+    inputs = [config.field, config.detections, config.pairs.table, *fields, *tables]
+    for url in [config.output, *inputs]:
         if url and storage.scheme_of(url) == "memory":
             raise ConfigError(
                 f"{url}: memory:// lives in one process, and a run has several; give a path or s3://..."

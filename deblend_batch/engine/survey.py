@@ -115,7 +115,8 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
         earlier = [
             pairs[other][0]
             for other in range(number)
-            if tables[other] == table and _overlap(circles[other], circles[number])
+            if tables[other] == table
+            and _overlap(circles[other], circles[number], config.pairs.max_separation)
         ]
         prefix = f"f{number:04d}-" if len(pairs) > 1 else ""
         entries.append(SurveyEntry(prefix, url, table, shared, tuple(earlier)))
@@ -125,8 +126,8 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
 def field_identity(url: str, options: dict[str, Any]) -> str:
     """Hash the metadata of a field: its attributes, which say when and of what it was made, and its shape.
 
-    Pixels are not read: a survey's would take hours. A field rewritten in place, attributes and all, is thus
-    not told apart.
+    Pixels are not read: a survey's would take hours. A field that is made again has another ``created_at``;
+    a chunk that is mended in place does not make it another field, so that quarantined tiles can be retried.
 
     Parameters
     ----------
@@ -159,6 +160,8 @@ def _circle(field: Field) -> tuple[np.ndarray, float]:
     return vectors[0], float(separations_arcsec(centre, vectors[1:]).max())
 
 
-def _overlap(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> bool:
+def _overlap(
+    first: tuple[np.ndarray, float], second: tuple[np.ndarray, float], margin_arcsec: float
+) -> bool:
     distance = separations_arcsec(first[0][None], second[0][None])[0]
-    return bool(distance <= first[1] + second[1])
+    return bool(distance <= first[1] + second[1] + margin_arcsec)

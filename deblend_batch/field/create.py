@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,9 @@ def finish_field(group: zarr.Group, meta: FieldMeta) -> None:
     """
     kept = {key: value for key, value in group.attrs.items() if key != UNFINISHED_ATTRIBUTE}
     try:
-        group.attrs.put({**kept, **meta.to_attributes()})
+        # When it was made is part of what it is: a run must not resume on other pixels of the same name.
+        stamp = {"created_at": datetime.now(UTC).isoformat()}
+        group.attrs.put({**kept, **stamp, **meta.to_attributes()})
     except Exception as error:
         raise storage.translate(str(group.store), error) from error
 

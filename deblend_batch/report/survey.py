@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, Receipt
 from deblend_batch.catalog.schema import bands_of
+from deblend_batch.errors import CatalogError
 
 MAG_EDGES = np.linspace(14, 30, 65)
 _SAMPLE = 20_000
@@ -65,6 +66,8 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
 
     Raises
     ------
+    CatalogError
+        If a shard is damaged.
     StorageError
         If a shard cannot be read.
     """
@@ -74,7 +77,12 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
         content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
-        rows = pq.read_table(io.BytesIO(content))
+        try:
+            rows = pq.read_table(io.BytesIO(content))
+        except pa.ArrowInvalid as error:
+            raise CatalogError(
+                f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
+            ) from error
         found = found or CatalogSurvey([])
         _add(found, rows, step)
         found.receipts.append(receipt)

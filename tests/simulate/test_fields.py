@@ -72,7 +72,9 @@ def test_only_the_seed_decides_the_pixels(
 @pytest.mark.slow
 def test_processes_do_not_change_the_field(simulated: FieldTruth, tmp_path: Path) -> None:
     other = simulate_field(str(tmp_path / "other.zarr"), processes=2, **SMALL)
-    np.testing.assert_array_equal(read(simulated), read(other))
+    # Another process may place arrays at another alignment, for which FFTW chooses other code: the last bit
+    # of the wings, a hundred-thousandth of the noise, was once seen to differ.
+    np.testing.assert_allclose(read(simulated), read(other), rtol=0, atol=1e-6)
     assert pq.read_table(simulated.truth_url).equals(pq.read_table(other.truth_url))
 
 
