@@ -102,7 +102,7 @@ def make_field(folder: str, size: int, pairs: int) -> dict[str, str]:
     return {"field": url, "detections": detections, "pairs": table}
 
 
-def bare_model(name: str, seconds: float, ready: Any, rates: Any) -> None:
+def bare_model(name: str, sources_per_px: float, seconds: float, ready: Any, rates: Any) -> None:
     """Run the model alone on stamps that are ready; report stamps per second."""
     import torch
 
@@ -113,7 +113,8 @@ def bare_model(name: str, seconds: float, ready: Any, rates: Any) -> None:
     stamps = rng.normal(0, 1, (n, size, size)).astype(np.float32)
     companion = rng.uniform(size / 2 - 12, size / 2 + 12, (n, 2)).astype(np.float32)
     neighbours = np.full((n, 8, 2), np.nan, np.float32)
-    neighbours[:, 0] = rng.uniform(0, size, (n, 2))
+    crowd = min(8, round(sources_per_px * size**2))  # as many as the pipeline's stamps have
+    neighbours[:, :crowd] = rng.uniform(0, size, (n, crowd, 2))
     sigma = np.ones(n, np.float32)
     arguments = (stamps, companion, None, neighbours, sigma, n)
     model.predict(*arguments)
@@ -125,12 +126,12 @@ def bare_model(name: str, seconds: float, ready: Any, rates: Any) -> None:
     rates.put(done / (time.perf_counter() - started))
 
 
-def measure_bare(name: str, seconds: float, processes: int) -> float:
+def measure_bare(name: str, sources_per_px: float, seconds: float, processes: int) -> float:
     """Return stamps per second of the bare model over all cores."""
     context = multiprocessing.get_context("spawn")
     ready, rates = context.Barrier(processes), context.Queue()
     workers = [
-        context.Process(target=bare_model, args=(name, seconds, ready, rates))
+        context.Process(target=bare_model, args=(name, sources_per_px, seconds, ready, rates))
         for _ in range(processes)
     ]
     for worker in workers:
@@ -208,7 +209,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         few = make_field(os.path.join(folder, "few"), chosen.size, chosen.model_pairs)
         many = make_field(os.path.join(folder, "many"), chosen.size, chosen.pairs)
-        before = measure_bare(chosen.model, chosen.seconds, cores)
+        crowd = 2 * chosen.model_pairs / chosen.size**2
+        before = measure_bare(chosen.model, crowd, chosen.seconds, cores)
         ray.init(
             address="local",
             num_cpus=cores,
@@ -219,7 +221,7 @@ def main() -> None:
         run = measure_pipeline(
             few, folder, "model", model=chosen.model, engine={"gpus_per_actor": 0}
         )
-        after = measure_bare(chosen.model, chosen.seconds, cores)
+        after = measure_bare(chosen.model, crowd, chosen.seconds, cores)
         print(f"{'bare model, one process per core, before':46} {before:9,.0f} stamps/s")
         print(f"{'bare model, one process per core, after':46} {after:9,.0f} stamps/s")
         print(run.line("pipeline with it, against their mean", (before + after) / 2))

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from deblend_batch import storage
 from deblend_batch.errors import CatalogError, OutputConflictError
 
+UNPLACED = "unplaced"
+"""Ends the name of a quarantine record of pairs that no tile holds."""
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from deblend_batch.cli.output import JsonOpt, print_json, print_table
+from deblend_batch.cli.output import JsonOpt, print_json, print_table, show
 
 app = typer.Typer()
 simulate_app = typer.Typer(
@@ -111,10 +111,7 @@ def detect(
         tile_size=tile_size,
         overwrite=overwrite,
     )
-    if as_json:
-        print_json(summary.to_dict())
-    else:
-        print_table(summary.to_rows())
+    show(summary, as_json=as_json)
 
 
 @simulate_app.command("field")

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Shown(Protocol):
+    """A result that verbs print."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the result as names and texts."""
+
+
+def show(found: Shown, *, as_json: bool) -> None:
+    """Print a result as a person or a script reads it."""
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_table(found.to_rows())
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deblend_batch.cli.output import JsonOpt, print_json, print_table
+from deblend_batch.cli.output import JsonOpt, print_table, show
 
 app = typer.Typer()
 demo_app = typer.Typer()
@@ -35,10 +35,7 @@ def publish(output: OutputArg, as_json: JsonOpt = False) -> None:
     from deblend_batch.engine.inspect import publish_run
 
     published = publish_run(output)
-    if as_json:
-        print_json(published.to_dict())
-    else:
-        print_table(published.to_rows())
+    show(published, as_json=as_json)
 
 
 @app.command()

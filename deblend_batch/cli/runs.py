@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from deblend_batch.cli.output import JsonOpt, print_json, print_table
+from deblend_batch.cli.output import JsonOpt, show
 
 app = typer.Typer()
 
@@ -65,10 +65,7 @@ def plan(
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
     planned = plan_run(load_config(config, overrides))
-    if as_json:
-        print_json(planned.to_dict())
-    else:
-        print_table(planned.to_rows())
+    show(planned, as_json=as_json)
 
 
 @app.command()
@@ -93,10 +90,7 @@ def run(
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
     summary = process_field(load_config(config, overrides))
-    if as_json:
-        print_json(summary.to_dict())
-    else:
-        print_table(summary.to_rows())
+    show(summary, as_json=as_json)
     return summary.exit_code
 
 
@@ -106,10 +100,7 @@ def status(output: OutputArg, as_json: JsonOpt = False) -> None:
     from deblend_batch.engine.inspect import read_status
 
     found = read_status(output)
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        print_table(found.to_rows())
+    show(found, as_json=as_json)
 
 
 @app.command()
@@ -118,10 +109,7 @@ def retry(output: OutputArg, as_json: JsonOpt = False) -> int:
     from deblend_batch.engine.inspect import retry_run
 
     summary = retry_run(output)
-    if as_json:
-        print_json(summary.to_dict())
-    else:
-        print_table(summary.to_rows())
+    show(summary, as_json=as_json)
     return summary.exit_code
 
 
@@ -131,8 +119,5 @@ def verify(output: OutputArg, as_json: JsonOpt = False) -> int:
     from deblend_batch.engine.inspect import verify_run
 
     found = verify_run(output)
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        print_table(found.to_rows())
+    show(found, as_json=as_json)
     return found.exit_code

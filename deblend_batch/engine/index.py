@@ -193,14 +193,19 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
         )
         near.append(part[close])
         positions.append(yx[close])
-        if not task.entry.shared_table:
-            rejected.append(_rejected_rows(part, finite, inside))
+        if task.entry.first_of_table:
+            unused = ~finite if task.entry.shared_table else ~inside
+            rejected.append(_rejected_rows(part, finite, unused))
     check_unique(np.concatenate(ids) if ids else np.empty(0, np.int64), url)
     if task.keep_unused and any(len(rows) for rows in rejected):
         sink = io.BytesIO()
         pq.write_table(pa.concat_tables(rejected), sink)
         storage.write_bytes(unused_url(task.url), sink.getvalue(), task.options)
     counts["used"] = counts["read"] - counts["not_finite"] - counts["outside"]
+    if task.entry.shared_table:
+        # What is outside this field may be in another; the first field counts the table's rows for all.
+        kept = ("read", "not_finite", "used") if task.entry.first_of_table else ("used",)
+        counts = Counter({name: counts[name] for name in kept})
     return (
         Detections.concatenate(near),
         np.concatenate(positions) if positions else np.empty((0, 2)),
@@ -214,11 +219,10 @@ def unused_url(index_url: str) -> str:
 
 
 def _rejected_rows(
-    part: Detections, finite: NDArray[np.bool_], inside: NDArray[np.bool_]
+    part: Detections, finite: NDArray[np.bool_], unused: NDArray[np.bool_]
 ) -> pa.Table:
-    rows = ~inside
-    reason = np.where(finite[rows], "outside the image", "position is not finite")
-    return pa.table({"id": part.id[rows], "reason": reason.astype(str)})
+    reason = np.where(finite[unused], "outside the image", "position is not finite")
+    return pa.table({"id": part.id[unused], "reason": reason.astype(str)})
 
 
 def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.float64]]:
@@ -240,7 +244,7 @@ def _find(
     else:
         rows, unplaced = _predetected(task, detections)
     lost = ~np.any(inside[rows], axis=1)
-    if task.pairs.table is not None and not task.entry.shared_table:
+    if task.pairs.table is not None and task.entry.alone:
         unplaced += [
             UnplacedPair(int(central), int(companion), "both members are outside the image")
             for central, companion in detections.id[rows[lost]]
@@ -268,7 +272,7 @@ def _predetected(
         known = sorted_ids[position] == members
     placed = known.all(axis=1)
     rows = order[position[placed]] if len(order) else np.empty((0, 2), np.int64)
-    if task.entry.shared_table:
+    if not task.entry.alone:
         return rows, []
     reason = "a member is not in the detection table, has no finite position, or is far outside the image"
     lost = [UnplacedPair(int(a), int(b), reason) for a, b in members[~placed]]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.ledger import UNPLACED, Ledger
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.config import make_config
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
@@ -132,15 +132,14 @@ def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
     """Pairs that each tile should hold, and pairs that none can, of the fields indexed so far."""
     folder = storage.join(ledger.output, "index")
     pairs_of: dict[str, int] = {}
-    unplaced = 0
     for name in storage.list_names(folder, ledger.options):
         if name.endswith(UNUSED_SUFFIX):
             continue
         index = read_index(storage.join(folder, name), ledger.options)
         counts = np.diff(index.starts).tolist()
         pairs_of.update(zip(index.tile_names, counts, strict=True))
-        unplaced += len(index.unplaced)
-    return pairs_of, unplaced
+    records = [name for name in ledger.quarantined() if name.endswith(UNPLACED)]
+    return pairs_of, sum(len(ledger.read_quarantine(name).pairs) for name in records)
 
 
 def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:

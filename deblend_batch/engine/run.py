@@ -7,29 +7,45 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import ray
 import structlog
 
 from deblend_batch import flags, storage
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint, now
+from deblend_batch.catalog.ledger import (
+    UNPLACED,
+    Ledger,
+    QuarantineRecord,
+    Receipt,
+    fingerprint,
+    now,
+)
 from deblend_batch.config import RunConfig, SurveyField, load_config, make_config
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import connected, plan_pool
 from deblend_batch.engine.driver import Driver, Events
 from deblend_batch.engine.failure import Failure, one_line, root_cause
-from deblend_batch.engine.index import FieldIndex, IndexTask, index_field, unused_url
+from deblend_batch.engine.index import (
+    FieldIndex,
+    IndexTask,
+    UnplacedPair,
+    index_field,
+    unused_url,
+)
 from deblend_batch.engine.progress import ProgressMeter
+from deblend_batch.engine.reconcile import reconcile
 from deblend_batch.engine.survey import SurveyEntry, field_identity, open_fields
 from deblend_batch.engine.work import RunContext, TileSpec
 from deblend_batch.errors import ConfigError, DeblendError, InterruptedRunError, RunStoppedError
 from deblend_batch.models import find_card
+from deblend_batch.tiling.pairs import blend_ids
 from deblend_batch.tiling.tile import TileGrid
 from deblend_batch.version import __version__
 
@@ -280,21 +296,24 @@ class _Run:
         return self._finish()
 
     def _tiles(self) -> Iterator[TileSpec]:
-        """Yield the tiles that are left, field by field; a few fields are indexed ahead."""
-        tasks = deque(index_tasks(self._config, self._entries, self._context.stamp_size))
-        remote = ray.remote(index_field).options(num_cpus=0)
-        ahead: deque[tuple[IndexTask, Any]] = deque()
-        while tasks or ahead:
-            while tasks and len(ahead) < _INDEX_AHEAD:
-                task = tasks.popleft()
-                ahead.append((task, remote.remote(task)))
-            task, ref = ahead.popleft()
-            try:
-                index: FieldIndex = ray.get(ref)
-            except Exception as error:  # noqa: BLE001  # raised again, without Ray's wrapping
-                cause = root_cause(error)
-                raise cause if isinstance(cause, DeblendError) else error from None
+        """Yield the tiles that are left, field by field, once every field is indexed."""
+        tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
+        indexes = self._index(tasks)
+        if len(tasks) > 1:
+            self._quarantine_unplaced("", _ask(ray.remote(reconcile).remote(tasks)))
+        for task, index in zip(tasks, indexes, strict=True):
             yield from self._tiles_of(task, index)
+
+    def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
+        """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
+        remote = ray.remote(index_field).options(num_cpus=0)
+        ahead: deque[Any] = deque()
+        indexes: list[FieldIndex] = []
+        for task in tasks:
+            if len(ahead) == _INDEX_AHEAD:
+                indexes.append(_ask(ahead.popleft()))
+            ahead.append(remote.remote(task))
+        return indexes + [_ask(ref) for ref in ahead]
 
     def _tiles_of(self, task: IndexTask, index: FieldIndex) -> list[TileSpec]:
         """Count a field's tiles, and return those that are left."""
@@ -326,15 +345,25 @@ class _Run:
     def _count_index(self, task: IndexTask, index: FieldIndex) -> None:
         tally = self._tally
         tally.detections.update(index.detections)
-        if index.detections["read"] > index.detections["used"] and not task.entry.shared_table:
+        lost = index.detections.get("not_finite", 0) + index.detections.get("outside", 0)
+        if lost and task.entry.first_of_table:
             tally.unused.append(unused_url(index.url))
-        if index.unplaced:
-            name = f"{task.entry.prefix}unplaced"
-            members = [(0, pair.central_id, pair.companion_id) for pair in index.unplaced]
-            reason = "; ".join(sorted({pair.reason for pair in index.unplaced}))
-            self._ledger.quarantine(QuarantineRecord(name, reason, "UnplacedPair", 0, members))
-            tally.pairs_expected += len(members)
-            tally.pairs_quarantined += len(members)
+        self._quarantine_unplaced(task.entry.prefix, index.unplaced)
+
+    def _quarantine_unplaced(self, prefix: str, unplaced: Sequence[UnplacedPair]) -> None:
+        if not unplaced:
+            return
+        ids = np.array([(pair.central_id, pair.companion_id) for pair in unplaced], np.int64)
+        blends = blend_ids(ids[:, 0], ids[:, 1])
+        members = [
+            (int(blend), int(central), int(companion))
+            for blend, (central, companion) in zip(blends, ids, strict=True)
+        ]
+        reason = "; ".join(sorted({pair.reason for pair in unplaced}))
+        record = QuarantineRecord(f"{prefix}{UNPLACED}", reason, "UnplacedPair", 0, members)
+        self._ledger.quarantine(record)
+        self._tally.pairs_expected += len(members)
+        self._tally.pairs_quarantined += len(members)
 
     def _done(self, receipt: Receipt) -> None:
         tally = self._tally
@@ -398,6 +427,15 @@ class _Run:
             pairs_per_second=tally.pairs_here / seconds if seconds else 0.0,
             unused=tuple(tally.unused),
         )
+
+
+def _ask(ref: Any) -> Any:
+    """Wait for a task; raise what it raised, without Ray's wrapping."""
+    try:
+        return ray.get(ref)
+    except Exception as error:  # noqa: BLE001  # raised again
+        cause = root_cause(error)
+        raise cause if isinstance(cause, DeblendError) else error from None
 
 
 def _new_record(config: RunConfig, parts: dict[str, Any], run_fingerprint: str) -> dict[str, Any]:

@@ -27,6 +27,10 @@ class SurveyEntry:
         Its inputs.
     shared_table : bool
         Whether other fields use the same detection table.
+    first_of_table : bool
+        Whether no field before this one uses the same table: it then counts the table's rows.
+    alone : bool
+        Whether it is the only field of the run; else what no field can place is known at the end of them all.
     earlier_overlaps : tuple of str
         Fields before this one, of the same table, that may cover part of its sky; they own what they cover.
     """
@@ -35,6 +39,8 @@ class SurveyEntry:
     field_url: str
     detections_url: str
     shared_table: bool
+    first_of_table: bool = True
+    alone: bool = True
     earlier_overlaps: tuple[str, ...] = ()
 
     def index_name(self) -> str:
@@ -119,7 +125,8 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
             and _overlap(circles[other], circles[number], config.pairs.max_separation)
         ]
         prefix = f"f{number:04d}-" if len(pairs) > 1 else ""
-        entries.append(SurveyEntry(prefix, url, table, shared, tuple(earlier)))
+        first, alone = table not in tables[:number], len(pairs) == 1
+        entries.append(SurveyEntry(prefix, url, table, shared, first, alone, tuple(earlier)))
     return list(zip(entries, fields, strict=True))
 
 

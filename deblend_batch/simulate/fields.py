@@ -64,7 +64,8 @@ def simulate_field(
     n_pairs, n_isolated, n_groups : int
         Number of pairs, isolated galaxies and groups of three to five.
     seed : int
-        Seed of everything: one seed gives one field whatever ``processes`` and ``draw_px``, to float32 rounding.
+        Seed of everything: one seed gives one field, to float32 rounding, whatever ``processes`` and
+        ``draw_px``.
     max_separation_arcsec : float
         No companion is farther from its central.
     tile_size : int

@@ -17,9 +17,10 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.engine.inspect import read_status, retry_run, verify_run
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import ConfigError, DetectionsError, OutputConflictError
+from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.tiling.pairs import blend_ids, match_within
-from tests.support import SmallField, read_shards, write_tiny_model
+from tests.support import SmallField, make_meta, member, read_shards, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -200,7 +201,7 @@ def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
     assert summary.exit_code == 3
     assert summary.totals["pairs"] == {"expected": 4, "written": 3, "quarantined": 1}
     record = Ledger(output).read_quarantine("unplaced")
-    assert [list(pair) for pair in record.pairs] == [[0, 999_999, int(ids[3])]]
+    assert [list(pair)[1:] for pair in record.pairs] == [[999_999, int(ids[3])]]
     assert "not in the detection table" in record.reason
     # The third pair's members are far apart: the companion is outside the stamp, said and not guessed.
     far = rows.filter(pa.compute.equal(rows["neighbour_id"], int(ids[2])))
@@ -320,9 +321,6 @@ def test_two_fields_share_a_table_and_own_each_pair_once(
     """Two overlapping cut-outs of one sky, one table: the union has each pair exactly once."""
     import zarr
 
-    from deblend_batch.field.layout import create_field, finish_field
-    from tests.support import make_meta, member
-
     image = np.asarray(member(zarr.open_group(small_field.url, mode="r"), "image")[0])
     wcs = dict(make_meta().wcs_cards)
     reference = float(wcs["CRPIX1"])
@@ -365,3 +363,68 @@ def test_duplicate_ids_stop_the_run(small_field: SmallField, tmp_path: Path) -> 
         process_field(
             small_field.config(str(tmp_path / "out"), detections=str(tmp_path / "twice.parquet"))
         )
+
+
+def _survey_of_two(small_field: SmallField, folder: Path) -> list[str]:
+    """Two fields far apart on the sky, with the small field's pixels."""
+    import zarr
+
+    image = np.asarray(member(zarr.open_group(small_field.url, mode="r"), "image")[0])
+    urls = [str(folder / "a.zarr"), str(folder / "b.zarr")]
+    for number, url in enumerate(urls):
+        meta = make_meta(wcs_cards={**make_meta().wcs_cards, "CRVAL1": 150.0 + 10 * number})
+        group = create_field(url, meta, (500, 600), with_variance=False)
+        member(group, "image")[0] = image
+        finish_field(group, meta)
+    return urls
+
+
+def test_a_survey_whose_tables_name_sources_alike_is_refused(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    import shutil
+
+    first, second = _survey_of_two(small_field, tmp_path)
+    other = str(tmp_path / "other.parquet")
+    shutil.copy(small_field.detections, other)
+    config = small_field.config(str(tmp_path / "out"))
+    del config["field"]
+    config["survey"] = [first, {"field": second, "detections": other}]
+    with pytest.raises(DetectionsError, match="pairs of the same ids in both; give every source"):
+        process_field(config)
+    # Nothing was made, so the mended survey may use the same output.
+    table = pq.read_table(other)
+    ids = pa.array(table["id"].to_numpy() + 10_000)
+    pq.write_table(table.set_column(0, "id", ids), other)
+    summary = process_field(config)
+    assert summary.exit_code == 0
+    assert summary.totals["pairs"]["written"] == 2 * 93
+    assert verify_run(str(tmp_path / "out")).problems == ()
+
+
+def test_pairs_that_no_field_of_a_survey_holds_are_quarantined(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    """One table for both fields; one pair in each, one pair of an unknown source, one source nowhere."""
+    first, second = _survey_of_two(small_field, tmp_path)
+    sky = pa.table(
+        {
+            "id": [1, 2, 3, 4, 5],
+            "ra": [150.0, 150.0, 160.0, 160.0, np.nan],
+            "dec": [2.0, 2.0003, 2.0, 2.0003, 2.0],
+        }
+    )
+    pq.write_table(sky, str(tmp_path / "sky.parquet"))
+    pairs = pa.table({"central_id": [1, 4, 3], "companion_id": [2, 3, 99]})
+    pq.write_table(pairs, str(tmp_path / "pairs.parquet"))
+    config = small_field.config(str(tmp_path / "out"), detections=str(tmp_path / "sky.parquet"))
+    del config["field"]
+    config |= {"survey": [first, second], "pairs": {"table": str(tmp_path / "pairs.parquet")}}
+    summary = process_field(config)
+    assert summary.totals["pairs"] == {"expected": 3, "written": 2, "quarantined": 1}
+    assert summary.exit_code == 3
+    assert summary.totals["detections"] == {"read": 5, "not_finite": 1, "used": 4}
+    assert pq.read_table(summary.unused[0])["id"].to_pylist() == [5]
+    (record,) = Ledger(str(tmp_path / "out")).quarantined()
+    assert Ledger(str(tmp_path / "out")).read_quarantine(record).pairs[0][2] == 99
+    assert verify_run(str(tmp_path / "out")).exit_code == 3

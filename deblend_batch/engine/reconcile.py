@@ -1,0 +1,64 @@
+"""What only all fields of a survey together can tell: ids that clash, and pairs that no field holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.detections.table import read_pairs_table
+from deblend_batch.engine.index import IndexTask, UnplacedPair
+from deblend_batch.errors import DetectionsError
+from deblend_batch.tiling.pairs import blend_ids
+
+
+def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
+    """Check the indexes of a survey against each other and against its pairs table.
+
+    Parameters
+    ----------
+    tasks : sequence of IndexTask
+        One per field, all indexed.
+
+    Returns
+    -------
+    list of UnplacedPair
+        Pre-detected pairs that no field holds.
+
+    Raises
+    ------
+    DetectionsError
+        If two fields hold pairs of the same ids: their tables name different sources alike.
+    """
+    blends = [_blends(task) for task in tasks]
+    ids, counts = np.unique(np.concatenate(blends), return_counts=True)
+    if (counts > 1).any():
+        twice = ids[counts > 1][0]
+        tables = [
+            task.entry.detections_url
+            for task, own in zip(tasks, blends, strict=True)
+            if twice in own
+        ]
+        raise DetectionsError(
+            f"{tables[0]} and {tables[-1]}: pairs of the same ids in both; "
+            "give every source of a survey its own id"
+        )
+    first = tasks[0]
+    if first.pairs.table is None:
+        return []
+    central, companion = read_pairs_table(first.pairs.table, first.pairs.columns, first.options)
+    lost = ~np.isin(blend_ids(central, companion), ids)
+    reason = "no field of the survey holds it, or a member is not in the detection tables"
+    return [
+        UnplacedPair(int(one), int(other), reason)
+        for one, other in zip(central[lost], companion[lost], strict=True)
+    ]
+
+
+def _blends(task: IndexTask) -> NDArray[np.int64]:
+    with storage.open_read(task.url, task.options) as file:
+        column: NDArray[np.int64] = pq.read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
+    return column
