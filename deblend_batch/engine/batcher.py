@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -75,17 +75,48 @@ class Rows:
 
 @dataclass
 class _Request:
-    rows: Rows
-    done: Future[list[PredictionLike]]
-    taken: int = 0
-    open_rows: int = 0
-    results: list[tuple[int, PredictionLike]] = field(default_factory=list)
+    """Rows that somebody waits for."""
+
+    open_rows: int
+    done: Future[list[PredictionLike]] = field(default_factory=Future)
+    results: list[PredictionLike | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a request: its ``number``-th piece, rows ``start`` to ``stop`` of a batch."""
+
+    request: _Request
+    number: int
+    start: int
+    stop: int
+
+
+@dataclass
+class _Batch:
+    """One of the buffers in which rows meet; used again and again, so that its pages stay warm."""
+
+    arrays: dict[str, NDArray[np.float32]]
+    pieces: list[_Piece] = field(default_factory=list)
+    reserved: int = 0
+    filled: int = 0
+
+    @classmethod
+    def for_rows_like(cls, rows: Rows, size: int) -> _Batch:
+        shapes = {each.name: getattr(rows, each.name).shape[1:] for each in fields(rows)}
+        return cls({name: np.empty((size, *shape), np.float32) for name, shape in shapes.items()})
+
+    def copy(self, rows: Rows, start: int, piece: _Piece) -> None:
+        stop = start + piece.stop - piece.start
+        for name, target in self.arrays.items():
+            target[piece.start : piece.stop] = getattr(rows, name)[start:stop]
 
 
 class Batcher:
     """Runs a model in a thread of its own on full batches, whatever tiles their rows come from.
 
-    A batch that is not full is run only when nobody is still cutting: a row's result does not depend on the
+    Whoever brings rows copies them to their place in a batch, so that the model's thread only computes. A
+    batch that is not full is run only when nobody is still cutting: a row's result does not depend on the
     rows beside it, so how rows meet changes the speed alone.
 
     Parameters
@@ -94,21 +125,19 @@ class Batcher:
         The model.
     batch_size : int
         Rows in a batch.
-    capacity : int, optional
-        Rows that may wait; :meth:`submit` blocks beyond it. Two batches if None.
+    n_batches : int
+        Batches that are computed, full or being filled at one time; :meth:`submit` blocks beyond them.
     """
 
-    def __init__(self, model: ModelLike, batch_size: int, capacity: int | None = None) -> None:
+    def __init__(self, model: ModelLike, batch_size: int, n_batches: int = 3) -> None:
         self._model = model
         self._batch_size = batch_size
-        self._capacity = capacity or 2 * batch_size
-        self._requests: deque[_Request] = deque()
-        self._waiting = 0
+        self._to_make = n_batches
+        self._free: list[_Batch] = []
+        self._filling: _Batch | None = None
+        self._full: deque[_Batch] = deque()
         self._producers = 0
         self._changed = threading.Condition()
-        self._staging: dict[str, NDArray[np.float32]] = {}
-        self.busy_seconds = 0.0
-        self.rows_done = 0
         threading.Thread(target=self._run, name="batcher", daemon=True).start()
 
     @contextmanager
@@ -124,93 +153,97 @@ class Batcher:
                 self._changed.notify_all()
 
     def submit(self, rows: Rows) -> Future[list[PredictionLike]]:
-        """Queue rows; block while the queue is full.
+        """Queue rows; block while all batches are full. Call it within :meth:`producing`.
 
         Parameters
         ----------
         rows : Rows
-            What to measure.
+            What to measure; copied.
 
         Returns
         -------
         concurrent.futures.Future
             Predictions whose rows, put end to end, are those of ``rows``.
         """
-        request = _Request(rows, Future(), open_rows=len(rows))
+        request = _Request(len(rows))
         if len(rows) == 0:
             request.done.set_result([])
-            return request.done
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting < max(self._capacity, self._batch_size))
-            self._requests.append(request)
-            self._waiting += len(rows)
-            self._changed.notify_all()
+        start = 0
+        while start < len(rows):
+            batch, piece = self._reserve(request, rows, len(rows) - start)
+            batch.copy(rows, start, piece)
+            start += piece.stop - piece.start
+            self._fill(batch, piece)
         return request.done
+
+    def _reserve(self, request: _Request, rows: Rows, wanted: int) -> tuple[_Batch, _Piece]:
+        """Take room in the batch that is being filled for up to ``wanted`` rows."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._filling or self._free or self._to_make)
+            batch = self._filling or self._next(rows)
+            start = batch.reserved
+            batch.reserved = min(start + wanted, self._batch_size)
+            self._filling = batch if batch.reserved < self._batch_size else None
+            piece = _Piece(request, len(request.results), start, batch.reserved)
+            request.results.append(None)
+            batch.pieces.append(piece)
+            return batch, piece
+
+    def _next(self, rows: Rows) -> _Batch:
+        if self._free:
+            return self._free.pop()
+        self._to_make -= 1
+        return _Batch.for_rows_like(rows, self._batch_size)
+
+    def _fill(self, batch: _Batch, piece: _Piece) -> None:
+        with self._changed:
+            batch.filled += piece.stop - piece.start
+            if batch.filled == self._batch_size:
+                self._full.append(batch)
+                self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: (
-                        self._waiting >= self._batch_size
-                        or (self._waiting > 0 and self._producers == 0)
-                    )
-                )
-                pieces = self._take()
-            self._measure(pieces)
+                self._changed.wait_for(lambda: self._full or self._left_over())
+                batch = self._full.popleft() if self._full else self._take_left_over()
+            self._measure(batch)
+            with self._changed:
+                batch.pieces, batch.reserved, batch.filled = [], 0, 0
+                self._free.append(batch)
+                self._changed.notify_all()
 
-    def _take(self) -> list[tuple[_Request, int, int]]:
-        """Take up to a batch of rows off the queue: (request, first row, last row + 1)."""
-        pieces, room = [], self._batch_size
-        while room and self._requests:
-            request = self._requests[0]
-            stop = min(request.taken + room, len(request.rows))
-            pieces.append((request, request.taken, stop))
-            room -= stop - request.taken
-            request.taken = stop
-            if stop == len(request.rows):
-                self._requests.popleft()
-        self._waiting -= self._batch_size - room
-        self._changed.notify_all()
-        return pieces
+    def _left_over(self) -> bool:
+        """Whether rows wait that nobody will add others to."""
+        return self._filling is not None and self._producers == 0
 
-    def _measure(self, pieces: list[tuple[_Request, int, int]]) -> None:
+    def _take_left_over(self) -> _Batch:
+        batch, self._filling = self._filling, None
+        assert batch is not None
+        return batch
+
+    def _measure(self, batch: _Batch) -> None:
+        rows = {name: array[: batch.filled] for name, array in batch.arrays.items()}
         try:
-            arrays = {name: self._stage(name, pieces) for name in Rows.__dataclass_fields__}
             prediction = self._model.predict(
-                arrays["pixels"],
-                arrays["companion_yx"],
-                arrays["central_yx"],
-                arrays["neighbours_yx"],
-                arrays["sigma"],
+                rows["pixels"],
+                rows["companion_yx"],
+                rows["central_yx"],
+                rows["neighbours_yx"],
+                rows["sigma"],
                 self._batch_size,
             )
         except BaseException as error:  # noqa: BLE001  # whoever waits must hear of it
-            for request, _, _ in pieces:
-                if not request.done.done():
-                    request.done.set_exception(error)
+            for piece in batch.pieces:
+                if not piece.request.done.done():
+                    piece.request.done.set_exception(error)
             return
-        at = 0
-        for request, start, stop in pieces:
-            part = _slice(prediction, at, at + stop - start)
-            at += stop - start
-            request.results.append((start, part))
-            request.open_rows -= stop - start
+        for piece in batch.pieces:
+            request = piece.request
+            request.results[piece.number] = _slice(prediction, piece.start, piece.stop)
+            request.open_rows -= piece.stop - piece.start
             if request.open_rows == 0 and not request.done.done():
-                request.done.set_result([result for _, result in request.results])
-        self.rows_done += at
-
-    def _stage(self, name: str, pieces: list[tuple[_Request, int, int]]) -> NDArray[np.float32]:
-        """Gather rows in one buffer that is used again and again: the only copy after the cut."""
-        parts = [getattr(request.rows, name)[start:stop] for request, start, stop in pieces]
-        if len(parts) == 1:
-            return parts[0]  # type: ignore[no-any-return]
-        total = sum(len(part) for part in parts)
-        buffer = self._staging.get(name)
-        if buffer is None:
-            buffer = np.empty((self._batch_size, *parts[0].shape[1:]), np.float32)
-            self._staging[name] = buffer
-        return np.concatenate(parts, out=buffer[:total])
+                request.done.set_result([part for part in request.results if part is not None])
 
 
 @dataclass(frozen=True)

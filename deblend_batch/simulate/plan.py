@@ -153,7 +153,7 @@ class PairPlanner:
         rows = np.stack([self._rows[place], self._rows[self._partners(place, rng)]], axis=1)
         mag = self._magnitudes(rows, rng)
         flux = 10 ** (-0.4 * (mag - self._preset.zero_point))
-        sigma = self._noise(rng)
+        sigma = self._noise(rows, flux, rng)
         turn = rng.integers(0, 8, BLOCK)
         centre = turned(self._centre[rows], turn[:, None], self._pool.stamp_px)
         error = self._centroid_errors(rows, flux, sigma, rng)
@@ -186,10 +186,15 @@ class PairPlanner:
         spread = centroid_sigma(flux, self._radius[rows], self._fwhm[rows], sigma[:, None])
         return error * spread[:, :, None]
 
-    def _noise(self, rng: np.random.Generator) -> Floats:
-        spread = np.exp(self._preset.noise_spread * rng.standard_normal(BLOCK))
+    def _noise(self, rows: Integers, flux: Floats, rng: np.random.Generator) -> Floats:
+        usual = self._preset.noise_sigma * np.exp(
+            self._preset.noise_spread * rng.standard_normal(BLOCK)
+        )
         low, high = np.log(self._rules.noise_factor)
-        return self._preset.noise_sigma * spread * np.exp(rng.uniform(low, high, BLOCK))
+        if self._rules.least_snr > 0:
+            snr = signal_to_noise(flux, self._radius[rows], self._fwhm[rows], usual[:, None])
+            high = np.clip(np.log(snr.min(axis=1) / self._rules.least_snr), low, high)
+        return usual * np.exp(rng.uniform(low, high, BLOCK))
 
     def _offsets(self, rows: Integers, rng: np.random.Generator) -> Floats:
         fwhm = self._fwhm[rows[:, 0]]

@@ -24,6 +24,9 @@ class PairRules:
         Largest difference of the members' magnitudes.
     noise_factor : tuple of float
         Range of a factor on the preset's noise (which has a spread of its own), uniform in the logarithm.
+    least_snr : float
+        Matched-filter signal to noise that both members have at least, as sources that a detector listed: the
+        upper end of the noise's range is lowered to it, pair by pair. 0 sets no limit.
     noise_correlation : tuple of float
         Range of the weight of adjacent pixels in the kernel that correlates the noise; (0, 0) is white.
     flux_jitter_mag : float
@@ -47,6 +50,7 @@ class PairRules:
     stamp_size: int = 128
     max_mag_difference: float = 2.0
     noise_factor: tuple[float, float] = (1.0, 1.0)
+    least_snr: float = 0.0
     noise_correlation: tuple[float, float] = (0.0, 0.0)
     flux_jitter_mag: float = 0.0
     free_offset_fraction: float = 0.0
@@ -68,11 +72,13 @@ def training_rules(stamp_size: int = 64) -> PairRules:
     Returns
     -------
     PairRules
-        Noise over a factor of 24, some of it correlated; third galaxies; free distances for one pair in four.
+        Noise over a factor of 120 down to what a detector still lists, some of it correlated; third galaxies;
+        free distances for one pair in four.
     """
     return PairRules(
         stamp_size=stamp_size,
-        noise_factor=(0.5, 12.0),
+        noise_factor=(0.5, 60.0),
+        least_snr=5.0,
         noise_correlation=(0.0, 0.4),
         flux_jitter_mag=0.4,
         free_offset_fraction=0.25,

@@ -82,8 +82,7 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
     whole = da.from_zarr(array, chunks=array.shards or array.chunks, inline_array=True)
     lazy = whole[..., box.y0 : box.y1, box.x0 : box.x1]
     try:
-        with dask.config.set(scheduler="synchronous"):
-            pixels = lazy.compute()
+        pixels = lazy.compute(scheduler=dask.get)  # its name would make Dask import distributed
     except DeblendError:
         raise
     except Exception as error:

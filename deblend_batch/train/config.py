@@ -48,8 +48,10 @@ class PoolConfig(_Section):
 class PairsConfig(_Section):
     """How galaxies are paired; see :class:`deblend_batch.simulate.rules.PairRules`."""
 
-    noise_factor: tuple[Positive, Positive] = (0.5, 12.0)
+    noise_factor: tuple[Positive, Positive] = (0.5, 60.0)
     """Range of a factor on the preset's noise."""
+    least_snr: float = Field(5.0, ge=0)
+    """Signal to noise that both members have at least; the noise is lowered where needed."""
     noise_correlation: tuple[Fraction, Fraction] = (0.0, 0.4)
     """Range of the weight of adjacent pixels that correlates the noise."""
     flux_jitter_mag: float = Field(0.4, ge=0)

@@ -16,7 +16,7 @@ from deblend_batch.models.interface import NetworkInput, NetworkOutput
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.train.data import Batch
 
-_SMALLEST_RATIO = 1e-3
+_LINEAR_BELOW = 0.1  # of the true flux; a negative flux has no logarithm
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Objective:
 
 
 def flux_loss(flux: Tensor, truth: Tensor) -> Tensor:
-    """Half the mean absolute log ratio, half the mean absolute relative error.
+    """Mean absolute log ratio: its optimum is unbiased in magnitude at any signal to noise.
 
-    The first alone is unbiased in magnitude, the second is the metric but favours fluxes that are
-    too small.
+    The mean absolute relative error, the usual metric, favours fluxes that are too small. Below a
+    tenth of the true flux the tangent replaces the logarithm.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def flux_loss(flux: Tensor, truth: Tensor) -> Tensor:
         Scalar.
     """
     ratio = flux / truth
-    in_log = ratio.clamp_min(_SMALLEST_RATIO).log().abs()
-    return 0.5 * (in_log + (ratio - 1).abs()).mean()
+    tangent_at = ratio.clamp_min(_LINEAR_BELOW)
+    return (tangent_at.log() - (tangent_at - ratio) / _LINEAR_BELOW).abs().mean()
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def test_rows_wait_while_more_are_on_their_way_and_not_after() -> None:
 
 def test_submitting_blocks_when_the_queue_is_full() -> None:
     gate = threading.Event()
-    batcher = Batcher(Recorder(gate=gate), 4, capacity=8)
+    batcher = Batcher(Recorder(gate=gate), 4, n_batches=3)
     with ThreadPoolExecutor(1) as pool, batcher.producing():
         for _ in range(3):
             batcher.submit(rows_of(np.arange(4)))

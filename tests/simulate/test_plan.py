@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.plan import BLOCK, PairPlan, PairPlanner, turned
+from deblend_batch.simulate.plan import BLOCK, Floats, PairPlan, PairPlanner, turned
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.rules import PairRules, training_rules
+from deblend_batch.simulate.rules import PairRules, signal_to_noise, training_rules
 
 PRESET = get_preset("candels-h")
 
@@ -98,6 +98,24 @@ def test_noise_spans_its_range(pool: GalaxyPool) -> None:
     factor = np.concatenate([p.sigma for p in make_plans(pool, rules)]) / PRESET.noise_sigma
     assert 0.005 < factor.min() < 0.05
     assert 20 < factor.max() < 200
+
+
+def test_both_members_keep_the_least_signal_to_noise(pool: GalaxyPool) -> None:
+    free, kept = (
+        np.concatenate([_faintest_snr(pool, plan) for plan in make_plans(pool, rules)])
+        for rules in (
+            PairRules(noise_factor=(0.5, 500.0)),
+            PairRules(noise_factor=(0.5, 500.0), least_snr=5.0),
+        )
+    )
+    assert (free < 5).mean() > 0.1
+    assert kept.min() >= 5 * (1 - 1e-9)
+    assert kept.min() < 6
+
+
+def _faintest_snr(pool: GalaxyPool, plan: PairPlan) -> Floats:
+    known = (pool.radius_px[plan.rows], pool.psf_fwhm_px[plan.rows], plan.sigma[:, None])
+    return signal_to_noise(plan.flux, *known).min(axis=1)
 
 
 def test_noise_varies_as_it_does_across_the_survey(pool: GalaxyPool) -> None:

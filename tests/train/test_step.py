@@ -76,6 +76,16 @@ def test_the_flux_loss_is_zero_at_the_truth_and_finite_anywhere() -> None:
     assert loss.isfinite()
     assert wild.grad is not None
     assert wild.grad.isfinite().all()
+    assert (wild.grad.sign() == torch.tensor([[-1.0, 1.0]])).all()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(2.0, math.log(2)), (0.5, math.log(2)), (0.1, math.log(10)), (0.0, math.log(10) + 1)],
+)
+def test_the_flux_loss_is_logarithmic_down_to_a_tenth(ratio: float, expected: float) -> None:
+    truth = torch.tensor([[1.0, 4.0]])
+    assert flux_loss(ratio * truth, truth).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("flux", [True, False])
@@ -86,7 +96,7 @@ def test_the_objective_adds_what_it_is_told(flux: bool, mask_weight: float) -> N
     logits = torch.zeros(8, 3, SIZE, SIZE)
     predicted = 2 * batch["flux"] / inputs.unit[:, None]
     loss = Objective(mask_weight, flux=flux)(NetworkOutput(predicted, logits), inputs, batch)
-    expected = flux * 0.5 * (math.log(2) + 1) + mask_weight * math.log(2)
+    expected = flux * math.log(2) + mask_weight * math.log(2)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
