@@ -79,8 +79,8 @@ def flux_loss(flux: Tensor, truth: Tensor) -> Tensor:
         Scalar.
     """
     ratio = flux / truth
-    tangent_at = ratio.clamp_min(_LINEAR_BELOW)
-    return (tangent_at.log() - (tangent_at - ratio) / _LINEAR_BELOW).abs().mean()
+    missing = (_LINEAR_BELOW - ratio).clamp_min(0)
+    return (ratio.clamp_min(_LINEAR_BELOW).log() - missing / _LINEAR_BELOW).abs().mean()
 
 
 @dataclass(frozen=True)
