@@ -8,6 +8,7 @@ import galsim
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from deblend_batch.simulate.centroid import windowed_centroid
 from deblend_batch.simulate.population import Component, Structure
@@ -69,6 +70,7 @@ class Renderer:
         sign = 1 - 2 * (np.arange(self._grid) % 2)
         self._centred = (sign[:, None] * sign[None, : self._grid // 2 + 1]).astype(np.float32)
         self._window = _edge_window(stamp_px)
+        self._libraries = ThreadpoolController()
 
     def draw(self, structure: Structure, radius_scale: float, rng: np.random.Generator) -> Drawing:
         """Draw one galaxy of unit flux near the centre of a stamp.
@@ -87,6 +89,11 @@ class Renderer:
         Drawing
             The stamp and where the galaxy's light is centred in it.
         """
+        # OpenBLAS rounds differently with another number of threads.
+        with self._libraries.limit(limits=1, user_api="blas"):
+            return self._draw(structure, radius_scale, rng)
+
+    def _draw(self, structure: Structure, radius_scale: float, rng: np.random.Generator) -> Drawing:
         position_angle = float(rng.uniform(0, np.pi))
         shift = rng.uniform(-0.5, 0.5, 2)
         fourier = np.zeros(self._transfer.shape, np.complex64)

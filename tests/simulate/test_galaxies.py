@@ -3,6 +3,7 @@ from __future__ import annotations
 import galsim
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.population import KINDS, Component, Kind, Population, Structure
@@ -73,6 +74,15 @@ def test_a_stream_draws_one_galaxy(renderer: Renderer) -> None:
     structure = Population.shipped().draw_kind("irr", 22.0, np.random.default_rng(6))
     first, second = (renderer.draw(structure, 10.0, np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_the_threads_of_linear_algebra_change_no_bit(renderer: Renderer) -> None:
+    disc = Structure("disk", None, Component(20.0, 1.0, 0.6, 1.0))
+    drawn = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            drawn.append(renderer.draw(disc, 1.0, np.random.default_rng(8)).image)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
 @pytest.mark.parametrize("stamp_px", [32, 64, 192])

@@ -114,8 +114,11 @@ def test_both_members_keep_the_least_signal_to_noise(pool: GalaxyPool) -> None:
 
 
 def _faintest_snr(pool: GalaxyPool, plan: PairPlan) -> Floats:
-    known = (pool.radius_px[plan.rows], pool.psf_fwhm_px[plan.rows], plan.sigma[:, None])
-    return signal_to_noise(plan.flux, *known).min(axis=1)
+    radius, fwhm = (
+        known[plan.rows].astype(np.float64) for known in (pool.radius_px, pool.psf_fwhm_px)
+    )
+    faintest: Floats = signal_to_noise(plan.flux, radius, fwhm, plan.sigma[:, None]).min(axis=1)
+    return faintest
 
 
 def test_noise_varies_as_it_does_across_the_survey(pool: GalaxyPool) -> None:
