@@ -13,7 +13,7 @@ from deblend_batch import storage
 from deblend_batch.errors import CatalogError, OutputConflictError
 
 UNPLACED = "unplaced"
-"""Ends the name of a quarantine record of pairs that no tile holds."""
+"""Name of the quarantine record of pairs that no tile holds."""
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
 
@@ -299,11 +299,7 @@ class Ledger:
             self.write_run(run)
             return run
         if found.get("fingerprint") != run["fingerprint"]:
-            changed = _difference(found.get("fingerprint_of", {}), run["fingerprint_of"])
-            raise OutputConflictError(
-                f"{self.output}: belongs to another run ({changed} differs); "
-                "give another output, or the config and inputs it was started with"
-            )
+            raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
         return found
 
 
@@ -314,9 +310,20 @@ def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    keys = [key for key in wanted if found.get(key) != wanted[key]]
-    return ", ".join(keys) or "fingerprint"
+def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
+    """Say how the run that is there differs, and what can be done."""
+    parts, wanted = found.get("fingerprint_of", {}), run["fingerprint_of"]
+    changed = [key for key in wanted if parts.get(key) != wanted[key]]
+    if "release" in changed:
+        theirs, ours = (each["versions"]["deblend_batch"] for each in (found, run))
+        return (
+            f"begun by deblend-batch {theirs}, and this is {ours}, whose rows may differ; "
+            f"give another output, or finish it with {theirs}"
+        )
+    return (
+        f"belongs to another run ({', '.join(changed) or 'fingerprint'} differs); "
+        "give another output, or the config and inputs it was started with"
+    )
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

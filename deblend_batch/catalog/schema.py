@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from deblend_batch.errors import FieldError
+
 
 def _column(name: str, kind: pa.DataType, description: str, ucd: str, unit: str = "") -> pa.Field:
     metadata = {"description": description, "ucd": ucd}
@@ -63,6 +65,32 @@ def shard_schema(bands: Sequence[str]) -> pa.Schema:
             _column("_healpix_29", pa.int64(), "nested HEALPix index, order 29", "pos.healpix"),
         ]
     )
+
+
+def check_bands(bands: Sequence[str], where: str) -> None:
+    """Refuse bands whose names give two columns of the catalogue one name.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Names of a field's bands.
+    where : str
+        The field's URL, for the message.
+
+    Raises
+    ------
+    FieldError
+        If the error of one band has the name of another band's value, as of ``h`` and ``err_h``.
+    """
+    owner: dict[str, str] = {}
+    for band in bands:
+        for column in _band_columns(band):
+            if column.name in owner:
+                raise FieldError(
+                    f"{where}: attribute 'bands': {owner[column.name]!r} and {band!r} both make the "
+                    f"catalogue's column {column.name!r}; rename one of them"
+                )
+            owner[column.name] = band
 
 
 def _band_columns(band: str) -> list[pa.Field]:

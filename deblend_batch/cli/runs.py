@@ -106,7 +106,7 @@ def status(output: OutputArg, as_json: JsonOpt = False) -> None:
 @app.command()
 def retry(output: OutputArg, as_json: JsonOpt = False) -> int:
     """Process the quarantined tiles of a run again."""
-    from deblend_batch.engine.inspect import retry_run
+    from deblend_batch.engine.run import retry_run
 
     summary = retry_run(output)
     show(summary, as_json=as_json)

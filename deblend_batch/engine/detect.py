@@ -17,9 +17,9 @@ from deblend_batch.detections.extract import ExtractParams, extract_sources, sel
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.engine.cluster import connected
-from deblend_batch.engine.failure import root_cause
+from deblend_batch.engine.failure import ask
 from deblend_batch.engine.progress import ProgressMeter
-from deblend_batch.errors import ConfigError, DeblendError, OutputConflictError
+from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, nanojansky_per_unit
@@ -146,10 +146,7 @@ def detect_field(
         started = time.monotonic()
         try:
             found = _search_tiles(search, grid, int(resources.get("CPU", 1)), meter)
-            sources = ray.get(ray.remote(_write).remote(detections_url, options, *found))
-        except Exception as error:  # noqa: BLE001  # raised again, without Ray's wrapping
-            cause = root_cause(error)
-            raise cause if isinstance(cause, DeblendError) else error from None
+            sources = ask(ray.remote(_write).remote(detections_url, options, *found))
         finally:
             meter.close()
     return DetectionSummary(

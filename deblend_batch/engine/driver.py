@@ -19,9 +19,9 @@ from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
 from deblend_batch.engine.actor import ModelActor, ModelLoader, WorkerInfo, cut_tile, load_run_model
 from deblend_batch.engine.cluster import ActorPool
-from deblend_batch.engine.failure import Failure, classify, one_line, root_cause
+from deblend_batch.engine.failure import Failure, classify, one_line, root_cause, unwrap
 from deblend_batch.engine.work import RunContext, TileSpec, load_pairs
-from deblend_batch.errors import DeblendError, RunStoppedError
+from deblend_batch.errors import RunStoppedError
 
 _BACKOFF_SECONDS = 0.5
 _SUSPECT_AFTER = 2
@@ -221,8 +221,7 @@ class Driver:
     def _failed(self, actor: _Actor, work: _Work, error: Exception) -> None:
         failure = classify(error)
         if failure in {Failure.USER, Failure.BUG}:
-            cause = root_cause(error)
-            raise cause if isinstance(cause, DeblendError) else error
+            raise unwrap(error)
         if failure in {Failure.WORKER, Failure.DEVICE}:
             self._replace(actor, failure)
         work.attempts += 1

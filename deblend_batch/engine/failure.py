@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
+import ray
 from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
@@ -13,7 +15,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from deblend_batch.errors import BadDataError, TransientStorageError, UserError
+from deblend_batch.errors import BadDataError, DeblendError, TransientStorageError, UserError
 
 
 class Failure(Enum):
@@ -71,6 +73,50 @@ def root_cause(error: BaseException) -> BaseException:
     """Return what a task raised, without Ray's wrapping."""
     cause = error.cause if isinstance(error, RayTaskError) else None
     return cause if isinstance(cause, BaseException) else error
+
+
+def unwrap(error: Exception) -> Exception:
+    """Return what to raise for a failed Ray call.
+
+    Parameters
+    ----------
+    error : Exception
+        As ``ray.get`` raised it.
+
+    Returns
+    -------
+    Exception
+        What the task raised, where it is one of :mod:`deblend_batch.errors`; else ``error``, which shows
+        where in the task it happened.
+    """
+    cause = root_cause(error)
+    return cause if isinstance(cause, DeblendError) else error
+
+
+def ask(ref: Any) -> Any:
+    """Wait for a task, and raise its error as if the driver had made the call.
+
+    Parameters
+    ----------
+    ref : ray.ObjectRef
+        What the task will return.
+
+    Returns
+    -------
+    object
+        Its value.
+
+    Raises
+    ------
+    DeblendError
+        As the task raised it.
+    RayError
+        If the task failed otherwise.
+    """
+    try:
+        return ray.get(ref)
+    except Exception as error:  # noqa: BLE001  # raised again
+        raise unwrap(error) from None
 
 
 def one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A run seen from its output alone: status, verification, retry. Needs no cluster until it retries."""
+"""A run seen from its output alone: status, verification, publication. Needs no cluster."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger
 from deblend_batch.catalog.publish import Publication, publish_shards
-from deblend_batch.config import make_config
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
 from deblend_batch.engine.progress import clock
-from deblend_batch.engine.run import RunSummary, process_field
 from deblend_batch.errors import CatalogError
 
 
@@ -138,8 +136,8 @@ def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
         index = read_index(storage.join(folder, name), ledger.options)
         counts = np.diff(index.starts).tolist()
         pairs_of.update(zip(index.tile_names, counts, strict=True))
-    records = [name for name in ledger.quarantined() if name.endswith(UNPLACED)]
-    return pairs_of, sum(len(ledger.read_quarantine(name).pairs) for name in records)
+    unplaced = UNPLACED in ledger.quarantined()
+    return pairs_of, len(ledger.read_quarantine(UNPLACED).pairs) if unplaced else 0
 
 
 def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:
@@ -311,31 +309,3 @@ def publish_run(output: str, options: dict[str, Any] | None = None) -> Publicati
         raise CatalogError(f"{ledger.output}: {found.problems[0]}")
     shards = [ledger.shard_url(tile) for tile in ledger.shards()]
     return publish_shards(ledger.output, shards, found.rows, options)
-
-
-def retry_run(output: str, options: dict[str, Any] | None = None) -> RunSummary:
-    """Process the quarantined tiles of a run again, with the config it was started with.
-
-    Parameters
-    ----------
-    output : str
-        Output folder.
-    options : dict, optional
-        Storage options; ``run.json`` keeps none.
-
-    Returns
-    -------
-    RunSummary
-        How it ended.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
-    """
-    ledger = Ledger(output, options)
-    run = ledger.read_run()
-    config = make_config({**run["config"], "output": output, "storage_options": options or {}})
-    for tile in ledger.quarantined():
-        ledger.release(tile)
-    return process_field(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,11 +12,14 @@ import psutil
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.config import RunConfig
-from deblend_batch.engine.index import FieldIndex, IndexTask, build_index
+from deblend_batch.engine.index import FieldIndex
+from deblend_batch.engine.index_task import IndexTask, build_index, index_tasks
 from deblend_batch.engine.progress import clock
-from deblend_batch.engine.run import index_tasks
+from deblend_batch.engine.summary import no_pairs
 from deblend_batch.engine.survey import open_fields
+from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.work import PART_PAIRS
+from deblend_batch.engine.workload import FieldTiles, Workload
 from deblend_batch.field.layout import Field
 from deblend_batch.models import find_card, load_model
 from deblend_batch.tiling.tile import TileGrid
@@ -47,6 +51,8 @@ class RunPlan:
         Of the model on one core of this machine, measured now.
     core_seconds : float
         Pairs left x bands at that speed: the model's time on one such core.
+    notes : tuple of str
+        What else a reader should know, one line each.
     """
 
     output: str
@@ -61,6 +67,7 @@ class RunPlan:
     actor_bytes: int
     stamps_per_second: float
     core_seconds: float
+    notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-able values."""
@@ -70,7 +77,7 @@ class RunPlan:
         """Return the plan as names and texts."""
         cores = psutil.cpu_count(logical=False) or 1
         unused = self.detections.get("read", 0) - self.detections.get("used", 0)
-        return [
+        rows = [
             ("output", self.output),
             ("model", self.model),
             ("fields", f"{self.fields:,}"),
@@ -82,6 +89,7 @@ class RunPlan:
             ("speed", f"{self.stamps_per_second:,.0f} stamps/s per core, measured here"),
             ("time", f"{clock(self.core_seconds / cores)} on the {cores} cores of this machine"),
         ]
+        return rows + [("note", note) for note in self.notes]
 
 
 def plan_run(config: RunConfig) -> RunPlan:
@@ -103,41 +111,47 @@ def plan_run(config: RunConfig) -> RunPlan:
         If an input cannot be used.
     """
     opened = open_fields(config)
-    card = find_card(config.model, config.storage_options)
-    ledger = Ledger(config.output, config.storage_options)
-    finished = set(ledger.receipts()) & set(ledger.shards())
-    tasks = index_tasks(config, [entry for entry, _ in opened], card.stamp_size)
-    tiles = done = pairs = left = unplaced = read = held = 0
-    detections: dict[str, int] = {}
-    for task, (_, field) in zip(tasks, opened, strict=True):
-        index, _, _ = build_index(replace(task, keep_unused=False))
-        counts = np.diff(index.starts).tolist()
-        done_here = [name in finished for name in index.tile_names]
-        tiles, done = tiles + len(counts), done + sum(done_here)
-        pairs += index.n_pairs
-        left += field.n_bands * sum(
-            n for n, is_done in zip(counts, done_here, strict=True) if not is_done
-        )
-        unplaced += len(index.unplaced)
-        for name, count in index.detections.items():
-            detections[name] = detections.get(name, 0) + count
-        read += _read_bytes(field, index, task, card.stamp_size)
-        held = max(held, _held_bytes(field, config, card.stamp_size))
-    speed = _speed(config, card.stamp_size) if left else 0.0
+    fields = [field for _, field in opened]
+    stamp_size = find_card(config.model, config.storage_options).stamp_size
+    tasks = index_tasks(config, [entry for entry, _ in opened], stamp_size)
+    indexes = [build_index(replace(task, keep_unused=False))[0] for task in tasks]
+    tally = Tally()
+    left = _count(config, fields, indexes, tally)
+    unplaced = sum(len(index.unplaced) for index in indexes)
+    found = tally.pairs.expected + unplaced
+    speed = _speed(config, stamp_size) if left else 0.0
     return RunPlan(
         output=config.output,
         model=config.model,
-        fields=len(opened),
-        tiles=tiles,
-        tiles_done=done,
-        pairs=pairs,
-        detections=detections,
+        fields=len(fields),
+        tiles=tally.tiles.expected,
+        tiles_done=tally.tiles.written,
+        pairs=tally.pairs.expected,
+        detections=dict(tally.detections),
         unplaced_pairs=unplaced,
-        read_bytes=read,
-        actor_bytes=held,
+        read_bytes=sum(map(_read_bytes, fields, indexes, tasks)),
+        actor_bytes=max(_held_bytes(field, config, stamp_size) for field in fields),
         stamps_per_second=speed,
         core_seconds=left / speed if speed else 0.0,
+        notes=() if found else (no_pairs(config.pairs, tally.detections, tally.nearest_arcsec),),
     )
+
+
+def _count(
+    config: RunConfig, fields: Sequence[Field], indexes: Sequence[FieldIndex], tally: Tally
+) -> int:
+    """Count detections, pairs and tiles; return how many stamps are left, one a pair and band."""
+    ledger = Ledger(config.output, config.storage_options)
+    finished = set(ledger.receipts()) & set(ledger.shards())
+    stamps = 0
+    for field, index in zip(fields, indexes, strict=True):
+        grid = TileGrid(field.shape_yx, config.tiles.size)
+        work = Workload([FieldTiles(field.url, index, grid)], finished, frozenset())
+        pairs, tiles = work.count()
+        stamps += field.n_bands * pairs.pending
+        tally.add_index(index)
+        tally.pairs, tally.tiles = tally.pairs + pairs, tally.tiles + tiles
+    return stamps
 
 
 def _pixel_bytes(field: Field) -> int:
@@ -145,10 +159,10 @@ def _pixel_bytes(field: Field) -> int:
     return 4 * field.n_bands * (1 if field.variance is None else 2)
 
 
-def _read_bytes(field: Field, index: FieldIndex, task: IndexTask, stamp_size: int) -> int:
+def _read_bytes(field: Field, index: FieldIndex, task: IndexTask) -> int:
     grid = TileGrid(field.shape_yx, task.tile_size)
     boxes = [
-        grid.core(n).grown(stamp_size // 2 + 1).clipped(field.shape_yx)
+        grid.core(n).grown(task.stamp_size // 2 + 1).clipped(field.shape_yx)
         for n in index.tiles.tolist()
     ]
     return sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes) * _pixel_bytes(field)

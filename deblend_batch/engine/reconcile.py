@@ -1,4 +1,4 @@
-"""What only all fields of a survey together can tell: ids that clash, and pairs that no field holds."""
+"""What only all fields of a run together can tell: ids that clash, and pairs that no field holds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.catalog.ledger import UNPLACED, QuarantineRecord
 from deblend_batch.detections.table import read_pairs_table
-from deblend_batch.engine.index import IndexTask, UnplacedPair
+from deblend_batch.engine.index import UnplacedPair
+from deblend_batch.engine.index_task import IndexTask
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairs import blend_ids
 
@@ -56,6 +58,26 @@ def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
         UnplacedPair(int(one), int(other), reason)
         for one, other in zip(central[lost], companion[lost], strict=True)
     ]
+
+
+def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
+    """Make the quarantine record of pairs that no tile can hold.
+
+    Parameters
+    ----------
+    unplaced : sequence of UnplacedPair
+        The pairs, at least one.
+
+    Returns
+    -------
+    QuarantineRecord
+        Under the name :data:`~deblend_batch.catalog.ledger.UNPLACED`.
+    """
+    ids = np.array([(pair.central_id, pair.companion_id) for pair in unplaced], np.int64)
+    members = np.column_stack([blend_ids(ids[:, 0], ids[:, 1]), ids]).tolist()
+    pairs = [(blend, central, companion) for blend, central, companion in members]
+    reason = "; ".join(sorted({pair.reason for pair in unplaced}))
+    return QuarantineRecord(UNPLACED, reason, "UnplacedPair", 0, pairs)
 
 
 def _blends(task: IndexTask) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deblend_batch import storage
+from deblend_batch.catalog.schema import check_bands
 from deblend_batch.config import RunConfig, SurveyField
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.field.layout import Field
@@ -104,7 +105,7 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     Raises
     ------
     FieldError
-        If a field breaks the layout.
+        If a field breaks the layout, or its bands give two columns of the catalogue one name.
     NotFoundError
         If a field or detection table does not exist.
     """
@@ -114,6 +115,8 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     for table in dict.fromkeys([*tables, *([config.pairs.table] if config.pairs.table else [])]):
         if not storage.exists(table, config.storage_options):
             raise NotFoundError(f"{table}: no such detection or pairs table; check the URL")
+    for field in fields:
+        check_bands(field.meta.bands, field.url)
     circles = [_circle(field) for field in fields]
     entries = []
     for number, (url, table) in enumerate(pairs):
@@ -128,6 +131,32 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
         first, alone = table not in tables[:number], len(pairs) == 1
         entries.append(SurveyEntry(prefix, url, table, shared, first, alone, tuple(earlier)))
     return list(zip(entries, fields, strict=True))
+
+
+def check_reachable(config: RunConfig) -> None:
+    """Refuse stores that workers, which are other processes, could not see.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's config.
+
+    Raises
+    ------
+    ConfigError
+        If an input or the output is in one process's memory, or the output can only be read.
+    """
+    survey = config.survey if isinstance(config.survey, list) else [config.survey]
+    fields = [each.field if isinstance(each, SurveyField) else each for each in survey]
+    tables = [each.detections for each in survey if isinstance(each, SurveyField)]
+    inputs = [config.field, config.detections, config.pairs.table, *fields, *tables]
+    for url in [config.output, *inputs]:
+        if url and storage.scheme_of(url) == "memory":
+            raise ConfigError(
+                f"{url}: memory:// lives in one process, and a run has several; give a path or s3://..."
+            )
+    if storage.scheme_of(config.output) in {"http", "https"}:
+        raise ConfigError(f"output: {config.output}: http(s) is read-only; give a path or s3://...")
 
 
 def field_identity(url: str, options: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from astropy.io.votable.ucd import parse_ucd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.catalog.schema import bands_of, shard_schema
+from deblend_batch.catalog.schema import bands_of, check_bands, shard_schema
+from deblend_batch.errors import FieldError
 
 SCHEMA = shard_schema(["g", "r"])
 
@@ -72,4 +73,21 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_siz
 def test_bands_are_read_off_the_schema(bands: list[str]) -> None:
     schema = shard_schema(bands)
     if len(set(schema.names)) == len(schema.names):
+        check_bands(bands, "field.zarr")
         assert bands_of(schema) == bands
+    else:
+        with pytest.raises(FieldError, match=r"field.zarr: attribute 'bands': .*; rename one of"):
+            check_bands(bands, "field.zarr")
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        (["h", "err_h"], "'h' and 'err_h' both make the catalogue's column 'flux_err_h'"),
+        (["err_h", "g", "h"], "'err_h' and 'h' both make the catalogue's column 'flux_err_h'"),
+        (["err_err_h", "err_h"], "both make the catalogue's column 'flux_err_err_h'"),
+    ],
+)
+def test_bands_that_would_share_a_column_are_refused(bands: list[str], message: str) -> None:
+    with pytest.raises(FieldError, match=message):
+        check_bands(bands, "field.zarr")

@@ -18,7 +18,7 @@ from ray.exceptions import (
 )
 
 from deblend_batch import errors
-from deblend_batch.engine.failure import Failure, classify, one_line, root_cause
+from deblend_batch.engine.failure import Failure, ask, classify, one_line, root_cause, unwrap
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -138,6 +138,25 @@ def test_our_errors_cross_process_borders_whole(kind: type[errors.DeblendError])
     assert type(cause) is kind
     assert str(cause) == "/x: what; how to mend it"
     assert cause.exit_code == kind.exit_code
+
+
+def test_asking_raises_the_user_s_error_and_nothing_of_ray_s() -> None:
+    error = errors.NotFoundError("/x: what; how to mend it")
+    with pytest.raises(errors.NotFoundError, match=r"^/x: what; how to mend it$") as caught:
+        ask(ray.remote(fail).options(max_retries=0).remote(error))
+    assert not isinstance(caught.value, RayTaskError)
+    assert caught.value.__suppress_context__
+
+
+def test_asking_shows_where_a_bug_was() -> None:
+    with pytest.raises(RayTaskError, match="in fail"):
+        ask(ray.remote(fail).options(max_retries=0).remote(KeyError("bug")))
+    wrapped = remote_error(KeyError("bug"))
+    assert unwrap(wrapped) is wrapped
+
+
+def test_asking_returns_what_the_task_returns() -> None:
+    assert ask(ray.put(7)) == 7
 
 
 @pytest.mark.parametrize(

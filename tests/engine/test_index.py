@@ -1,164 +1,30 @@
-"""The pair index: the same pairs whatever the tiles, each owned once, read back row for row."""
+"""The index file: read back row for row, to the bit; damage is one line."""
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch import storage
-from deblend_batch.config import PairsConfig
 from deblend_batch.engine import index as index_module
-from deblend_batch.engine.index import (
-    FieldIndex,
-    IndexReader,
-    IndexTask,
-    UnplacedPair,
-    build_index,
-    index_field,
-    read_index,
-    unused_url,
-)
-from deblend_batch.engine.survey import SurveyEntry
+from deblend_batch.engine.index import FieldIndex, IndexReader, read_index
+from deblend_batch.engine.index_task import build_index, index_field
 from deblend_batch.engine.work import RunContext, TileSpec, load_pairs, open_field
-from deblend_batch.errors import CatalogError, DetectionsError
-from deblend_batch.field.layout import create_field, finish_field
-from deblend_batch.tiling.pairs import Pairs, match_within
+from deblend_batch.errors import CatalogError
+from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import TileGrid
-from tests.support import make_meta
-
-SHAPE_YX = (300, 390)
-TILE_SIZES = (64, 100, 256, 4096)
-BORDERS = (0, 64, 100, 128, 192, 256, 300)
-"""Where a core of one of the tile sizes begins, along either axis."""
+from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
 
 
 @pytest.fixture(scope="module")
 def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A field whose pixels nobody reads."""
-    url = str(tmp_path_factory.mktemp("index") / "field.zarr")
-    finish_field(create_field(url, make_meta(), SHAPE_YX, with_variance=False), make_meta())
-    return url
-
-
-def write_detections(
-    url: Path, yx: np.ndarray, ids: np.ndarray | None = None, mag: np.ndarray | None = None
-) -> None:
-    """Write a detection table with pixel positions."""
-    n = len(yx)
-    columns = {"id": np.arange(n) + 1 if ids is None else ids, "x": yx[:, 1], "y": yx[:, 0]}
-    if mag is not None:
-        columns["mag"] = mag.astype(np.float32)
-    pq.write_table(pa.table(columns), url)
-
-
-def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
-    """An index task on the detection table in ``folder``."""
-    task = IndexTask(
-        entry=SurveyEntry("", field_url, str(folder / "detections.parquet"), shared_table=False),
-        url=str(folder / "index" / "field.parquet"),
-        tile_size=100,
-        stamp_size=32,
-        pairs=PairsConfig(max_separation=0.6),
-        columns={},
-        options={},
-    )
-    return replace(task, **changes)
-
-
-def columns_of(pairs: Pairs, order: np.ndarray | slice = slice(None)) -> dict[str, bytes]:
-    """The bits of every column, so that NaN is equal to itself."""
-    return {name: getattr(pairs, name)[order].tobytes() for name in Pairs.__dataclass_fields__}
-
-
-coordinate = st.one_of(
-    # On, just before and just after a border: a pixel reaches half a pixel round its centre.
-    st.builds(
-        lambda border, offset: border + offset,
-        st.sampled_from(BORDERS),
-        st.sampled_from([-3.5, -0.75, -0.5, -0.25, 0.0, 0.5, 2.5]),
-    ),
-    st.integers(0, 299).map(float),
-)
-groups = st.lists(
-    # A group: a place, and how its one to five sources lie round it; (0, 0) twice is one position.
-    st.tuples(
-        st.tuples(coordinate, coordinate),
-        st.lists(
-            st.tuples(st.integers(-8, 8), st.integers(-8, 8)).map(
-                lambda yx: (yx[0] / 4, yx[1] / 4)
-            ),
-            min_size=1,
-            max_size=5,
-        ),
-    ),
-    max_size=8,
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(groups=groups, seed=st.integers(0, 9))
-def test_pairs_do_not_depend_on_tiles_and_each_has_one_owner(
-    field_url: str, tmp_path_factory: pytest.TempPathFactory, groups: list[Any], seed: int
-) -> None:
-    folder = tmp_path_factory.mktemp("detections")
-    yx = np.array(
-        [np.add(place, offset) for place, offsets in groups for offset in offsets], np.float64
-    ).reshape(-1, 2)
-    rng = np.random.default_rng(seed)
-    ids = rng.permutation(len(yx)).astype(np.int64)
-    mag = rng.choice([20.0, 21.0, np.nan], len(yx))
-    write_detections(folder / "detections.parquet", yx, ids, mag)
-    found = [build_index(task_for(field_url, folder, tile_size=size)) for size in TILE_SIZES]
-    shutil.rmtree(folder)
-
-    reference = columns_of(found[-1][2])
-    for size, (index, owner, pairs) in zip(TILE_SIZES, found, strict=True):
-        assert columns_of(pairs, np.argsort(pairs.blend_id)) == reference
-        assert len(np.unique(pairs.blend_id)) == len(pairs) == index.n_pairs
-        check_owners(index, owner, pairs, size)
-    check_complete(found[-1][2], yx, ids)
-
-
-def check_owners(index: FieldIndex, owner: np.ndarray, pairs: Pairs, size: int) -> None:
-    """Each pair's tile is the one whose core holds its central, and the tiles' rows are theirs."""
-    grid = TileGrid(SHAPE_YX, size)
-    edge = np.array(SHAPE_YX) - 0.5
-    for tile, central in zip(owner.tolist(), pairs.yx[:, 0], strict=True):
-        core, inside = grid.core(tile), np.clip(central, -0.5, np.nextafter(edge, 0))
-        assert core.y0 - 0.5 <= inside[0] < core.y1 - 0.5
-        assert core.x0 - 0.5 <= inside[1] < core.x1 - 0.5
-    expected = np.repeat(index.tiles, np.diff(index.starts))
-    np.testing.assert_array_equal(owner, expected)
-    assert index.tile_names == tuple(grid.name(tile) for tile in index.tiles.tolist())
-    for start, stop in zip(index.starts[:-1], index.starts[1:], strict=True):
-        assert (np.diff(pairs.blend_id[start:stop]) > 0).all()
-
-
-def check_complete(pairs: Pairs, yx: np.ndarray, ids: np.ndarray) -> None:
-    """Every close pair with a member in the image is there."""
-    inside = np.all((yx >= -0.5) & (yx < np.array(SHAPE_YX) - 0.5), axis=1)
-    expected = {
-        frozenset((int(ids[i]), int(ids[j])))
-        for i in range(len(yx))
-        for j in range(i)
-        # Pixels of a tangential projection are 0.1 arcsec to a part in 1e7 here; 6 px are 0.6 arcsec.
-        if (inside[i] or inside[j]) and np.hypot(*(yx[i] - yx[j])) < 6 - 1e-3
-    }
-    found = {frozenset(members) for members in pairs.source_id.tolist()}
-    assert expected <= found
-    distances = np.hypot(*(pairs.yx[:, 0] - pairs.yx[:, 1]).T)
-    assert (distances < 6 + 1e-3).all()
+    return write_field(tmp_path_factory.mktemp("index"))
 
 
 @pytest.fixture(scope="module")
@@ -198,133 +64,19 @@ def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]
     for name in ("tiles", "starts"):
         np.testing.assert_array_equal(getattr(read, name), getattr(built, name))
         assert getattr(read, name).dtype == getattr(built, name).dtype
-    for name in ("url", "tile_names", "noise_sigma", "detections", "unplaced"):
+    for name in ("url", "tile_names", "noise_sigma", "detections", "unplaced", "nearest_arcsec"):
         assert getattr(read, name) == getattr(built, name)
 
 
-def test_an_index_that_is_there_is_taken_as_it_is(field_url: str, tmp_path: Path) -> None:
-    write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
-    first = index_field(task_for(field_url, tmp_path))
-    (tmp_path / "detections.parquet").unlink()
-    assert index_field(task_for(field_url, tmp_path)).n_pairs == first.n_pairs == 1
-
-
-def test_the_driver_holds_tiles_and_no_pairs(field_url: str, tmp_path: Path) -> None:
-    """Ten times the pairs in the same tiles are no more bytes to the driver."""
-    sizes = []
-    for n in (2, 20):
-        yx = np.array([[50.0, 50.0], [50.0, 150.0], [150.0, 50.0]])
-        rows = np.repeat(yx, n, axis=0) + np.tile(np.linspace(0, 1, n), 3)[:, None]
-        write_detections(tmp_path / "detections.parquet", rows)
-        index, _, pairs = build_index(task_for(field_url, tmp_path))
-        assert len(pairs) == 3 * n * (n - 1) // 2
-        assert len(index.tiles) == len(index.tile_names) == len(index.starts) - 1 == 3
-        sizes.append(len(pickle.dumps(index)))
-    assert sizes[0] == sizes[1]
-
-
-@pytest.mark.parametrize("keep", [True, False], ids=["run", "plan"])
-def test_detections_that_cannot_be_used_are_listed(
-    field_url: str, tmp_path: Path, keep: bool
-) -> None:
-    yx = np.array(
-        [[10.0, 10.0], [12.0, 10.0], [np.nan, 5.0], [-9.0, 5.0], [1e6, 5.0], [-1.0, 90.0]]
-    )
-    write_detections(tmp_path / "detections.parquet", yx)
-    task = task_for(field_url, tmp_path, keep_unused=keep)
-    index, _, _ = build_index(task)
-    assert index.detections == {"read": 6, "used": 2, "not_finite": 1, "outside": 3}
-    assert storage.exists(unused_url(task.url)) is keep
-    if keep:
-        assert pq.read_table(unused_url(task.url)).to_pylist() == [
-            {"id": 3, "reason": "position is not finite"},
-            {"id": 4, "reason": "outside the image"},
-            {"id": 5, "reason": "outside the image"},
-            {"id": 6, "reason": "outside the image"},
-        ]
-
-
-def test_nothing_is_listed_where_everything_is_used(field_url: str, tmp_path: Path) -> None:
-    write_detections(tmp_path / "detections.parquet", np.array([[10.0, 10.0]]))
-    task = task_for(field_url, tmp_path)
-    assert index_field(task).n_pairs == 0
-    assert storage.list_names(str(tmp_path / "index")) == ["field.parquet"]
-
-
-PAIR_SOURCES = np.array([[10.0, 10.0], [12.0, 10.0], [280.0, 300.0], [-4.0, 9.0], [-5.0, 9.0]])
-"""Ids 1 to 5: two close, one far away, two just outside the image."""
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"central_id": [1, 2], "companion_id": [2, 2]}, "1 pairs join a source with itself"),
-        (
-            {"central_id": [1, 2], "companion_id": [2, 1]},
-            r"1 pairs occur more than once, .*\(1, 2\)",
-        ),
-        ({"central_id": [1]}, "pairs.parquet: .*companion_id"),
-        ({"central_id": ["a"], "companion_id": ["b"]}, "pairs.parquet: .*central_id"),
-    ],
-    ids=["with itself", "twice", "no companion", "text"],
-)
-def test_a_pairs_table_that_cannot_be_used_is_refused(
-    field_url: str, tmp_path: Path, columns: dict[str, Any], message: str
-) -> None:
-    write_detections(tmp_path / "detections.parquet", PAIR_SOURCES)
-    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
-    pairs = PairsConfig(table=str(tmp_path / "pairs.parquet"))
-    with pytest.raises(DetectionsError, match=message):
-        build_index(task_for(field_url, tmp_path, pairs=pairs))
-
-
-@pytest.mark.parametrize(
-    ("central", "companion", "placed", "reason"),
-    [
-        (1, 2, True, ""),
-        (2, 1, True, ""),
-        (1, 3, True, ""),
-        (4, 1, True, ""),
-        (1, 99, False, "a member is not in the detection table"),
-        (4, 5, False, "both members are outside the image"),
-    ],
-    ids=[
-        "close",
-        "roles as told",
-        "far apart",
-        "central outside",
-        "unknown member",
-        "both outside",
-    ],
-)
-def test_predetected_pairs_are_taken_as_they_are(
-    field_url: str, tmp_path: Path, central: int, companion: int, placed: bool, reason: str
-) -> None:
-    write_detections(tmp_path / "detections.parquet", PAIR_SOURCES)
-    table = pa.table({"central_id": [central], "companion_id": [companion]})
-    pq.write_table(table, tmp_path / "pairs.parquet")
-    task = task_for(field_url, tmp_path, pairs=PairsConfig(table=str(tmp_path / "pairs.parquet")))
-    index, _, pairs = build_index(task)
-    assert pairs.source_id.tolist() == ([[central, companion]] if placed else [])
-    assert [type(pair) for pair in index.unplaced] == ([] if placed else [UnplacedPair])
-    assert all(pair.reason.startswith(reason) for pair in index.unplaced)
-
-
-def test_pairs_for_a_table_without_detections(field_url: str, tmp_path: Path) -> None:
-    write_detections(tmp_path / "detections.parquet", np.empty((0, 2)))
-    table = pa.table({"central_id": [1], "companion_id": [2]})
-    pq.write_table(table, tmp_path / "pairs.parquet")
-    task = task_for(field_url, tmp_path, pairs=PairsConfig(table=str(tmp_path / "pairs.parquet")))
-    index = index_field(task)
-    assert (index.n_pairs, len(index.unplaced)) == (0, 1)
-    assert read_index(task.url, {}).unplaced == index.unplaced
-
-
-def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "no summary"])
+def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path, damage: str) -> None:
     write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
     task = task_for(field_url, tmp_path)
     index_field(task)
-    Path(task.url).write_bytes(Path(task.url).read_bytes()[:-20])
+    if damage == "cut":
+        Path(task.url).write_bytes(Path(task.url).read_bytes()[:-20])
+    else:
+        pq.write_table(pq.read_table(task.url).replace_schema_metadata(None), task.url)
     with pytest.raises(CatalogError, match=r"field.parquet: damaged .*; remove it and run again"):
         read_index(task.url, {})
 
@@ -344,18 +96,3 @@ def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
         context = RunContext("out", "tiny", 32, None, f"run of {n} sources", "", {"nested": {}})
         assert len(load_pairs(spec, context)) == n * (n - 1) // 2
         assert open_field(field_url, context) is open_field(field_url, context)
-
-
-def test_positions_on_the_sky_give_the_pairs_of_their_pixels(
-    field_url: str, tmp_path: Path
-) -> None:
-    from deblend_batch.field.layout import Field
-
-    yx = np.random.default_rng(1).uniform(0, np.array(SHAPE_YX) - 1, (200, 2))
-    radec = Field.open(field_url).pixel_to_world(yx)
-    table = {"id": np.arange(200), "ra": radec[:, 0], "dec": radec[:, 1]}
-    pq.write_table(pa.table(table), tmp_path / "detections.parquet")
-    _, _, pairs = build_index(task_for(field_url, tmp_path))
-    assert len(pairs) == len(match_within(radec[:, 0], radec[:, 1], 0.6)) > 0
-    np.testing.assert_allclose(pairs.yx, yx[pairs.source_id], atol=1e-6)
-    np.testing.assert_array_equal(pairs.radec, radec[pairs.source_id])

@@ -15,7 +15,8 @@ from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.config import PairsConfig
-from deblend_batch.engine.index import IndexReader, IndexTask, index_field
+from deblend_batch.engine.index import IndexReader
+from deblend_batch.engine.index_task import IndexTask, index_field
 from deblend_batch.engine.inspect import read_status, verify_run
 from deblend_batch.engine.survey import SurveyEntry
 from deblend_batch.errors import CatalogError

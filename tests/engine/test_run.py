@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.spatial import cKDTree
 
-from deblend_batch import flags, storage
+from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.inspect import read_status, retry_run, verify_run
-from deblend_batch.engine.run import process_field
-from deblend_batch.errors import ConfigError, DetectionsError, OutputConflictError
+from deblend_batch.engine import run as run_module
+from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.engine.progress import ProgressMeter
+from deblend_batch.engine.run import process_field, retry_run
+from deblend_batch.errors import (
+    ConfigError,
+    DetectionsError,
+    InterruptedRunError,
+    OutputConflictError,
+)
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.tiling.pairs import blend_ids, match_within
@@ -128,6 +139,7 @@ def test_running_again_does_nothing_over(finished: str, small_field: SmallField)
     shards = {path: path.stat().st_mtime_ns for path in Path(finished, "shards").iterdir()}
     summary = process_field(small_field.config(finished))
     assert summary.pairs_per_second == 0
+    assert summary.notes == ("nothing left to do: 93 pairs in 9 shards were already there",)
     assert shards == {path: path.stat().st_mtime_ns for path in Path(finished, "shards").iterdir()}
     assert summary.totals["flags"] == flags.count(read_shards(finished)["flags"].to_numpy())
 
@@ -144,6 +156,75 @@ def test_a_run_resumes_where_it_stopped(
     summary = process_field(small_field.config(output))
     assert summary.totals["pairs"]["written"] == summary.totals["pairs"]["expected"]
     assert before == {path.name: path.read_bytes() for path in Path(output, "shards").iterdir()}
+
+
+class StoppedMeter(ProgressMeter):
+    """A meter in whose third tile the user presses Ctrl-C."""
+
+    def advance(self, items: int, prefix: str) -> None:
+        if prefix.startswith("tiles 3/"):
+            raise KeyboardInterrupt
+        super().advance(items, prefix)
+
+
+def test_an_interrupted_run_says_what_is_pending_and_resumes(
+    finished: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    output = str(tmp_path / "out")
+    with pytest.raises(
+        InterruptedRunError, match=r"with \d+ of 93 pairs still to do; run the same command again"
+    ):
+        process_field(small_field.config(output), progress=StoppedMeter("pairs"))
+    run = Ledger(output).read_run()
+    assert run["state"] == "interrupted"
+    for what, expected in (("pairs", 93), ("tiles", 9)):
+        counts = run["totals"][what]
+        assert counts["expected"] == expected
+        assert counts["pending"] == expected - counts["written"] - counts["quarantined"] > 0
+    assert run["totals"]["tiles"]["written"] == 3
+    assert process_field(small_field.config(output)).exit_code == 0
+    assert Ledger(output).read_run()["totals"]["pairs"]["pending"] == 0
+    assert same_rows(read_shards(output), read_shards(finished))
+
+
+def test_a_run_interrupted_while_ray_starts_is_known_to_be(
+    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        signal.raise_signal(signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(run_module, "connected", stopped)
+    output = str(tmp_path / "out")
+    with pytest.raises(
+        InterruptedRunError, match="out: interrupted before its first tile; run the"
+    ):
+        process_field(small_field.config(output))
+    assert Ledger(output).read_run()["state"] == "interrupted"
+
+
+def test_another_release_does_not_mix_its_rows_in(
+    finished: str, small_field: SmallField, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deblend_batch.engine.record.__version__", "99.0.0")
+    with pytest.raises(
+        OutputConflictError,
+        match=rf"begun by deblend-batch {__version__}, and this is 99.0.0, whose",
+    ):
+        process_field(small_field.config(finished))
+
+
+def test_a_run_without_pairs_says_why(small_field: SmallField, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    config = small_field.config(output, pairs={"max_separation": 0.001})
+    for _ in range(2):
+        summary = process_field(config)
+        assert (summary.exit_code, summary.totals["pairs"]["expected"]) == (0, 0)
+        nearest = cKDTree(small_field.yx).query(small_field.yx, k=2)[0][:, 1].min() / 10
+        (note,) = summary.notes
+        assert note.startswith("no pairs within pairs.max_separation = 0.001 arcsec: the nearest")
+        assert note.endswith(f" two of 160 detections are {nearest:.4g} arcsec apart")
 
 
 def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:
@@ -199,10 +280,17 @@ def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
     centrals = rows["source_id"].to_numpy()[::2]
     assert set(centrals) == {ids[0], ids[1], ids[2]}
     assert summary.exit_code == 3
-    assert summary.totals["pairs"] == {"expected": 4, "written": 3, "quarantined": 1}
+    assert summary.totals["pairs"] == {"expected": 4, "written": 3, "quarantined": 1, "pending": 0}
     record = Ledger(output).read_quarantine("unplaced")
     assert [list(pair)[1:] for pair in record.pairs] == [[999_999, int(ids[3])]]
     assert "not in the detection table" in record.reason
+    # Where nothing else is in quarantine, a retry says why it cannot help, and loses nothing.
+    again = retry_run(output)
+    assert again.exit_code == 3
+    assert again.totals["pairs"] == summary.totals["pairs"]
+    assert again.notes[-1] == summary.notes[-1]
+    assert again.notes[-1].startswith("1 of the pairs in quarantine cannot be retried: no field")
+    assert Ledger(output).quarantined() == ["unplaced"]
     # The third pair's members are far apart: the companion is outside the stamp, said and not guessed.
     far = rows.filter(pa.compute.equal(rows["neighbour_id"], int(ids[2])))
     assert np.isnan(far["flux_h"].to_numpy()[0])
@@ -257,7 +345,7 @@ def test_an_empty_detection_table_is_a_complete_run(
     output = str(tmp_path / "out")
     summary = process_field(small_field.config(output, detections=str(tmp_path / "none.parquet")))
     assert summary.exit_code == 0
-    assert summary.totals["pairs"] == {"expected": 0, "written": 0, "quarantined": 0}
+    assert summary.totals["pairs"] == {"expected": 0, "written": 0, "quarantined": 0, "pending": 0}
 
 
 def test_a_corrupt_chunk_is_quarantined_and_retried(
@@ -282,6 +370,12 @@ def test_a_corrupt_chunk_is_quarantined_and_retried(
     assert len(record.pairs) > 0
     assert verify_run(output).exit_code == 3
     shard.write_bytes(whole)
+    held = Ledger(output).quarantined()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deblend_batch.engine.record.__version__", "99.0.0")
+        with pytest.raises(OutputConflictError, match=r"99.0.0, whose rows may differ"):
+            retry_run(output)
+    assert Ledger(output).quarantined() == held
     assert retry_run(output).exit_code == 0
     assert same_rows(read_shards(output), read_shards(finished))
 
@@ -421,7 +515,7 @@ def test_pairs_that_no_field_of_a_survey_holds_are_quarantined(
     del config["field"]
     config |= {"survey": [first, second], "pairs": {"table": str(tmp_path / "pairs.parquet")}}
     summary = process_field(config)
-    assert summary.totals["pairs"] == {"expected": 3, "written": 2, "quarantined": 1}
+    assert summary.totals["pairs"] == {"expected": 3, "written": 2, "quarantined": 1, "pending": 0}
     assert summary.exit_code == 3
     assert summary.totals["detections"] == {"read": 5, "not_finite": 1, "used": 4}
     assert pq.read_table(summary.unused[0])["id"].to_pylist() == [5]

@@ -1,0 +1,202 @@
+"""The record of a run: ``run.json``, from what decides its rows to how it ended."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib import metadata
+from typing import Any
+
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger, fingerprint, now
+from deblend_batch.config import RunConfig
+from deblend_batch.engine.failure import one_line
+from deblend_batch.engine.survey import SurveyEntry, field_identity
+from deblend_batch.engine.tally import Tally
+from deblend_batch.version import __version__
+
+_SAVE_SECONDS = 30.0
+
+
+def release(version: str) -> str:
+    """Return the part of a version that rows depend on.
+
+    Releases that share their first two numbers give the same rows, so that a run may be finished with a
+    later one of them; a change that alters a row raises the second number.
+
+    Parameters
+    ----------
+    version : str
+        Of this package.
+
+    Returns
+    -------
+    str
+        Its first two numbers.
+
+    Examples
+    --------
+    >>> release("0.1.3")
+    '0.1'
+    """
+    return ".".join(version.split(".")[:2])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes a catalogue."""
+    packages = ("ray", "dask", "zarr", "torch", "numpy", "astropy", "pyarrow")
+    return {
+        "deblend_batch": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def fingerprint_parts(
+    config: RunConfig, entries: list[SurveyEntry], model_sha256: str
+) -> dict[str, Any]:
+    """Collect what decides the rows of a run: release, options, inputs, weights.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The config.
+    entries : list of SurveyEntry
+        Its fields.
+    model_sha256 : str
+        Of the weights.
+
+    Returns
+    -------
+    dict
+        Named parts, so that a mismatch can say which one differs.
+    """
+    options = config.storage_options
+    tables = dict.fromkeys(entry.detections_url for entry in entries)
+    return {
+        "release": release(__version__),
+        "fields": [field_identity(entry.field_url, options) for entry in entries],
+        "detections": [storage.identity(url, options) for url in tables],
+        "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
+        "pairs.table": storage.identity(config.pairs.table, options)
+        if config.pairs.table
+        else None,
+        "columns": config.columns,
+        "tiles": config.tiles.model_dump(mode="json"),
+        "model": model_sha256,
+    }
+
+
+class RunRecord:
+    """``run.json`` of a run that has taken its output.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the output.
+    content : dict
+        What ``run.json`` holds.
+    """
+
+    def __init__(self, ledger: Ledger, content: dict[str, Any]) -> None:
+        self._ledger = ledger
+        self._content = content
+        self._saved = time.monotonic()
+
+    @classmethod
+    def claim(cls, ledger: Ledger, config: RunConfig, parts: dict[str, Any]) -> RunRecord:
+        """Take the output for a run, or take up the run that is there.
+
+        Parameters
+        ----------
+        ledger : Ledger
+            Of the output.
+        config : RunConfig
+            The config.
+        parts : dict
+            Of :func:`fingerprint_parts`.
+
+        Returns
+        -------
+        RunRecord
+            The run's record.
+
+        Raises
+        ------
+        OutputConflictError
+            If the output belongs to another run, or holds files of something else.
+        """
+        new = _new_content(config, parts)
+        content = ledger.claim(new)
+        if content["versions"] != new["versions"]:
+            content["earlier_versions"].append(content["versions"])
+            content["versions"] = new["versions"]
+        return cls(ledger, content)
+
+    def overdue(self) -> bool:
+        """Tell whether it is time to save again."""
+        return time.monotonic() - self._saved > _SAVE_SECONDS
+
+    def save(self, state: str, tally: Tally, error: BaseException | None = None) -> None:
+        """Write how far the run is.
+
+        Parameters
+        ----------
+        state : str
+            ``running``, ``interrupted``, ``failed``, ``complete`` or ``complete_with_quarantine``.
+        tally : Tally
+            What has been counted; until its pairs are, the totals of the last start stand.
+        error : BaseException, optional
+            What ended the run.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        self._saved = time.monotonic()
+        self._content |= {
+            "state": state,
+            "updated_at": now(),
+            "totals": tally.totals() if tally.counted else self._content["totals"],
+            "workers": tally.workers or self._content["workers"],
+            "error": None if error is None else f"{type(error).__name__}: {one_line(error)}",
+        }
+        self._ledger.write_run(self._content)
+
+    def abandon(self, state: str, tally: Tally, error: BaseException | None = None) -> None:
+        """Write that the run ended early; if this start had not begun, what an earlier one wrote stands.
+
+        Parameters
+        ----------
+        state : str
+            ``interrupted`` or ``failed``.
+        tally : Tally
+            What has been counted.
+        error : BaseException, optional
+            What ended the run.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        if self._content["state"] == "running":
+            self.save(state, tally, error)
+
+
+def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "deblend_batch_run": 1,
+        "state": "running",
+        "fingerprint": fingerprint(parts),
+        "fingerprint_of": parts,
+        "config": config.public(),
+        "versions": versions(),
+        "earlier_versions": [],
+        "created_at": now(),
+        "updated_at": now(),
+        "totals": Tally().totals(),
+        "workers": [],
+        "error": None,
+    }

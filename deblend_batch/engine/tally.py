@@ -1,0 +1,113 @@
+"""The tally of a run: what it counts on its way, and ``run.json`` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deblend_batch import flags
+from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.engine.index import FieldIndex
+
+
+@dataclass
+class Count:
+    """Pairs, or tiles, by what has become of them."""
+
+    expected: int = 0
+    written: int = 0
+    quarantined: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Those that are neither written nor in quarantine; 0 at the end of a run."""
+        return self.expected - self.written - self.quarantined
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.expected + other.expected,
+            self.written + other.written,
+            self.quarantined + other.quarantined,
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON-able values; ``expected`` is the sum of the others."""
+        return {**asdict(self), "pending": self.pending}
+
+
+@dataclass
+class Tally:
+    """Running totals.
+
+    Parameters
+    ----------
+    pairs, tiles : Count
+        Of all fields.
+    counted : bool
+        Whether the fields are indexed, so that ``expected`` is known.
+    unplaced : int
+        Of the quarantined pairs, those that no tile can hold.
+    pairs_here : int
+        Pairs written since this start.
+    retries : Counter
+        Tiles tried again, by class of failure.
+    flags : dict
+        Rows with each flag.
+    detections : Counter
+        Rows read and used, and why others were not.
+    nearest_arcsec : float, optional
+        Where pairs were looked for and none was found: the least distance between two detections.
+    workers : list of dict
+        Where the actors of this start run.
+    """
+
+    pairs: Count = field(default_factory=Count)
+    tiles: Count = field(default_factory=Count)
+    counted: bool = False
+    unplaced: int = 0
+    pairs_here: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
+    flags: dict[str, int] = field(default_factory=dict)
+    detections: Counter[str] = field(default_factory=Counter)
+    nearest_arcsec: float | None = None
+    workers: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_index(self, index: FieldIndex) -> None:
+        """Count a field's detections."""
+        self.detections.update(index.detections)
+        known = [d for d in (self.nearest_arcsec, index.nearest_arcsec) if d is not None]
+        self.nearest_arcsec = min(known, default=None)
+
+    def add_unplaced(self, record: QuarantineRecord) -> None:
+        """Count pairs that no tile can hold."""
+        self.unplaced += len(record.pairs)
+        self.pairs.expected += len(record.pairs)
+        self.pairs.quarantined += len(record.pairs)
+
+    def add_receipt(self, receipt: Receipt) -> None:
+        """Count a tile that has been written."""
+        self.pairs_here += receipt.pairs
+        self.pairs.written += receipt.pairs
+        self.tiles.written += 1
+        self.add_flags(receipt.flags)
+
+    def add_flags(self, counts: dict[str, int]) -> None:
+        """Count the flags of a shard."""
+        self.flags = flags.add_counts([self.flags, counts])
+
+    def add_quarantine(self, record: QuarantineRecord) -> None:
+        """Count a tile that has been put in quarantine."""
+        self.pairs.quarantined += len(record.pairs)
+        self.tiles.quarantined += 1
+
+    def totals(self) -> dict[str, Any]:
+        """Return the totals of ``run.json``, JSON-able."""
+        return {
+            "pairs": self.pairs.to_dict(),
+            "rows": 2 * self.pairs.written,
+            "tiles": self.tiles.to_dict(),
+            "detections": dict(self.detections),
+            "retries": dict(self.retries),
+            "flags": self.flags,
+        }

@@ -1,0 +1,61 @@
+"""The workload: every tile is written, in quarantine or left, and the counts say how many pairs each."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch.engine.index import FieldIndex
+from deblend_batch.engine.tally import Count
+from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.tiling.tile import TileGrid
+
+GRID = TileGrid((300, 300), 100)
+
+
+def field_tiles(prefix: str, counts: list[int]) -> FieldTiles:
+    """A field whose first tiles hold these numbers of pairs."""
+    index = FieldIndex(
+        url=f"{prefix}.parquet",
+        tiles=np.arange(len(counts), dtype=np.int32),
+        tile_names=tuple(prefix + GRID.name(number) for number in range(len(counts))),
+        starts=np.append(0, np.cumsum(counts)).astype(np.int64),
+        noise_sigma=(0.1,),
+        detections={},
+    )
+    return FieldTiles(f"{prefix}.zarr", index, GRID)
+
+
+pair_counts = st.lists(st.integers(1, 500), max_size=9)
+
+
+@given(st.lists(pair_counts, max_size=3), st.data())
+def test_every_tile_is_in_one_place(fields: list[list[int]], data: st.DataObject) -> None:
+    tiles = [field_tiles(f"f{number:04d}-", counts) for number, counts in enumerate(fields)]
+    names = [name for each in tiles for name in each.index.tile_names]
+    state = {name: data.draw(st.sampled_from(["written", "held", "left"])) for name in names}
+
+    def those(what: str) -> set[str]:
+        return {name for name, each in state.items() if each == what}
+
+    # A record of pairs that no tile holds is in the quarantine too.
+    load = Workload(tiles, those("written"), those("held") | {"unplaced"})
+    pending = list(load.pending())
+    assert [spec.name for spec in pending] == [name for name in names if state[name] == "left"]
+    pairs, count = load.count()
+    assert count == Count(len(names), len(those("written")), len(those("held")))
+    assert count.pending == len(pending)
+    assert pairs.expected == sum(map(sum, fields))
+    assert pairs.pending == sum(spec.n_pairs for spec in pending)
+
+
+def test_a_spec_says_where_its_pixels_and_pairs_are() -> None:
+    first, second = field_tiles("a-", [3, 4]).specs()
+    assert (first.name, first.row_start, first.row_stop) == ("a-y0000x0000", 0, 3)
+    assert (second.name, second.row_start, second.row_stop) == ("a-y0000x0001", 3, 7)
+    assert (second.field_url, second.index_url, second.noise_sigma) == (
+        *("a-.zarr", "a-.parquet"),
+        (0.1,),
+    )
+    assert second.core == GRID.core(1)
