@@ -167,7 +167,7 @@ def test_ray_s_logs_hold_no_secret(finished: str, s3: Any) -> None:
     assert not [path for path in logs if path.is_file() and s3.secret in path.read_text("latin-1")]
 
 
-@pytest.mark.parametrize("module", ["config", "engine.work", "engine.index", "engine.detect"])
+@pytest.mark.parametrize("module", ["config", "engine.work", "engine.index_task", "engine.detect"])
 def test_records_that_carry_options_do_not_show_them(module: str) -> None:
     """What is printed by a traceback, a debugger or a log line holds no secret."""
     found = importlib.import_module(f"deblend_batch.{module}")
