@@ -197,7 +197,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="blend2flux-small")
-    parser.add_argument("--pairs", type=int, default=100_000, help="pairs of the stub runs")
+    parser.add_argument("--pairs", type=int, default=200_000, help="pairs of the stub runs")
     parser.add_argument("--model-pairs", type=int, default=30_000, help="pairs of the model run")
     parser.add_argument("--size", type=int, default=12_288, help="edge of the field, px")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the bare model")

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
+from deblend_batch.settings import Section, checked, read_mapping
 
 DEFAULT_MODEL = "blend2flux-small"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PairsConfig(_Section):
+class PairsConfig(Section):
     """Where pairs come from: a search radius, or a table of pre-detected pairs."""
 
     max_separation: float = Field(2.0, gt=0, le=3600)
@@ -31,14 +26,14 @@ class PairsConfig(_Section):
     """Names in the pairs table of ``central_id`` and ``companion_id``."""
 
 
-class TilesConfig(_Section):
+class TilesConfig(Section):
     """How a field is divided."""
 
     size: int = Field(2048, ge=64, le=65536)
     """Edge of a tile's core, px."""
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """How the work is spread; nothing here changes a result."""
 
     feed: Literal["auto", "fused", "split"] = "auto"
@@ -57,14 +52,14 @@ class EngineConfig(_Section):
     """Quarantined tiles in a row after which the run stops."""
 
 
-class SurveyField(_Section):
+class SurveyField(Section):
     """One field of a survey, with its own detection table where it has one."""
 
     field: str
     detections: str | None = None
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that decides a run.
 
     Raises
@@ -85,11 +80,25 @@ class RunConfig(_Section):
     """URL of the output folder."""
     model: str = DEFAULT_MODEL
     """Name of a shipped model, or URL of a weights file."""
+    masks: bool = False
+    """Whether to write each pair's masks beside the shards, for models that have them."""
     pairs: PairsConfig = PairsConfig()
     tiles: TilesConfig = TilesConfig()
     engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     """fsspec options of the remote stores; never written to an output."""
+
+    @field_validator("survey", mode="before")
+    @classmethod
+    def check_survey(cls, survey: Any) -> Any:
+        """Refuse what is neither a glob nor a list of fields, in fewer words than a union of types."""
+        if survey is None or isinstance(survey, str):
+            return survey
+        if not isinstance(survey, list) or not survey:
+            raise ValueError("must be a glob, or a list of one or more fields")
+        if not all(isinstance(entry, str | Mapping | SurveyField) for entry in survey):
+            raise ValueError("must list URLs, or sections of 'field' and 'detections'")
+        return survey
 
     @model_validator(mode="after")
     def check_inputs(self) -> RunConfig:
@@ -176,7 +185,11 @@ def absolute_url(key: str, url: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def load_config(url: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+def load_config(
+    url: str,
+    overrides: Mapping[str, Any] | None = None,
+    options: storage.Options | None = None,
+) -> RunConfig:
     """Read a config file.
 
     Parameters
@@ -185,6 +198,8 @@ def load_config(url: str, overrides: Mapping[str, Any] | None = None) -> RunConf
         Path or URL of a YAML file.
     overrides : mapping, optional
         Dotted keys (``"tiles.size"``) and the values that replace the file's; None values are ignored.
+    options : mapping, optional
+        fsspec ``storage_options``: the file is read with them, and they replace its own.
 
     Returns
     -------
@@ -198,18 +213,8 @@ def load_config(url: str, overrides: Mapping[str, Any] | None = None) -> RunConf
     ConfigError
         If it is not YAML, has an unknown key (the nearest known one is named) or a wrong value.
     """
-    text = storage.read_bytes(url)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{url}:{line} not valid YAML; see docs/config.md") from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{url}: the config must be a mapping of keys to values; see docs/config.md"
-        )
-    return make_config(values, overrides, where=url)
+    given = {**(overrides or {}), "storage_options": options}
+    return make_config(read_mapping(url, options), given, where=url)
 
 
 def make_config(
@@ -222,67 +227,4 @@ def make_config(
     ConfigError
         If a key is unknown (the nearest known one is named) or a value is wrong.
     """
-    merged = _merge(values, overrides or {})
-    try:
-        return RunConfig.model_validate(merged).with_absolute_paths()
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error, RunConfig)}") from None
-
-
-def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for dotted, value in overrides.items():
-        if value is None:
-            continue
-        *sections, key = dotted.split(".")
-        target = merged
-        for section in sections:
-            inner = target.get(section)
-            target[section] = dict(inner) if isinstance(inner, Mapping) else {}
-            target = target[section]
-        target[key] = value
-    return merged
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say in one line what is wrong with a config.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-        What pydantic found.
-    model : type
-        The config class, whose keys are proposed for an unknown one.
-
-    Returns
-    -------
-    str
-        The key, the value and the remedy, of the first error.
-    """
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {path!r}{_nearest(path, _keys(model))}"
-    if first["type"] == "missing":
-        return f"key {path!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    return (
-        f"{path}: {message[0].lower()}{message[1:]} (got {first['input']!r})" if path else message
-    )
-
-
-def _nearest(path: str, known: list[str]) -> str:
-    by_leaf = {key.rsplit(".", 1)[-1]: key for key in reversed(known)}
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-    leaf = difflib.get_close_matches(path.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
-    found = close or [by_leaf[name] for name in leaf]
-    return f"; did you mean {found[0]!r}?" if found else f"; known keys: {', '.join(known)}"
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _keys(field.annotation, f"{prefix}{name}.")
-    return keys
+    return checked(RunConfig, values, overrides, where).with_absolute_paths()

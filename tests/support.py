@@ -93,27 +93,33 @@ def gaussian_image(
     return image.astype(np.float32)
 
 
-def write_tiny_model(url: str, seed: int = 0) -> str:
-    """Write a small untrained network, of the real architecture and file format."""
+def write_tiny_model(url: str, seed: int = 0, *, masks: bool = False) -> str:
+    """Write a small untrained network, of a real architecture and file format."""
     import torch
 
-    from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig
+    from deblend_batch.models.architectures import build_network
     from deblend_batch.models.card import Domain, ModelCard
     from deblend_batch.models.weights import write_weights
 
     torch.manual_seed(seed)
-    config = Blend2FluxConfig(filters=(4, 8), dense=16, stamp_size=32)
+    unet = {"filters": 4, "depth": 2, "up_kernel": 2, "fold": 2, "stamp_size": 32, "in_channels": 3}
+    architecture = "blend2mask2flux" if masks else "blend2flux"
+    shape: dict[str, Any] = (
+        {"unet": unet, "filters": 4, "dense": 8}
+        if masks
+        else {"filters": (4, 8), "dense": 16, "stamp_size": 32}
+    )
     card = ModelCard(
         name="tiny",
-        architecture="blend2flux",
+        architecture=architecture,
         stamp_size=32,
-        has_masks=False,
-        network={"filters": config.filters, "dense": config.dense, "stamp_size": 32},
-        preprocess={},
+        has_masks=masks,
+        network=shape,
+        preprocess={"encoding": "heatmaps"} if masks else {},
         domain=Domain(psf_fwhm_px=(2.0, 5.0), separation_px=(1.0, 40.0), snr=(1.0, 1e7)),
         trained_on="nothing",
     )
-    write_weights(url, card, Blend2Flux(config).state_dict())
+    write_weights(url, card, build_network(architecture, shape, url)[0].state_dict())
     return url
 
 

@@ -7,12 +7,16 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from deblend_batch.cli.output import JsonOpt, print_json, print_table, show
+from deblend_batch.cli.options import StorageOpt, read_storage_options
+from deblend_batch.cli.output import JsonOpt, print_json, print_table, show, show_help_alone
+from deblend_batch.errors import ConfigError
 
 app = typer.Typer()
 simulate_app = typer.Typer(
-    help="Simulate a survey field, or a set of pairs, with known truth.", no_args_is_help=True
+    help="Simulate a survey field, or a set of pairs, with known truth.",
+    invoke_without_command=True,
 )
+simulate_app.callback()(show_help_alone)
 
 PlaneOpt = Optional[list[str]]  # noqa: UP045 (typer reads it)
 ProcessesOpt = Annotated[int, typer.Option(help="Processes that draw; changes no result.", min=1)]
@@ -23,10 +27,14 @@ OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace what is
 
 @app.command()
 def ingest(
-    images: Annotated[
-        list[str], typer.Argument(help="FITS images: FILE or FILE[HDU], one per band.")
-    ],
-    field: Annotated[str, typer.Argument(help="Field (Zarr) to write.", show_default=False)],
+    urls: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="IMAGE [IMAGE ...] FIELD",
+            help="FITS images, FILE or FILE[HDU], one per band; then the field (Zarr) to write.",
+            show_default=False,
+        ),
+    ] = None,
     hdu: Annotated[
         PlaneOpt, typer.Option(help="Image HDU, name or number; repeat per band.")
     ] = None,
@@ -48,12 +56,18 @@ def ingest(
         Literal["auto", "keep", "subtract"], typer.Option(help="What to do with the background.")
     ] = "auto",
     overwrite: OverwriteOpt = False,
+    storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a field from FITS images, window by window."""
     from deblend_batch.engine.progress import ProgressMeter
     from deblend_batch.field.ingest import ingest as make_field
 
+    if urls is None or len(urls) < 2:
+        raise ConfigError(
+            "ingest needs images and the field to write: deblend-batch ingest IMAGE [IMAGE ...] FIELD"
+        )
+    *images, field = urls
     meter = ProgressMeter("windows")
     try:
         summary = make_field(
@@ -70,6 +84,7 @@ def ingest(
             name=name,
             background=background,
             overwrite=overwrite,
+            options=read_storage_options(storage_options),
             progress=meter.reach,
         )
     finally:
@@ -97,6 +112,7 @@ def detect(
     min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
+    storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a detection table from a field, tile by tile on Ray tasks."""
@@ -110,6 +126,7 @@ def detect(
         min_snr=min_snr,
         tile_size=tile_size,
         overwrite=overwrite,
+        options=read_storage_options(storage_options),
     )
     show(summary, as_json=as_json)
 
@@ -126,6 +143,7 @@ def simulate_a_field(
     variance: Annotated[bool, typer.Option("--variance", help="Write a variance plane.")] = False,
     processes: ProcessesOpt = os.cpu_count() or 1,
     overwrite: OverwriteOpt = False,
+    storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Simulate a survey field with its truth and its detections."""
@@ -144,6 +162,7 @@ def simulate_a_field(
         with_variance=variance,
         processes=processes,
         overwrite=overwrite,
+        options=read_storage_options(storage_options),
     )
     if as_json:
         print_json(asdict(truth))
@@ -170,14 +189,16 @@ def simulate_pairs(
     seed: SeedOpt = 0,
     processes: ProcessesOpt = os.cpu_count() or 1,
     overwrite: OverwriteOpt = False,
+    storage_options: StorageOpt = None,
 ) -> None:
     """Simulate pairs of galaxies: stamps, members, masks and fluxes."""
     from deblend_batch.simulate.draw import draw_pool
     from deblend_batch.simulate.pairs import PairRules, PairSampler
     from deblend_batch.simulate.pairset import write_pairs
 
+    options = read_storage_options(storage_options)  # a mistake in it costs no galaxies
     pool = draw_pool(preset, galaxies, seed, processes=processes)
     rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)
     sampler = PairSampler(pool, split, seed, rules)
-    write_pairs(data_set, sampler, number, encoding=encoding, overwrite=overwrite)
+    write_pairs(data_set, sampler, number, encoding=encoding, options=options, overwrite=overwrite)
     print_table([("pairs", f"{number:,}"), ("data set", data_set)])

@@ -20,6 +20,13 @@ class Shown(Protocol):
         """Return the result as names and texts."""
 
 
+def show_help_alone(context: typer.Context) -> None:
+    """Print the help of a group of verbs that was called without one, and exit as for a mistake."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
 def show(found: Shown, *, as_json: bool) -> None:
     """Print a result as a person or a script reads it."""
     if as_json:

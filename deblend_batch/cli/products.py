@@ -6,14 +6,11 @@ from typing import Annotated
 
 import typer
 
+from deblend_batch.cli.options import OutputArg, StorageOpt, read_storage_options
 from deblend_batch.cli.output import JsonOpt, print_table, show
 
 app = typer.Typer()
 demo_app = typer.Typer()
-
-OutputArg = Annotated[
-    str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
-]
 
 
 @demo_app.command()
@@ -30,17 +27,19 @@ def demo(
 
 
 @app.command()
-def publish(output: OutputArg, as_json: JsonOpt = False) -> None:
+def publish(
+    output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False
+) -> None:
     """Publish a complete run as a HATS catalogue, for lsdb."""
     from deblend_batch.engine.inspect import publish_run
 
-    published = publish_run(output)
+    published = publish_run(output, read_storage_options(storage_options))
     show(published, as_json=as_json)
 
 
 @app.command()
-def report(output: OutputArg) -> None:
+def report(output: OutputArg, storage_options: StorageOpt = None) -> None:
     """Write the QA report of a run: one self-contained page."""
     from deblend_batch.report.page import write_report
 
-    typer.echo(write_report(output))
+    typer.echo(write_report(output, read_storage_options(storage_options)))

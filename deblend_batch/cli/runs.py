@@ -6,15 +6,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from deblend_batch.cli.options import OutputArg, StorageOpt, read_storage_options
 from deblend_batch.cli.output import JsonOpt, show
 
 app = typer.Typer()
 
 ConfigArg = Annotated[
     str, typer.Argument(help="Config file (YAML); path or URL.", show_default=False)
-]
-OutputArg = Annotated[
-    str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
 ]
 FieldOpt = Annotated[Optional[str], typer.Option(help="Overrides 'field'.")]  # noqa: UP045 (typer)
 DetectionsOpt = Annotated[Optional[str], typer.Option(help="Overrides 'detections'.")]  # noqa: UP045
@@ -57,6 +55,7 @@ def plan(
     max_separation: SeparationOpt = None,
     tile_size: TileOpt = None,
     actors: ActorsOpt = None,
+    storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Say what a run would do: tiles, pairs, bytes, time. Writes nothing."""
@@ -64,7 +63,8 @@ def plan(
     from deblend_batch.engine.plan import plan_run
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
-    planned = plan_run(load_config(config, overrides))
+    options = read_storage_options(storage_options)
+    planned = plan_run(load_config(config, overrides, options))
     show(planned, as_json=as_json)
 
 
@@ -78,46 +78,50 @@ def run(
     max_separation: SeparationOpt = None,
     tile_size: TileOpt = None,
     actors: ActorsOpt = None,
+    storage_options: StorageOpt = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan; writes nothing.")] = False,
     as_json: JsonOpt = False,
 ) -> int:
     """Process a field or a survey into catalogue shards; run again to resume."""
-    if dry_run:
-        plan(config, field, detections, output, model, max_separation, tile_size, actors, as_json)
-        return 0
     from deblend_batch.config import load_config
+    from deblend_batch.engine.plan import plan_run
     from deblend_batch.engine.run import process_field
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
-    summary = process_field(load_config(config, overrides))
+    options = read_storage_options(storage_options)
+    settled = load_config(config, overrides, options)
+    if dry_run:
+        show(plan_run(settled), as_json=as_json)
+        return 0
+    summary = process_field(settled)
     show(summary, as_json=as_json)
     return summary.exit_code
 
 
 @app.command()
-def status(output: OutputArg, as_json: JsonOpt = False) -> None:
+def status(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> None:
     """Say how far a run is, from its output alone."""
     from deblend_batch.engine.inspect import read_status
 
-    found = read_status(output)
+    found = read_status(output, read_storage_options(storage_options))
     show(found, as_json=as_json)
 
 
 @app.command()
-def retry(output: OutputArg, as_json: JsonOpt = False) -> int:
+def retry(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> int:
     """Process the quarantined tiles of a run again."""
     from deblend_batch.engine.run import retry_run
 
-    summary = retry_run(output)
+    summary = retry_run(output, read_storage_options(storage_options))
     show(summary, as_json=as_json)
     return summary.exit_code
 
 
 @app.command()
-def verify(output: OutputArg, as_json: JsonOpt = False) -> int:
+def verify(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> int:
     """Check every shard of a run against its ledger."""
     from deblend_batch.engine.inspect import verify_run
 
-    found = verify_run(output)
+    found = verify_run(output, read_storage_options(storage_options))
     show(found, as_json=as_json)
     return found.exit_code

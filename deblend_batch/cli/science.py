@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from deblend_batch.cli.options import StorageOpt, read_storage_options
 from deblend_batch.cli.output import JsonOpt, print_json
 
 app = typer.Typer()
@@ -24,19 +25,25 @@ def train(
     steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.", min=1)] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed.", min=0)] = None,  # noqa: UP045
     device: Annotated[Optional[str], typer.Option(help="Torch device.")] = None,  # noqa: UP045
+    storage_options: StorageOpt = None,
 ) -> None:
     """Train a model on simulated pairs; run again with the same arguments to resume."""
     from deblend_batch.train.config import load_train_config, make_train_config
     from deblend_batch.train.loop import train as train_model
 
     overrides = {"model": model, "preset": preset, "steps": steps, "seed": seed, "device": device}
-    settled = load_train_config(config, overrides) if config else make_train_config({}, overrides)
+    options = read_storage_options(storage_options)
+    settled = (
+        load_train_config(config, overrides, options)
+        if config
+        else make_train_config({}, overrides)
+    )
     started = time.monotonic()
 
     def say(report: Any) -> None:
         typer.echo(f"{report}  {time.monotonic() - started:,.0f} s", err=True)
 
-    typer.echo(train_model(settled, output, say))
+    typer.echo(train_model(settled, output, say, options))
 
 
 @app.command()
@@ -75,11 +82,13 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Also write the report page here."),
     ] = None,
+    storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Measure how well fluxes were recovered: of the paper, of a catalogue, or of models on pairs."""
     from deblend_batch.evaluation.evaluate import evaluate as measure
 
+    options = read_storage_options(storage_options)
     found = measure(
         paper_table=paper_table,
         catalog=catalog,
@@ -90,9 +99,10 @@ def evaluate(
         models=model or (),
         baselines=baseline,
         device=device,
+        options=options,
     )
     if html:
-        found.write_html(html)
+        found.write_html(html, options)
     if as_json:
         print_json(found.to_dict())
     else:

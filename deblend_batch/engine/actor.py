@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +20,10 @@ from numpy.typing import NDArray
 
 from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger, Receipt, now
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
-from deblend_batch.engine.batcher import Batcher, Rows
-from deblend_batch.engine.measure import domain_flags, measurement
+from deblend_batch.engine.batcher import Batcher, PredictionLike, Rows
+from deblend_batch.engine.measure import Part, domain_flags, measurement, reduce
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
 from deblend_batch.field.layout import Field
 from deblend_batch.models import load_model
@@ -122,6 +125,7 @@ class ModelActor:
         batch = context.batch_size or int(self._model.default_batch_size)
         self._batcher = Batcher(self._model, batch)
         self._ledger = Ledger(context.output, context.options)
+        self._masks = MaskStore(context.output, context.options)
         self._info = WorkerInfo(
             ray.get_runtime_context().get_node_id(),
             os.getpid(),
@@ -160,15 +164,14 @@ class ModelActor:
         started = time.monotonic()
         opened = open_field(spec.field_url, self._context)
         pairs = load_pairs(spec, self._context)
-        futures, bits, sigma = [], [], []
+        answers, bits, sigma = _Answers(opened.n_bands, keep_masks=self._context.masks), [], []
         with self._batcher.producing():
             for stamps in parts or cut_parts(spec, pairs, self._context):
-                futures.append(self._batcher.submit(Rows.of_bands(stamps)))
+                answers.expect(self._batcher.submit(Rows.of_bands(stamps)))
                 bits.append(stamps.flags)
                 sigma.append(stamps.sigma)
         cut = time.monotonic()
-        predictions = [part for future in futures for part in future.result()]
-        measured = measurement(np.concatenate(bits), predictions, opened.n_bands)
+        measured = measurement(np.concatenate(bits), answers.wait())
         inferred = time.monotonic()
         extra = self._domain(pairs, measured, np.concatenate(sigma), opened)
         measured = replace(measured, flags=measured.flags | extra)
@@ -176,6 +179,8 @@ class ModelActor:
         shard = encode(rows)
         seconds = {"cut": round(cut - started, 4), "infer": round(inferred - cut, 4)}
         receipt = self._receipt(spec, rows, shard, seconds)
+        if self._context.masks:
+            self._masks.write(spec.name, pairs.blend_id, answers.masks())
         self._ledger.commit(shard, receipt)
         return receipt
 
@@ -202,6 +207,33 @@ class ModelActor:
             worker=vars(self._info).copy(),
             written_at=now(),
         )
+
+
+class _Answers:
+    """The model's answers to a tile, reduced as they come: masks in full would need gigabytes."""
+
+    def __init__(self, n_bands: int, *, keep_masks: bool) -> None:
+        self._n_bands = n_bands
+        self._keep_masks = keep_masks
+        self._open: deque[Future[list[PredictionLike]]] = deque()
+        self._parts: list[Part] = []
+
+    def expect(self, answer: Future[list[PredictionLike]]) -> None:
+        self._open.append(answer)
+        while self._open and self._open[0].done():
+            self._take()
+
+    def wait(self) -> list[Part]:
+        while self._open:
+            self._take()
+        return self._parts
+
+    def masks(self) -> NDArray[np.uint8]:
+        return np.concatenate([part.masks for part in self._parts if part.masks is not None])
+
+    def _take(self) -> None:
+        predictions = self._open.popleft().result()
+        self._parts.append(reduce(predictions, self._n_bands, keep_masks=self._keep_masks))
 
 
 def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
 from deblend_batch.engine.progress import clock
@@ -244,6 +245,7 @@ def verify_run(output: str, options: dict[str, Any] | None = None) -> Verificati
                 else "shard and receipt"
             )
             problems.append(f"tile {name}: {pairs} pairs, no {lost}; run again to make it")
+    problems += _missing_masks(ledger, run, shards & receipts & set(pairs_of))
     every = np.concatenate(seen) if seen else np.empty(0, np.int64)
     unique, times = np.unique(every, return_counts=True)
     problems += [
@@ -259,6 +261,16 @@ def verify_run(output: str, options: dict[str, Any] | None = None) -> Verificati
     return Verification(
         ledger.output, tiles, len(every), rows, quarantined + unplaced, tuple(problems)
     )
+
+
+def _missing_masks(ledger: Ledger, run: dict[str, Any], finished: set[str]) -> list[str]:
+    if not run["config"].get("masks"):
+        return []
+    there = MaskStore(ledger.output, ledger.options).tiles()
+    return [
+        f"tile {name}: its masks have gone; remove its receipt and run again"
+        for name in sorted(finished.difference(there))
+    ]
 
 
 def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch import flags
+from deblend_batch.catalog.masks import quantise
 from deblend_batch.catalog.shard import Measurement
 from deblend_batch.engine.batcher import PredictionLike
 from deblend_batch.models.card import Domain
@@ -15,48 +17,75 @@ from deblend_batch.models.card import Domain
 _MASK_THRESHOLD = 0.5
 
 
-def measurement(
-    stamps_flags: NDArray[np.int32],
-    predictions: Sequence[PredictionLike],
-    n_bands: int,
-) -> Measurement:
-    """Put predictions of single-band rows together again.
+@dataclass(frozen=True)
+class Part:
+    """What the model said of some pairs, less the masks' probabilities that nobody needs.
+
+    Parameters
+    ----------
+    flux, flux_err : ndarray of float32, shape (n, band, 2)
+        Of [central, companion], image units.
+    area : ndarray of float32, shape (n, 3)
+        Square pixels of [overlap, central, companion] in the first band; NaN for models without masks.
+    masks : ndarray of uint8, shape (n, 3, y, x), or None
+        Quantised masks of the first band, where they are kept.
+    """
+
+    flux: NDArray[np.float32]
+    flux_err: NDArray[np.float32]
+    area: NDArray[np.float32]
+    masks: NDArray[np.uint8] | None
+
+
+def reduce(predictions: Sequence[PredictionLike], n_bands: int, *, keep_masks: bool) -> Part:
+    """Put the predictions of some pairs together, band by band, and keep little of their masks.
+
+    Parameters
+    ----------
+    predictions : sequence of PredictionLike
+        Whose rows, end to end, are (pair, band) with bands varying fastest.
+    n_bands : int
+        Bands of the field.
+    keep_masks : bool
+        Whether to keep quantised masks, and not only their areas.
+
+    Returns
+    -------
+    Part
+        The pairs.
+    """
+    flux = np.concatenate([each.flux for each in predictions]).reshape(-1, n_bands, 2)
+    flux_err = np.concatenate([each.flux_err for each in predictions]).reshape(-1, n_bands, 2)
+    some = [each.masks for each in predictions if each.masks is not None]
+    if not some:
+        return Part(flux, flux_err, np.full((len(flux), 3), np.nan, np.float32), None)
+    masks = (some[0] if len(some) == 1 else np.concatenate(some))[::n_bands]
+    area = (masks > _MASK_THRESHOLD).sum(axis=(2, 3)).astype(np.float32)
+    return Part(flux, flux_err, area, quantise(masks) if keep_masks else None)
+
+
+def measurement(stamps_flags: NDArray[np.int32], parts: Sequence[Part]) -> Measurement:
+    """Put the parts of a tile together.
 
     Parameters
     ----------
     stamps_flags : ndarray of int32, shape (n, 2)
         Flags from cutting.
-    predictions : sequence of PredictionLike
-        Whose rows, end to end, are (pair, band) with bands varying fastest.
-    n_bands : int
-        Bands of the field.
+    parts : sequence of Part
+        Whose pairs, end to end, are those of the flags.
 
     Returns
     -------
     Measurement
         Fluxes (n, band, 2) in image units. Mask areas are of the first band.
     """
-    n = len(stamps_flags)
-    flux = np.concatenate([part.flux for part in predictions]).reshape(n, n_bands, 2)
-    flux_err = np.concatenate([part.flux_err for part in predictions]).reshape(n, n_bands, 2)
+    flux = np.concatenate([part.flux for part in parts])
+    flux_err = np.concatenate([part.flux_err for part in parts])
     outside = (stamps_flags & flags.COMPANION_OUTSIDE.value)[:, 0] != 0
-    flux, flux_err = flux.copy(), flux_err.copy()
     flux[outside, :, 1] = np.nan
     flux_err[outside, :, 1] = np.nan
-    area, overlap = _areas(predictions, n, n_bands)
-    return Measurement(flux, flux_err, area, overlap, stamps_flags)
-
-
-def _areas(
-    predictions: Sequence[PredictionLike], n: int, n_bands: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    parts = [part.masks for part in predictions]
-    if any(part is None for part in parts):
-        missing = np.full((n, 2), np.nan, np.float32)
-        return missing, missing.copy()
-    counts = [(part > _MASK_THRESHOLD).sum(axis=(2, 3)) for part in parts if part is not None]
-    area = np.concatenate(counts).reshape(n, n_bands, 3)[:, 0].astype(np.float32)
-    return area[:, 1:], np.repeat(area[:, :1], 2, axis=1)
+    area = np.concatenate([part.area for part in parts])
+    return Measurement(flux, flux_err, area[:, 1:], np.repeat(area[:, :1], 2, axis=1), stamps_flags)
 
 
 def domain_flags(

@@ -18,10 +18,11 @@ from deblend_batch.engine.progress import clock
 from deblend_batch.engine.summary import no_pairs
 from deblend_batch.engine.survey import open_fields
 from deblend_batch.engine.tally import Tally
+from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import PART_PAIRS
 from deblend_batch.engine.workload import FieldTiles, Workload
 from deblend_batch.field.layout import Field
-from deblend_batch.models import find_card, load_model
+from deblend_batch.models import load_model
 from deblend_batch.tiling.tile import TileGrid
 
 _PROBE_BATCHES = 2
@@ -112,7 +113,7 @@ def plan_run(config: RunConfig) -> RunPlan:
     """
     opened = open_fields(config)
     fields = [field for _, field in opened]
-    stamp_size = find_card(config.model, config.storage_options).stamp_size
+    stamp_size = find_run_card(config).stamp_size
     tasks = index_tasks(config, [entry for entry, _ in opened], stamp_size)
     indexes = [build_index(replace(task, keep_unused=False))[0] for task in tasks]
     tally = Tally()

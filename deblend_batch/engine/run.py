@@ -12,6 +12,7 @@ import ray
 import structlog
 
 from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt, fingerprint
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import connected, plan_pool
@@ -26,10 +27,10 @@ from deblend_batch.engine.signals import stop_signals
 from deblend_batch.engine.summary import RunSummary, notes_on
 from deblend_batch.engine.survey import check_reachable, open_fields
 from deblend_batch.engine.tally import Tally
+from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
 from deblend_batch.engine.workload import FieldTiles, Workload
 from deblend_batch.errors import InterruptedRunError, RunStoppedError
-from deblend_batch.models import find_card
 from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()
@@ -158,18 +159,21 @@ class _Run:
         opened = open_fields(config)
         self._entries = [entry for entry, _ in opened]
         self._grids = [TileGrid(field.shape_yx, config.tiles.size) for _, field in opened]
-        card = find_card(config.model, config.storage_options)
+        card = find_run_card(config)
         parts = fingerprint_parts(config, self._entries, card.sha256)
         self._context = RunContext(
             output=config.output,
             model=config.model,
             stamp_size=card.stamp_size,
             batch_size=config.engine.batch_size,
+            masks=config.masks,
             fingerprint=fingerprint(parts),
             model_sha256=card.sha256,
             options=config.storage_options,
         )
         self._record = RunRecord.claim(self._ledger, config, parts)
+        if config.masks:
+            MaskStore(config.output, config.storage_options).create()
 
     def _process(self, resources: Mapping[str, float]) -> None:
         self._record.save("running", self._tally)

@@ -72,6 +72,8 @@ class RunContext:
         Edge of its stamps, px.
     batch_size : int, optional
         Stamps in a batch; the model's own choice if None.
+    masks : bool
+        Whether to write the masks.
     fingerprint, model_sha256 : str
         For the receipts.
     options : dict
@@ -82,6 +84,7 @@ class RunContext:
     model: str
     stamp_size: int
     batch_size: int | None
+    masks: bool
     fingerprint: str
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)

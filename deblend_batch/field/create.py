@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +46,8 @@ def check_target(url: str, options: Options | None = None, *, overwrite: bool) -
     if storage.scheme_of(url) in {"http", "https"}:
         raise StorageError(f"{url}: http(s):// is read-only; write to a local path or s3://")
     fs, path = storage.filesystem(url, options)
+    if storage.is_local(url):
+        _check_folder(url, path)
     names = storage.list_names(url, options)
     is_file = fs.isfile(path)
     if not names and not is_file:
@@ -109,7 +113,7 @@ def create_field(
         if mask:
             _create_array(group, "mask", "uint8", meta, shape_yx)
     except Exception as error:
-        raise storage.translate(url, error) from error
+        raise storage.translate(url, error, writing=True) from error
     return group
 
 
@@ -134,7 +138,20 @@ def finish_field(group: zarr.Group, meta: FieldMeta) -> None:
         stamp = {"created_at": datetime.now(UTC).isoformat()}
         group.attrs.put({**kept, **stamp, **meta.to_attributes()})
     except Exception as error:
-        raise storage.translate(str(group.store), error) from error
+        raise storage.translate(str(group.store), error, writing=True) from error
+
+
+def _check_folder(url: str, path: str) -> None:
+    """Write and remove a file beside the field's place: a refusal must not cost a pass over the pixels."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError as error:
+        raise StorageError(f"{url}: {folder} is a file; write to another path") from error
+    except OSError as error:
+        raise storage.translate(url, error, writing=True) from error
 
 
 def _is_unfinished(url: str, options: Options | None) -> bool:

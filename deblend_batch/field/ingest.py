@@ -120,8 +120,8 @@ def ingest(
             files,
             sources,
             per_band(bands, count, "--band"),
-            per_band(_checked(zero_points, "--zero-point"), count, "--zero-point"),
-            per_band(_checked(psf_fwhm_arcsec, "--psf-fwhm", above=0), count, "--psf-fwhm"),
+            per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
+            per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
         )
         measured = _measure(opened, background, tell)
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
@@ -148,10 +148,17 @@ def ingest(
     )
 
 
-def _checked(values: Sequence[float], option: str, above: float = -math.inf) -> Sequence[float]:
+def _finite(values: Sequence[float], option: str) -> Sequence[float]:
     for value in values:
-        if not math.isfinite(value) or value <= above:
-            raise ConfigError(f"{option}: {value} is out of range; give a finite number")
+        if not math.isfinite(value):
+            raise ConfigError(f"{option} must be a finite number, not {value:g}")
+    return values
+
+
+def _positive(values: Sequence[float], option: str) -> Sequence[float]:
+    for value in _finite(values, option):
+        if value <= 0:
+            raise ConfigError(f"{option} must be positive, not {value:g}")
     return values
 
 
@@ -211,7 +218,7 @@ def _write_window(
             if plane is not None:
                 group[name][number, rows, columns] = plane  # type: ignore[index]
     except Exception as error:
-        raise storage.translate(url, error) from error
+        raise storage.translate(url, error, writing=True) from error
     return window.count_bad()
 
 

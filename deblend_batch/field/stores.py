@@ -123,7 +123,7 @@ def create_group(url: str, options: Options | None, attributes: Mapping[str, Any
         store = _store(url, options, read_only=False)
         return zarr.create_group(store, zarr_format=3, attributes=dict(attributes))
     except Exception as error:
-        raise storage.translate(url, error) from error
+        raise storage.translate(url, error, writing=True) from error
 
 
 def is_zarr(names: Iterable[str]) -> bool:

@@ -3,11 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
 from deblend_batch.models.staging import Rows
+
+
+def check_arrays(required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+    """Check that what a caller gave is arrays.
+
+    Parameters
+    ----------
+    required, optional : mapping of str to object
+        The arguments by name; an optional one may be None.
+
+    Raises
+    ------
+    ModelError
+        If one is neither a NumPy array nor a torch tensor.
+    """
+    given = {name: rows for name, rows in optional.items() if rows is not None}
+    for name, rows in {**required, **given}.items():
+        if not isinstance(rows, np.ndarray | Tensor):
+            raise ModelError(
+                f"{name} is of type {type(rows).__name__}; give a NumPy array or a torch tensor"
+            )
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Check the number of rows in a batch.
+
+    Parameters
+    ----------
+    batch_size : int
+        What the caller gave.
+
+    Returns
+    -------
+    int
+        The same.
+
+    Raises
+    ------
+    ModelError
+        If it is not at least 1.
+    """
+    if batch_size < 1:
+        raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
+    return batch_size
 
 
 def check_stamps(stamps: Rows, size: int) -> int:

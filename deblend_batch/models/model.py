@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deblend_batch.errors import ModelError
 from deblend_batch.models.architectures import load_network, parse_config
-from deblend_batch.models.arguments import check_rows, check_stamps
+from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.card import ModelCard
+from deblend_batch.models.device import open_device
 from deblend_batch.models.estimate import estimate
 from deblend_batch.models.interface import Estimate
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
@@ -89,10 +89,10 @@ class Model:
         Raises
         ------
         ModelError
-            If the tensors are not those of the card's architecture, or not finite, or the device is
-            unknown.
+            If the tensors are not those of the card's architecture, or not finite, or the device
+            cannot be used.
         """
-        return cls(weights.card, load_network(weights, where), _device(device))
+        return cls(weights.card, load_network(weights, where), open_device(device))
 
     @property
     def default_batch_size(self) -> int:
@@ -139,9 +139,11 @@ class Model:
         Raises
         ------
         ModelError
-            If a shape or a dtype is wrong.
+            If an argument is no array, or its shape or dtype is wrong.
         """
         size = self.card.stamp_size
+        optional = {"central_yx": central_yx, "neighbours_yx": neighbours_yx, "sigma": sigma}
+        check_arrays({"stamps": stamps, "companion_yx": companion_yx}, optional)
         n = check_stamps(stamps, size)
         if central_yx is None:
             central_yx = np.full((n, 2), size // 2, np.float32)
@@ -149,8 +151,7 @@ class Model:
         if neighbours_yx is not None and neighbours_yx.shape[1:2] != (0,):
             arrays["neighbours_yx"] = neighbours_yx
         check_rows(arrays if sigma is None else {**arrays, "sigma": sigma}, n)
-        if batch_size is None:
-            batch_size = self.default_batch_size
+        batch_size = self.default_batch_size if batch_size is None else check_batch_size(batch_size)
         flux, hints, masks = self._run(Staging(arrays, batch_size, self.device), n)
         central, companion = (_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
         evidence = Evidence(
@@ -211,16 +212,6 @@ def _one_late(
         before = result
     if before is not None:
         yield before
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {name!r}: {reason}; use 'cpu'") from error
-    return device
 
 
 def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:

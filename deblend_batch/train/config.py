@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from deblend_batch import storage
-from deblend_batch.config import describe
-from deblend_batch.errors import ConfigError
+from deblend_batch.settings import Section, checked, read_mapping
 from deblend_batch.simulate.draw import Variation
 from deblend_batch.simulate.rules import PairRules
 
@@ -19,11 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PoolConfig(_Section):
+class PoolConfig(Section):
     """The isolated galaxies; see :class:`deblend_batch.simulate.draw.Variation`."""
 
     size: int = Field(20000, ge=64)
@@ -45,7 +39,7 @@ class PoolConfig(_Section):
         return Variation(psf_fwhm_px=self.psf_fwhm_px, radius_factor=self.radius_factor)
 
 
-class PairsConfig(_Section):
+class PairsConfig(Section):
     """How galaxies are paired; see :class:`deblend_batch.simulate.rules.PairRules`."""
 
     noise_factor: tuple[Positive, Positive] = (0.5, 60.0)
@@ -81,7 +75,7 @@ class PairsConfig(_Section):
         return PairRules(stamp_size=stamp_size, **self.model_dump())
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Everything that decides the weights.
 
     Raises
@@ -136,7 +130,11 @@ class TrainConfig(_Section):
     """Validations without an improvement after which training ends; never if absent."""
 
 
-def load_train_config(url: str, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+def load_train_config(
+    url: str,
+    overrides: Mapping[str, Any] | None = None,
+    options: storage.Options | None = None,
+) -> TrainConfig:
     """Read a training config.
 
     Parameters
@@ -144,7 +142,9 @@ def load_train_config(url: str, overrides: Mapping[str, Any] | None = None) -> T
     url : str
         Path or URL of a YAML file.
     overrides : mapping, optional
-        Top-level keys and the values that replace the file's; None values are ignored.
+        Dotted keys and the values that replace the file's; None values are ignored.
+    options : mapping, optional
+        fsspec ``storage_options`` to read the file with.
 
     Returns
     -------
@@ -158,15 +158,7 @@ def load_train_config(url: str, overrides: Mapping[str, Any] | None = None) -> T
     ConfigError
         If it is not YAML, has an unknown key or a wrong value.
     """
-    try:
-        values = yaml.safe_load(storage.read_bytes(url))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{url}:{line} not valid YAML; see docs/config.md") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{url}: a training config must be a mapping of keys to values")
-    return make_train_config(values, overrides, where=url)
+    return make_train_config(read_mapping(url, options), overrides, where=url)
 
 
 def make_train_config(
@@ -179,8 +171,4 @@ def make_train_config(
     ConfigError
         If a key is unknown (the nearest known one is named) or a value is wrong.
     """
-    chosen = {key: value for key, value in (overrides or {}).items() if value is not None}
-    try:
-        return TrainConfig.model_validate({**values, **chosen})
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error, TrainConfig)}") from None
+    return checked(TrainConfig, values, overrides, where)

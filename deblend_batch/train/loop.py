@@ -14,6 +14,7 @@ from torch import nn
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, InterruptedRunError
 from deblend_batch.models.architectures import ARCHITECTURES, RECIPES, Recipe
+from deblend_batch.models.device import open_device
 from deblend_batch.models.weights import read_weights, write_weights
 from deblend_batch.train.checkpoint import Trainee, load_checkpoint, save_checkpoint
 from deblend_batch.train.config import TrainConfig
@@ -93,11 +94,14 @@ def train(
     ------
     ConfigError
         If the model or the preset is unknown.
+    ModelError
+        If the device cannot be used.
     OutputConflictError
         If the folder holds the checkpoint of another training.
     InterruptedRunError
         If it was interrupted; the checkpoint holds everything up to the last validation.
     """
+    open_device(config.device)  # before hours of drawing galaxies
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
@@ -215,7 +219,8 @@ class _Training:
         config, recipe, best = self._config, self._recipe, self._trainee.best
         known = ARCHITECTURES[recipe.architecture]
         test = HeldOut(self._source, "test", config.test_pairs, with_masks=known.has_masks)
-        card = make_card(config, recipe, best, self._validation, test, self.progress)
+        initial = read_weights(config.initial, self._options).card if config.initial else None
+        card = make_card(config, recipe, best, self._validation, test, self.progress, initial)
         url = storage.join(self._folder, f"{card.name}.safetensors")
         write_weights(url, card, best.state_dict(), self._options)
         return url

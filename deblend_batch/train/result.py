@@ -30,6 +30,7 @@ def make_card(
     validation: HeldOut,
     test: HeldOut,
     progress: Progress,
+    initial: ModelCard | None = None,
 ) -> ModelCard:
     """Calibrate a network's errors on the validation pairs, test both, and write it all on a card.
 
@@ -45,6 +46,8 @@ def make_card(
         Pairs of unseen galaxies.
     progress : Progress
         How the training went.
+    initial : ModelCard, optional
+        Of the weights that it began with.
 
     Returns
     -------
@@ -62,10 +65,10 @@ def make_card(
         network=_json(recipe.network),
         preprocess=_json(recipe.preprocess),
         domain=test.domain(),
-        trained_on=_training_set(config, progress),
+        trained_on=_training_set(config, progress, initial),
         test_metrics=_test_metrics(tested, errors),
         uncertainty=_json(errors),
-        training=_provenance(config, progress),
+        training=_provenance(config, progress, initial),
     )
 
 
@@ -76,9 +79,17 @@ def _test_metrics(tested: Outcome, errors: ErrorModel) -> dict[str, float]:
     return {name: round(float(value), _DIGITS) for name, value in found.items()}
 
 
-def _provenance(config: TrainConfig, progress: Progress) -> dict[str, Any]:
+def _provenance(
+    config: TrainConfig, progress: Progress, initial: ModelCard | None
+) -> dict[str, Any]:
+    began_with = initial and {
+        "name": initial.name,
+        "sha256": initial.sha256,
+        "training": initial.training,
+    }
     return {
         "config": config.model_dump(mode="json", exclude={"initial": True, "pool": {"url": True}}),
+        "initial": began_with,
         "steps": progress.step,
         "best_step": progress.validations[progress.best]["step"],
         "versions": {
@@ -89,11 +100,12 @@ def _provenance(config: TrainConfig, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _training_set(config: TrainConfig, progress: Progress) -> str:
+def _training_set(config: TrainConfig, progress: Progress, initial: ModelCard | None) -> str:
     pairs = progress.step * config.batch_size
+    before = f"; before that, {initial.trained_on}" if initial else ""
     return (
         f"{pairs:,} simulated {config.preset} pairs of {config.pool.size:,} galaxies, noise x "
-        f"{config.pairs.noise_factor[0]:g}-{config.pairs.noise_factor[1]:g}, third galaxies"
+        f"{config.pairs.noise_factor[0]:g}-{config.pairs.noise_factor[1]:g}, third galaxies{before}"
     )
 
 

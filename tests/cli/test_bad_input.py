@@ -216,14 +216,49 @@ def test_verbs_on_what_is_no_run(
         (["frobnicate"], "No such command 'frobnicate'"),
         (["models", "--jsn"], "No such option"),
         (["evaluate"], "give exactly one of"),
+        (
+            ["ingest"],
+            "error: ingest needs images and the field to write: deblend-batch ingest IMAGE",
+        ),
+        (["ingest", "a.fits"], "ingest needs images and the field to write"),
+        (
+            ["ingest", "foo://a.fits", "a.zarr"],
+            "error: foo://a.fits: unknown protocol; use a local path, s3://, gs://, az:// or http(s)://",
+        ),
+        (
+            ["train", "out", "--device", "gpu"],
+            "error: device 'gpu': unknown to torch; use --device cpu, cuda or cuda:N",
+        ),
     ],
-    ids=["missing", "extra", "unknown verb", "unknown option", "nothing to evaluate"],
+    ids=[
+        *("missing", "extra", "unknown verb", "unknown option", "nothing to evaluate"),
+        *("no image", "no field", "unknown protocol", "unknown device"),
+    ],
 )
 def test_wrong_words(words: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     captured = capfd.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_storage_options_in_a_file_that_is_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "options.yaml")
+    assert main(["report", "s3://bucket/run", "--storage-options", missing]) == 2
+    assert capfd.readouterr().err == f"error: {missing}: no such file or object; check the URL\n"
+
+
+@pytest.mark.parametrize("words", ["key=me,secret=hunter2", "{secret: hunter2}"])
+def test_storage_options_are_no_words_of_the_command_line(
+    words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "s3://bucket/run", "--storage-options", words]) == 2
+    assert capfd.readouterr().err == (
+        "error: storage options come from a YAML file, not from the command line, which every user "
+        "of the machine can see: give the path of the file\n"
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from scipy.spatial import cKDTree
 
 from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.inspect import read_status, verify_run
 from deblend_batch.engine.progress import ProgressMeter
@@ -522,3 +524,46 @@ def test_pairs_that_no_field_of_a_survey_holds_are_quarantined(
     (record,) = Ledger(str(tmp_path / "out")).quarantined()
     assert Ledger(str(tmp_path / "out")).read_quarantine(record).pairs[0][2] == 99
     assert verify_run(str(tmp_path / "out")).exit_code == 3
+
+
+def test_masks_stand_beside_their_shards(small_field: SmallField, tmp_path: Path) -> None:
+    model = write_tiny_model(str(tmp_path / "m.safetensors"), seed=3, masks=True)
+    outputs = []
+    for name, size in (("one", 200), ("two", 350)):
+        outputs.append(str(tmp_path / name))
+        config = {"model": model, "masks": True, "tiles": {"size": size}}
+        assert process_field(small_field.config(outputs[-1], **config)).exit_code == 0
+    first, second = (masks_of(output) for output in outputs)
+    rows = read_shards(outputs[0])
+    assert sorted(first) == sorted(second) == rows["blend_id"].to_pylist()[::2]
+    assert all((first[blend] == second[blend]).all() for blend in first)
+    for blend, role, area, overlap in zip(
+        *(rows[name].to_pylist() for name in ("blend_id", "role", "mask_area", "mask_overlap")),
+        strict=True,
+    ):
+        pixels = (first[blend] > 127).sum(axis=(1, 2))
+        assert (overlap, area) == (pixels[0], pixels[1 if role == "central" else 2])
+    assert verify_run(outputs[0]).exit_code == 0
+
+
+def masks_of(output: str) -> dict[int, np.ndarray]:
+    """Every pair's masks, by blend id."""
+    root = zarr.open_group(f"{output}/masks.zarr", mode="r")
+    found: dict[int, np.ndarray] = {}
+    for _, tile in root.groups():
+        found.update(
+            zip(member(tile, "blend_id")[...].tolist(), member(tile, "masks")[...], strict=True)  # type: ignore[union-attr, arg-type]
+        )
+    return found
+
+
+def test_verify_misses_masks_that_have_gone(small_field: SmallField, tmp_path: Path) -> None:
+    model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output, model=model, masks=True))
+    tile = MaskStore(output).tiles()[0]
+    storage.remove_tree(f"{output}/masks.zarr/{tile}")
+    found = verify_run(output)
+    assert found.problems == (
+        f"tile {tile}: its masks have gone; remove its receipt and run again",
+    )

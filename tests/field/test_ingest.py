@@ -200,8 +200,6 @@ def test_a_field_is_never_written_over_its_image(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"zero_points": [25.0, 26.0]}, "--zero-point: 2 values for 1 bands"),
-        ({"zero_points": [np.nan]}, "--zero-point: nan is out of range"),
-        ({"psf_fwhm_arcsec": [0.0]}, "--psf-fwhm: 0.0 is out of range"),
         ({"bands": ["g", "r"]}, "--band: 2 values for 1 bands"),
         ({"background": "guess"}, "background: 'guess' is none of auto, keep, subtract"),
         ({"rms_hdu": ["R"], "variance_hdu": ["V"]}, "exclude each other"),
@@ -228,6 +226,42 @@ def test_an_image_without_good_pixels_is_refused(tmp_path: Path) -> None:
         ingest([url], f"{tmp_path}/a.zarr", **GIVEN)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"psf_fwhm_arcsec": [-1.0]}, "--psf-fwhm must be positive, not -1"),
+        ({"psf_fwhm_arcsec": [0.0]}, "--psf-fwhm must be positive, not 0"),
+        ({"psf_fwhm_arcsec": [np.inf]}, "--psf-fwhm must be a finite number, not inf"),
+        ({"zero_points": [np.nan]}, "--zero-point must be a finite number, not nan"),
+    ],
+)
+def test_numbers_out_of_range_are_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    url = write_image(tmp_path / "a.fits", noise_image(SHAPE))
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        ingest([url], f"{tmp_path}/a.zarr", **{**GIVEN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("/proc/x", "/proc/x: nothing can be created here; write to another path"),
+        ("/dev/null/x", "/dev/null/x: /dev/null is a file; write to another path"),
+        ("/dev/null/x/y", "/dev/null/x/y: nothing can be created here; write to another path"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_known_before_a_pixel_is_read(
+    field: str, message: str, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    url = write_image(tmp_path / "a.fits", noise_image(SHAPE))
+    with pytest.raises(StorageError, match=f"^{message}$"):
+        ingest([url], field, **GIVEN, progress=fail)
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"none\.fits: no such file"):
         ingest([f"{tmp_path}/none.fits"], f"{tmp_path}/a.zarr", **GIVEN)
@@ -238,7 +272,7 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "no space left"),
         (errno.EACCES, "permission denied"),
-        (errno.EROFS, "Read-only"),
+        (errno.EROFS, "the file system is read-only; write to another path"),
     ],
 )
 def test_a_store_that_refuses_leaves_no_readable_field(

@@ -211,10 +211,17 @@ def test_errors_are_known_without_noise() -> None:
         ("neighbours_yx", np.zeros((40, 2)), r"neighbours_yx has shape \(40, 2\); .*\(40, k, 2\)"),
         ("sigma", np.zeros((40, 1)), r"sigma has shape \(40, 1\); it must be \(40,\)"),
         ("stamps", np.zeros((40, 32, 32), complex), "stamps has dtype complex128"),
+        ("stamps", [[1.0, 2.0]], "stamps is of type list; give a NumPy array or a torch tensor"),
+        ("stamps", None, "stamps is of type NoneType; give a NumPy array"),
+        ("companion_yx", [(1, 2)], "companion_yx is of type list"),
+        ("central_yx", (16, 16), "central_yx is of type tuple"),
+        ("neighbours_yx", [], "neighbours_yx is of type list"),
+        ("sigma", 0.1, "sigma is of type float"),
+        ("batch_size", 0, "batch_size is 0; it must be at least 1"),
         ("sigma", np.full(40, "x"), "sigma has dtype <U1; it must be a real number type"),
     ],
 )
-def test_wrong_arrays_are_refused(argument: str, value: Any, message: str) -> None:
+def test_wrong_arguments_are_refused(argument: str, value: Any, message: str) -> None:
     names = ("stamps", "companion_yx", "central_yx", "neighbours_yx", "sigma")
     arguments = {name: getattr(PAIRS, name) for name in names}
     with pytest.raises(ModelError, match=message):

@@ -106,6 +106,28 @@ def test_verbs_without_a_config_take_keys_from_the_environment(
     assert s3.secret not in captured.out + captured.err
 
 
+def test_verbs_take_keys_from_a_file(
+    finished: str, s3: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(yaml.safe_dump(s3.options))
+    assert main(["report", finished, "--storage-options", str(file)]) == 0
+    captured = capfd.readouterr()
+    assert captured.out == f"{finished}/report.html\n"
+    assert s3.secret not in captured.err
+
+
+def test_wrong_keys_from_a_file_are_not_shown(
+    finished: str, s3: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(yaml.safe_dump({**s3.options, "secret": "hunter2"}))
+    assert main(["report", finished, "--storage-options", str(file), "--debug"]) == 2
+    captured = capfd.readouterr()
+    assert "permission denied; check the owner, the mode or the credentials" in captured.err
+    assert "hunter2" not in captured.out + captured.err
+
+
 def test_a_run_resumes_where_it_stopped(finished: str, inputs: dict[str, Any], s3: Any) -> None:
     """Two tiles lose their receipts and one its shard; another process may have listed them before."""
     before, ledger = shards_of(finished, s3.options), Ledger(finished, s3.options)

@@ -33,11 +33,16 @@ def test_a_file_and_overrides(tmp_path: Path) -> None:
     [
         ("stepps: 3", "unknown key 'stepps'; did you mean 'steps'"),
         ("pool: {sizes: 3}", "unknown key 'pool.sizes'; did you mean 'pool.size'"),
-        ("steps: 0", "steps: .*greater than or equal to 1"),
-        ("steps: many", "steps: .*valid integer.*'many'"),
-        ("precision: float16", "precision: .*'float32' or 'bfloat16'"),
-        ("pairs: {noise_factor: [0, 1]}", "noise_factor.*greater than 0"),
-        ("- 1", "must be a mapping"),
+        ("steps: 0", "steps must be greater than or equal to 1, not 0"),
+        ("steps: many", "steps must be a valid integer, not 'many'"),
+        ("precision: float16", "precision must be 'float32' or 'bfloat16', not 'float16'"),
+        ("pairs: {noise_factor: [0, 1]}", "pairs.noise_factor.0 must be greater than 0, not 0"),
+        ("pool: 3", "pool must be a section of keys, not 3"),
+        (
+            "zzz: 3",
+            "unknown key 'zzz'; docs/config.md lists the keys; the sections are pool, pairs",
+        ),
+        ("- 1", "holds a list, not keys and values; see docs/config.md"),
         ("a: [", "line 1 not valid YAML"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from deblend_batch.errors import ConfigError, InterruptedRunError, OutputConflictError
+from deblend_batch.errors import ConfigError, InterruptedRunError, ModelError, OutputConflictError
 from deblend_batch.models import find_card, load_model
 from deblend_batch.models.architectures import RECIPES
 from deblend_batch.models.weights import read_weights
@@ -177,6 +177,9 @@ def test_weights_of_a_unet_start_a_blend2mask2flux(pool_url: str, tmp_path: Path
     second = train(config, str(tmp_path / "flux"))
     masks = _state(first)["backbone.masks.weight"]
     torch.testing.assert_close(_state(second)["backbone.masks.weight"], masks)
+    before, card = find_card(first), find_card(second)
+    assert card.training["initial"]["sha256"] == before.sha256
+    assert card.trained_on.endswith(f"before that, {before.trained_on}")
 
 
 def test_the_pool_is_drawn_once_and_kept(tmp_path: Path) -> None:
@@ -200,6 +203,13 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         train(_config(pool_url, **changes), str(tmp_path))
+
+
+def test_a_device_that_is_none_is_refused_before_a_galaxy_is_drawn(tmp_path: Path) -> None:
+    config = make_train_config({"model": "tiny-unet", "device": "gpu"})
+    with pytest.raises(ModelError, match=r"^device 'gpu': unknown to torch; use --device cpu"):
+        train(config, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_of_another_network_are_no_start(pool_url: str, tmp_path: Path) -> None:

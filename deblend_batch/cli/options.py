@@ -1,0 +1,46 @@
+"""Options and arguments that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+OutputArg = Annotated[
+    str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
+]
+StorageOpt = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads it)
+    typer.Option(
+        "--storage-options",
+        metavar="FILE",
+        help="YAML file with the fsspec options of remote stores, such as endpoint and key.",
+    ),
+]
+
+
+def read_storage_options(file: str | None) -> dict[str, Any] | None:
+    """Read what ``--storage-options`` names.
+
+    Parameters
+    ----------
+    file : str, optional
+        Path of a YAML file. Options are never words of the command line: process lists show those.
+
+    Returns
+    -------
+    dict or None
+        fsspec ``storage_options``; None where the option was not given.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    ConfigError
+        If it holds no keys and values.
+    """
+    if file is None:
+        return None
+    from deblend_batch.settings import load_storage_options
+
+    return load_storage_options(file)

@@ -1,0 +1,49 @@
+"""The torch device that a user asks for: there and usable, or one line that says why not."""
+
+from __future__ import annotations
+
+import torch
+
+from deblend_batch.errors import ModelError
+
+
+def open_device(name: str) -> torch.device:
+    """Return a torch device that can be used here.
+
+    Parameters
+    ----------
+    name : str
+        As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+
+    Returns
+    -------
+    torch.device
+        The device; a small tensor went there and came back.
+
+    Raises
+    ------
+    ModelError
+        If torch knows no such device, or there is none on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(
+            f"device {name!r}: unknown to torch; use --device cpu, cuda or cuda:N"
+        ) from error
+    if device.type == "cuda":
+        _check_cuda(name, device)
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ModelError(f"device {name!r}: cannot be used here; use --device cpu") from error
+    return device
+
+
+def _check_cuda(name: str, device: torch.device) -> None:
+    visible = torch.cuda.device_count()
+    if visible == 0:
+        raise ModelError(f"device {name!r}: no CUDA device is visible here; use --device cpu")
+    if device.index is not None and device.index >= visible:
+        last = "cuda:0" if visible == 1 else f"cuda:0 to cuda:{visible - 1}"
+        raise ModelError(f"device {name!r}: only {last} is visible here; use --device cuda")

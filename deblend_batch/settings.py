@@ -1,0 +1,229 @@
+"""What all YAML settings share: how they are read and checked, and how a mistake is said in one line."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deblend_batch import storage
+from deblend_batch.errors import ConfigError, NotFoundError
+
+_DOC = "docs/config.md"
+
+
+class Section(BaseModel):
+    """A frozen record of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, Any]:
+    """Read a YAML file that holds keys and values.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
+    options : mapping, optional
+        fsspec ``storage_options`` to read it with.
+
+    Returns
+    -------
+    dict
+        As written; not checked further.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    ConfigError
+        If it is not text, not YAML, empty, or anything else than keys and values.
+    StorageError
+        If it cannot be read.
+    """
+    content = storage.read_bytes(url, options)
+    try:
+        values = yaml.safe_load(content.decode("utf-8-sig"))
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ConfigError(f"{url}: not a text file; give a YAML file, see {_DOC}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{url}:{line} not valid YAML; see {_DOC}") from error
+    if values is None:
+        raise ConfigError(f"{url}: the file is empty; write keys and values, see {_DOC}")
+    if not isinstance(values, dict):
+        kind = "a list" if isinstance(values, list) else "a single value"
+        raise ConfigError(f"{url}: holds {kind}, not keys and values; see {_DOC}")
+    return values
+
+
+def load_storage_options(url: str) -> dict[str, Any]:
+    """Read storage options from a YAML file.
+
+    Parameters
+    ----------
+    url : str
+        Path of the file; no error shows what is in it.
+
+    Returns
+    -------
+    dict
+        fsspec ``storage_options``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    ConfigError
+        If the file holds no keys and values, or options were given in place of a file.
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        values = read_mapping(url)
+    except NotFoundError:
+        if "=" in url or "{" in url:
+            raise ConfigError(
+                "storage options come from a YAML file, not from the command line, which every user "
+                "of the machine can see: give the path of the file"
+            ) from None
+        raise
+    if not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{url}: a key is not text; put it in quotes")
+    return values
+
+
+def checked(
+    kind: type[S], values: Mapping[Any, Any], overrides: Mapping[str, Any] | None, where: str
+) -> S:
+    """Turn a mapping into settings.
+
+    Parameters
+    ----------
+    kind : type
+        The settings' class.
+    values : mapping
+        As a file holds them.
+    overrides : mapping, optional
+        Dotted keys (``"tiles.size"``) and the values that replace the file's; None values are ignored.
+    where : str
+        What the values come from, for messages.
+
+    Returns
+    -------
+    Section
+        Of class ``kind``.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown (the nearest known one is named) or a value is wrong.
+    """
+    merged = _merge(values, overrides or {})
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_describe(error, kind, merged)}") from None
+
+
+def _merge(values: Mapping[Any, Any], overrides: Mapping[str, Any]) -> dict[Any, Any]:
+    merged = dict(values)
+    for dotted, value in overrides.items():
+        section, _, key = dotted.rpartition(".")
+        if value is None:
+            continue
+        if not section:
+            merged[key] = value
+        elif isinstance(inside := merged.get(section, {}), Mapping):
+            merged[section] = {**inside, key: value}
+        # What is no section stays, so that checking finds it.
+    return merged
+
+
+def _describe(error: ValidationError, kind: type[Section], values: Mapping[Any, Any]) -> str:
+    """Say the most specific of the errors: the key, the value and the remedy."""
+    found = max(error.errors(), key=lambda each: len(each["loc"]))
+    location, value = found["loc"], found["input"]
+    path = _path(location, values)
+    if found["type"] == "extra_forbidden":
+        return f"unknown key {path!r}; {_hint(path, kind)}"
+    if found["type"] == "missing":
+        return f"key '{f'{path}.' if path else ''}{location[-1]}' is missing"
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "value_error":
+        return f"{path} {message}" if path else message
+    # Some options are secrets, and a mistyped one may be shown to others.
+    got = "" if _is_secret(location, kind) else f", not {_shown(value)}"
+    if found["type"] in {"model_type", "dict_type"}:
+        return f"{path} must be a section of keys{got}"
+    if found["type"] == "invalid_key" or location[-1] == "[key]":
+        return f"{path or 'keys'} must be text{got}; put it in quotes"
+    wanted = message.removeprefix("Input should be ").split(", unable to")[0].split(", got")[0]
+    return f"{path} must be {wanted}{got}"
+
+
+def _path(location: tuple[int | str, ...], values: Mapping[Any, Any]) -> str:
+    """Return the dotted key that a user wrote, without what pydantic adds of its own."""
+    parts: list[str] = []
+    here: Any = values
+    for part in location:
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_secret(location: tuple[int | str, ...], kind: type[Section]) -> bool:
+    field = kind.model_fields.get(str(location[0])) if location else None
+    return field is not None and not field.repr
+
+
+def _hint(path: str, kind: type[Section]) -> str:
+    """Name the nearest known key, or say where the known ones are."""
+    *parents, leaf = [part for part in path.split(".") if not part.isdecimal()]
+    sections = dict(_sections(kind))
+    own = list(sections[parents[0]].model_fields) if parents and parents[0] in sections else []
+    if close := difflib.get_close_matches(leaf, own, n=1):
+        return f"did you mean '{parents[0]}.{close[0]}'?"
+    known = {name: name for name in kind.model_fields}
+    for name, section in sections.items():
+        for key in section.model_fields:
+            known[f"{name}.{key}"] = f"{name}.{key}"
+            known.setdefault(key, f"{name}.{key}")
+    if close := difflib.get_close_matches(leaf, known, n=1):
+        return f"did you mean {known[close[0]]!r}?"
+    if own:
+        return f"{parents[0]!r} has the keys: {', '.join(own)}"
+    named = [name for name in sections if isinstance(kind.model_fields[name].annotation, type)]
+    return f"{_DOC} lists the keys; the sections are {', '.join(named)}"
+
+
+def _sections(kind: type[Section]) -> Iterator[tuple[str, type[Section]]]:
+    for name, field in kind.model_fields.items():
+        for section in _records_in(field.annotation):
+            yield name, section
+
+
+def _records_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _records_in(argument)

@@ -1,0 +1,36 @@
+"""Files in any store that fsspec speaks: the only package that opens, writes and lists them.
+
+A URL is a local path or ``scheme://...``. Writes are whole or absent: a local file is written beside its
+place and renamed, an object is one put.
+"""
+
+from __future__ import annotations
+
+from deblend_batch.storage.content import identity
+from deblend_batch.storage.failures import translate
+from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.listing import exists, expand, list_names
+from deblend_batch.storage.reading import open_read, read_bytes, read_many
+from deblend_batch.storage.urls import is_local, join, name_of, scheme_of
+from deblend_batch.storage.writing import create_bytes, remove, remove_tree, write_bytes
+
+__all__ = [
+    "Options",
+    "create_bytes",
+    "exists",
+    "expand",
+    "filesystem",
+    "identity",
+    "is_local",
+    "join",
+    "list_names",
+    "name_of",
+    "open_read",
+    "read_bytes",
+    "read_many",
+    "remove",
+    "remove_tree",
+    "scheme_of",
+    "translate",
+    "write_bytes",
+]

@@ -1,0 +1,47 @@
+"""What identifies the content of a file or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from deblend_batch.storage.failures import translated
+from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.urls import is_local
+
+
+@translated
+def identity(url: str, options: Options | None = None) -> str:
+    """Return what identifies the content of a file: sha256 where it is local, ETag and size where remote.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    StorageError
+        If it cannot be read.
+    """
+    fs, path = filesystem(url, options)
+    if fs.isdir(path):
+        files = sorted(fs.find(path))
+        parts = [f"{file[len(path) :]}={_file_identity(fs, file, url)}" for file in files]
+        return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return _file_identity(fs, path, url)
+
+
+def _file_identity(fs: Any, path: str, url: str) -> str:
+    info = fs.info(path)
+    etag = info.get("ETag") or info.get("etag")
+    if etag and not is_local(url):
+        return f"etag:{str(etag).strip(chr(34))}:{info.get('size')}"
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        for block in _blocks(file):
+            digest.update(block)
+    return "sha256:" + digest.hexdigest()
+
+
+def _blocks(file: BinaryIO, size: int = 1 << 22) -> Iterator[bytes]:
+    while block := file.read(size):
+        yield block

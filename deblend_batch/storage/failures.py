@@ -1,0 +1,92 @@
+"""What a store's exception means to the user, in one line."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from deblend_batch.errors import NotFoundError, StorageError, TransientStorageError
+from deblend_batch.storage.urls import is_local
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_WRONG_PATH = frozenset({errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
+_NETWORK_PACKAGES = frozenset({"aiohttp", "botocore", "aiobotocore", "s3fs"})
+
+
+def translated(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn the exceptions of a read into one-line errors that name the URL (the first argument)."""
+    return _translated(function, writing=False)
+
+
+def translated_write(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn the exceptions of a write into one-line errors that name the URL (the first argument)."""
+    return _translated(function, writing=True)
+
+
+def _translated(function: Callable[P, T], *, writing: bool) -> Callable[P, T]:
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (FileExistsError, NotFoundError, StorageError):
+            raise
+        except Exception as error:
+            raise translate(str(args[0]), error, writing=writing) from error
+
+    return call
+
+
+def translate(url: str, error: Exception, *, writing: bool = False) -> Exception:
+    """Return the one-line error that a store's exception means to the user.
+
+    Parameters
+    ----------
+    url : str
+        What was being read or written.
+    error : Exception
+        What the store raised.
+    writing : bool
+        Whether it was a write: a missing file then means that it could not be created.
+
+    Returns
+    -------
+    Exception
+        A :class:`NotFoundError` or :class:`StorageError` for a store's failure; ``error`` itself otherwise.
+    """
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return _not_created(url, error) if writing else _not_found(url)
+    if isinstance(error, PermissionError):
+        return StorageError(
+            f"{url}: permission denied; check the owner, the mode or the credentials"
+        )
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return StorageError(f"{url}: no space left on the device; free some and run again")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return StorageError(f"{url}: the file system is read-only; write to another path")
+    if isinstance(error, OSError) and error.errno in _WRONG_PATH:
+        return StorageError(f"{url}: {error.strerror}; check the path")
+    module = type(error).__module__.split(".")[0]
+    if isinstance(error, OSError | TimeoutError) or module in _NETWORK_PACKAGES:
+        return TransientStorageError(
+            f"{url}: {_first_line(error)}; check the URL, the network and the credentials"
+        )
+    return error
+
+
+def _not_found(url: str) -> NotFoundError:
+    return NotFoundError(f"{url}: no such file or object; check the URL")
+
+
+def _not_created(url: str, error: OSError) -> StorageError:
+    # A local file system says no more than "No such file or directory"; a store names the bucket.
+    reason = "" if is_local(url) else f" ({_first_line(error)})"
+    return StorageError(f"{url}: nothing can be created here{reason}; write to another path")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,62 @@
+"""From a URL to its file system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import fsspec
+
+from deblend_batch.errors import StorageError
+from deblend_batch.storage.urls import is_local, scheme_of
+
+Options = Mapping[str, Any]
+"""fsspec ``storage_options``: endpoint, credentials and the like. They may hold secrets: never print them."""
+
+_EXTRA_OF_SCHEME = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+}
+_KNOWN = "a local path, s3://, gs://, az:// or http(s)://"
+
+
+def filesystem(url: str, options: Options | None = None) -> tuple[Any, str]:
+    """Open the file system of a URL.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    options : mapping, optional
+        fsspec ``storage_options``; they apply to remote stores only.
+
+    Returns
+    -------
+    fs : fsspec.AbstractFileSystem
+        The file system.
+    path : str
+        The path inside it.
+
+    Raises
+    ------
+    StorageError
+        If no installed package speaks the scheme.
+    """
+    scheme = scheme_of(url)
+    if "://" in url and scheme not in fsspec.available_protocols():
+        raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
+    try:
+        return cast(
+            "tuple[Any, str]",
+            fsspec.core.url_to_fs(url, **({} if is_local(url) else dict(options or {}))),
+        )
+    except ImportError as error:
+        extra = _EXTRA_OF_SCHEME.get(scheme)
+        remedy = f"pip install 'deblend-batch[{extra}]'" if extra else str(error)
+        raise StorageError(f"{url}: cannot open {scheme}:// URLs here; {remedy}") from error
+    except ValueError as error:
+        raise StorageError(f"{url}: {error}; use {_KNOWN}") from error

@@ -1,0 +1,137 @@
+"""Writing and removing: a reader sees the old content, the new content, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Self
+
+from deblend_batch.errors import StorageError
+from deblend_batch.storage.failures import translated_write
+from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.urls import is_local
+
+TEMPORARY_PREFIX = ".tmp-"
+"""How the names of unfinished local files begin."""
+
+
+@translated_write
+def write_bytes(url: str, data: bytes, options: Options | None = None) -> None:
+    """Write a whole file so that a reader sees the old content, the new content, never a part.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses: no permission, no space, no network.
+    """
+    fs, path = filesystem(url, options)
+    if not is_local(url):
+        fs.pipe_file(path, data)
+        return
+    with _WholeLocalFile(path, data) as temporary:
+        temporary.rename_to(path)
+
+
+@translated_write
+def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
+    """Write a whole file only where none exists, atomically.
+
+    Returns
+    -------
+    bool
+        False if the file already existed; it is then left as it was.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    fs, path = filesystem(url, options)
+    try:
+        if is_local(url):
+            with _WholeLocalFile(path, data) as temporary:
+                os.link(temporary.path, path)
+        else:
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if _precondition_failed(error):
+            return False
+        raise
+    return True
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Tell whether an S3 server refused to create what exists; s3fs knows it of AWS's own wording only."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412)
+
+
+@translated_write
+def remove(url: str, options: Options | None = None) -> None:
+    """Remove one file; an absent one is no error.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    fs, path = filesystem(url, options)
+    try:
+        fs.rm_file(path)
+    except FileNotFoundError:
+        return
+
+
+@translated_write
+def remove_tree(url: str, options: Options | None = None) -> None:
+    """Remove a folder and all it holds; an absent one is no error.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    fs, path = filesystem(url, options)
+    try:
+        fs.rm(path, recursive=True)
+    except FileNotFoundError:
+        return
+
+
+class _WholeLocalFile:
+    """A complete, synced temporary file beside its final place; removed unless renamed."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        folder = os.path.dirname(path) or "."
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"{path}: {folder} is under a file; give another path") from error
+        handle, self.path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(self.path, 0o666 & ~_umask())
+        except BaseException:
+            os.unlink(self.path)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def rename_to(self, path: str) -> None:
+        os.replace(self.path, path)
+
+    def __exit__(self, *_: object) -> None:
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
