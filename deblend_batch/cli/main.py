@@ -64,9 +64,13 @@ def _perform(words: list[str], *, debug: bool) -> int:
 
 def _follows_interrupt(error: BaseException | None) -> bool:
     """Tell whether Ctrl-C is behind an error: a compiled module makes an ImportError of it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen: list[BaseException] = []  # fsspec raises errors that are their own cause
+    while error is not None and error not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.append(error)
         error = error.__cause__ or error.__context__
-    return error is not None
+    return False
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:

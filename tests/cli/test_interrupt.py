@@ -65,3 +65,21 @@ run()
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("deblend-batch ")
+
+
+def test_an_error_that_is_its_own_cause_is_no_interrupt() -> None:
+    """S3's errors come so; ``_perform`` is what a verb raises through."""
+    program = """
+from deblend_batch.cli import main
+def fail(*_, **__):
+    error = TypeError("no such option")
+    error.__cause__ = error
+    raise error
+main._perform = fail
+raise SystemExit(main.main(["models"]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: internal error: TypeError: no such option")
