@@ -77,7 +77,10 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Baseline to run on --pairs; repeat for more; all if absent."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Torch device of the models.")] = "cpu",
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Torch device of the models; the CPU if absent."),
+    ] = None,
     html: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Also write the report page here."),

@@ -46,7 +46,7 @@ def evaluate(
     pairs: str | None = None,
     models: Sequence[str] = (),
     baselines: Sequence[str] | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     options: storage.Options | None = None,
 ) -> Evaluation:
     """Measure how well fluxes were recovered.
@@ -72,8 +72,8 @@ def evaluate(
     baselines : sequence of str, optional
         Baselines to run beside them, of :data:`deblend_batch.evaluation.methods.BASELINES`; all that
         can run here if not given.
-    device : str
-        Torch device of the models.
+    device : str, optional
+        Torch device of the models; the CPU if None.
     options : mapping, optional
         fsspec storage options.
 
@@ -90,12 +90,12 @@ def evaluate(
         If an input cannot be used.
     """
     _check_sources(paper_table, catalog, truth, pairs)
-    _check_options(catalog, pairs, band, match_arcsec, models, baselines)
+    _check_options(catalog, pairs, band, match_arcsec, models, baselines, device)
     if paper_table is not None:
         return evaluate_paper(paper_table, options)
     if catalog is not None and truth is not None:
         return evaluate_catalog(catalog, truth, band, match_arcsec, options)
-    return _evaluate_pair_set(str(pairs), models, baselines, device, options)
+    return _evaluate_pair_set(str(pairs), models, baselines, device or "cpu", options)
 
 
 def _evaluate_pair_set(
@@ -139,7 +139,10 @@ def _check_options(
     match_arcsec: float | None,
     models: Sequence[str],
     baselines: Sequence[str] | None,
+    device: str | None,
 ) -> None:
+    if device is not None and not models:
+        raise ConfigError(f"device {device!r} is for models; name one, or leave the device out")
     if pairs is None and (models or baselines is not None):
         raise ConfigError("models and baselines run on a data set of pairs; give its URL")
     if catalog is None and (band is not None or match_arcsec is not None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WRONG_PATH = frozenset({errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_NETWORK_PACKAGES = frozenset({"aiohttp", "botocore", "aiobotocore", "s3fs"})
+_CLIENTS = frozenset({"aiohttp", "botocore", "aiobotocore", "s3fs"})
 
 
 def translated(function: Callable[P, T]) -> Callable[P, T]:
@@ -71,11 +72,23 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
     if isinstance(error, OSError) and error.errno in _WRONG_PATH:
         return StorageError(f"{url}: {error.strerror}; check the path")
     module = type(error).__module__.split(".")[0]
-    if isinstance(error, OSError | TimeoutError) or module in _NETWORK_PACKAGES:
+    if isinstance(error, OSError | TimeoutError) or module in _CLIENTS:
         return TransientStorageError(
             f"{url}: {_first_line(error)}; check the URL, the network and the credentials"
         )
+    if isinstance(error, TypeError | AttributeError) and _in_client(error):
+        return StorageError(
+            f"{url}: its storage options have an unknown name or a value of the wrong kind; check them"
+        )
     return error
+
+
+def _in_client(error: Exception) -> bool:
+    """Tell whether a store's client, which checks no option itself, was at work."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(
+        str(frame.f_globals.get("__name__")).split(".")[0] in _CLIENTS for frame, _ in frames
+    )
 
 
 def _not_found(url: str) -> NotFoundError:

@@ -72,7 +72,7 @@ def train(
 ) -> str:
     """Train a model; run again with the same arguments to resume one that was stopped.
 
-    The folder also receives the galaxy pool, the checkpoint and the learning curves.
+    The folder also receives the config, the galaxy pool, the checkpoint and the learning curves.
 
     Parameters
     ----------
@@ -120,6 +120,14 @@ class _Training:
     def __init__(self, config: TrainConfig, folder: str, options: storage.Options | None) -> None:
         self._config, self._folder, self._options = config, folder, options
         self._recipe = _recipe(config.model)
+        self._trainee = _trainee(config, self._recipe, options)
+        self._checkpoint = storage.join(folder, "checkpoint.safetensors")
+        self.progress = load_checkpoint(
+            self._checkpoint, self._trainee, _fingerprint(config), options
+        )
+        # Also tells, before hours of drawing, whether the folder can be written.
+        settled = config.model_dump_json(indent=2).encode()
+        storage.write_bytes(storage.join(folder, "config.json"), settled, options)
         known = ARCHITECTURES[self._recipe.architecture]
         rules = config.pairs.rules(self._recipe.network.stamp_size)
         source = PairSource(
@@ -129,11 +137,6 @@ class _Training:
         self._source = source
         self._validation = HeldOut(
             source, "validation", config.validation_pairs, with_masks=known.has_masks
-        )
-        self._trainee = _trainee(config, self._recipe, options)
-        self._checkpoint = storage.join(folder, "checkpoint.safetensors")
-        self.progress = load_checkpoint(
-            self._checkpoint, self._trainee, _fingerprint(config), options
         )
 
     def run(self, report: Callable[[Report], None]) -> None:

@@ -71,6 +71,7 @@ def test_keys_that_scripts_read_are_there(paper_table: str) -> None:
         ({"paper_table": "a", "band": "h"}, "a band and a matching distance belong to a catalogue"),
         ({"pairs": "a", "match_arcsec": 1.0}, "a band and a matching distance belong to a cat"),
         ({"catalog": "a", "truth": "b", "match_arcsec": 0.0}, "must be positive"),
+        ({"pairs": "a", "device": "cuda"}, "device 'cuda' is for models; name one"),
     ],
 )
 def test_sources_and_options_must_agree(arguments: dict[str, Any], message: str) -> None:

@@ -73,3 +73,18 @@ def test_a_special_file_system_refuses_in_one_line(write: object) -> None:
     assert callable(write)
     with pytest.raises(StorageError, match=r"^/proc/x: nothing can be created here; write to"):
         write("/proc/x", b"")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"client_kwargs": 3}, {"config_kwargs": {"zork": 1}}, {"client_kwargs": {"endpoint_url": 3}}],
+    ids=["kind", "name", "value"],
+)
+def test_a_wrong_storage_option_is_one_line_without_its_value(wrong: dict[str, object]) -> None:
+    pytest.importorskip("s3fs")
+    options = {"key": "me", "secret": "hunter2", "endpoint_url": "http://127.0.0.1:9", **wrong}
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes("s3://b/x", options)
+    assert str(caught.value) == (
+        "s3://b/x: its storage options have an unknown name or a value of the wrong kind; check them"
+    )

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from deblend_batch.errors import ConfigError, InterruptedRunError, ModelError, OutputConflictError
+from deblend_batch.errors import (
+    ConfigError,
+    InterruptedRunError,
+    ModelError,
+    OutputConflictError,
+    StorageError,
+)
 from deblend_batch.models import find_card, load_model
 from deblend_batch.models.architectures import RECIPES
 from deblend_batch.models.weights import read_weights
@@ -210,6 +216,20 @@ def test_a_device_that_is_none_is_refused_before_a_galaxy_is_drawn(tmp_path: Pat
     with pytest.raises(ModelError, match=r"^device 'gpu': unknown to torch; use --device cpu"):
         train(config, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_a_galaxy_is_drawn(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"file/out/config\.json: "):
+        train(TrainConfig(), str(tmp_path / "file" / "out"))
+
+
+def test_the_folder_tells_what_was_trained(pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url, steps=1)
+    train(config, str(tmp_path))
+    assert TrainConfig.model_validate_json((tmp_path / "config.json").read_text()) == config
 
 
 def test_weights_of_another_network_are_no_start(pool_url: str, tmp_path: Path) -> None:
