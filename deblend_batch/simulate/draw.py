@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import zlib
 from typing import Any
 
@@ -13,6 +12,7 @@ from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.population import KINDS, Population, Structure
 from deblend_batch.simulate.presets import Preset, get_preset
+from deblend_batch.simulate.processes import drawing_processes
 from deblend_batch.simulate.variation import WIDE, Variation
 
 __all__ = ["WIDE", "Variation", "draw_chunk", "draw_magnitude", "draw_pool", "draw_structure"]
@@ -182,7 +182,7 @@ def draw_pool(
     ]
     if processes == 1:
         return GalaxyPool.concatenate([_draw_task(task) for task in tasks])
-    with multiprocessing.get_context("spawn").Pool(processes) as workers:
+    with drawing_processes(processes) as workers:
         return GalaxyPool.concatenate(workers.map(_draw_task, tasks, chunksize=1))
 
 

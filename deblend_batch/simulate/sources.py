@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.presets import Preset
+from deblend_batch.simulate.processes import drawing_processes
 from deblend_batch.simulate.psf import Psf
 from deblend_batch.simulate.systems import Source
 
@@ -69,7 +69,7 @@ def drawing(processes: int) -> Iterator[Run]:
     if processes == 1:
         yield lambda preset, seed, sources: draw_sources((preset, seed, sources))
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as workers:
+    with drawing_processes(processes) as workers:
 
         def run(preset: Preset, seed: int, sources: Sequence[Source]) -> Iterator[DrawnSource]:
             tasks = [
