@@ -26,6 +26,8 @@ class PoolConfig(Section):
     """Seed of the pool."""
     psf_fwhm_px: Range | None = (1.6, 5.0)
     """Narrowest and widest PSF, px; null for the preset's own PSF."""
+    own_psf_fraction: Fraction = 0.3
+    """Share of the PSFs that are the preset's own all the same."""
     radius_factor: tuple[Positive, Positive] = (0.6, 1.5)
     """Range of a factor on all radii."""
     processes: int = Field(1, ge=1)
@@ -36,7 +38,7 @@ class PoolConfig(Section):
     @property
     def variation(self) -> Variation:
         """How the pool departs from its preset."""
-        return Variation(psf_fwhm_px=self.psf_fwhm_px, radius_factor=self.radius_factor)
+        return Variation(self.psf_fwhm_px, self.own_psf_fraction, self.radius_factor)
 
 
 class PairsConfig(Section):

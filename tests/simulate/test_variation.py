@@ -22,3 +22,11 @@ def test_draws_stay_in_range(
     factors = [variation.draw_radius_factor(rng) for _ in range(100)]
     assert fwhm_px[0] <= min(widths) <= max(widths) <= fwhm_px[1]
     assert factor[0] <= min(factors) <= max(factors) <= factor[1]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_psfs_is_the_preset_s_own(share: float) -> None:
+    rng = np.random.default_rng(3)
+    far = Variation(psf_fwhm_px=(8.0, 9.0), own_psf_fraction=share)
+    own = np.mean([far.draw_psf(PRESET, rng).fwhm_px < 4 for _ in range(400)])
+    assert own == pytest.approx(share, abs=0.08)
