@@ -12,7 +12,7 @@ from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.settings import Section, checked, read_mapping
 
-DEFAULT_MODEL = "blend2flux-small"
+DEFAULT_MODEL = "blend2mask2flux-small"
 
 
 class PairsConfig(Section):
