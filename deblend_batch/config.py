@@ -34,7 +34,7 @@ class TilesConfig(Section):
 
 
 class EngineConfig(Section):
-    """How the work is spread; nothing here changes a result."""
+    """How the work is spread; of these only ``batch_size`` may change a result, in its last bit."""
 
     feed: Literal["auto", "fused", "split"] = "auto"
     """``fused``: an actor cuts its own stamps; ``split``: CPU tasks cut them for it."""

@@ -44,7 +44,7 @@ class Receipt:
     flags : dict
         Rows with each flag.
     seconds : dict
-        Wall time of ``cut`` (read and cut), ``infer`` (waiting for the model) and ``write``.
+        Wall time of ``cut`` (read and cut) and ``infer`` (waiting for the model).
     worker : dict
         Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``.
     written_at : str
@@ -136,9 +136,10 @@ class Ledger:
         return self._names("quarantine", ".json")
 
     def commit(self, shard: bytes, receipt: Receipt) -> None:
-        """Write a shard, then its receipt; the first receipt stands.
+        """Write a shard, then its receipt; the first receipt of a shard stands.
 
-        A late writer of the same tile rewrites the same bytes, so it can do no harm.
+        A late writer of the same tile rewrites the same bytes, so it can do no harm. The receipt of other
+        bytes, of a shard that was made again from other pixels, is replaced.
 
         Raises
         ------
@@ -146,7 +147,15 @@ class Ledger:
             If the store refuses.
         """
         storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
-        storage.create_bytes(self.receipt_url(receipt.tile), _json(asdict(receipt)), self.options)
+        url, content = self.receipt_url(receipt.tile), _json(asdict(receipt))
+        if storage.create_bytes(url, content, self.options):
+            return
+        try:
+            stands = self.read_receipt(receipt.tile).sha256 == receipt.sha256
+        except CatalogError:  # damaged
+            stands = False
+        if not stands:
+            storage.write_bytes(url, content, self.options)
 
     def read_receipt(self, tile: str) -> Receipt:
         """Read a tile's receipt.
@@ -298,9 +307,29 @@ class Ledger:
             storage.remove_tree(storage.join(self.output, "index"), self.options)
             self.write_run(run)
             return run
+        self._check_same(found, run)
+        return found
+
+    def check_claim(self, run: dict[str, Any]) -> None:
+        """Check that :meth:`claim` would take up the run that is there, if there is one. Writes nothing.
+
+        Parameters
+        ----------
+        run : dict
+            The content of a new ``run.json``.
+
+        Raises
+        ------
+        OutputConflictError
+            If the output belongs to another run.
+        """
+        url = storage.join(self.output, "run.json")
+        if storage.exists(url, self.options) and not self._is_barren():
+            self._check_same(self.read_run(), run)
+
+    def _check_same(self, found: dict[str, Any], run: dict[str, Any]) -> None:
         if found.get("fingerprint") != run["fingerprint"]:
             raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
-        return found
 
 
 def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:

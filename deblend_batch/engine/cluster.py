@@ -65,7 +65,12 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             "give a whole number, or at most 1"
         )
     cpus, gpus = max(resources.get("CPU", 1.0), 1.0), resources.get("GPU", 0.0)
-    on_gpu = engine.gpus_per_actor > 0 and gpus >= engine.gpus_per_actor
+    if 0 < gpus < engine.gpus_per_actor:
+        raise ConfigError(
+            f"engine.gpus_per_actor: {engine.gpus_per_actor:g}, and the cluster has {gpus:g}; "
+            "give at most that, or 0 to keep the models on CPUs"
+        )
+    on_gpu = 0 < engine.gpus_per_actor <= gpus
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
     feed = engine.feed
     if feed == "auto":

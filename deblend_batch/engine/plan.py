@@ -15,8 +15,9 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.index_task import IndexTask, build_index, index_tasks
 from deblend_batch.engine.progress import clock
+from deblend_batch.engine.record import RunRecord, fingerprint_parts
 from deblend_batch.engine.summary import no_pairs
-from deblend_batch.engine.survey import open_fields
+from deblend_batch.engine.survey import check_reachable, open_fields
 from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import PART_PAIRS
@@ -111,10 +112,18 @@ def plan_run(config: RunConfig) -> RunPlan:
     UserError
         If an input cannot be used.
     """
+    check_reachable(config)
     opened = open_fields(config)
+    card = find_run_card(config)
+    entries = [entry for entry, _ in opened]
+    RunRecord.check(
+        Ledger(config.output, config.storage_options),
+        config,
+        fingerprint_parts(config, entries, card.sha256),
+    )
     fields = [field for _, field in opened]
-    stamp_size = find_run_card(config).stamp_size
-    tasks = index_tasks(config, [entry for entry, _ in opened], stamp_size)
+    stamp_size = card.stamp_size
+    tasks = index_tasks(config, entries, stamp_size)
     indexes = [build_index(replace(task, keep_unused=False))[0] for task in tasks]
     tally = Tally()
     left = _count(config, fields, indexes, tally)

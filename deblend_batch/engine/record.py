@@ -84,6 +84,9 @@ def fingerprint_parts(
         "columns": config.columns,
         "tiles": config.tiles.model_dump(mode="json"),
         "model": model_sha256,
+        "masks": config.masks,
+        # Another shape of the batches may round the last bit of a flux differently.
+        "engine.batch_size": config.engine.batch_size,
     }
 
 
@@ -127,11 +130,47 @@ class RunRecord:
             If the output belongs to another run, or holds files of something else.
         """
         new = _new_content(config, parts)
-        content = ledger.claim(new)
+        content = ledger.claim(new) | {"config": new["config"]}
         if content["versions"] != new["versions"]:
             content["earlier_versions"].append(content["versions"])
             content["versions"] = new["versions"]
         return cls(ledger, content)
+
+    @staticmethod
+    def check(ledger: Ledger, config: RunConfig, parts: dict[str, Any]) -> None:
+        """Check that :meth:`claim` would take up a run that is there already. Writes nothing.
+
+        Parameters
+        ----------
+        ledger : Ledger
+            Of the output.
+        config : RunConfig
+            The config.
+        parts : dict
+            Of :func:`fingerprint_parts`.
+
+        Raises
+        ------
+        OutputConflictError
+            If the output belongs to another run.
+        """
+        ledger.check_claim(_new_content(config, parts))
+
+    def begin(self, tally: Tally) -> None:
+        """Write that the run is running, unless it is complete and nothing is known to be left.
+
+        Parameters
+        ----------
+        tally : Tally
+            What has been counted.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        if tally.pairs.pending or not self._content["state"].startswith("complete"):
+            self.save("running", tally)
 
     def overdue(self) -> bool:
         """Tell whether it is time to save again."""

@@ -176,11 +176,12 @@ class _Run:
             MaskStore(config.output, config.storage_options).create()
 
     def _process(self, resources: Mapping[str, float]) -> None:
-        self._record.save("running", self._tally)
         engine = self._config.engine
         events = Events(self._done, self._quarantined, self._retried, self._joined, self._tick)
         pool = plan_pool(engine, resources)
+        self._record.begin(self._tally)
         pending = self._plan().pending()
+        self._record.begin(self._tally)
         Driver(self._context, pool, engine, events, self._loader).run(pending)
         self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
 
@@ -249,6 +250,8 @@ class _Run:
         if self._began is None:
             self._meter.start()
             self._began = time.monotonic()
+        if worker.gpu_ids and worker.device == "cpu":
+            log.warning("torch cannot use the GPU that Ray gave", node=worker.node, pid=worker.pid)
         self._tally.workers.append(vars(worker))
 
     def _tick(self) -> None:

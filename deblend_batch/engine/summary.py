@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deblend_batch import storage
+from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import UNPLACED
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.tally import Tally
@@ -90,6 +90,12 @@ def notes_on(config: RunConfig, tally: Tally) -> tuple[str, ...]:
         notes.append(no_pairs(config.pairs, tally.detections, tally.nearest_arcsec))
     elif tally.tiles.expected and not tally.workers:
         notes.append(_nothing_left(config.output, tally))
+    without = tally.flags.get(flags.NO_DATA.name, 0)
+    if without > tally.pairs.written:  # more than half: a pair has two rows
+        notes.append(
+            f"{without:,} of {2 * tally.pairs.written:,} rows have no data (flag {flags.NO_DATA.name}): "
+            "the field's pixels are missing or masked there; look at its image"
+        )
     if tally.unplaced:
         notes.append(
             f"{tally.unplaced:,} of the pairs in quarantine cannot be retried: no field holds them "

@@ -56,7 +56,8 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     Returns
     -------
     TilePixels
-        Image and variance; pixels that the mask calls bad, and non-finite ones, are NaN.
+        Image and variance; pixels that the mask calls bad, non-finite ones, and those of chunks that were
+        never stored are NaN.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def read_tile(field: Field, box: Box) -> TilePixels:
         If the store cannot be read.
     """
     inside = box.clipped(field.shape_yx)
-    image = _read(field, field.image, inside)
+    image = _without_unstored(_read(field, field.image, inside), field.image, inside)
     if field.mask is not None:
         bad = _read(field, field.mask, inside) != 0
         image = np.where(bad, np.float32(np.nan), image)
@@ -92,6 +93,25 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
         where = f"{field.url}: {array.path or 'image'}[{box.y0}:{box.y1}, {box.x0}:{box.x1}]"
         raise BadDataError(f"{where}: cannot decode a chunk ({error})") from error
     planes: NDArray[np.float32] = pixels[None] if pixels.ndim == 2 else pixels
+    return planes
+
+
+def _without_unstored(
+    planes: NDArray[np.float32], array: zarr.Array[Any], box: Box
+) -> NDArray[np.float32]:
+    """Make NaN of chunks that hold nothing but the fill value: Zarr reads one that was never stored so."""
+    fill = np.float32(array.fill_value)
+    if np.isnan(fill) or not planes.size:
+        return planes
+    height, width = array.chunks[-2:]
+    for y in range(box.y0 // height * height, box.y1, height):
+        for x in range(box.x0 // width * width, box.x1, width):
+            rows = slice(max(y - box.y0, 0), y + height - box.y0)
+            columns = slice(max(x - box.x0, 0), x + width - box.x0)
+            for plane in planes:
+                chunk = plane[rows, columns]
+                if chunk[0, 0] == fill and (chunk == fill).all():
+                    chunk[:] = np.nan
     return planes
 
 

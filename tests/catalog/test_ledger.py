@@ -63,6 +63,15 @@ def test_the_first_receipt_stands(ledger: Ledger) -> None:
     assert ledger.read_receipt("y0000x0000").worker == {"pid": 1}
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_shard_of_other_bytes_brings_its_own_receipt(ledger: Ledger, damaged: bool) -> None:
+    ledger.commit(b"shard", receipt(sha256="one"))
+    if damaged:
+        storage.write_bytes(ledger.receipt_url("y0000x0000"), b"{")
+    ledger.commit(b"drahs", receipt(sha256="two"))
+    assert ledger.read_receipt("y0000x0000").sha256 == "two"
+
+
 def test_a_shard_without_its_receipt_is_not_finished(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

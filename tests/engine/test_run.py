@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from scipy.spatial import cKDTree
 from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.config import make_config
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.errors import (
@@ -227,6 +230,64 @@ def test_a_run_without_pairs_says_why(small_field: SmallField, tmp_path: Path) -
         (note,) = summary.notes
         assert note.startswith("no pairs within pairs.max_separation = 0.001 arcsec: the nearest")
         assert note.endswith(f" two of 160 detections are {nearest:.4g} arcsec apart")
+
+
+def test_a_plan_refuses_what_a_run_would(
+    finished: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    other = make_config(small_field.config(finished, pairs={"max_separation": 1.0}))
+    with pytest.raises(
+        OutputConflictError, match=r"belongs to another run \(pairs differs\); give"
+    ):
+        plan_run(other)
+    remote = make_config(small_field.config("memory://out"))
+    with pytest.raises(ConfigError, match="memory://"):
+        plan_run(remote)
+    assert plan_run(make_config(small_field.config(finished))).tiles_done == 9
+
+
+@pytest.mark.parametrize("change", [{"masks": True}, {"engine": {"batch_size": 7}}])
+def test_what_a_finished_tile_lacks_makes_another_run(
+    small_field: SmallField, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output, model=model))
+    with pytest.raises(OutputConflictError, match=r"another run \((masks|engine\.batch_size) differs"):
+        process_field(small_field.config(output, model=model, **change))
+
+
+def test_a_mistake_leaves_a_complete_run_complete(small_field: SmallField, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    process_field(small_field.config(output))
+    with pytest.raises(ConfigError, match="99 actors do not fit"):
+        process_field(small_field.config(output, engine={"actors": 99}))
+    run = Ledger(output).read_run()
+    assert (run["state"], run["totals"]["pairs"]["written"]) == ("complete", 93)
+
+
+def test_run_json_holds_the_config_of_the_last_start(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    output = str(tmp_path / "out")
+    with pytest.raises(ConfigError, match="99 actors do not fit"):
+        process_field(small_field.config(output, engine={"actors": 99}))
+    process_field(small_field.config(output, engine={"actors": 1}))
+    assert Ledger(output).read_run()["config"]["engine"]["actors"] == 1
+    assert retry_run(output).exit_code == 0
+
+
+def test_a_field_without_pixels_is_not_passed_over_in_silence(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    shutil.copytree(small_field.url, tmp_path / "empty.zarr")
+    shutil.rmtree(tmp_path / "empty.zarr" / "image" / "c")
+    config = small_field.config(str(tmp_path / "out"), field=str(tmp_path / "empty.zarr"))
+    summary = process_field(config)
+    without = summary.totals["flags"]["NO_DATA"]
+    assert without > 160  # all but the companions outside their stamps
+    (note,) = summary.notes
+    assert note.startswith(f"{without} of 186 rows have no data (flag NO_DATA): the field's pixels")
 
 
 def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:

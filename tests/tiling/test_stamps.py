@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,27 @@ def test_a_damaged_chunk_is_bad_data_that_names_its_place(field: Field, tmp_path
     chunk.write_bytes(bytes(content))
     with pytest.raises(BadDataError, match=r"f.zarr: image\[10:40, 20:50\]: cannot decode a chunk"):
         read_tile(Field.open(str(copy)), Box(10, 20, 40, 50))
+
+
+def test_a_chunk_that_was_never_stored_is_bad(tmp_path: Path) -> None:
+    url = str(tmp_path / "zeros.zarr")
+    group = zarr.open_group(
+        url,
+        mode="w",
+        attributes=make_meta(
+            bands=("g", "h"), zero_point=(25, 25), psf_fwhm_arcsec=(0.3, 0.3), noise_sigma=(1, 1)
+        ).to_attributes(),
+    )
+    image = np.random.default_rng(0).normal(size=(2, 96, 96)).astype(np.float32)
+    image[:, 50, 40:60] = 0  # zeros that were stored
+    group.create_array("image", data=image, chunks=(1, 32, 32), fill_value=0)
+    for chunk in (tmp_path / "zeros.zarr" / "image" / "c" / "1").rglob("1/2"):
+        chunk.unlink()
+    pixels = read_tile(Field.open(url), Box(-4, 20, 70, 100)).image
+    lost = np.zeros((2, 74, 80), bool)
+    lost[1, 36:68, 44:76] = True
+    lost[:, :4] = lost[:, :, 76:] = True  # outside the image
+    np.testing.assert_array_equal(np.isnan(pixels), lost)
 
 
 def test_pairs_can_be_replaced_and_sliced() -> None:
