@@ -253,7 +253,9 @@ def test_what_a_finished_tile_lacks_makes_another_run(
     model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
     output = str(tmp_path / "out")
     process_field(small_field.config(output, model=model))
-    with pytest.raises(OutputConflictError, match=r"another run \((masks|engine\.batch_size) differs"):
+    with pytest.raises(
+        OutputConflictError, match=r"another run \((masks|engine\.batch_size) differs"
+    ):
         process_field(small_field.config(output, model=model, **change))
 
 
