@@ -97,8 +97,10 @@ def load_storage_options(url: str) -> dict[str, Any]:
                 "of the machine can see: give the path of the file"
             ) from None
         raise
+    except ConfigError as error:
+        raise ConfigError(f"storage options: {error}") from error
     if not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{url}: a key is not text; put it in quotes")
+        raise ConfigError(f"storage options: {url}: a key is not text; put it in quotes")
     return values
 
 
@@ -150,8 +152,10 @@ def _merge(values: Mapping[Any, Any], overrides: Mapping[str, Any]) -> dict[Any,
 
 
 def _describe(error: ValidationError, kind: type[Section], values: Mapping[Any, Any]) -> str:
-    """Say the most specific of the errors: the key, the value and the remedy."""
-    found = max(error.errors(), key=lambda each: len(each["loc"]))
+    """Say the likeliest cause, an unknown key before a value, the most specific first, and the remedy."""
+    found = max(
+        error.errors(), key=lambda each: (each["type"] == "extra_forbidden", len(each["loc"]))
+    )
     location, value = found["loc"], found["input"]
     path = _path(location, values)
     if found["type"] == "extra_forbidden":

@@ -58,6 +58,14 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
             {"zzz": 2},
             "unknown key 'zzz'; docs/config.md lists the keys; the sections are pairs, tiles, engi",
         ),
+        (
+            {"engine": {"feed": "fast", "attemps": 3}, "modle": "x"},
+            "unknown key 'engine.attemps'; did you mean 'engine.attempts'",
+        ),
+        (
+            {"engine": {"feed": "fast"}, "modle": "x"},
+            "unknown key 'modle'; did you mean 'model'",
+        ),
         ({"tile_size": 3}, "unknown key 'tile_size'; did you mean 'tiles.size'"),
         ({"tiles": {"foo": 1}}, "unknown key 'tiles.foo'; 'tiles' has the keys: size$"),
         ({"pairs": 3}, "pairs must be a section of keys, not 3$"),

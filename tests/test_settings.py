@@ -51,7 +51,7 @@ def test_storage_options_from_a_file(tmp_path: Path) -> None:
 def test_a_mistake_in_storage_options_shows_no_secret(tmp_path: Path, text: str) -> None:
     file = tmp_path / "options.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=f"^{file}: .*(not|keys)") as caught:
+    with pytest.raises(ConfigError, match=f"^storage options: {file}: .*(not|keys)") as caught:
         load_storage_options(str(file))
     assert "hunter2" not in str(caught.value)
 

@@ -7,13 +7,15 @@ import io
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
+from statistics import median_low
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import UNPLACED, Ledger
+from deblend_batch.catalog.ledger import UNPLACED, Ledger, Receipt
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
@@ -142,15 +144,33 @@ def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
 
 
 def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:
-    """Pairs per second over the receipts that were written last, of a sample of the ledger."""
-    receipts = list(ledger.read_receipts(sorted(finished)[-sample:]))
+    """Pairs per second over the receipts that were written last, back to the last pause."""
+    names = storage.list_newest(storage.join(ledger.output, "ledger"), ledger.options)
+    newest = [tile for name in names if (tile := name.removesuffix(".json")) in finished]
+    receipts = sorted(ledger.read_receipts(newest[:sample]), key=_written)
+    receipts = receipts[_after_last_pause(receipts) :]
     if len(receipts) < 2:
         return 0.0
-    times = [datetime.fromisoformat(receipt.written_at).timestamp() for receipt in receipts]
+    times = [_written(receipt) for receipt in receipts]
     began = min(
         time - sum(receipt.seconds.values()) for time, receipt in zip(times, receipts, strict=True)
     )
     return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
+
+
+def _written(receipt: Receipt) -> float:
+    return datetime.fromisoformat(receipt.written_at).timestamp()
+
+
+def _after_last_pause(receipts: list[Receipt]) -> int:
+    """Return where the receipts begin that no pause, as between two starts of a run, divides."""
+    gaps = [_written(after) - _written(before) for before, after in pairwise(receipts)]
+    if not gaps:
+        return 0
+    # Tiles may finish in bursts: what one tile takes is no pause.
+    longest = max(sum(receipt.seconds.values()) for receipt in receipts)
+    pause = max(10 * median_low(gaps), longest)
+    return max((number for number, gap in enumerate(gaps, start=1) if gap > pause), default=0)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class ProgressMeter:
         self._total: int | None = None
         self._done = 0
         self._prefix = ""
+        self._last: tuple[str, int, int | None] | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if self._stream.isatty():
@@ -104,15 +105,17 @@ class ProgressMeter:
         self.tick()
 
     def tick(self) -> None:
-        """Redraw the bar, or say a line if the last one is old."""
+        """Redraw the bar, or say a line if the last one is old and the counts are not."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, total=self._total, rate=self._text())
         elif time.monotonic() - self._said >= _LINE_SECONDS:
             self.say()
 
     def say(self) -> None:
-        """Say a line now, where there is no bar."""
-        if self._bar is None:
+        """Say a line now, where there is no bar and the counts differ from the last line's."""
+        counts = (self._prefix, self._done, self._total)
+        if self._bar is None and counts != self._last:
+            self._last = counts
             self._said = time.monotonic()
             print(self._text(), file=self._stream, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -43,7 +44,11 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
         If the store refuses.
     """
     try:
+        if not storage.is_local(url):
+            _ask(url, options)
         return zarr.open_group(_store(url, options, read_only=True), mode="r")
+    except UserError:
+        raise
     except (GroupNotFoundError, FileNotFoundError) as error:
         raise NotFoundError(
             f"{url}: no Zarr group here; check the URL, or make a field with 'deblend-batch ingest'"
@@ -129,6 +134,13 @@ def create_group(url: str, options: Options | None, attributes: Mapping[str, Any
 def is_zarr(names: Iterable[str]) -> bool:
     """Tell whether a folder with these names is a Zarr node."""
     return not _MEMBERS.isdisjoint(names)
+
+
+def _ask(url: str, options: Options | None) -> None:
+    """Ask a remote store for one object: of those that zarr asks for at once, a refusal leaves tracebacks."""
+    fs, path = storage.filesystem(url, options)
+    with contextlib.suppress(FileNotFoundError):
+        fs.cat_file(storage.join(path, "zarr.json"))
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:

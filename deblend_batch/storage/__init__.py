@@ -9,7 +9,7 @@ from __future__ import annotations
 from deblend_batch.storage.content import identity
 from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import Options, filesystem
-from deblend_batch.storage.listing import exists, expand, list_names
+from deblend_batch.storage.listing import exists, expand, list_names, list_newest
 from deblend_batch.storage.reading import open_read, read_bytes, read_many
 from deblend_batch.storage.urls import is_local, join, name_of, scheme_of
 from deblend_batch.storage.writing import create_bytes, remove, remove_tree, write_bytes
@@ -24,6 +24,7 @@ __all__ = [
     "is_local",
     "join",
     "list_names",
+    "list_newest",
     "name_of",
     "open_read",
     "read_bytes",

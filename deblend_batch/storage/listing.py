@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated
 from deblend_batch.storage.filesystems import Options, filesystem
-from deblend_batch.storage.urls import is_local, name_of
+from deblend_batch.storage.urls import is_local, name_of, scheme_of
 from deblend_batch.storage.writing import TEMPORARY_PREFIX
+
+_MODIFIED = ("mtime", "LastModified", "last_modified", "created")
 
 
 @translated
@@ -18,7 +23,9 @@ def exists(url: str, options: Options | None = None) -> bool:
         If the store cannot be asked.
     """
     fs, path = filesystem(url, options)
-    return bool(fs.exists(path))
+    # fsspec takes an HTTP server that cannot be reached for one that has no such file, unless told not to.
+    strict = {"strict": True} if scheme_of(url) in {"http", "https"} else {}
+    return bool(fs.exists(path, **strict))
 
 
 @translated
@@ -36,8 +43,35 @@ def list_names(url: str, options: Options | None = None) -> list[str]:
         entries = fs.ls(path, detail=False)
     except FileNotFoundError:
         return []
+    except NotADirectoryError as error:
+        raise StorageError(f"{url}: is under a file; give another path") from error
     names = {name_of(str(entry)) for entry in entries}
     return sorted(name for name in names - {name_of(path)} if not name.startswith(TEMPORARY_PREFIX))
+
+
+@translated
+def list_newest(url: str, options: Options | None = None) -> list[str]:
+    """List the names in a folder, the last modified first; an absent folder is empty.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot be listed.
+    """
+    fs, path = filesystem(url, options)
+    fs.invalidate_cache(path)
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return []
+    newest = sorted(entries, key=_modified, reverse=True)
+    names = [name_of(str(entry["name"])) for entry in newest]
+    return [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
+
+
+def _modified(entry: dict[str, Any]) -> Any:
+    """Return when a file was modified, under whichever name the store gives it."""
+    return next((entry[key] for key in _MODIFIED if key in entry), 0)
 
 
 @translated

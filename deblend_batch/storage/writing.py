@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from typing import Self
@@ -13,6 +14,7 @@ from deblend_batch.storage.urls import is_local
 
 TEMPORARY_PREFIX = ".tmp-"
 """How the names of unfinished local files begin."""
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @translated_write
@@ -36,6 +38,8 @@ def write_bytes(url: str, data: bytes, options: Options | None = None) -> None:
 def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
     """Write a whole file only where none exists, atomically.
 
+    On a local file system without hard links, a reader may for a moment see the new file empty.
+
     Returns
     -------
     bool
@@ -50,7 +54,7 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
     try:
         if is_local(url):
             with _WholeLocalFile(path, data) as temporary:
-                os.link(temporary.path, path)
+                temporary.link_to(path)
         else:
             fs.pipe_file(path, data, mode="create")
     except FileExistsError:
@@ -125,6 +129,18 @@ class _WholeLocalFile:
 
     def rename_to(self, path: str) -> None:
         os.replace(self.path, path)
+
+    def link_to(self, path: str) -> None:
+        """Take the final place only where nothing is; else raise FileExistsError."""
+        try:
+            os.link(self.path, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # No hard links here (exFAT, some network mounts): who creates the name may then fill it.
+            with open(path, "xb"):
+                pass
+            self.rename_to(path)
 
     def __exit__(self, *_: object) -> None:
         if os.path.exists(self.path):

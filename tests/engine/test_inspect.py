@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.config import PairsConfig
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.engine.index_task import IndexTask, index_field
-from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.engine.inspect import _recent_rate, read_status, verify_run
 from deblend_batch.engine.survey import SurveyEntry
 from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import Pairs
@@ -51,9 +53,8 @@ def run(small_field: SmallField, tmp_path: Path) -> Ledger:
         ledger.commit(shard, receipt)
     counts = {"expected": index.n_pairs, "written": index.n_pairs, "quarantined": 0}
     totals = {"pairs": counts, "retries": {"worker": 2}}
-    ledger.write_run(
-        {"deblend_batch_run": 1, "state": "complete", "updated_at": now(), "totals": totals}
-    )
+    state = {"state": "complete", "updated_at": now(), "totals": totals}
+    ledger.write_run({"deblend_batch_run": 1, "config": {}, **state})
     return ledger
 
 
@@ -84,6 +85,36 @@ def test_a_tile_in_quarantine_is_counted_once(run: Ledger, finished: bool) -> No
     assert status.pairs_written + status.pairs_quarantined == status.pairs_expected
     assert status.tiles_written + status.tiles_quarantined == status.tiles_expected
     assert found.exit_code == (0 if finished else 3)
+
+
+def write_receipts_at(run: Ledger, offsets: Sequence[float]) -> list[int]:
+    """Let the tiles, the last name first, be finished at these seconds; return their pairs."""
+    began, pairs = datetime(2026, 1, 1, tzinfo=UTC), []
+    for tile, offset in zip(reversed(run.receipts()), offsets, strict=True):
+        at = began + timedelta(seconds=offset)
+        receipt = replace(run.read_receipt(tile), written_at=at.isoformat())
+        storage.remove(run.receipt_url(tile))
+        run.commit(storage.read_bytes(run.shard_url(tile)), receipt)
+        os.utime(run.receipt_url(tile), (at.timestamp(), at.timestamp()))
+        pairs.append(receipt.pairs)
+    return pairs
+
+
+def test_the_rate_does_not_span_a_pause(run: Ledger) -> None:
+    pairs = write_receipts_at(run, [0, 4, 8, 12, 5000, 5004, 5008, 5012, 5016])
+    # Each tile took 2 s, so that the second start began 2 s before its first receipt.
+    assert read_status(run.output).pairs_per_second == pytest.approx(sum(pairs[4:]) / 18)
+
+
+def test_the_rate_is_of_the_last_receipts_not_of_the_last_names(run: Ledger) -> None:
+    pairs = write_receipts_at(run, [0, 9, 18, 27, 36, 37, 38, 39, 40])
+    rate = _recent_rate(run, set(run.receipts()), sample=4)
+    assert rate == pytest.approx(sum(pairs[-4:]) / 5)
+
+
+def test_tiles_that_finish_in_bursts_are_no_pause(run: Ledger) -> None:
+    pairs = write_receipts_at(run, [0, 0, 0, 2, 2, 2, 4, 4, 4])
+    assert read_status(run.output).pairs_per_second == pytest.approx(sum(pairs) / 6)
 
 
 def _damage_receipt(run: Ledger, tile: str) -> None:

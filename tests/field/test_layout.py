@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -300,3 +304,26 @@ def test_the_web_is_read_only() -> None:
 def test_a_store_that_does_not_answer_is_a_storage_error() -> None:
     with pytest.raises(StorageError, match=r"http://127\.0\.0\.1:9/a\.zarr: "):
         Field.open("http://127.0.0.1:9/a.zarr")
+
+
+def test_an_endpoint_that_refuses_leaves_no_tracebacks() -> None:
+    """Zarr asks for several objects at once, and the interpreter shows each that nobody awaited."""
+    pytest.importorskip("s3fs")
+    code = (
+        "from deblend_batch.errors import StorageError\n"
+        "from deblend_batch.field.stores import open_group\n"
+        "try:\n    open_group('s3://bucket/f.zarr')\n"
+        "except StorageError as error:\n    print(error)\n"
+    )
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
+    environ = {**os.environ, **keys, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"s3://bucket/f.zarr: Could not connect .*; check the.*\n", ended.stdout)
+    assert ended.stderr == ""
+
+
+def test_an_unknown_protocol_is_named_once() -> None:
+    with pytest.raises(StorageError, match=r"^zork://f.zarr: unknown protocol; use [^:]*, s3://"):
+        Field.open("zork://f.zarr")

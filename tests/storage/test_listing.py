@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
+
 from deblend_batch import storage
+from deblend_batch.errors import StorageError, TransientStorageError
 
 
 def test_folders_are_made_and_listed_without_temporaries(folder: str) -> None:
@@ -18,3 +24,31 @@ def test_globs_expand_sorted(folder: str) -> None:
     found = storage.expand(storage.join(folder, "f*.zarr"))
     assert [storage.name_of(url) for url in found] == ["f1.zarr", "f2.zarr"]
     assert all(storage.exists(storage.join(url, "zarr.json")) for url in found)
+
+
+def test_the_last_modified_comes_first(tmp_path: Path) -> None:
+    for age, name in enumerate(("b", "c", "a")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    (tmp_path / ".tmp-x").touch()
+    assert storage.list_newest(str(tmp_path)) == ["b", "c", "a"]
+    assert storage.list_newest(str(tmp_path / "nothing")) == []
+
+
+def test_every_store_lists_the_newest(folder: str) -> None:
+    for name in ("b", "a"):
+        storage.write_bytes(storage.join(folder, name), b"x")
+    assert sorted(storage.list_newest(folder)) == ["a", "b"]
+
+
+def test_a_folder_under_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").touch()
+    with pytest.raises(StorageError, match=r"d.csv/out: is under a file; give another path$"):
+        storage.list_names(str(tmp_path / "d.csv" / "out"))
+
+
+def test_a_server_that_cannot_be_reached_is_not_one_without_the_file() -> None:
+    with pytest.raises(
+        TransientStorageError, match=r"^http://127.0.0.1:9/d.parquet: Cannot connect .*; check the"
+    ):
+        storage.exists("http://127.0.0.1:9/d.parquet")

@@ -51,6 +51,21 @@ def test_of_many_creators_exactly_one_wins(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["receipt"]
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_create_wins_once_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    url = str(tmp_path / "receipt")
+    assert storage.create_bytes(url, b"first")
+    assert not storage.create_bytes(url, b"second")
+    assert storage.read_bytes(url) == b"first"
+    assert os.listdir(tmp_path) == ["receipt"]
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,48 @@
+"""Progress in a log: a line now and then, none twice."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from deblend_batch.engine import progress
+from deblend_batch.engine.progress import ProgressMeter
+
+
+@pytest.fixture(autouse=True)
+def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every line be due."""
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+
+
+def test_a_tick_repeats_no_line() -> None:
+    log = io.StringIO()
+    meter = ProgressMeter("pairs", log)
+    meter.expect(186)
+    meter.tick()
+    meter.tick()
+    assert log.getvalue() == "pairs 0/186\n"
+    meter.advance(3, "tiles 1/9")
+    meter.tick()
+    assert [line.split("  ")[:2] for line in log.getvalue().splitlines()[1:]] == [
+        ["tiles 1/9", "pairs 3/186"]
+    ]
+
+
+def test_the_last_line_is_said_once() -> None:
+    log = io.StringIO()
+    meter = ProgressMeter("tiles", log)
+    meter.reach("detecting", 1, 1)
+    meter.close()
+    assert log.getvalue().count("tiles 1/1") == 1
+
+
+def test_close_says_what_no_tick_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 1e9)
+    log = io.StringIO()
+    meter = ProgressMeter("tiles", log)
+    meter.reach("detecting", 1, 1)
+    assert log.getvalue() == ""
+    meter.close()
+    assert log.getvalue().count("tiles 1/1") == 1
