@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,9 @@ import ray
 
 from deblend_batch.field.layout import create_field, finish_field
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
+
+# A shell that starts the suite in the background (``&``) has it ignore Ctrl-C, and so what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from deblend_batch.errors import StorageError
@@ -23,9 +24,12 @@ def exists(url: str, options: Options | None = None) -> bool:
         If the store cannot be asked.
     """
     fs, path = filesystem(url, options)
-    # fsspec takes an HTTP server that cannot be reached for one that has no such file, unless told not to.
-    strict = {"strict": True} if scheme_of(url) in {"http", "https"} else {}
-    return bool(fs.exists(path, **strict))
+    found = bool(fs.exists(path))
+    if not found and scheme_of(url) in {"http", "https"}:
+        # fsspec takes a server that cannot be reached for one without the file; a read raises why.
+        with contextlib.suppress(FileNotFoundError):
+            fs.cat_file(path)
+    return found
 
 
 @translated

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from deblend_batch import storage
 from deblend_batch.errors import StorageError, TransientStorageError
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder without a log."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_folders_are_made_and_listed_without_temporaries(folder: str) -> None:
@@ -45,6 +55,17 @@ def test_a_folder_under_a_file_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "d.csv").touch()
     with pytest.raises(StorageError, match=r"d.csv/out: is under a file; give another path$"):
         storage.list_names(str(tmp_path / "d.csv" / "out"))
+
+
+def test_a_server_tells_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = [storage.exists(f"{address}/{name}") for name in ("a", "b")]
+        server.shutdown()
+    assert found == [True, False]
 
 
 def test_a_server_that_cannot_be_reached_is_not_one_without_the_file() -> None:
