@@ -35,21 +35,32 @@ def submit(head: Any, *words: str) -> subprocess.CompletedProcess[str]:
 def test_a_submitted_job_makes_the_catalogue_on_the_cluster_s_gpus(
     head: Any, small_field: SmallField, tmp_path: Path
 ) -> None:
-    output = tmp_path / "out"
+    seen: set[tuple[tuple[int, ...], str]] = set()
+    for number in range(4):
+        seen |= workers_of_a_job(head, small_field, tmp_path, f"out{number}")
+        if (
+            len(seen) > 1
+        ):  # on a busy machine the first actor may be done before the second is there
+            break
+    assert seen == {((0,), "0"), ((1,), "1")}
+
+
+def workers_of_a_job(
+    head: Any, small_field: SmallField, folder: Path, name: str
+) -> set[tuple[tuple[int, ...], str]]:
+    """Submit a run; return the GPUs and what CUDA saw of every worker that made a tile."""
+    output = folder / name
     config = small_field.config(str(output), tiles={"size": 64}, engine={"gpus_per_actor": 1})
     config["engine"]["tiles_in_flight"] = 1
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = submit(head, "jobs/process_field.py", str(folder / "config.yaml"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "pairs/s" in ended.stdout
     assert "ETA" in ended.stdout
     assert verify_run(str(output)).problems == ()
     ledger = Ledger(str(output))
     workers = [receipt.worker for receipt in ledger.read_receipts(ledger.receipts())]
-    assert {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers} == {
-        ((0,), "0"),
-        ((1,), "1"),
-    }
+    return {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
 
 
 @pytest.mark.slow
