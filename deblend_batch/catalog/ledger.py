@@ -131,6 +131,10 @@ class Ledger:
         """List the tiles that have a receipt."""
         return self._names("ledger", ".json")
 
+    def finished(self) -> set[str]:
+        """Return the tiles that have both: a shard counts only with its receipt."""
+        return set(self.receipts()) & set(self.shards())
+
     def quarantined(self) -> list[str]:
         """List the tiles that have a quarantine record."""
         return self._names("quarantine", ".json")

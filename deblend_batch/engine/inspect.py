@@ -102,7 +102,7 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
     ledger = Ledger(output, options)
     run = ledger.read_run()
     pairs_of, unplaced = _expected(ledger)
-    finished = set(ledger.receipts()) & set(ledger.shards())
+    finished = ledger.finished()
     # A worker that was given up may have finished its tile after all: then the shard counts.
     quarantined = [name for name in ledger.quarantined() if name not in finished]
     written = sum(pairs_of.get(name, 0) for name in finished)

@@ -152,7 +152,7 @@ def _count(
 ) -> int:
     """Count detections, pairs and tiles; return how many stamps are left, one a pair and band."""
     ledger = Ledger(config.output, config.storage_options)
-    finished = set(ledger.receipts()) & set(ledger.shards())
+    finished = ledger.finished()
     stamps = 0
     for field, index in zip(fields, indexes, strict=True):
         grid = TileGrid(field.shape_yx, config.tiles.size)

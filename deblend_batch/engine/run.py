@@ -219,7 +219,7 @@ class _Run:
 
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
-        self._finished = set(ledger.receipts()) & set(ledger.shards())
+        self._finished = ledger.finished()
         quarantined = set(ledger.quarantined()) - self._finished
         if self._retry:
             for tile in ledger.quarantined():

@@ -71,7 +71,7 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     StorageError
         If a shard cannot be read.
     """
-    tiles = sorted(set(ledger.receipts()) & set(ledger.shards()))
+    tiles = sorted(ledger.finished())
     found: CatalogSurvey | None = None
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))

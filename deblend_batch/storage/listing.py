@@ -41,16 +41,7 @@ def list_names(url: str, options: Options | None = None) -> list[str]:
     StorageError
         If the store cannot be listed.
     """
-    fs, path = filesystem(url, options)
-    fs.invalidate_cache(path)
-    try:
-        entries = fs.ls(path, detail=False)
-    except FileNotFoundError:
-        return []
-    except NotADirectoryError as error:
-        raise StorageError(f"{url}: is under a file; give another path") from error
-    names = {name_of(str(entry)) for entry in entries}
-    return sorted(name for name in names - {name_of(path)} if not name.startswith(TEMPORARY_PREFIX))
+    return sorted({name for name, _ in _entries(url, options, detail=False)})
 
 
 @translated
@@ -62,15 +53,30 @@ def list_newest(url: str, options: Options | None = None) -> list[str]:
     StorageError
         If the store cannot be listed.
     """
+    entries = _entries(url, options, detail=True)
+    return [name for name, _ in sorted(entries, key=lambda each: _modified(each[1]), reverse=True)]
+
+
+def _entries(
+    url: str, options: Options | None, *, detail: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """List a folder afresh, without unfinished files: names, with what the store knows of each."""
     fs, path = filesystem(url, options)
     fs.invalidate_cache(path)
     try:
-        entries = fs.ls(path, detail=True)
+        found = fs.ls(path, detail=detail)
     except FileNotFoundError:
         return []
-    newest = sorted(entries, key=_modified, reverse=True)
-    names = [name_of(str(entry["name"])) for entry in newest]
-    return [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
+    except NotADirectoryError as error:
+        raise StorageError(f"{url}: is under a file; give another path") from error
+    facts = found if detail else [{"name": entry} for entry in found]
+    named = [(name_of(str(fact["name"])), fact) for fact in facts]
+    own = name_of(path)  # some stores list a folder in itself
+    return [
+        (name, fact)
+        for name, fact in named
+        if name != own and not name.startswith(TEMPORARY_PREFIX)
+    ]
 
 
 def _modified(entry: dict[str, Any]) -> Any:
