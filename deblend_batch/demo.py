@@ -91,6 +91,7 @@ def run_demo(
     OutputConflictError
         If the folder holds something else.
     """
+    from deblend_batch.engine.cluster import connected
     from deblend_batch.engine.run import process_field
     from deblend_batch.evaluation.evaluate import evaluate_catalog
     from deblend_batch.report.page import write_report
@@ -100,20 +101,21 @@ def run_demo(
     folder = _take(folder)
     config = storage.join(folder, "config.yaml")
     say(f"simulating a {size} x {size} px field with {pairs:,} pairs (preset candels-h) ...")
-    truth = simulate_field(
-        storage.join(folder, "field.zarr"),
-        shape_yx=(size, size),
-        n_pairs=pairs,
-        n_isolated=pairs // 3,
-        n_groups=pairs // 40,
-        seed=seed,
-        processes=os.cpu_count() or 1,
-    )
     output = storage.join(folder, "run")
-    settings = {"field": truth.field_url, "detections": truth.detections_url, "output": output}
-    storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
-    say(f"processing {truth.n_sources:,} detections ...")
-    summary = process_field(config)
+    with connected():
+        truth = simulate_field(
+            storage.join(folder, "field.zarr"),
+            shape_yx=(size, size),
+            n_pairs=pairs,
+            n_isolated=pairs // 3,
+            n_groups=pairs // 40,
+            seed=seed,
+            processes=os.cpu_count() or 1,
+        )
+        settings = {"field": truth.field_url, "detections": truth.detections_url, "output": output}
+        storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
+        say(f"processing {truth.n_sources:,} detections ...")
+        summary = process_field(config)
     say("comparing with the truth ...")
     (score,) = evaluate_catalog(output, truth.truth_url).scores
     report = write_report(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal, Optional
 
 import typer
@@ -19,7 +18,13 @@ simulate_app = typer.Typer(
 simulate_app.callback()(show_help_alone)
 
 PlaneOpt = Optional[list[str]]  # noqa: UP045 (typer reads it)
-ProcessesOpt = Annotated[int, typer.Option(help="Processes that draw; changes no result.", min=1)]
+ProcessesOpt = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        help="Ray tasks that draw at a time, one per CPU if absent; with 1 no Ray. Changes no result.",
+        min=1,
+    ),
+]
 PresetOpt = Annotated[str, typer.Option(help="Survey to imitate.")]
 SeedOpt = Annotated[int, typer.Option(help="Seed of everything.", min=0)]
 OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -141,7 +146,7 @@ def simulate_a_field(
     groups: Annotated[int, typer.Option(help="Number of groups of three to five.", min=0)] = 40,
     seed: SeedOpt = 0,
     variance: Annotated[bool, typer.Option("--variance", help="Write a variance plane.")] = False,
-    processes: ProcessesOpt = os.cpu_count() or 1,
+    processes: ProcessesOpt = None,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
@@ -176,10 +181,24 @@ def simulate_pairs(
     number: Annotated[int, typer.Option("--number", help="Number of pairs.", min=1)] = 5000,
     preset: PresetOpt = "candels-h",
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Side of the galaxy-level split.")
-    ] = "test",
+        Optional[Literal["train", "validation", "test", "all"]],  # noqa: UP045
+        typer.Option(help="Side of the galaxy-level split; test, or all real galaxies, if absent."),
+    ] = None,
     stamp_size: Annotated[int, typer.Option(help="Edge of a stamp, px.", min=16, max=128)] = 128,
-    galaxies: Annotated[int, typer.Option(help="Galaxies to draw pairs from.", min=32)] = 4000,
+    galaxies: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Galaxies to draw pairs from; 4000, or the whole catalogue, if absent.", min=32
+        ),
+    ] = None,
+    real_catalog: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Take real galaxies: a file in GalSim's RealGalaxyCatalog format."),
+    ] = None,
+    candels_blender: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Take real galaxies: folder with candels_img.npy, _seg.npy, _cat.csv."),
+    ] = None,
     encoding: Annotated[
         Literal["gg", "ogg", "bogg"], typer.Option(help="Channels of the masks.")
     ] = "ogg",
@@ -187,18 +206,30 @@ def simulate_pairs(
         bool, typer.Option("--seed-faithful", help="Reproduce the released generator's defects.")
     ] = False,
     seed: SeedOpt = 0,
-    processes: ProcessesOpt = os.cpu_count() or 1,
+    processes: ProcessesOpt = None,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
 ) -> None:
     """Simulate pairs of galaxies: stamps, members, masks and fluxes."""
-    from deblend_batch.simulate.draw import draw_pool
+    from deblend_batch.simulate import pairset
+    from deblend_batch.simulate.galaxy_source import GalaxySource
     from deblend_batch.simulate.pairs import PairRules, PairSampler
-    from deblend_batch.simulate.pairset import write_pairs
+    from deblend_batch.simulate.workers import open_workers
 
-    options = read_storage_options(storage_options)  # a mistake in it costs no galaxies
-    pool = draw_pool(preset, galaxies, seed, processes=processes)
-    rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)
-    sampler = PairSampler(pool, split, seed, rules)
-    write_pairs(data_set, sampler, number, encoding=encoding, options=options, overwrite=overwrite)
+    source = GalaxySource(preset, seed, galaxies, real_catalog, candels_blender)
+    side = source.usual_split if split is None else None if split == "all" else split
+    options = read_storage_options(storage_options)
+    pairset.check_free(data_set, options, overwrite=overwrite)  # a mistake costs no galaxies
+    with open_workers(processes) as workers:
+        pool = source.pool(workers, options)
+        rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)
+        pairset.write_pairs(
+            data_set,
+            PairSampler(pool, side, seed, rules),
+            number,
+            encoding=encoding,
+            options=options,
+            overwrite=overwrite,
+            workers=workers,
+        )
     print_table([("pairs", f"{number:,}"), ("data set", data_set)])

@@ -25,13 +25,28 @@ def train(
     steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.", min=1)] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed.", min=0)] = None,  # noqa: UP045
     device: Annotated[Optional[str], typer.Option(help="Torch device.")] = None,  # noqa: UP045
+    replicas: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Copies that train together under Ray Train, each on its share of a batch; "
+            "with --device cuda on a GPU each.",
+            min=1,
+        ),
+    ] = None,
     storage_options: StorageOpt = None,
 ) -> None:
     """Train a model on simulated pairs; run again with the same arguments to resume."""
     from deblend_batch.train.config import load_train_config, make_train_config
-    from deblend_batch.train.loop import train as train_model
+    from deblend_batch.train.run import train as train_model
 
-    overrides = {"model": model, "preset": preset, "steps": steps, "seed": seed, "device": device}
+    overrides = {
+        "model": model,
+        "preset": preset,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "replicas": replicas,
+    }
     options = read_storage_options(storage_options)
     settled = (
         load_train_config(config, overrides, options)

@@ -1,4 +1,4 @@
-"""Drawing a pool of isolated galaxies, the same to the bit in any number of processes."""
+"""Drawing a pool of isolated galaxies, the same to the bit by any number of workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.population import KINDS, Population, Structure
 from deblend_batch.simulate.presets import Preset, get_preset
-from deblend_batch.simulate.processes import drawing_processes
 from deblend_batch.simulate.variation import WIDE, Variation
+from deblend_batch.simulate.workers import ALONE, Workers
 
 __all__ = ["WIDE", "Variation", "draw_chunk", "draw_magnitude", "draw_pool", "draw_structure"]
 
 _ID_BITS = 32
+_PER_TASK = 128
 _RECIPE = 4  # counts changes of the drawn galaxies, so that an id never means two different ones
 
 
@@ -141,9 +142,9 @@ def draw_pool(
     variation: Variation | None = None,
     stamp_px: int = 128,
     group_size: int = 128,
-    processes: int = 1,
+    workers: Workers = ALONE,
 ) -> GalaxyPool:
-    """Draw a pool of galaxies in one or several processes; the result is the same.
+    """Draw a pool of galaxies; the result does not depend on the workers.
 
     Parameters
     ----------
@@ -159,8 +160,8 @@ def draw_pool(
         Side of the stamps; even.
     group_size : int
         Galaxies per PSF.
-    processes : int
-        Number of processes (spawned, so call from a guarded ``__main__``).
+    workers : Workers
+        Who draws; this process by default.
 
     Returns
     -------
@@ -175,19 +176,20 @@ def draw_pool(
     if n < 1:
         raise ConfigError(f"a pool of {n} galaxies is empty; ask for at least 1")
     survey = get_preset(preset) if isinstance(preset, str) else preset
-    size = -(-max(64, n // (8 * processes)) // group_size) * group_size if n > group_size else n
-    tasks = [
-        (survey, seed, start, min(start + size, n), variation, stamp_px, group_size)
-        for start in range(0, n, size)
-    ]
-    if processes == 1:
-        return GalaxyPool.concatenate([_draw_task(task) for task in tasks])
-    with drawing_processes(processes) as workers:
-        return GalaxyPool.concatenate(workers.map(_draw_task, tasks, chunksize=1))
+    size = -(-_PER_TASK // group_size) * group_size  # whole groups: their PSF is made once
+    tasks = [(start, min(start + size, n)) for start in range(0, n, size)]
+    chunks = workers.map(_draw_task, tasks, survey, seed, variation, stamp_px, group_size)
+    return GalaxyPool.concatenate(list(chunks))
 
 
-def _draw_task(task: tuple[Preset, int, int, int, Variation | None, int, int]) -> GalaxyPool:
-    preset, seed, start, stop, variation, stamp_px, group_size = task
+def _draw_task(
+    task: tuple[int, int],
+    preset: Preset,
+    seed: int,
+    variation: Variation | None,
+    stamp_px: int,
+    group_size: int,
+) -> GalaxyPool:
     return draw_chunk(
-        preset, seed, start, stop, variation=variation, stamp_px=stamp_px, group_size=group_size
+        preset, seed, *task, variation=variation, stamp_px=stamp_px, group_size=group_size
     )

@@ -17,7 +17,12 @@ from deblend_batch.field.meta import FieldMeta
 from deblend_batch.simulate.canvas import Corner, noise_plane, paste, tiles
 from deblend_batch.simulate.population import KINDS
 from deblend_batch.simulate.presets import Preset, get_preset
-from deblend_batch.simulate.sources import LARGEST_STAMP_PX, DrawnSource, Run, drawing, stamp_size
+from deblend_batch.simulate.sources import (
+    LARGEST_STAMP_PX,
+    DrawnSource,
+    draw_in_order,
+    stamp_size,
+)
 from deblend_batch.simulate.systems import Source, SystemLayout
 from deblend_batch.simulate.truth import (
     FieldTruth,
@@ -26,6 +31,7 @@ from deblend_batch.simulate.truth import (
     truth_table,
     write_table,
 )
+from deblend_batch.simulate.workers import Workers, open_workers
 
 Image = NDArray[np.float32]
 
@@ -45,7 +51,7 @@ def simulate_field(
     max_separation_arcsec: float = 2.0,
     tile_size: int = 2048,
     with_variance: bool = False,
-    processes: int = 1,
+    processes: int | None = 1,
     draw_px: int = 4096,
     options: storage.Options | None = None,
     overwrite: bool = False,
@@ -72,8 +78,9 @@ def simulate_field(
         Tile edge in pixels with which the field will be processed: pairs are put on such borders and corners.
     with_variance : bool
         Write a variance plane beside the image.
-    processes : int
-        Number of drawing processes (spawned).
+    processes : int, optional
+        Ray tasks that draw at a time, one per CPU of the cluster if None; with 1 this process draws, without
+        Ray.
     draw_px : int
         Edge of the part of the image that is held in memory.
     options : mapping, optional
@@ -111,10 +118,10 @@ def simulate_field(
     )
     planes: dict[str, Any] = dict(group.arrays())
     owned: list[DrawnSource] = []
-    with drawing(processes) as run:
+    with open_workers(processes) as workers:
         for low, high in tiles(shape_yx, draw_px):
             window = (0, slice(low[0], high[0]), slice(low[1], high[1]))
-            planes["image"][window] = _draw_tile(layout, low, high, run, owned)
+            planes["image"][window] = _draw_tile(layout, low, high, workers, owned)
             if with_variance:
                 planes["variance"][window] = survey.noise_sigma**2
     finish_field(group, meta)
@@ -150,7 +157,7 @@ def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMet
 
 
 def _draw_tile(
-    layout: SystemLayout, low: Corner, high: Corner, run: Run, owned: list[DrawnSource]
+    layout: SystemLayout, low: Corner, high: Corner, workers: Workers, owned: list[DrawnSource]
 ) -> Image:
     """Draw all that falls on a tile; add the sources about its own pixels, without stamps, to ``owned``."""
     preset = layout.preset
@@ -162,7 +169,7 @@ def _draw_tile(
         if _touches(source, low, high, preset)
     ]
     image = np.zeros((high[0] - low[0], high[1] - low[1]), np.float32)
-    for one in run(preset, layout.seed, sources):
+    for one in draw_in_order(sources, preset, layout.seed, workers):
         paste(image, one.stamp, one.first_yx - np.array(low))
         if (one.source.near_yx >= low).all() and (one.source.near_yx < high).all():
             owned.append(replace(one, stamp=_NO_STAMP))

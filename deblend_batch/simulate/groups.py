@@ -16,6 +16,26 @@ from deblend_batch.storage import Options
 _UNFINISHED, _COMPLETE = 0, 1
 
 
+def check_free(url: str, marker: str, options: Options | None, *, overwrite: bool) -> None:
+    """Refuse a URL where :func:`create_group` would: known before hours of drawing.
+
+    Parameters
+    ----------
+    url, marker, options, overwrite
+        As for :func:`create_group`.
+
+    Raises
+    ------
+    OutputConflictError
+        If a complete group, or anything else, is at ``url``.
+    StorageError
+        If the store refuses.
+    """
+    state = _state(url, marker, options)
+    if state == _COMPLETE and not overwrite:
+        raise OutputConflictError(f"{url}: exists already; choose another URL, or use --overwrite")
+
+
 def create_group(
     url: str,
     marker: str,
@@ -51,9 +71,7 @@ def create_group(
     StorageError
         If the store refuses.
     """
-    state = _state(url, marker, options)
-    if state == _COMPLETE and not overwrite:
-        raise OutputConflictError(f"{url}: exists already; choose another URL, or use --overwrite")
+    check_free(url, marker, options, overwrite=overwrite)
     return stores.create_group(url, options, {**attributes, marker: _UNFINISHED})
 
 

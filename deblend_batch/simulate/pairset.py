@@ -2,6 +2,9 @@
 
 The group is made in three steps (:func:`create_pairs`, :func:`write_range`, :func:`finish_pairs`), so that
 ranges of pairs can be written by many tasks; :func:`write_pairs` does all three.
+
+Every array's first axis is the pair; each has the attributes ``unit`` and ``description``, and those of the
+group say how the pairs were made.
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ from deblend_batch.simulate.pairs import PairSampler
 from deblend_batch.simulate.plan import BLOCK
 from deblend_batch.simulate.population import KINDS
 from deblend_batch.simulate.presets import Preset, get_preset
+from deblend_batch.simulate.workers import ALONE, Workers, shared_url
 from deblend_batch.storage import Options
 
 MARKER = "deblend_batch_pairs"
+RANGE = 8 * BLOCK
+"""Pairs that are written at a time: the chunk of the narrow arrays, so that no two ranges share one."""
 _CHANNELS: dict[Encoding, tuple[str, ...]] = {
     "gg": ("central", "companion"),
     "ogg": ("overlap", "central", "companion"),
@@ -118,14 +124,14 @@ def create_pairs(
             name,
             shape=(n, *array.shape[1:]),
             dtype=array.dtype,
-            chunks=(min(BLOCK if array.ndim > 2 else 64 * BLOCK, n), *array.shape[1:]),
+            chunks=(min(BLOCK if array.ndim > 2 else RANGE, n), *array.shape[1:]),
             attributes={"unit": unit, "description": about},
         )
     return group
 
 
 def write_range(group: zarr.Group, sampler: PairSampler, start: int, stop: int) -> None:
-    """Draw pairs ``start`` to ``stop`` and write them; ranges starting at multiples of 4096 may run at once.
+    """Draw pairs ``start`` to ``stop`` and write them; ranges from multiples of ``RANGE`` on may run at once.
 
     Parameters
     ----------
@@ -159,8 +165,26 @@ def write_pairs(
     threshold: float = 1.5,
     options: Options | None = None,
     overwrite: bool = False,
+    workers: Workers = ALONE,
 ) -> None:
-    """Draw the first ``n`` pairs of a sampler and write them; see :func:`create_pairs`."""
+    """Draw the first ``n`` pairs of a sampler and write them.
+
+    Parameters
+    ----------
+    url, sampler, n, encoding, threshold, options, overwrite
+        As for :func:`create_pairs`.
+    workers : Workers
+        Who draws and writes; changes no result.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`create_pairs`; also if several workers are to write to ``memory://``.
+    OutputConflictError
+        As :func:`create_pairs`.
+    """
+    if workers.at_once > 1:
+        url = shared_url("data set", url)
     group = create_pairs(
         url,
         sampler,
@@ -170,9 +194,25 @@ def write_pairs(
         options=options,
         overwrite=overwrite,
     )
-    for start in range(0, n, 4 * BLOCK):
-        write_range(group, sampler, start, min(start + 4 * BLOCK, n))
+    ranges = [(start, min(start + RANGE, n)) for start in range(0, n, RANGE)]
+    for _ in workers.map(_write_task, ranges, group, sampler):
+        pass
     finish_pairs(group)
+
+
+def check_free(url: str, options: Options | None = None, *, overwrite: bool = False) -> None:
+    """Refuse a URL where :func:`create_pairs` would: known before galaxies are drawn.
+
+    Raises
+    ------
+    OutputConflictError
+        If something is at ``url`` that must not be removed.
+    """
+    groups.check_free(url, MARKER, options, overwrite=overwrite)
+
+
+def _write_task(task: tuple[int, int], group: zarr.Group, sampler: PairSampler) -> None:
+    write_range(group, sampler, *task)
 
 
 def read_pairs(

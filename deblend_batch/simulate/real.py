@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import galsim
@@ -25,12 +27,14 @@ from deblend_batch.simulate.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.presets import Preset, get_preset
 from deblend_batch.simulate.psf import Psf
 from deblend_batch.simulate.variation import Variation
+from deblend_batch.simulate.workers import ALONE, Workers
 
 Image = NDArray[np.float32]
 
 _ZERO_POINT_F814W = 25.94
 _ID_BITS = 32
 _GROWN_PX = 5
+_PER_TASK = 64
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
 
 
@@ -40,31 +44,38 @@ def pool_from_real_catalog(
     *,
     variation: Variation | None = None,
     n_psfs: int = 4,
+    number: int | None = None,
     seed: int = 0,
     fade_mag: float = 0.0,
     zero_point: float = _ZERO_POINT_F814W,
     stamp_px: int = 128,
+    workers: Workers = ALONE,
 ) -> GalaxyPool:
     """See real galaxies through a survey's pixels and PSF.
 
     Parameters
     ----------
     catalog : str
-        Local FITS file in GalSim's RealGalaxyCatalog format; images and PSFs are looked for beside it.
+        FITS file in GalSim's RealGalaxyCatalog format, where every worker sees it; images and PSFs are looked
+        for beside it.
     preset : str
         Survey whose pixels and PSF are imitated; its PSF must be wider than that of the originals.
     variation : Variation, optional
         Departures from the preset's PSF and from the galaxies' sizes; none by default.
     n_psfs : int
         Every galaxy is drawn once through each of so many PSFs, with the same ``galaxy_id``.
+    number : int, optional
+        Use so many galaxies, chosen at random; all by default.
     seed : int
-        Seed of PSFs, orientations and positions within the pixel.
+        Seed of PSFs, orientations and positions within the pixel, and of the choice.
     fade_mag : float
         Added to all magnitudes; the galaxies are as bright in the preset's band as they were observed.
     zero_point : float
         AB magnitude of one unit of the originals' flux; COSMOS F814W by default.
     stamp_px : int
         Side of the stamps; even.
+    workers : Workers
+        Who draws; changes no result.
 
     Returns
     -------
@@ -76,29 +87,81 @@ def pool_from_real_catalog(
     NotFoundError
         If there is no such file.
     ConfigError
-        If the preset is unknown, or ``fade_mag`` would brighten.
+        If the preset is unknown, ``fade_mag`` would brighten, or the file is no such catalogue.
     """
     if fade_mag < 0:
         raise ConfigError(f"fade_mag={fade_mag} brightens galaxies and their noise; give 0 or more")
+    catalog = os.path.abspath(catalog)
+    chosen = _choose(int(_open_catalog(catalog).nobjects), number, seed)
+    plan = _Observation(
+        catalog, get_preset(preset), variation or Variation(), seed, zero_point + fade_mag, stamp_px
+    )
+    tasks = [
+        (group, chosen[start : start + _PER_TASK])
+        for group in range(n_psfs)
+        for start in range(0, len(chosen), _PER_TASK)
+    ]
+    chunks = workers.map(_observe, tasks, plan)
+    return GalaxyPool.concatenate(list(chunks))
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """How real galaxies are seen."""
+
+    catalog: str
+    preset: Preset
+    variation: Variation
+    seed: int
+    zero_point: float
+    stamp_px: int
+
+
+def _choose(n: int, number: int | None, seed: int) -> list[int]:
+    if number is None or number >= n:
+        return list(range(n))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    chosen: list[int] = np.sort(rng.permutation(n)[:number]).tolist()
+    return chosen
+
+
+@lru_cache(maxsize=1)
+def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
     if not os.path.exists(catalog):
-        raise NotFoundError(f"{catalog}: no such file; give a RealGalaxyCatalog on this machine")
-    survey, variation = get_preset(preset), variation or Variation()
-    real = galsim.RealGalaxyCatalog(os.path.basename(catalog), dir=os.path.dirname(catalog) or ".")
+        raise NotFoundError(
+            f"{catalog}: no such file; give a RealGalaxyCatalog that this machine, and every node, sees"
+        )
+    folder, name = os.path.split(catalog)
+    try:
+        real = galsim.RealGalaxyCatalog(name, dir=folder)
+    except (OSError, LookupError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"{catalog}: not a RealGalaxyCatalog ({reason}); give the catalogue's FITS file"
+        ) from error
+    for wanted in sorted({*real.gal_file_name, *real.psf_file_name}):
+        if not os.path.exists(os.path.join(folder, wanted)):
+            raise NotFoundError(f"{wanted}: no such file; {catalog} takes images or PSFs from it")
+    return real
+
+
+def _observe(task: tuple[int, list[int]], plan: _Observation) -> GalaxyPool:
+    """See galaxies through the PSF of a group; each has a random stream of its own."""
+    group, chosen = task
+    rng = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(0, group)))
+    psf = plan.variation.draw_psf(plan.preset, rng)
+    real = _open_catalog(plan.catalog)
     galaxies = []
-    for group in range(n_psfs):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, group)))
-        psf = variation.draw_psf(survey, rng)
-        for index in range(real.nobjects):
-            own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, group, index)))
-            factor = variation.draw_radius_factor(own)
-            image = _observed(
-                galsim.RealGalaxy(real, index=index), factor, survey, psf, stamp_px, own
-            )
-            known: dict[str, Any] = {"galaxy_id": _galaxy_id(catalog, index), "group": group}
-            known |= {"kind": UNKNOWN_KIND, "psf_fwhm_px": psf.fwhm_px}
-            known |= {"mag": zero_point + fade_mag - 2.5 * np.log10(float(image.sum()))}
-            galaxies.append(known | _measured(image, psf.fwhm_px))
-    return GalaxyPool.pack(galaxies, survey.name)
+    for index in chosen:
+        own = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(1, group, index)))
+        factor = plan.variation.draw_radius_factor(own)
+        galaxy = galsim.RealGalaxy(real, index=index)
+        image = _observed(galaxy, factor, plan.preset, psf, plan.stamp_px, own)
+        known: dict[str, Any] = {"galaxy_id": _galaxy_id(plan.catalog, index), "group": group}
+        known |= {"kind": UNKNOWN_KIND, "psf_fwhm_px": psf.fwhm_px}
+        known |= {"mag": plan.zero_point - 2.5 * np.log10(float(image.sum()))}
+        galaxies.append(known | _measured(image, psf.fwhm_px))
+    return GalaxyPool.pack(galaxies, plan.preset.name)
 
 
 def pool_from_candels_blender(folder: str, options: storage.Options | None = None) -> GalaxyPool:

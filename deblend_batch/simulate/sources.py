@@ -1,9 +1,8 @@
-"""Drawing the sources of a field, in this process or in several."""
+"""Drawing the sources of a field, the same by any number of workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,12 +11,9 @@ from numpy.typing import NDArray
 
 from deblend_batch.simulate.galaxies import Renderer
 from deblend_batch.simulate.presets import Preset
-from deblend_batch.simulate.processes import drawing_processes
 from deblend_batch.simulate.psf import Psf
 from deblend_batch.simulate.systems import Source
-
-Task = tuple[Preset, int, Sequence[Source]]
-"""Survey, seed of the field, sources to draw."""
+from deblend_batch.simulate.workers import Workers
 
 _STAMP_SIZES = (64, 128, 192, 320)
 _STAMP_RADII = 9.0
@@ -49,42 +45,34 @@ class DrawnSource:
     stamp: NDArray[np.float32]
 
 
-Run = Callable[[Preset, int, Sequence[Source]], Iterable[DrawnSource]]
-
-
-@contextmanager
-def drawing(processes: int) -> Iterator[Run]:
-    """Give a function that draws sources, in order.
+def draw_in_order(
+    sources: Sequence[Source], preset: Preset, seed: int, workers: Workers
+) -> Iterator[DrawnSource]:
+    """Draw the sources of a field, or of a part of it.
 
     Parameters
     ----------
-    processes : int
-        Number of processes; they are spawned, so call from a guarded ``__main__``.
+    sources : sequence of Source
+        What to draw.
+    preset : Preset
+        The survey.
+    seed : int
+        Seed of the field.
+    workers : Workers
+        Who draws; changes no result.
 
     Yields
     ------
-    callable
-        Takes the survey, the seed of the field and the sources; yields drawn sources.
+    DrawnSource
+        The sources, in order.
     """
-    if processes == 1:
-        yield lambda preset, seed, sources: draw_sources((preset, seed, sources))
-        return
-    with drawing_processes(processes) as workers:
-
-        def run(preset: Preset, seed: int, sources: Sequence[Source]) -> Iterator[DrawnSource]:
-            tasks = [
-                (preset, seed, sources[start : start + _PER_TASK])
-                for start in range(0, len(sources), _PER_TASK)
-            ]
-            for drawn in workers.imap(draw_sources, tasks):
-                yield from drawn
-
-        yield run
+    tasks = (sources[start : start + _PER_TASK] for start in range(0, len(sources), _PER_TASK))
+    for drawn in workers.map(draw_sources, tasks, preset, seed):
+        yield from drawn
 
 
-def draw_sources(task: Task) -> list[DrawnSource]:
+def draw_sources(sources: Sequence[Source], preset: Preset, seed: int) -> list[DrawnSource]:
     """Draw sources; each has a random stream of its own, so that the order does not matter."""
-    preset, seed, sources = task
     return [_draw(preset, seed, source) for source in sources]
 
 

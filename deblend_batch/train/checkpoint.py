@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from safetensors.torch import load, save
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from deblend_batch import storage
 from deblend_batch.errors import NotFoundError, OutputConflictError
+from deblend_batch.train.trainee import Trainee
 
 _KEY = "deblend_batch_checkpoint"
 
@@ -39,28 +39,6 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     validations: list[dict[str, float]] = field(default_factory=list)
     best: int = -1
-
-
-@dataclass(frozen=True)
-class Trainee:
-    """The networks and the optimiser of a training; they change in place.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        The network that is trained.
-    average : torch.nn.Module
-        Moving average of its weights.
-    best : torch.nn.Module
-        The average at the best validation.
-    optimizer : torch.optim.Optimizer
-        AdamW over ``network``.
-    """
-
-    network: nn.Module
-    average: nn.Module
-    best: nn.Module
-    optimizer: Optimizer
 
 
 def save_checkpoint(

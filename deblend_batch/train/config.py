@@ -31,7 +31,7 @@ class PoolConfig(Section):
     radius_factor: tuple[Positive, Positive] = (0.6, 1.5)
     """Range of a factor on all radii."""
     processes: int = Field(1, ge=1)
-    """Processes that draw the galaxies; the pool does not depend on it."""
+    """Ray tasks that draw the galaxies at a time; with 1 no Ray. The pool does not depend on it."""
     url: str | None = None
     """An existing pool to use instead of drawing one; the other keys are then without effect."""
 
@@ -117,11 +117,13 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks in training; bfloat16 pays on GPUs and on CPUs with AVX512-BF16."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device; with several replicas ``cpu`` or ``cuda``, which then means one GPU each."""
+    replicas: int = Field(1, ge=1)
+    """Copies of the network that train together under Ray Train, each on an equal share of every batch."""
     threads: int | None = Field(None, ge=1)
-    """Torch threads; torch's own choice if absent."""
+    """Torch threads of a replica; if absent torch's own choice, or 1 where there are several replicas."""
     workers: int = Field(1, ge=0)
-    """Processes that simulate pairs; with 0 the training process does. Changes no result."""
+    """Processes that simulate a replica's pairs; with 0 the training process does. Changes no result."""
     validation_pairs: int = Field(4096, ge=2)
     """Pairs of validation galaxies, for early stopping and for the error model."""
     test_pairs: int = Field(5000, ge=2)

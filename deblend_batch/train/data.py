@@ -17,6 +17,7 @@ from deblend_batch.simulate.draw import draw_pool
 from deblend_batch.simulate.pairs import PairSampler
 from deblend_batch.simulate.pool import GalaxyPool, Split, load_pool, save_pool
 from deblend_batch.simulate.rules import PairRules
+from deblend_batch.simulate.workers import open_workers
 from deblend_batch.train.config import TrainConfig
 
 Batch = dict[str, Tensor]
@@ -69,19 +70,24 @@ class Batches(Dataset[Batch]):
         Pairs in a batch.
     with_masks : bool
         Whether batches hold the true masks.
+    rows : range, optional
+        The part of each batch that is wanted; all of it by default.
     """
 
-    def __init__(self, source: PairSource, batch_size: int, *, with_masks: bool) -> None:
+    def __init__(
+        self, source: PairSource, batch_size: int, *, with_masks: bool, rows: range | None = None
+    ) -> None:
         self._source = source
         self._batch_size = batch_size
         self._with_masks = with_masks
+        self._rows = rows or range(batch_size)
         self._sampler: PairSampler | None = None
 
     def __getitem__(self, number: int) -> Batch:
         if self._sampler is None:
             self._sampler = self._source.sampler()
         start = number * self._batch_size
-        pairs = self._sampler.draw_range(start, start + self._batch_size)
+        pairs = self._sampler.draw_range(start + self._rows.start, start + self._rows.stop)
         return to_tensors(pairs, with_masks=self._with_masks)
 
     def stream(self, first: int, stop: int, workers: int) -> Iterator[Batch]:
@@ -171,6 +177,7 @@ def ensure_pool(config: TrainConfig, folder: str, options: storage.Options | Non
 
 def _draw(config: TrainConfig) -> GalaxyPool:
     pool = config.pool
-    return draw_pool(
-        config.preset, pool.size, pool.seed, variation=pool.variation, processes=pool.processes
-    )
+    with open_workers(pool.processes) as workers:
+        return draw_pool(
+            config.preset, pool.size, pool.seed, variation=pool.variation, workers=workers
+        )

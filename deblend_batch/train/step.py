@@ -1,4 +1,4 @@
-"""One training step, and nothing round it: the same on one CPU and under a distributed wrapper."""
+"""One training step, and nothing round it: the same on one CPU and on a replica's share of a batch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deblend_batch.models.geometry import turn_stamps
 from deblend_batch.models.interface import NetworkInput, NetworkOutput
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.train.data import Batch
+from deblend_batch.train.replica import Replica
 
 _LINEAR_BELOW = 0.1  # of the true flux; a negative flux has no logarithm
 
@@ -116,7 +117,7 @@ class Stepper:
     Parameters
     ----------
     network : torch.nn.Module
-        The network, or a distributed wrapper of it.
+        The network.
     optimizer : torch.optim.Optimizer
         Its optimiser.
     preprocess : PreprocessConfig
@@ -127,6 +128,8 @@ class Stepper:
         Longest gradient.
     bfloat16 : bool
         Whether to run the network in bfloat16.
+    replica : Replica
+        Whose share of the batches it gets.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class Stepper:
         *,
         clip_norm: float,
         bfloat16: bool,
+        replica: Replica,
     ) -> None:
         self._network = network
         self._optimizer = optimizer
@@ -145,6 +149,7 @@ class Stepper:
         self._objective = objective
         self._clip_norm = clip_norm
         self._bfloat16 = bfloat16
+        self._replica = replica
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
         """Make one step.
@@ -152,14 +157,14 @@ class Stepper:
         Parameters
         ----------
         batch : dict of str to Tensor
-            Pairs, on the network's device.
+            The replica's pairs, on the network's device.
         learning_rate : float
             Learning rate of this step.
 
         Returns
         -------
         Tensor
-            The batch's loss before the step; a scalar without a gradient.
+            The loss of the replica's pairs before the step; a scalar without a gradient.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -170,6 +175,7 @@ class Stepper:
         loss = self._objective(output, inputs, batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._replica.average_gradients(self._network)
         nn.utils.clip_grad_norm_(self._network.parameters(), self._clip_norm)
         self._optimizer.step()
         return loss.detach()

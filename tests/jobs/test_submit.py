@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.inspect import verify_run
+from deblend_batch.engine.verify import verify_run
 from tests.support import SmallField
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.simulate.draw import WIDE, Variation, draw_chunk, draw_magnitude, draw_pool
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.presets import get_preset, preset_names
+from deblend_batch.simulate.workers import ALONE, Workers
 
 PRESET = get_preset("candels-h")
 
@@ -29,12 +30,14 @@ def test_any_division_into_chunks_gives_the_same_pool(cuts: tuple[int, ...]) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_draw_the_same_pool_as_one() -> None:
-    one, two = (
-        draw_pool("euclid-vis", 150, 5, group_size=64, stamp_px=64, processes=count)
-        for count in (1, 2)
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_tasks_on_ray_draw_the_same_pool(at_once: int) -> None:
+    alone, spread = (
+        draw_pool("euclid-vis", 300, 5, group_size=64, stamp_px=64, workers=workers)
+        for workers in (ALONE, Workers(at_once))
     )
-    assert_same(one, two)
+    assert_same(alone, spread)
 
 
 @pytest.mark.parametrize(

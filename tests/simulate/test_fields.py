@@ -70,6 +70,7 @@ def test_only_the_seed_decides_the_pixels(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_processes_do_not_change_the_field(simulated: FieldTruth, tmp_path: Path) -> None:
     other = simulate_field(str(tmp_path / "other.zarr"), processes=2, **SMALL)
     np.testing.assert_array_equal(read(simulated), read(other))

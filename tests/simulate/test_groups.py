@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zarr
 
 from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError
-from deblend_batch.simulate.groups import create_group, finish_group, open_group
+from deblend_batch.simulate.groups import check_free, create_group, finish_group, open_group
 
 MARKER = "a_marker"
 
@@ -74,3 +76,18 @@ def test_what_is_never_replaced(tmp_path: Path, prepared: str) -> None:
     ):
         create_group(str(url), MARKER, {}, None, overwrite=True)
     assert url.exists()
+
+
+@pytest.mark.parametrize(
+    ("finished", "overwrite", "refused"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_a_taken_place_is_known_beforehand(
+    tmp_path: Path, finished: bool, overwrite: bool, refused: bool
+) -> None:
+    url = str(tmp_path / "group.zarr")
+    make(url, finished=finished)
+    expected: Any = pytest.raises(OutputConflictError, match="exists already; choose another URL")
+    with expected if refused else nullcontext():
+        check_free(url, MARKER, None, overwrite=overwrite)
+    assert (tmp_path / "group.zarr").exists()

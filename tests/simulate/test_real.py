@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.simulate.pairs import PairSampler
@@ -12,31 +13,7 @@ from deblend_batch.simulate.presets import get_preset
 from deblend_batch.simulate.real import pool_from_candels_blender, pool_from_real_catalog
 from deblend_batch.simulate.rules import PairRules
 from deblend_batch.simulate.variation import Variation
-
-GRID = np.arange(128.0)
-
-
-@pytest.fixture
-def triplet(tmp_path: Path) -> Path:
-    """Six round galaxies with a bright neighbour in the corner, as candels-blender stores them."""
-    rng, preset = np.random.default_rng(1), get_preset("candels-h")
-    mag = np.linspace(20.0, 21.0, 6)
-
-    def source(y: float, x: float, flux: float) -> np.ndarray:
-        return flux / (18 * np.pi) * np.exp(-((GRID[:, None] - y) ** 2 + (GRID - x) ** 2) / 18)
-
-    images = np.array([source(64.2, 63.9, preset.flux(m)) + source(20, 20, 500) for m in mag])
-    segments = np.zeros(images.shape, np.uint8)
-    segments[:, 50:79, 50:79], segments[:, 8:33, 8:33] = 7, 9
-    images += rng.normal(0, 0.006, images.shape)
-    np.save(tmp_path / "candels_img.npy", images.astype(np.float32))
-    np.save(tmp_path / "candels_seg.npy", segments)
-    kinds = ["sph", "sphd", "disk", "irr", "sph", "star"]
-    rows = [
-        f"{100 + i},{m},3.5,1.0,{kind}" for i, (m, kind) in enumerate(zip(mag, kinds, strict=True))
-    ]
-    (tmp_path / "candels_cat.csv").write_text("\n".join(["ID,mag,radius,z,galtype", *rows]) + "\n")
-    return tmp_path
+from deblend_batch.simulate.workers import ALONE, Workers
 
 
 def test_candels_stamps_become_a_pool(triplet: Path) -> None:
@@ -95,11 +72,6 @@ def test_a_missing_triplet_is_named(tmp_path: Path) -> None:
         pool_from_candels_blender(str(tmp_path))
 
 
-@pytest.fixture(scope="module")
-def catalog(shared: Path) -> str:
-    return str(shared / "data" / "real_galaxies" / "cosmos_f814w_bright_catalog.fits")
-
-
 def test_real_galaxies_become_a_pool(catalog: str) -> None:
     pool = pool_from_real_catalog(
         catalog, "candels-h", variation=Variation(psf_fwhm_px=(2.5, 4.0)), n_psfs=2, fade_mag=0.5
@@ -113,6 +85,57 @@ def test_real_galaxies_become_a_pool(catalog: str) -> None:
     assert 20 < np.median(pool.mag) < 24
     assert 3 < np.median(pool.radius_px) < 12
     assert np.median(np.abs(pool.centre_yx - 64)) < 0.8
+
+
+def test_a_choice_of_real_galaxies_is_a_part_of_all(catalog: str) -> None:
+    few, all_of = (
+        pool_from_real_catalog(catalog, "candels-h", n_psfs=1, number=number)
+        for number in (5, None)
+    )
+    rows = np.searchsorted(all_of.galaxy_id, few.galaxy_id)
+    assert len(few) == 5
+    np.testing.assert_array_equal(few.images, all_of.images[rows])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_tasks_on_ray_see_the_same_real_galaxies(catalog: str) -> None:
+    alone, spread = (
+        pool_from_real_catalog(catalog, "candels-h", n_psfs=2, number=20, workers=workers)
+        for workers in (ALONE, Workers(2))
+    )
+    for name in alone.columns:
+        np.testing.assert_array_equal(getattr(alone, name), getattr(spread, name))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (b"ID,mag\n", ConfigError, r"cat\.fits: not a RealGalaxyCatalog \("),
+        (
+            None,
+            NotFoundError,
+            r"images\.fits: no such file; .*cat\.fits takes images or PSFs from it",
+        ),
+    ],
+    ids=["no catalogue", "images missing"],
+)
+def test_what_is_no_real_catalog_is_refused(
+    tmp_path: Path, content: bytes | None, error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "cat.fits"
+    if content is None:
+        columns = {
+            "IDENT": [1], "MAG": [22.0], "BAND": ["F814W"], "WEIGHT": [1.0],
+            "GAL_FILENAME": ["images.fits"], "PSF_FILENAME": ["psfs.fits"],
+            "GAL_HDU": [0], "PSF_HDU": [0], "PIXEL_SCALE": [0.03],
+            "NOISE_MEAN": [0.0], "NOISE_VARIANCE": [1e-5],
+        }  # fmt: skip
+        Table(columns).write(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        pool_from_real_catalog(str(path), "candels-h")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import pytest
 
 from deblend_batch.simulate.population import Component, Structure
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.sources import draw_sources, drawing, stamp_size
+from deblend_batch.simulate.sources import draw_in_order, draw_sources, stamp_size
 from deblend_batch.simulate.systems import Source
+from deblend_batch.simulate.workers import ALONE
 
 PRESET = get_preset("candels-h")
 
@@ -24,7 +25,7 @@ def test_stamps_grow_with_the_galaxy(radius_arcsec: float, size: int) -> None:
 
 
 def test_a_source_has_its_flux_and_lies_near_its_pixel() -> None:
-    drawn = draw_sources((PRESET, 1, [make_source()]))[0]
+    drawn = draw_sources([make_source()], PRESET, 1)[0]
     assert drawn.stamp.sum() == pytest.approx(PRESET.flux(21.0), rel=0.02)
     np.testing.assert_array_equal(drawn.first_yx, [36, 136])
     assert np.abs(drawn.yx - [100, 200]).max() < 3
@@ -32,13 +33,13 @@ def test_a_source_has_its_flux_and_lies_near_its_pixel() -> None:
 
 def test_order_does_not_matter() -> None:
     sources = [make_source(number) for number in (1, 2, 3)]
-    forward = draw_sources((PRESET, 1, sources))
-    backward = draw_sources((PRESET, 1, sources[::-1]))[::-1]
+    forward = draw_sources(sources, PRESET, 1)
+    backward = draw_sources(sources[::-1], PRESET, 1)[::-1]
     for one, other in zip(forward, backward, strict=True):
         np.testing.assert_array_equal(one.stamp, other.stamp)
 
 
-def test_drawing_here_gives_the_sources_in_order() -> None:
-    with drawing(1) as run:
-        drawn = list(run(PRESET, 1, [make_source(number) for number in (5, 3)]))
-    assert [one.source.id for one in drawn] == [5, 3]
+def test_sources_come_in_order() -> None:
+    sources = [make_source(number, radius_arcsec=0.05) for number in range(100, 50, -1)]
+    drawn = list(draw_in_order(sources, PRESET, 1, ALONE))
+    assert [one.source.id for one in drawn] == [*range(100, 50, -1)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deblend_batch.errors import OutputConflictError
-from deblend_batch.train.checkpoint import Progress, Trainee, load_checkpoint, save_checkpoint
+from deblend_batch.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from deblend_batch.train.trainee import Trainee
 
 
 def _trainee(seed: int) -> Trainee:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from deblend_batch.models.architectures import ARCHITECTURES
 from deblend_batch.models.geometry import squared_distance, turn_stamps
 from deblend_batch.models.interface import NetworkOutput
+from deblend_batch.train.replica import Replica
 from deblend_batch.train.step import (
     Objective,
     Schedule,
@@ -29,15 +31,17 @@ def _batch(n: int = 64, seed: int = 0) -> dict[str, torch.Tensor]:
     return batch
 
 
+def make_stepper(*parts: Any, bfloat16: bool = False) -> Stepper:
+    return Stepper(*parts, clip_norm=1.0, bfloat16=bfloat16, replica=Replica())
+
+
 def _stepper(architecture: str) -> tuple[torch.nn.Module, Stepper]:
     torch.manual_seed(0)
     network = ARCHITECTURES[architecture].build(NETWORKS[architecture]).train()
     optimizer = torch.optim.AdamW(network.parameters())
     objective = Objective(mask_weight=0.5, flux=ARCHITECTURES[architecture].has_flux)
     recipe = tiny_recipe(architecture)
-    return network, Stepper(
-        network, optimizer, recipe.preprocess, objective, clip_norm=1.0, bfloat16=False
-    )
+    return network, make_stepper(network, optimizer, recipe.preprocess, objective)
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -52,7 +56,7 @@ def test_bfloat16_trains_too() -> None:
     network, _ = _stepper("blend2flux")
     optimizer = torch.optim.AdamW(network.parameters())
     preprocess = tiny_recipe("blend2flux").preprocess
-    stepper = Stepper(network, optimizer, preprocess, Objective(), clip_norm=1.0, bfloat16=True)
+    stepper = make_stepper(network, optimizer, preprocess, Objective(), bfloat16=True)
     assert math.isfinite(float(stepper.step(_batch(4), 1e-3)))
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
 

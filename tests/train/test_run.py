@@ -24,14 +24,15 @@ from deblend_batch.models.weights import read_weights
 from deblend_batch.simulate.draw import draw_pool
 from deblend_batch.simulate.pool import save_pool
 from deblend_batch.train.config import TrainConfig, make_train_config
-from deblend_batch.train.loop import Report, train
+from deblend_batch.train.news import Report
+from deblend_batch.train.run import train
 from tests.models.tiny import tiny_recipe
 
 _SCRIPT = """
 import sys
 from deblend_batch.models.architectures import RECIPES
 from deblend_batch.train.config import make_train_config
-from deblend_batch.train.loop import train
+from deblend_batch.train.run import train
 from tests.models.tiny import tiny_recipe
 
 if __name__ == "__main__":
