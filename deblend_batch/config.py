@@ -31,10 +31,12 @@ class TilesConfig(Section):
 
     size: int = Field(2048, ge=64, le=65536)
     """Edge of a tile's core, px."""
+    max_pairs: int = Field(4096, ge=16)
+    """Pairs of one unit of work: a tile that holds more is divided into several, each with its own shard."""
 
 
 class EngineConfig(Section):
-    """How the work is spread; of these only ``batch_size`` may change a result, in its last bit."""
+    """How the work is spread; nothing here changes a result."""
 
     feed: Literal["auto", "fused", "split"] = "auto"
     """``fused``: an actor cuts its own stamps; ``split``: CPU tasks cut them for it."""
@@ -42,8 +44,10 @@ class EngineConfig(Section):
     """Number of model actors; one per GPU, or per CPU where there is no GPU."""
     gpus_per_actor: float = Field(1.0, ge=0)
     """GPUs of one actor; 0 keeps the models on CPUs."""
+    autoscale: bool = False
+    """Ask for all ``actors`` although the cluster cannot hold them yet: its autoscaler brings nodes."""
     batch_size: int | None = Field(None, ge=1)
-    """Stamps in a batch; the model's own choice for its device if absent."""
+    """Stamps in a batch; if absent 64 on a CPU, and on a GPU what its memory holds."""
     tiles_in_flight: int = Field(3, ge=1, le=64)
     """Tiles that one actor holds at a time: measured, being cut, and waiting."""
     attempts: int = Field(4, ge=1)

@@ -136,3 +136,16 @@ def read_shards(output: str) -> pa.Table:
     tables = [pq.read_table(storage.join(folder, name)) for name in storage.list_names(folder)]
     rows = pa.concat_tables(tables)
     return rows.sort_by([("blend_id", "ascending"), ("role", "ascending")])
+
+
+def same_rows(first: pa.Table, second: pa.Table) -> bool:
+    """Compare rows bit for bit (NaN is equal to itself), but for the tile that held them."""
+
+    def bits(rows: pa.Table) -> list[Any]:
+        columns = [rows[name].to_numpy() for name in rows.schema.names if name != "tile"]
+        return [
+            c.view(f"i{c.itemsize}").tolist() if c.dtype.kind == "f" else c.tolist()
+            for c in columns
+        ]
+
+    return bits(first) == bits(second)

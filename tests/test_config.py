@@ -67,7 +67,7 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
             "unknown key 'modle'; did you mean 'model'",
         ),
         ({"tile_size": 3}, "unknown key 'tile_size'; did you mean 'tiles.size'"),
-        ({"tiles": {"foo": 1}}, "unknown key 'tiles.foo'; 'tiles' has the keys: size$"),
+        ({"tiles": {"foo": 1}}, "unknown key 'tiles.foo'; 'tiles' has the keys: size, max_pairs$"),
         ({"pairs": 3}, "pairs must be a section of keys, not 3$"),
         ({"pairs": None}, "pairs must be a section of keys, not null$"),
         ({"columns": ["id"]}, r"columns must be a section of keys, not \['id'\]$"),

@@ -224,8 +224,20 @@ class Ledger:
         return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
 
     def release(self, tile: str) -> None:
-        """Remove a tile from the quarantine, so that the next run takes it again."""
+        """Remove a tile's quarantine record."""
         storage.remove(self.quarantine_url(tile), self.options)
+
+    def reopen(self, tile: str) -> None:
+        """Make a tile with a quarantine record one that the next run takes again, all of it.
+
+        The receipt goes first: without it nothing of the tile counts, so nothing is lost if this is cut.
+        """
+        storage.remove(self.receipt_url(tile), self.options)
+        self.release(tile)
+
+    def count_held(self, tile: str) -> int:
+        """Return the number of pairs that a tile's quarantine record lists."""
+        return len(self.read_quarantine(tile).pairs)
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.

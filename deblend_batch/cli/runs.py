@@ -23,6 +23,14 @@ SeparationOpt = Annotated[
 ]
 TileOpt = Annotated[Optional[int], typer.Option(help="Overrides 'tiles.size', px.")]  # noqa: UP045
 ActorsOpt = Annotated[Optional[int], typer.Option(help="Overrides 'engine.actors'.")]  # noqa: UP045
+GpusOpt = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=0, help="GPUs that the run will have; this machine's if absent."),
+]
+SpeedOpt = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=1e-3, help="Stamps/s of the model on one actor; measured here if absent."),
+]
 
 
 def _overrides(
@@ -55,16 +63,18 @@ def plan(
     max_separation: SeparationOpt = None,
     tile_size: TileOpt = None,
     actors: ActorsOpt = None,
+    gpus: GpusOpt = None,
+    speed: SpeedOpt = None,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Say what a run would do: tiles, pairs, bytes, time. Writes nothing."""
+    """Say what a run would do: tiles, pairs, memory, time. Writes nothing to the output."""
     from deblend_batch.config import load_config
     from deblend_batch.engine.plan import plan_run
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
     options = read_storage_options(storage_options)
-    planned = plan_run(load_config(config, overrides, options))
+    planned = plan_run(load_config(config, overrides, options), gpus=gpus, speed=speed)
     show(planned, as_json=as_json)
 
 
@@ -118,10 +128,22 @@ def retry(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOp
 
 
 @app.command()
-def verify(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> int:
-    """Check every shard of a run against its ledger."""
-    from deblend_batch.engine.inspect import verify_run
+def verify(
+    output: OutputArg,
+    recompute: Annotated[
+        int, typer.Option(min=0, help="Pairs drawn at random to be measured again; 0 for none.")
+    ] = 16,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Of that draw; the run's own if absent.", show_default=False),
+    ] = None,
+    storage_options: StorageOpt = None,
+    as_json: JsonOpt = False,
+) -> int:
+    """Check every shard of a run against its ledger, and some pairs against the inputs."""
+    from deblend_batch.engine.verify import verify_run
 
-    found = verify_run(output, read_storage_options(storage_options))
+    options = read_storage_options(storage_options)
+    found = verify_run(output, options, recompute=recompute, seed=seed)
     show(found, as_json=as_json)
     return found.exit_code

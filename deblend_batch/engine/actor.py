@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +16,21 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.catalog.ledger import Ledger, Receipt, now
+from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
 from deblend_batch.catalog.masks import MaskStore
-from deblend_batch.catalog.shard import Measurement, encode, make_rows
-from deblend_batch.engine.batcher import Batcher, PredictionLike, Rows
-from deblend_batch.engine.measure import Part, domain_flags, measurement, reduce
+from deblend_batch.catalog.shard import encode, make_rows
+from deblend_batch.engine.batcher import Batcher
+from deblend_batch.engine.bisection import Poison
+from deblend_batch.engine.measurer import Measured, Measurer
+from deblend_batch.engine.memory import peak_rss_bytes
+from deblend_batch.engine.sizing import probe_gpu
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
-from deblend_batch.field.layout import Field
 from deblend_batch.models import load_model
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.stamps import Stamps
+
+_LISTED = 3
+_BATCHES_ON_GPU = 2
 
 ModelLoader = Callable[[RunContext, str], Any]
 
@@ -110,20 +112,28 @@ class ModelActor:
         The run.
     threads : int
         Cores that are its share.
+    share : float
+        GPUs that are its share.
     loader : callable
         Makes the model; benchmarks give a stub here.
     """
 
     def __init__(
-        self, context: RunContext, threads: int = 1, loader: ModelLoader = load_run_model
+        self,
+        context: RunContext,
+        threads: int = 1,
+        share: float = 1.0,
+        loader: ModelLoader = load_run_model,
     ) -> None:
         gpu_ids = [int(gpu) for gpu in ray.get_gpu_ids()]
         limit_threads(threads)
         device = choose_device(gpu_ids)
         self._context = context
         self._model = loader(context, device)
-        batch = context.batch_size or int(self._model.default_batch_size)
-        self._batcher = Batcher(self._model, batch)
+        n_ahead = 1 if device == "cpu" else _BATCHES_ON_GPU
+        batch_size = self._batch_size(device, share)
+        self._batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
+        self._measurer = Measurer(context, self._batcher, self._model.card.domain)
         self._ledger = Ledger(context.output, context.options)
         self._masks = MaskStore(context.output, context.options)
         self._info = WorkerInfo(
@@ -135,105 +145,149 @@ class ModelActor:
             threads,
         )
 
+    def _batch_size(self, device: str, share: float) -> int:
+        if self._context.batch_size:
+            return self._context.batch_size
+        if device == "cpu":
+            return int(self._model.default_batch_size)
+        return probe_gpu(self._model, self._context.stamp_size, share)
+
     def ready(self) -> WorkerInfo:
         """Return where the actor runs; resolves when it can take tiles."""
         return self._info
 
-    def process(self, spec: TileSpec, *parts: Stamps) -> Receipt:
-        """Measure a tile and commit its shard.
+    def process(
+        self, spec: TileSpec, known: Sequence[Poison] = (), *parts: Stamps
+    ) -> tuple[Receipt | None, QuarantineRecord | None]:
+        """Measure a tile and commit its shard; pairs that cannot be measured go to the quarantine.
 
         Parameters
         ----------
         spec : TileSpec
             The tile.
+        known : sequence of Poison
+            Pairs to leave out, because they kill the process.
         *parts : Stamps
             Its stamps, where CPU tasks have cut them; else the actor cuts its own.
 
         Returns
         -------
-        Receipt
-            What stands in the ledger.
+        receipt : Receipt or None
+            What stands in the ledger; None where no pair is left, and nothing was written.
+        quarantined : QuarantineRecord or None
+            What stands in the quarantine, where a pair is left out; what should, where there is no receipt.
 
         Raises
         ------
         BadDataError
-            If its pixels cannot be decoded.
+            If none of its pixels can be decoded.
         StorageError
             If a store refuses.
         """
-        started = time.monotonic()
-        opened = open_field(spec.field_url, self._context)
         pairs = load_pairs(spec, self._context)
-        answers, bits, sigma = _Answers(opened.n_bands, keep_masks=self._context.masks), [], []
-        with self._batcher.producing():
-            for stamps in parts or cut_parts(spec, pairs, self._context):
-                answers.expect(self._batcher.submit(Rows.of_bands(stamps)))
-                bits.append(stamps.flags)
-                sigma.append(stamps.sigma)
-        cut = time.monotonic()
-        measured = measurement(np.concatenate(bits), answers.wait())
-        inferred = time.monotonic()
-        extra = self._domain(pairs, measured, np.concatenate(sigma), opened)
-        measured = replace(measured, flags=measured.flags | extra)
-        rows = make_rows(spec.name, pairs, measured, opened.meta.bands, opened.meta.zero_point)
-        shard = encode(rows)
-        seconds = {"cut": round(cut - started, 4), "infer": round(inferred - cut, 4)}
-        receipt = self._receipt(spec, rows, shard, seconds)
-        if self._context.masks:
-            self._masks.write(spec.name, pairs.blend_id, answers.masks())
-        self._ledger.commit(shard, receipt)
-        return receipt
+        left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
+        measured, found = self._measurer.measure_sound(spec, pairs[left], parts)
+        poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
+        poison.sort(key=lambda each: each.row)
+        sound = np.setdiff1d(left, [each.row for each in poison])
+        if not len(sound):
+            return None, quarantine_record(spec.name, pairs, poison)
+        return self._commit(spec, pairs, sound, measured, poison)
 
-    def _domain(
-        self, pairs: Pairs, measured: Measurement, sigma: NDArray[np.float32], opened: Field
-    ) -> NDArray[np.int32]:
-        separation_px = np.linalg.norm(pairs.yx[:, 0] - pairs.yx[:, 1], axis=1)
-        fwhm_px = [fwhm / opened.pixel_scale_arcsec for fwhm in opened.meta.psf_fwhm_arcsec]
-        return domain_flags(measured, separation_px, sigma, fwhm_px, self._model.card.domain)
+    def probe(self, spec: TileSpec, start: int, stop: int) -> None:
+        """Measure some pairs of a tile and forget them: to learn whether this process survives.
+
+        Parameters
+        ----------
+        spec : TileSpec
+            The tile.
+        start, stop : int
+            Range of its pairs.
+        """
+        self._measurer.measure(spec, load_pairs(spec, self._context)[start:stop])
+
+    def _commit(
+        self,
+        spec: TileSpec,
+        pairs: Pairs,
+        sound: NDArray[np.int64],
+        measured: Measured,
+        poison: Sequence[Poison],
+    ) -> tuple[Receipt, QuarantineRecord | None]:
+        """Write what a tile leaves, its receipt last: only then does any of it count."""
+        meta = open_field(spec.field_url, self._context).meta
+        found = measured.measurement
+        rows = make_rows(spec.name, pairs[sound], found, meta.bands, meta.zero_point)
+        shard = encode(rows)
+        receipt = self._receipt(spec, rows, shard, measured.seconds)
+        record = quarantine_record(spec.name, pairs, poison) if poison else None
+        if record is not None:
+            self._ledger.quarantine(record)
+        elif spec.recorded:
+            self._ledger.release(spec.name)
+        if measured.masks is not None:
+            self._masks.write(spec.name, pairs.blend_id[sound], measured.masks)
+        self._ledger.commit(shard, receipt)
+        return receipt, record
 
     def _receipt(
         self, spec: TileSpec, rows: pa.Table, shard: bytes, seconds: dict[str, float]
     ) -> Receipt:
         return Receipt(
             tile=spec.name,
-            pairs=spec.n_pairs,
+            pairs=len(rows) // 2,
             rows=len(rows),
             bytes=len(shard),
             sha256=hashlib.sha256(shard).hexdigest(),
             fingerprint=self._context.fingerprint,
             model_sha256=self._context.model_sha256,
             flags=flags.count(rows["flags"].to_numpy()),
-            seconds=seconds,
-            worker=vars(self._info).copy(),
+            seconds={name: round(value, 4) for name, value in seconds.items()},
+            worker={
+                **vars(self._info),
+                "batch_size": self._batcher.rows_at_once,
+                "peak_rss": peak_rss_bytes(),
+            },
             written_at=now(),
         )
 
 
-class _Answers:
-    """The model's answers to a tile, reduced as they come: masks in full would need gigabytes."""
+def quarantine_record(
+    tile: str, pairs: Pairs, poison: Sequence[Poison], attempts: int = 1
+) -> QuarantineRecord:
+    """Make the record of the pairs of a tile that cannot be measured.
 
-    def __init__(self, n_bands: int, *, keep_masks: bool) -> None:
-        self._n_bands = n_bands
-        self._keep_masks = keep_masks
-        self._open: deque[Future[list[PredictionLike]]] = deque()
-        self._parts: list[Part] = []
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    pairs : Pairs
+        All its pairs.
+    poison : sequence of Poison
+        Those that cannot be measured, at least one.
+    attempts : int
+        How often the tile was tried.
 
-    def expect(self, answer: Future[list[PredictionLike]]) -> None:
-        self._open.append(answer)
-        while self._open and self._open[0].done():
-            self._take()
+    Returns
+    -------
+    QuarantineRecord
+        The record.
+    """
+    rows = [each.row for each in poison]
+    members = zip(pairs.blend_id[rows].tolist(), pairs.source_id[rows].tolist(), strict=True)
+    return QuarantineRecord(
+        tile=tile,
+        reason=_summary("; ", [each.reason for each in poison]),
+        error=_summary(", ", [each.error for each in poison]),
+        attempts=attempts,
+        pairs=[(blend, central, companion) for blend, (central, companion) in members],
+    )
 
-    def wait(self) -> list[Part]:
-        while self._open:
-            self._take()
-        return self._parts
 
-    def masks(self) -> NDArray[np.uint8]:
-        return np.concatenate([part.masks for part in self._parts if part.masks is not None])
-
-    def _take(self) -> None:
-        predictions = self._open.popleft().result()
-        self._parts.append(reduce(predictions, self._n_bands, keep_masks=self._keep_masks))
+def _summary(between: str, texts: Sequence[str]) -> str:
+    different = list(dict.fromkeys(texts))
+    more = f"{between}and {len(different) - _LISTED} more" if len(different) > _LISTED else ""
+    return between.join(different[:_LISTED]) + more
 
 
 def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:

@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deblend_batch.engine.failure import POISONOUS, classify, is_out_of_memory
+from deblend_batch.models.device import release_device_memory
 from deblend_batch.tiling.stamps import Stamps
 
 
@@ -113,9 +115,9 @@ class _Batch:
 
 
 class Batcher:
-    """Runs a model in a thread of its own on full batches, whatever tiles their rows come from.
+    """Runs a model in threads of its own on full batches, whatever tiles their rows come from.
 
-    Whoever brings rows copies them to their place in a batch, so that the model's thread only computes. A
+    Whoever brings rows copies them to their place in a batch, so that the model's threads only compute. A
     batch that is not full is run only when nobody is still cutting: a row's result does not depend on the
     rows beside it, so how rows meet changes the speed alone.
 
@@ -127,18 +129,37 @@ class Batcher:
         Rows in a batch.
     n_batches : int
         Batches that are computed, full or being filled at one time; :meth:`submit` blocks beyond them.
+    threads : int
+        Batches that are computed at one time: with two a GPU gets the next one while the results of the
+        one before are fetched.
+
+    Attributes
+    ----------
+    rows_at_once : int
+        Rows that the model computes together: ``batch_size``, halved each time that memory did not suffice.
     """
 
-    def __init__(self, model: ModelLike, batch_size: int, n_batches: int = 3) -> None:
+    def __init__(
+        self, model: ModelLike, batch_size: int, n_batches: int = 3, threads: int = 1
+    ) -> None:
         self._model = model
         self._batch_size = batch_size
+        self.rows_at_once = batch_size
         self._to_make = n_batches
         self._free: list[_Batch] = []
         self._filling: _Batch | None = None
         self._full: deque[_Batch] = deque()
         self._producers = 0
+        self._closed = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="batcher", daemon=True).start()
+        for _ in range(threads):
+            threading.Thread(target=self._run, name="batcher", daemon=True).start()
+
+    def close(self) -> None:
+        """End the model's threads, once what was submitted is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     @contextmanager
     def producing(self) -> Iterator[None]:
@@ -205,7 +226,9 @@ class Batcher:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._full or self._left_over())
+                self._changed.wait_for(lambda: self._full or self._left_over() or self._closed)
+                if not self._full and not self._left_over():
+                    return
                 batch = self._full.popleft() if self._full else self._take_left_over()
             self._measure(batch)
             with self._changed:
@@ -223,27 +246,54 @@ class Batcher:
         return batch
 
     def _measure(self, batch: _Batch) -> None:
-        rows = {name: array[: batch.filled] for name, array in batch.arrays.items()}
         try:
-            prediction = self._model.predict(
-                rows["pixels"],
-                rows["companion_yx"],
-                rows["central_yx"],
-                rows["neighbours_yx"],
-                rows["sigma"],
-                self._batch_size,
-            )
+            prediction = self._predict(batch, 0, batch.filled)
         except BaseException as error:  # noqa: BLE001  # whoever waits must hear of it
-            for piece in batch.pieces:
-                if not piece.request.done.done():
-                    piece.request.done.set_exception(error)
+            self._measure_apart(batch, error)
             return
         for piece in batch.pieces:
-            request = piece.request
-            request.results[piece.number] = _slice(prediction, piece.start, piece.stop)
-            request.open_rows -= piece.stop - piece.start
-            if request.open_rows == 0 and not request.done.done():
-                request.done.set_result([part for part in request.results if part is not None])
+            _answer(piece, _slice(prediction, piece.start, piece.stop))
+
+    def _measure_apart(self, batch: _Batch, error: BaseException) -> None:
+        """Measure each piece by itself after a failure that single rows may cause: it is then its own."""
+        alone = len(batch.pieces) > 1 and classify(error) in POISONOUS
+        for piece in batch.pieces:
+            failure: BaseException | None = error
+            if alone:
+                try:
+                    _answer(piece, self._predict(batch, piece.start, piece.stop))
+                    failure = None
+                except BaseException as own:  # noqa: BLE001
+                    failure = own
+            if failure is not None and not piece.request.done.done():
+                piece.request.done.set_exception(failure)
+
+    def _predict(self, batch: _Batch, start: int, stop: int) -> PredictionLike:
+        """Run the model; where memory does not suffice, in smaller batches from then on."""
+        rows = {name: array[start:stop] for name, array in batch.arrays.items()}
+        while True:
+            try:
+                return self._model.predict(
+                    rows["pixels"],
+                    rows["companion_yx"],
+                    rows["central_yx"],
+                    rows["neighbours_yx"],
+                    rows["sigma"],
+                    self.rows_at_once,
+                )
+            except Exception as error:
+                if not is_out_of_memory(error) or self.rows_at_once <= 1:
+                    raise
+                self.rows_at_once //= 2
+            release_device_memory()
+
+
+def _answer(piece: _Piece, result: PredictionLike) -> None:
+    request = piece.request
+    request.results[piece.number] = result
+    request.open_rows -= piece.stop - piece.start
+    if request.open_rows == 0 and not request.done.done():
+        request.done.set_result([part for part in request.results if part is not None])
 
 
 @dataclass(frozen=True)

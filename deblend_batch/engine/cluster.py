@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
@@ -14,6 +15,7 @@ from deblend_batch.config import EngineConfig
 from deblend_batch.errors import ConfigError
 
 _CPUS_PER_GPU_TO_SPLIT = 3.0
+_SHARE_OF_STORE = 0.5  # beyond it Ray begins to spill to disk
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,15 @@ class ActorPool:
         Of one actor.
     feed : {"fused", "split"}
         Whether actors cut their own stamps or CPU tasks cut for them.
+    store_bytes : float
+        Stamps that may be in the object store at a time, where CPU tasks cut them.
     """
 
     n_actors: int
     gpus: float
     cpus: float
     feed: Literal["fused", "split"]
+    store_bytes: float = math.inf
 
 
 def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
@@ -64,21 +69,25 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             f"engine.gpus_per_actor: {engine.gpus_per_actor:g} is one GPU and a part of another; "
             "give a whole number, or at most 1"
         )
+    if engine.autoscale and engine.actors is None:
+        raise ConfigError(
+            "engine.autoscale: say how many actors the cluster may grow to hold (engine.actors)"
+        )
     cpus, gpus = max(resources.get("CPU", 1.0), 1.0), resources.get("GPU", 0.0)
-    if 0 < gpus < engine.gpus_per_actor:
+    if 0 < gpus < engine.gpus_per_actor and not engine.autoscale:
         raise ConfigError(
             f"engine.gpus_per_actor: {engine.gpus_per_actor:g}, and the cluster has {gpus:g}; "
             "give at most that, or 0 to keep the models on CPUs"
         )
-    on_gpu = 0 < engine.gpus_per_actor <= gpus
+    on_gpu = engine.gpus_per_actor > 0 and (engine.autoscale or engine.gpus_per_actor <= gpus)
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
     feed = engine.feed
     if feed == "auto":
-        feed = "split" if on_gpu and cpus / limit >= _CPUS_PER_GPU_TO_SPLIT else "fused"
+        feed = "split" if on_gpu and cpus >= _CPUS_PER_GPU_TO_SPLIT * max(limit, 1) else "fused"
     if not on_gpu and feed == "split":
         limit = max(1, int(cpus) // 2)
     n_actors = engine.actors or limit
-    if n_actors > limit:
+    if n_actors > limit and not engine.autoscale:
         what = (
             f"{gpus:g} GPUs of which each takes {engine.gpus_per_actor:g}"
             if on_gpu
@@ -88,8 +97,45 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
         )
     # Where cores are few an actor asks for none of its own, so that a task always finds one.
-    own_core = cpus >= (2 * n_actors if feed == "split" else n_actors)
-    return ActorPool(n_actors, engine.gpus_per_actor if on_gpu else 0.0, float(own_core), feed)
+    own_core = engine.autoscale or cpus >= (2 * n_actors if feed == "split" else n_actors)
+    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
+    gpus_each = engine.gpus_per_actor if on_gpu else 0.0
+    return ActorPool(n_actors, gpus_each, float(own_core), feed, store)
+
+
+def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
+    """Return the pool with as many more actors as the nodes that have joined can hold.
+
+    Parameters
+    ----------
+    pool : ActorPool
+        The pool of now.
+    engine : EngineConfig
+        The user's wishes; a number of actors is kept.
+    resources : mapping
+        ``CPU`` and ``GPU`` totals of the cluster.
+
+    Returns
+    -------
+    ActorPool
+        The same kind of actors. Where nodes have left, the number stays: the missing actors wait for others.
+    """
+    if engine.actors is not None:
+        return pool
+    if pool.gpus:
+        room = int(resources.get("GPU", 0.0) / pool.gpus)
+    else:
+        room = int(resources.get("CPU", 1.0)) // (2 if pool.feed == "split" else 1)
+    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
+    return replace(pool, n_actors=max(pool.n_actors, room), store_bytes=store)
+
+
+def draining_nodes() -> frozenset[str]:
+    """Return the ids of the nodes that will be taken away, as spot nodes are after a notice.
+
+    Ray has no public call for it; this is the one that Ray Train and Ray Data use.
+    """
+    return frozenset(ray._private.state.state.get_draining_nodes())  # noqa: SLF001
 
 
 @contextmanager

@@ -8,7 +8,6 @@ another actor; its shard has one name and one content, so doing it twice is harm
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +16,27 @@ import ray
 
 from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.actor import ModelActor, ModelLoader, WorkerInfo, cut_tile, load_run_model
-from deblend_batch.engine.cluster import ActorPool
-from deblend_batch.engine.failure import Failure, classify, one_line, root_cause, unwrap
+from deblend_batch.engine.actor import (
+    ModelActor,
+    ModelLoader,
+    WorkerInfo,
+    cut_tile,
+    load_run_model,
+    quarantine_record,
+)
+from deblend_batch.engine.bisection import Poison, halve
+from deblend_batch.engine.cluster import ActorPool, draining_nodes, grown_pool
+from deblend_batch.engine.failure import Failure, classify, is_preempted, one_line, unwrap
 from deblend_batch.engine.work import RunContext, TileSpec, load_pairs
+from deblend_batch.engine.workqueue import Work, WorkQueue
 from deblend_batch.errors import RunStoppedError
 
 _BACKOFF_SECONDS = 0.5
-_SUSPECT_AFTER = 2
 _TICK_SECONDS = 0.5
+_LOOK_SECONDS = 5.0
+_MOST_CRASHES = 60
+_UNEXPLAINED = 3
+_WORKER_IN_DOUBT = frozenset({Failure.WORKER, Failure.DEVICE, Failure.MEMORY})
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,9 @@ class Events:
     done : callable
         A tile's receipt.
     quarantined : callable
-        A quarantine record, to be written.
+        A quarantine record of a whole tile, to be written.
+    left_out : callable
+        The quarantine record, written, of pairs of a tile that is otherwise done.
     retried : callable
         A tile's name, the failure's class and one line, when a tile is tried again.
     joined : callable
@@ -48,29 +61,17 @@ class Events:
 
     done: Callable[[Receipt], None]
     quarantined: Callable[[QuarantineRecord], None]
+    left_out: Callable[[QuarantineRecord], None]
     retried: Callable[[str, Failure, str], None]
     joined: Callable[[WorkerInfo], None]
     tick: Callable[[], None]
 
 
-@dataclass
-class _Work:
-    """A tile on its way, and how often it has been tried."""
-
-    spec: TileSpec
-    attempts: int = 0
-    not_before: float = 0.0
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it may be what kills its workers: it is then given an actor to itself."""
-        return self.attempts >= _SUSPECT_AFTER
-
-
-@dataclass
+@dataclass(eq=False)
 class _Actor:
     handle: Any
-    held: list[_Work] = field(default_factory=list)
+    node: str = ""
+    held: list[Work] = field(default_factory=list)
 
     def room(self, limit: int) -> int:
         if any(work.suspect for work in self.held):
@@ -108,12 +109,17 @@ class Driver:
         self._engine = engine
         self._events = events
         self._loader = loader
+        self._limit = engine.tiles_in_flight
         self._live: list[_Actor] = []
+        self._leaving: list[_Actor] = []
         self._booting: dict[Any, _Actor] = {}
-        self._in_flight: dict[Any, tuple[_Actor, _Work]] = {}
-        self._again: deque[_Work] = deque()
+        self._in_flight: dict[Any, tuple[_Actor, Work]] = {}
         self._boot_failures = 0
         self._failures_in_a_row = 0
+        self._anything_done = False
+        self._unexplained: list[tuple[Work, Exception]] = []
+        self._looked = time.monotonic()
+        self._emptied: _Actor | None = None
 
     def run(self, tiles: Iterator[TileSpec]) -> None:
         """Run every tile of a lazy stream.
@@ -130,24 +136,28 @@ class Driver:
         UserError
             If something fails that the user must mend.
         """
-        source = _Source(tiles, self._again)
-        if source.peek() is None:
+        self._queue = WorkQueue(tiles)
+        if not self._queue.left():
             return
         for _ in range(self._pool.n_actors):
             self._spawn()
         try:
-            while self._in_flight or source.left():
-                self._dispatch(source)
+            while self._in_flight or self._queue.left():
+                self._look_at_nodes()
+                self._dispatch()
                 self._collect()
                 self._events.tick()
+            if self._unexplained:
+                raise unwrap(self._unexplained[0][1])
         finally:
             self.close()
 
     def close(self) -> None:
         """Kill the actors; what they held is done again by a later run."""
-        for actor in [*self._live, *self._booting.values()]:
+        for actor in [*self._live, *self._leaving, *self._booting.values()]:
             ray.kill(actor.handle)
         self._live.clear()
+        self._leaving.clear()
         self._booting.clear()
         self._in_flight.clear()
 
@@ -159,25 +169,68 @@ class Driver:
             max_task_retries=0,
             max_concurrency=self._engine.tiles_in_flight + 1,
         )
-        actor = _Actor(remote.remote(self._context, 1, self._loader))
+        actor = _Actor(remote.remote(self._context, 1, self._pool.gpus, self._loader))
         self._booting[actor.handle.ready.remote()] = actor
 
-    def _dispatch(self, source: _Source) -> None:
-        limit = self._engine.tiles_in_flight
-        while self._live and (work := source.peek()) is not None:
-            idlest = min(self._live, key=lambda actor: len(actor.held))
-            if idlest.room(limit) <= 0 or (work.suspect and idlest.held):
-                return
-            source.take(work)
-            idlest.held.append(work)
-            self._in_flight[self._send(idlest, work.spec)] = (idlest, work)
+    def _look_at_nodes(self) -> None:
+        """Use nodes that have joined since, and give nothing more to those that will be taken away."""
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        leaving = draining_nodes()
+        for actor in [actor for actor in self._live if actor.node in leaving]:
+            self._live.remove(actor)
+            self._leaving.append(actor)
+            self._spawn()
+        for actor in [actor for actor in self._leaving if not actor.held]:
+            self._leaving.remove(actor)
+            ray.kill(actor.handle)
+        self._pool = grown_pool(self._pool, self._engine, ray.cluster_resources())
+        for _ in range(self._pool.n_actors - len(self._live) - len(self._booting)):
+            self._spawn()
 
-    def _send(self, actor: _Actor, spec: TileSpec) -> Any:
-        if self._pool.feed == "fused":
-            return actor.handle.process.remote(spec)
+    def _dispatch(self) -> None:
+        self._dispatch_suspect()
+        while (work := self._queue.peek()) is not None:
+            free = [actor for actor in self._live if actor is not self._emptied]
+            idlest = min(free, key=lambda actor: len(actor.held), default=None)
+            if idlest is None or idlest.room(self._limit) <= 0 or not self._fits(work):
+                return
+            self._start(idlest, work)
+
+    def _dispatch_suspect(self) -> None:
+        """Give a suspect an actor to itself: one is given nothing else until it has nothing left."""
+        work = self._queue.peek_suspect()
+        if work is None or not self._live:
+            self._emptied = None
+            return
+        if self._emptied not in self._live:
+            self._emptied = min(self._live, key=lambda actor: len(actor.held))
+        if self._emptied is not None and not self._emptied.held:
+            self._start(self._emptied, work)
+            self._emptied = None
+
+    def _start(self, actor: _Actor, work: Work) -> None:
+        self._queue.take(work)
+        actor.held.append(work)
+        self._in_flight[self._send(actor, work)] = (actor, work)
+
+    def _fits(self, work: Work) -> bool:
+        """Tell whether the object store holds the stamps of one more tile, where they go through it."""
+        if self._pool.feed == "fused" or not self._in_flight:
+            return True
+        held = sum(each.spec.stamp_bytes(self._context) for _, each in self._in_flight.values())
+        return held + work.spec.stamp_bytes(self._context) <= self._pool.store_bytes
+
+    def _send(self, actor: _Actor, work: Work) -> Any:
+        spec = work.spec
+        if work.rows is not None:
+            return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
+        if self._pool.feed == "fused" or work.fused:
+            return actor.handle.process.remote(spec, work.known)
         task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
         parts = task.remote(spec, self._context)
-        return actor.handle.process.remote(spec, *(parts if spec.n_parts > 1 else [parts]))
+        return actor.handle.process.remote(spec, (), *(parts if spec.n_parts > 1 else [parts]))
 
     def _collect(self) -> None:
         waiting = [*self._booting, *self._in_flight]
@@ -196,7 +249,7 @@ class Driver:
         try:
             info = ray.get(ref)
         except Exception as error:
-            self._boot_failures += 1
+            self._boot_failures += not is_preempted(error)
             if self._boot_failures >= self._engine.attempts * self._pool.n_actors:
                 raise RunStoppedError(
                     f"model actors die before they are ready ({one_line(error)}); "
@@ -204,6 +257,7 @@ class Driver:
                 ) from error
             self._spawn()
             return
+        actor.node = info.node
         self._live.append(actor)
         self._events.joined(info)
 
@@ -211,53 +265,103 @@ class Driver:
         actor, work = self._in_flight.pop(ref)
         actor.held.remove(work)
         try:
-            receipt: Receipt = ray.get(ref)
+            found = ray.get(ref)
         except Exception as error:  # noqa: BLE001  # classed at once
             self._failed(actor, work, error)
-        else:
-            self._failures_in_a_row = 0
-            self._events.done(receipt)
-
-    def _failed(self, actor: _Actor, work: _Work, error: Exception) -> None:
-        failure = classify(error)
-        if failure in {Failure.USER, Failure.BUG}:
-            raise unwrap(error)
-        if failure in {Failure.WORKER, Failure.DEVICE}:
-            self._replace(actor, failure)
-        work.attempts += 1
-        if failure is Failure.DATA or work.attempts >= self._engine.attempts:
-            self._quarantine(work, error)
             return
-        work.not_before = time.monotonic() + _BACKOFF_SECONDS * 2 ** (work.attempts - 1)
-        self._again.append(work)
-        self._events.retried(work.spec.name, failure, one_line(error))
+        if work.rows is not None:
+            self._try_next(work, None)
+        else:
+            self._done(*found)
+
+    def _done(self, receipt: Receipt | None, record: QuarantineRecord | None) -> None:
+        self._failures_in_a_row = 0
+        self._anything_done = True
+        if receipt is not None:
+            self._events.done(receipt)
+        if record is not None:
+            (self._events.left_out if receipt else self._events.quarantined)(record)
+        unexplained, self._unexplained = self._unexplained, []
+        for work, error in unexplained:
+            self._quarantine(work, error)
+
+    def _failed(self, actor: _Actor, work: Work, error: Exception) -> None:
+        failure = classify(error)
+        if failure is Failure.USER:
+            raise unwrap(error)
+        if failure in _WORKER_IN_DOUBT:
+            self._replace(actor, failure)
+        if failure is Failure.MEMORY:
+            self._limit = max(1, self._limit - 1)
+        if is_preempted(error):
+            self._queue.put_back(work)
+        elif work.rows is not None:
+            self._try_next(work, error)
+        elif failure in {Failure.DATA, Failure.BUG}:
+            self._spoilt(work, failure, error)
+        else:
+            self._try_again(work, failure, error)
+
+    def _spoilt(self, work: Work, failure: Failure, error: Exception) -> None:
+        """Deal with a tile of which no pair can be measured, or whose stamps could not be cut elsewhere."""
+        work.attempts += 1
+        if self._pool.feed == "split" and not work.fused:
+            work.fused = True  # its actor finds the pairs that it fails for
+            self._queue.put_back(work)
+        elif failure is Failure.BUG and not self._anything_done:
+            self._unexplained.append((work, error))
+            if len(self._unexplained) >= min(_UNEXPLAINED, self._engine.max_failures):
+                raise unwrap(self._unexplained[0][1])
+        else:
+            self._quarantine(work, error)
+
+    def _try_again(self, work: Work, failure: Failure, error: Exception) -> None:
+        work.attempts += 1
+        if work.attempts < self._engine.attempts:
+            self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (work.attempts - 1))
+            self._events.retried(work.spec.name, failure, one_line(error))
+        elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
+            work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
+            self._try_next(work, None)
+        else:
+            self._quarantine(work, error)
+
+    def _try_next(self, work: Work, outcome: Exception | None) -> None:
+        """Go on narrowing down which pairs kill the workers; then do the tile without them."""
+        assert work.tries is not None
+        try:
+            work.rows = work.tries.send(outcome)
+        except StopIteration as end:
+            poison: list[Poison] = end.value
+            work.rows, work.tries, work.known, work.fused = None, None, poison, True
+            if len(poison) == work.spec.n_pairs:
+                self._quarantine_pairs(work, poison)
+                return
+            work.attempts = self._engine.attempts - 1
+        self._queue.put_back(work)
 
     def _replace(self, actor: _Actor, failure: Failure) -> None:
         """Put a new actor in the place of a dead or doubtful one, once, however many tiles it held."""
         if actor not in self._live:
             return
-        if failure is Failure.WORKER and _alive(actor):
+        if failure is not Failure.DEVICE and _alive(actor):
             return  # a CPU task died, not the actor
         self._live.remove(actor)
         ray.kill(actor.handle)
         self._spawn()
 
-    def _quarantine(self, work: _Work, error: Exception) -> None:
+    def _quarantine(self, work: Work, error: Exception) -> None:
+        self._quarantine_pairs(work, [Poison.of(row, error) for row in range(work.spec.n_pairs)])
+
+    def _quarantine_pairs(self, work: Work, poison: list[Poison]) -> None:
         pairs = load_pairs(work.spec, self._context)
-        members = zip(pairs.blend_id.tolist(), pairs.source_id.tolist(), strict=True)
-        record = QuarantineRecord(
-            tile=work.spec.name,
-            reason=one_line(error),
-            error=type(root_cause(error)).__name__,
-            attempts=work.attempts,
-            pairs=[(blend, central, companion) for blend, (central, companion) in members],
-        )
+        record = quarantine_record(work.spec.name, pairs, poison, work.attempts)
         self._events.quarantined(record)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= self._engine.max_failures:
             raise RunStoppedError(
                 f"{self._failures_in_a_row} tiles in a row failed, last {work.spec.name}: "
-                f"{one_line(error)}; mend the cause, then: deblend-batch retry {self._context.output}"
+                f"{record.reason}; mend the cause, then: deblend-batch retry {self._context.output}"
             )
 
 
@@ -267,37 +371,3 @@ def _alive(actor: _Actor) -> bool:
     except Exception:  # noqa: BLE001  # whatever it is, the actor does not answer
         return False
     return True
-
-
-class _Source:
-    """The stream of tiles with those to be tried again put in front, once their back-off is over."""
-
-    def __init__(self, tiles: Iterator[TileSpec], again: deque[_Work]) -> None:
-        self._tiles = tiles
-        self._again = again
-        self._next: _Work | None = None
-        self._dry = False
-
-    def peek(self) -> _Work | None:
-        """Return the next tile that may start now."""
-        if self._ready_again():
-            return self._again[0]
-        if self._next is None and not self._dry:
-            spec = next(self._tiles, None)
-            self._next = None if spec is None else _Work(spec)
-            self._dry = spec is None
-        return self._next
-
-    def take(self, work: _Work) -> None:
-        """Drop what :meth:`peek` returned."""
-        if self._next is work:
-            self._next = None
-        else:
-            self._again.remove(work)
-
-    def left(self) -> bool:
-        """Tell whether any tile has not started."""
-        return bool(self._again) or self.peek() is not None
-
-    def _ready_again(self) -> bool:
-        return bool(self._again) and self._again[0].not_before <= time.monotonic()

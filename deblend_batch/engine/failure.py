@@ -6,14 +6,7 @@ from enum import Enum
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from deblend_batch.errors import BadDataError, DeblendError, TransientStorageError, UserError
 
@@ -27,13 +20,18 @@ class Failure(Enum):
     """Its process or node is gone: try elsewhere."""
     DEVICE = "device"
     """Its actor's device is in doubt: replace the actor, then try again."""
+    MEMORY = "memory"
+    """Its process or node ran out of memory: try again with less at a time."""
     DATA = "data"
-    """Trying again will not help: quarantine."""
+    """Trying again will not help: quarantine the pairs that it comes from."""
     USER = "user"
     """Nothing will work until the user mends it: stop."""
     BUG = "bug"
-    """Ours: stop, and show where."""
+    """Unexpected. If single pairs cause it they are quarantined; if nothing works, stop and show where."""
 
+
+POISONOUS = frozenset({Failure.DATA, Failure.BUG})
+"""Failures that may come from single pairs, so that trying fewer helps to find them."""
 
 # The first that fits: a transient error is a user's error too.
 _OURS = (
@@ -41,6 +39,8 @@ _OURS = (
     (TransientStorageError, Failure.TRANSIENT),
     (UserError, Failure.USER),
 )
+
+_NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def classify(error: BaseException) -> Failure:
@@ -59,14 +59,25 @@ def classify(error: BaseException) -> Failure:
     for kind, failure in _OURS:
         if isinstance(error, kind):
             return failure
-    text = f"{type(root_cause(error)).__name__}: {error}"
-    if "CUDA error" in text or "CUDA out of memory" in text:
+    if isinstance(error, OutOfMemoryError) or is_out_of_memory(root_cause(error)):
+        return Failure.MEMORY
+    if "CUDA error" in str(error):
         return Failure.DEVICE
-    if isinstance(error, RayActorError | WorkerCrashedError | ObjectLostError | OutOfMemoryError):
-        return Failure.WORKER
     if isinstance(error, RayTaskError):
-        return Failure.WORKER if isinstance(error, MemoryError) else Failure.BUG
+        return Failure.BUG
     return Failure.WORKER if isinstance(error, RayError) else Failure.BUG
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of NumPy or torch says that memory, of the host or a device, ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    )
+
+
+def is_preempted(error: BaseException) -> bool:
+    """Tell whether an actor died because its node was taken away with notice, as spot nodes are."""
+    return isinstance(error, RayActorError) and error.preempted
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -46,11 +46,11 @@ class FieldIndex:
     url : str
         The index file.
     tiles : ndarray of int32, shape (t,)
-        Numbers of the tiles that hold pairs, ascending.
+        For each unit of work the number of its tile, ascending; a crowded tile has several units.
     tile_names : tuple of str, length t
-        Their names, unique in the run.
+        Names of the units, unique in the run: those of their tiles, with a number where there are several.
     starts : ndarray of int64, shape (t + 1,)
-        First row of each tile in the file; the last entry is the number of pairs.
+        First row of each unit in the file; the last entry is the number of pairs.
     noise_sigma : tuple of float
         Background rms per band, image units; empty where the field has a variance plane.
     detections : dict
@@ -87,19 +87,15 @@ def unused_url(index_url: str) -> str:
     return index_url.removesuffix(".parquet") + UNUSED_SUFFIX
 
 
-def write_index(
-    index: FieldIndex, owner: NDArray[np.int32], pairs: Pairs, options: dict[str, Any]
-) -> None:
+def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> None:
     """Write an index file.
 
     Parameters
     ----------
     index : FieldIndex
         What the driver is to know of it; its ``url`` says where.
-    owner : ndarray of int32, shape (n,)
-        Tile of each pair, ascending.
     pairs : Pairs
-        The pairs, in the same order.
+        The pairs, unit by unit.
     options : dict
         Storage options.
 
@@ -108,7 +104,9 @@ def write_index(
     StorageError
         If the store refuses.
     """
+    units = np.repeat(np.arange(len(index.tiles), dtype=np.int32), np.diff(index.starts))
     summary = {
+        "tiles": index.tiles.tolist(),
         "tile_names": index.tile_names,
         "noise_sigma": index.noise_sigma,
         "detections": index.detections,
@@ -117,7 +115,7 @@ def write_index(
     }
     table = pa.table(
         {
-            "tile": owner,
+            "unit": units,
             "blend_id": pairs.blend_id,
             "source_id": _lists(pairs.source_id),
             "yx": _lists(pairs.yx),
@@ -138,7 +136,7 @@ def _lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
 
 
 def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
-    """Read what the driver needs of an index file: the tile column and the summary, no pairs.
+    """Read what the driver needs of an index file: the unit column and the summary, no pairs.
 
     Parameters
     ----------
@@ -161,7 +159,7 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
     """
     with storage.open_read(url, options) as file:
         try:
-            table = pq.read_table(file, columns=["tile"])
+            table = pq.read_table(file, columns=["unit"])
             return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -169,10 +167,10 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
 
 
 def _field_index(url: str, table: pa.Table, summary: dict[str, Any]) -> FieldIndex:
-    tiles, starts = np.unique(table["tile"].to_numpy(), return_index=True)
+    _, starts = np.unique(table["unit"].to_numpy(), return_index=True)
     return FieldIndex(
         url,
-        tiles.astype(np.int32),
+        np.array(summary["tiles"], np.int32),
         tuple(summary["tile_names"]),
         np.append(starts, len(table)).astype(np.int64),
         tuple(summary["noise_sigma"]),

@@ -40,6 +40,7 @@ from deblend_batch.tiling.pairs import (
     unit_vectors,
 )
 from deblend_batch.tiling.tile import TileGrid, inside_image
+from deblend_batch.tiling.units import divide
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class IndexTask:
     entry: SurveyEntry
     url: str
     tile_size: int
+    max_pairs: int
     stamp_size: int
     pairs: PairsConfig
     columns: dict[str, str]
@@ -81,6 +83,7 @@ def index_tasks(
             entry,
             storage.join(config.output, "index", f"{entry.index_name()}.parquet"),
             config.tiles.size,
+            config.tiles.max_pairs,
             stamp_size,
             config.pairs,
             config.columns,
@@ -110,12 +113,12 @@ def index_field(task: IndexTask) -> FieldIndex:
     """
     if storage.exists(task.url, task.options):
         return read_index(task.url, task.options)
-    index, owner, pairs = build_index(task)
-    write_index(index, owner, pairs, task.options)
+    index, pairs = build_index(task)
+    write_index(index, pairs, task.options)
     return index
 
 
-def build_index(task: IndexTask) -> tuple[FieldIndex, NDArray[np.int32], Pairs]:
+def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
     """Find the pairs of a field and the tiles that own them; writes only the list of unused detections.
 
     Parameters
@@ -126,11 +129,9 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, NDArray[np.int32], Pairs]:
     Returns
     -------
     index : FieldIndex
-        One entry a tile.
-    owner : ndarray of int32, shape (n,)
-        Tile of each pair, ascending.
+        One entry a unit of work.
     pairs : Pairs
-        The pairs, by tile and then by blend id.
+        The pairs, by tile, unit and blend id.
 
     Raises
     ------
@@ -143,20 +144,23 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, NDArray[np.int32], Pairs]:
     detections, yx, counts = _load(task, opened)
     pairs, unplaced = _find(task, opened, detections, yx)
     owner = grid.owner(pairs.yx[:, 0])
-    order = np.argsort(owner, kind="stable")
-    tiles, starts = np.unique(owner[order], return_index=True)
+    units = divide(owner, pairs.yx[:, 0], task.max_pairs)
+    order = units.rows
     alone = len(pairs) == 0 and task.pairs.table is None
     index = FieldIndex(
         task.url,
-        tiles.astype(np.int32),
-        tuple(task.entry.prefix + grid.name(number) for number in tiles.tolist()),
-        np.append(starts, len(pairs)).astype(np.int64),
+        units.tiles.astype(np.int32),
+        tuple(
+            f"{task.entry.prefix}{grid.name(tile)}{suffix}"
+            for tile, suffix in zip(units.tiles.tolist(), units.suffixes, strict=True)
+        ),
+        units.starts,
         tuple(float(value) for value in noise),
         counts,
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
     )
-    return index, owner[order].astype(np.int32), pairs[order]
+    return index, pairs[order]
 
 
 @dataclass(frozen=True)

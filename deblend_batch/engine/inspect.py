@@ -1,9 +1,7 @@
-"""A run seen from its output alone: status, verification, publication. Needs no cluster."""
+"""A run seen from its output alone: how far it is, and its publication. Needs no cluster."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,14 +10,13 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger, Receipt
-from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
 from deblend_batch.engine.progress import clock
+from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import CatalogError
 
 
@@ -34,13 +31,13 @@ class RunStatus:
     pairs_expected, pairs_written, pairs_quarantined : int
         Pairs, of the fields whose pairs are known so far.
     tiles_expected, tiles_written, tiles_quarantined : int
-        Tiles of those fields.
+        Tiles of those fields; one that is written may lack pairs, which are in quarantine.
     pairs_per_second : float
         From the receipts of the last tiles; 0 where there are too few.
     eta_seconds : float, optional
         Time left at that rate; None where the run is over, or the rate unknown.
     failures : dict
-        Quarantined tiles by class of error, and retries by class of failure.
+        Quarantine records by class of error, and retries by class of failure.
     """
 
     output: str
@@ -103,15 +100,13 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
     run = ledger.read_run()
     pairs_of, unplaced = _expected(ledger)
     finished = ledger.finished()
-    # A worker that was given up may have finished its tile after all: then the shard counts.
-    quarantined = [name for name in ledger.quarantined() if name not in finished]
-    written = sum(pairs_of.get(name, 0) for name in finished)
-    held = sum(pairs_of.get(name, 0) for name in quarantined)
+    held, failures = _held(ledger, pairs_of, finished)
+    n_held = sum(held.values())
+    written = sum(pairs_of.get(name, 0) - held.get(name, 0) for name in finished)
     expected = sum(pairs_of.values()) + unplaced
     rate = _recent_rate(ledger, finished)
-    left = expected - written - held - unplaced
+    left = expected - written - n_held - unplaced
     over = run["state"] != "running"
-    failures = Counter(ledger.read_quarantine(name).error for name in quarantined)
     failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
     return RunStatus(
         output=ledger.output,
@@ -119,10 +114,10 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
         updated_at=run["updated_at"],
         pairs_expected=expected,
         pairs_written=written,
-        pairs_quarantined=held + unplaced,
+        pairs_quarantined=n_held + unplaced,
         tiles_expected=len(pairs_of),
         tiles_written=len(finished),
-        tiles_quarantined=len([name for name in quarantined if name in pairs_of]),
+        tiles_quarantined=len(held.keys() - finished),
         pairs_per_second=rate,
         eta_seconds=None if over or not rate else left / rate,
         failures=dict(failures),
@@ -141,6 +136,24 @@ def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
         pairs_of.update(zip(index.tile_names, counts, strict=True))
     unplaced = UNPLACED in ledger.quarantined()
     return pairs_of, len(ledger.read_quarantine(UNPLACED).pairs) if unplaced else 0
+
+
+def _held(
+    ledger: Ledger, pairs_of: dict[str, int], finished: set[str]
+) -> tuple[dict[str, int], Counter[str]]:
+    """Pairs in quarantine of each tile that has some, and their records by class of error."""
+    held: dict[str, int] = {}
+    errors: Counter[str] = Counter()
+    for name in ledger.quarantined():
+        record = ledger.read_quarantine(name)
+        # A worker that was given up may have finished its tile after all: then the shard counts. A part of
+        # a tile without a shard is what a worker left that was stopped between the two: it is done again.
+        whole = len(record.pairs) == pairs_of.get(name)
+        if name == UNPLACED or whole != (name in finished):
+            errors[record.error] += 1
+        if name in pairs_of and whole != (name in finished):
+            held[name] = len(record.pairs)
+    return held, errors
 
 
 def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:
@@ -173,145 +186,6 @@ def _after_last_pause(receipts: list[Receipt]) -> int:
     return max((number for number, gap in enumerate(gaps, start=1) if gap > pause), default=0)
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What the check of a run found.
-
-    Parameters
-    ----------
-    output : str
-        The run.
-    tiles, pairs, rows : int
-        Checked and sound.
-    problems : tuple of str
-        One line each; empty where all is well.
-    quarantined : int
-        Pairs in quarantine.
-    """
-
-    output: str
-    tiles: int
-    pairs: int
-    rows: int
-    quarantined: int
-    problems: tuple[str, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all is well, 2 where a shard is missing or damaged, 3 with quarantined pairs."""
-        if self.problems:
-            return 2
-        return 3 if self.quarantined else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the findings as JSON-able values."""
-        return asdict(self)
-
-    def to_rows(self) -> list[tuple[str, str]]:
-        """Return the findings as names and texts."""
-        verdict = f"{len(self.problems)} problems" if self.problems else "sound"
-        rows = [
-            ("output", self.output),
-            ("checked", f"{self.tiles:,} tiles, {self.pairs:,} pairs, {self.rows:,} rows"),
-            ("quarantined", f"{self.quarantined:,} pairs"),
-            ("verdict", verdict),
-        ]
-        return rows + [("problem", problem) for problem in self.problems]
-
-
-def verify_run(output: str, options: dict[str, Any] | None = None) -> Verification:
-    """Check every shard of a run: present, whole, unaltered, each pair once, totals that add up.
-
-    Parameters
-    ----------
-    output : str
-        Output folder.
-    options : dict, optional
-        Storage options.
-
-    Returns
-    -------
-    Verification
-        The findings.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
-    """
-    ledger = Ledger(output, options)
-    run = ledger.read_run()
-    pairs_of, unplaced = _expected(ledger)
-    shards, receipts, held = set(ledger.shards()), set(ledger.receipts()), set(ledger.quarantined())
-    problems = [
-        f"shard {name}: orphan, no tile of this run" for name in sorted(shards - set(pairs_of))
-    ]
-    seen: list[Any] = []
-    tiles = rows = quarantined = 0
-    for name, pairs in sorted(pairs_of.items()):
-        if name in shards and name in receipts:
-            blends, found = _check_shard(ledger, name, pairs)
-            problems += found
-            seen.append(blends)
-            tiles, rows = tiles + 1, rows + 2 * len(blends)
-        elif name in held:
-            quarantined += pairs
-        else:
-            lost = (
-                "shard"
-                if name in receipts
-                else "receipt"
-                if name in shards
-                else "shard and receipt"
-            )
-            problems.append(f"tile {name}: {pairs} pairs, no {lost}; run again to make it")
-    problems += _missing_masks(ledger, run, shards & receipts & set(pairs_of))
-    every = np.concatenate(seen) if seen else np.empty(0, np.int64)
-    unique, times = np.unique(every, return_counts=True)
-    problems += [
-        f"blend {blend}: in {n} places"
-        for blend, n in zip(unique[times > 1], times[times > 1], strict=True)
-    ]
-    totals = run["totals"]["pairs"]
-    if (
-        run["state"].startswith("complete")
-        and totals["written"] + totals["quarantined"] != totals["expected"]
-    ):
-        problems.append(f"run.json: totals do not add up ({totals})")
-    return Verification(
-        ledger.output, tiles, len(every), rows, quarantined + unplaced, tuple(problems)
-    )
-
-
-def _missing_masks(ledger: Ledger, run: dict[str, Any], finished: set[str]) -> list[str]:
-    if not run["config"].get("masks"):
-        return []
-    there = MaskStore(ledger.output, ledger.options).tiles()
-    return [
-        f"tile {name}: its masks have gone; remove its receipt and run again"
-        for name in sorted(finished.difference(there))
-    ]
-
-
-def _check_shard(ledger: Ledger, tile: str, pairs: int) -> tuple[Any, list[str]]:
-    """Return the blend ids of a shard, and what is wrong with it."""
-    try:
-        receipt = ledger.read_receipt(tile)
-    except CatalogError as error:
-        return np.empty(0, np.int64), [str(error)]
-    content = storage.read_bytes(ledger.shard_url(tile), ledger.options)
-    if hashlib.sha256(content).hexdigest() != receipt.sha256:
-        problem = (
-            f"shard {tile}: altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
-        )
-        return np.empty(0, np.int64), [f"{problem}; remove its receipt and run again"]
-    table = pq.read_table(io.BytesIO(content), columns=["blend_id", "role"])
-    blends = table["blend_id"].to_numpy()[::2]
-    if len(table) == 2 * pairs == receipt.rows:
-        return blends, []
-    return blends, [f"shard {tile}: {len(table)} rows for {pairs} pairs"]
-
-
 def publish_run(output: str, options: dict[str, Any] | None = None) -> Publication:
     """Publish a complete run as a HATS catalogue under ``<output>/catalog``.
 
@@ -336,7 +210,7 @@ def publish_run(output: str, options: dict[str, Any] | None = None) -> Publicati
     state = ledger.read_run()["state"]
     if not state.startswith("complete"):
         raise CatalogError(f"{ledger.output}: the run is {state}, not complete; run it again first")
-    found = verify_run(output, options)
+    found = verify_run(output, options, recompute=0)
     if found.problems:
         raise CatalogError(f"{ledger.output}: {found.problems[0]}")
     shards = [ledger.shard_url(tile) for tile in ledger.shards()]

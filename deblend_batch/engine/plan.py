@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import psutil
+import torch
 
-from deblend_batch.catalog.ledger import Ledger
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.config import RunConfig
+from deblend_batch.engine.cluster import ActorPool, plan_pool
 from deblend_batch.engine.index import FieldIndex
-from deblend_batch.engine.index_task import IndexTask, build_index, index_tasks
+from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.memory import project_run, this_machine
 from deblend_batch.engine.progress import clock
+from deblend_batch.engine.projection import (
+    Duration,
+    Memory,
+    NodeSize,
+    check_fits,
+    gigabytes,
+    project_time,
+)
 from deblend_batch.engine.record import RunRecord, fingerprint_parts
+from deblend_batch.engine.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.engine.summary import no_pairs
 from deblend_batch.engine.survey import check_reachable, open_fields
 from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
-from deblend_batch.engine.work import PART_PAIRS
+from deblend_batch.engine.work import RunContext
 from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.errors import ConfigError
 from deblend_batch.field.layout import Field
-from deblend_batch.models import load_model
+from deblend_batch.models import ModelCard, load_model
 from deblend_batch.tiling.tile import TileGrid
 
 _PROBE_BATCHES = 2
@@ -39,20 +54,30 @@ class RunPlan:
         Where, and with which model.
     fields, tiles, pairs : int
         How many; tiles are those that hold pairs.
-    tiles_done : int
-        Of those, already in the output.
+    tiles_done, pairs_left : int
+        Tiles that are already in the output, and pairs of the others.
     detections : dict
         Rows ``read`` and ``used``, and why others are not.
     unplaced_pairs : int
         Pre-detected pairs that no tile holds.
     read_bytes : int
         Pixels that tiles will read, uncompressed: at most core and halo of each.
-    actor_bytes : int
-        Most that one actor holds at a time: pixels and stamps of its tiles in flight.
+    actors : int
+        Actors that the run will make.
+    feed : str
+        Whether they cut their own stamps, ``fused``, or CPU tasks do, ``split``.
+    memory : Memory
+        Projected peak memory of its processes.
+    node_bytes : int
+        Of the actors that this machine has room for, and the tasks that cut for them; 0 where it has none.
+    sample : Sample
+        Tiles that were read and cut to learn what that costs.
     stamps_per_second : float
-        Of the model on one core of this machine, measured now.
-    core_seconds : float
-        Pairs left x bands at that speed: the model's time on one such core.
+        Of the model on the device of one actor.
+    speed_is_given : bool
+        Whether the user said so; else it was measured on this machine.
+    duration : Duration
+        Projected time and cost of what is left.
     notes : tuple of str
         What else a reader should know, one line each.
     """
@@ -63,12 +88,18 @@ class RunPlan:
     tiles: int
     tiles_done: int
     pairs: int
+    pairs_left: int
     detections: dict[str, int]
     unplaced_pairs: int
     read_bytes: int
-    actor_bytes: int
+    actors: int
+    feed: str
+    memory: Memory
+    node_bytes: int
+    sample: Sample
     stamps_per_second: float
-    core_seconds: float
+    speed_is_given: bool
+    duration: Duration
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,8 +108,12 @@ class RunPlan:
 
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the plan as names and texts."""
-        cores = psutil.cpu_count(logical=False) or 1
         unused = self.detections.get("read", 0) - self.detections.get("used", 0)
+        where = "as given" if self.speed_is_given else "measured here"
+        took = 1e6 * self.sample.seconds_per_pair
+        cost, memory = self.duration, self.memory
+        hours = f", {cost.gpu_hours:,.2g} GPU-hours" if cost.gpu_hours else ""
+        here = f", {gigabytes(self.node_bytes)} on this machine" if self.node_bytes else ""
         rows = [
             ("output", self.output),
             ("model", self.model),
@@ -87,20 +122,32 @@ class RunPlan:
             ("pairs", f"{self.pairs:,} in tiles, {self.unplaced_pairs:,} that no tile holds"),
             ("tiles", f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done"),
             ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
-            ("memory", f"{self.actor_bytes / 1e6:,.0f} MB of pixels and stamps per actor at most"),
-            ("speed", f"{self.stamps_per_second:,.0f} stamps/s per core, measured here"),
-            ("time", f"{clock(self.core_seconds / cores)} on the {cores} cores of this machine"),
+            ("actors", f"{self.actors:,} ({self.feed})"),
+            ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
+            ("driver", f"{gigabytes(memory.driver)}"),
+            ("cutting", f"{took:,.0f} us a pair, from {self.sample.tiles:,} tiles read here"),
+            ("speed", f"{self.stamps_per_second:,.0f} stamps/s per actor, {where}"),
+            ("time", f"{clock(cost.seconds)}, {cost.core_hours:,.2g} core-hours{hours}"),
         ]
+        if memory.stamps:
+            store = f"{gigabytes(memory.stamps)} of the object store per actor"
+            rows.insert(10, ("stamps", store))
         return rows + [("note", note) for note in self.notes]
 
 
-def plan_run(config: RunConfig) -> RunPlan:
-    """Plan a run: everything that can be known without reading the pixels. Writes nothing.
+def plan_run(
+    config: RunConfig, *, gpus: float | None = None, speed: float | None = None
+) -> RunPlan:
+    """Plan a run: metadata, and one tile in a hundred. Writes nothing to the output.
 
     Parameters
     ----------
     config : RunConfig
         The config.
+    gpus : float, optional
+        GPUs of the cluster that the run will have; those of this machine if None.
+    speed : float, optional
+        Stamps per second of the model on the device of one actor; measured on this machine if None.
 
     Returns
     -------
@@ -109,27 +156,31 @@ def plan_run(config: RunConfig) -> RunPlan:
 
     Raises
     ------
+    ConfigError
+        If the run does not fit on this machine, or the speed of GPUs that are not here is not given.
     UserError
         If an input cannot be used.
     """
     check_reachable(config)
     opened = open_fields(config)
-    card = find_run_card(config)
-    entries = [entry for entry, _ in opened]
-    RunRecord.check(
-        Ledger(config.output, config.storage_options),
-        config,
-        fingerprint_parts(config, entries, card.sha256),
-    )
     fields = [field for _, field in opened]
-    stamp_size = card.stamp_size
-    tasks = index_tasks(config, entries, stamp_size)
-    indexes = [build_index(replace(task, keep_unused=False))[0] for task in tasks]
+    card = find_run_card(config)
+    parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
+    RunRecord.check(Ledger(config.output, config.storage_options), config, parts)
+    machine = this_machine()
+    pool = _pool(config, machine, gpus, speed)
+    context = _context(config, card, fingerprint(parts))
+    tasks = index_tasks(config, [entry for entry, _ in opened], card.stamp_size)
+    indexes, sample = _look(config, fields, tasks, context)
     tally = Tally()
-    left = _count(config, fields, indexes, tally)
+    left, stamps = _count(config, fields, indexes, tally)
+    memory = project_run(config, card, fields, indexes, pool)
+    elsewhere = gpus is not None or bool(os.environ.get("RAY_ADDRESS"))
+    if not elsewhere:
+        check_fits(memory, pool, [machine])
+    rate = speed or (_speed(config, card.stamp_size, pool) if stamps else 0.0)
+    cores = max(machine.cpus, pool.n_actors)
     unplaced = sum(len(index.unplaced) for index in indexes)
-    found = tally.pairs.expected + unplaced
-    speed = _speed(config, stamp_size) if left else 0.0
     return RunPlan(
         output=config.output,
         model=config.model,
@@ -137,59 +188,112 @@ def plan_run(config: RunConfig) -> RunPlan:
         tiles=tally.tiles.expected,
         tiles_done=tally.tiles.written,
         pairs=tally.pairs.expected,
+        pairs_left=left,
         detections=dict(tally.detections),
         unplaced_pairs=unplaced,
         read_bytes=sum(map(_read_bytes, fields, indexes, tasks)),
-        actor_bytes=max(_held_bytes(field, config, stamp_size) for field in fields),
-        stamps_per_second=speed,
-        core_seconds=left / speed if speed else 0.0,
-        notes=() if found else (no_pairs(config.pairs, tally.detections, tally.nearest_arcsec),),
+        actors=pool.n_actors,
+        feed=pool.feed,
+        memory=memory,
+        node_bytes=machine.needed(memory, pool),
+        sample=sample,
+        stamps_per_second=rate,
+        speed_is_given=speed is not None,
+        duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair),
+        notes=_notes(config, tally, unplaced, sample, elsewhere=elsewhere),
     )
+
+
+def _pool(
+    config: RunConfig, machine: NodeSize, gpus: float | None, speed: float | None
+) -> ActorPool:
+    """Choose the actors of a cluster that need not be this machine: it has room for those asked for."""
+    if gpus and speed is None and not machine.gpus:
+        raise ConfigError(
+            f"--gpus {gpus:g}: there is no GPU here to measure the model on; say how many stamps/s one "
+            "computes (--speed)"
+        )
+    resources = {
+        "CPU": max(machine.cpus, float(config.engine.actors or 0)),
+        "GPU": machine.gpus if gpus is None else gpus,
+    }
+    return plan_pool(config.engine, resources)
+
+
+def _context(config: RunConfig, card: ModelCard, run_fingerprint: str) -> RunContext:
+    return RunContext(
+        output=config.output,
+        model=config.model,
+        stamp_size=card.stamp_size,
+        batch_size=config.engine.batch_size,
+        masks=config.masks,
+        fingerprint=run_fingerprint,
+        model_sha256=card.sha256,
+        options=config.storage_options,
+    )
+
+
+def _look(
+    config: RunConfig, fields: Sequence[Field], tasks: Sequence[IndexTask], context: RunContext
+) -> tuple[list[FieldIndex], Sample]:
+    """Index the fields, each in a file that is removed again, and read a sample of their tiles."""
+    indexes, sample = [], Sample()
+    # A worker has one thread, and so has this while it is timed.
+    torch.set_num_threads(1)
+    for field, task in zip(fields, tasks, strict=True):
+        with tempfile.TemporaryDirectory(prefix="deblend-batch-") as folder:
+            url = storage.join(folder, "index.parquet")
+            index = index_field(replace(task, url=url, keep_unused=False))
+            grid = TileGrid(field.shape_yx, config.tiles.size)
+            tiles = FieldTiles(field.url, index, grid, field.n_bands)
+            if sample.seconds < SECONDS:
+                sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
+        indexes.append(index)
+    return indexes, sample
+
+
+def _notes(
+    config: RunConfig, tally: Tally, unplaced: int, sample: Sample, *, elsewhere: bool
+) -> tuple[str, ...]:
+    notes = [f"{what}; its pairs will go to quarantine" for what in sample.unreadable]
+    if not tally.pairs.expected + unplaced:
+        notes.append(no_pairs(config.pairs, tally.detections, tally.nearest_arcsec))
+    if elsewhere:
+        notes.append("the memory of the cluster's nodes is checked when the run starts")
+    return tuple(notes)
 
 
 def _count(
     config: RunConfig, fields: Sequence[Field], indexes: Sequence[FieldIndex], tally: Tally
-) -> int:
-    """Count detections, pairs and tiles; return how many stamps are left, one a pair and band."""
+) -> tuple[int, int]:
+    """Count detections, pairs and tiles; return the pairs that are left, and their stamps in all bands."""
     ledger = Ledger(config.output, config.storage_options)
     finished = ledger.finished()
-    stamps = 0
+    left = stamps = 0
     for field, index in zip(fields, indexes, strict=True):
         grid = TileGrid(field.shape_yx, config.tiles.size)
-        work = Workload([FieldTiles(field.url, index, grid)], finished, frozenset())
+        work = Workload([FieldTiles(field.url, index, grid)], finished)
         pairs, tiles = work.count()
+        left += pairs.pending
         stamps += field.n_bands * pairs.pending
         tally.add_index(index)
         tally.pairs, tally.tiles = tally.pairs + pairs, tally.tiles + tiles
-    return stamps
-
-
-def _pixel_bytes(field: Field) -> int:
-    """Bytes of one pixel over all bands: image and, where there is one, variance."""
-    return 4 * field.n_bands * (1 if field.variance is None else 2)
+    return left, stamps
 
 
 def _read_bytes(field: Field, index: FieldIndex, task: IndexTask) -> int:
+    pixel = 4 * field.n_bands * (1 if field.variance is None else 2)
     grid = TileGrid(field.shape_yx, task.tile_size)
     boxes = [
         grid.core(n).grown(task.stamp_size // 2 + 1).clipped(field.shape_yx)
         for n in index.tiles.tolist()
     ]
-    return sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes) * _pixel_bytes(field)
+    return sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes) * pixel
 
 
-def _held_bytes(field: Field, config: RunConfig, stamp_size: int) -> int:
-    tile = min(config.tiles.size, max(field.shape_yx)) + stamp_size
-    stamps = PART_PAIRS * field.n_bands * 4 * stamp_size**2
-    return config.engine.tiles_in_flight * (tile**2 * _pixel_bytes(field) + 2 * stamps)
-
-
-def _speed(config: RunConfig, stamp_size: int) -> float:
-    """Stamps per second of the model on one core, from two batches after one to warm up."""
-    import torch
-
-    torch.set_num_threads(1)
-    model = load_model(config.model, config.storage_options)
+def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
+    """Stamps per second of the model on the device of one actor, from two batches after one to warm up."""
+    model = load_model(config.model, config.storage_options, device="cuda" if pool.gpus else "cpu")
     n = config.engine.batch_size or model.default_batch_size
     stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
     companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)

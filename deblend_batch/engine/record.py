@@ -85,8 +85,6 @@ def fingerprint_parts(
         "tiles": config.tiles.model_dump(mode="json"),
         "model": model_sha256,
         "masks": config.masks,
-        # Another shape of the batches may round the last bit of a flux differently.
-        "engine.batch_size": config.engine.batch_size,
     }
 
 
@@ -156,6 +154,28 @@ class RunRecord:
         """
         ledger.check_claim(_new_content(config, parts))
 
+    def flags_of(self, n_tiles: int) -> dict[str, int] | None:
+        """Return the flags counted so far, if they are those of so many tiles.
+
+        Tiles are only ever added, so an equal number means the same ones; a tile that is opened again is not
+        in the number that the caller counts.
+
+        Parameters
+        ----------
+        n_tiles : int
+            Finished tiles in the output.
+
+        Returns
+        -------
+        dict or None
+            Rows with each flag; None where ``run.json`` speaks of other tiles.
+        """
+        totals = self._content["totals"]
+        if totals.get("flagged_tiles") != n_tiles:
+            return None
+        counts: dict[str, int] = totals["flags"]
+        return counts
+
     def begin(self, tally: Tally) -> None:
         """Write that the run is running, unless it is complete and nothing is known to be left.
 
@@ -176,7 +196,13 @@ class RunRecord:
         """Tell whether it is time to save again."""
         return time.monotonic() - self._saved > _SAVE_SECONDS
 
-    def save(self, state: str, tally: Tally, error: BaseException | None = None) -> None:
+    def save(
+        self,
+        state: str,
+        tally: Tally,
+        error: BaseException | None = None,
+        memory: dict[str, Any] | None = None,
+    ) -> None:
         """Write how far the run is.
 
         Parameters
@@ -187,6 +213,8 @@ class RunRecord:
             What has been counted; until its pairs are, the totals of the last start stand.
         error : BaseException, optional
             What ended the run.
+        memory : dict, optional
+            Peak memory beside what was projected.
 
         Raises
         ------
@@ -199,6 +227,7 @@ class RunRecord:
             "updated_at": now(),
             "totals": tally.totals() if tally.counted else self._content["totals"],
             "workers": tally.workers or self._content["workers"],
+            "memory": memory or self._content["memory"],
             "error": None if error is None else f"{type(error).__name__}: {one_line(error)}",
         }
         self._ledger.write_run(self._content)
@@ -237,5 +266,6 @@ def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:
         "updated_at": now(),
         "totals": Tally().totals(),
         "workers": [],
+        "memory": None,
         "error": None,
     }

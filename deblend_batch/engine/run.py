@@ -15,12 +15,14 @@ from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Rec
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
-from deblend_batch.engine.cluster import connected, plan_pool
+from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
 from deblend_batch.engine.driver import Driver, Events
 from deblend_batch.engine.failure import Failure, ask
 from deblend_batch.engine.index import FieldIndex, unused_url
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.memory import MemoryUse, cluster_nodes, peak_rss_bytes, project_run
 from deblend_batch.engine.progress import ProgressMeter
+from deblend_batch.engine.projection import check_fits
 from deblend_batch.engine.reconcile import reconcile, unplaced_record
 from deblend_batch.engine.record import RunRecord, fingerprint_parts
 from deblend_batch.engine.signals import stop_signals
@@ -122,6 +124,7 @@ class _Run:
         self._ledger = Ledger(config.output, config.storage_options)
         self._tally = Tally()
         self._unused: list[str] = []
+        self._unflagged: list[str] = []
         self._began: float | None = None
         self._seconds = 0.0
 
@@ -158,8 +161,9 @@ class _Run:
         check_reachable(config)
         opened = open_fields(config)
         self._entries = [entry for entry, _ in opened]
-        self._grids = [TileGrid(field.shape_yx, config.tiles.size) for _, field in opened]
-        card = find_run_card(config)
+        self._fields = [field for _, field in opened]
+        self._grids = [TileGrid(field.shape_yx, config.tiles.size) for field in self._fields]
+        self._card = card = find_run_card(config)
         parts = fingerprint_parts(config, self._entries, card.sha256)
         self._context = RunContext(
             output=config.output,
@@ -177,18 +181,27 @@ class _Run:
 
     def _process(self, resources: Mapping[str, float]) -> None:
         engine = self._config.engine
-        events = Events(self._done, self._quarantined, self._retried, self._joined, self._tick)
+        events = Events(
+            self._done,
+            self._quarantined,
+            self._left_out,
+            self._retried,
+            self._joined,
+            self._tick,
+        )
         pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
-        pending = self._plan().pending()
+        pending = self._plan(pool).pending()
         self._record.begin(self._tally)
         Driver(self._context, pool, engine, events, self._loader).run(pending)
         self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
 
-    def _plan(self) -> Workload:
+    def _plan(self, pool: ActorPool) -> Workload:
         """Index every field, and count what is there and what is left."""
         tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
         indexes = self._index(tasks)
+        self._memory = project_run(self._config, self._card, self._fields, indexes, pool)
+        check_fits(self._memory, pool, cluster_nodes())
         nowhere = ask(ray.remote(reconcile).remote(tasks)) if len(tasks) > 1 else []
         workload = self._workload(indexes)
         tally = self._tally
@@ -219,18 +232,28 @@ class _Run:
 
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
-        self._finished = ledger.finished()
-        quarantined = set(ledger.quarantined()) - self._finished
+        recorded = [tile for tile in ledger.quarantined() if tile != UNPLACED]
         if self._retry:
-            for tile in ledger.quarantined():
-                if tile != UNPLACED:
-                    ledger.release(tile)
-            quarantined = set()
+            for tile in recorded:
+                ledger.reopen(tile)
+        finished = ledger.finished()
+        self._count_flags(finished)
+        held = {} if self._retry else {tile: ledger.count_held(tile) for tile in recorded}
         fields = [
-            FieldTiles(entry.field_url, index, grid)
-            for entry, index, grid in zip(self._entries, indexes, self._grids, strict=True)
+            FieldTiles(entry.field_url, index, grid, field.n_bands)
+            for entry, index, grid, field in zip(
+                self._entries, indexes, self._grids, self._fields, strict=True
+            )
         ]
-        return Workload(fields, self._finished, quarantined)
+        return Workload(fields, finished, held)
+
+    def _count_flags(self, finished: set[str]) -> None:
+        """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""
+        known = self._record.flags_of(len(finished))
+        if known is None:
+            self._unflagged = sorted(finished)
+        else:
+            self._tally.add_flags(known, len(finished))
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
@@ -241,6 +264,10 @@ class _Run:
         self._ledger.quarantine(record)
         self._tally.add_quarantine(record)
         log.warning("quarantined", tile=record.tile, pairs=len(record.pairs), reason=record.reason)
+
+    def _left_out(self, record: QuarantineRecord) -> None:
+        self._tally.add_left_out(record)
+        log.warning("left out", tile=record.tile, pairs=len(record.pairs), reason=record.reason)
 
     def _retried(self, tile: str, failure: Failure, reason: str) -> None:
         self._tally.retries[failure.value] += 1
@@ -261,7 +288,7 @@ class _Run:
 
     def _finish(self) -> RunSummary:
         tally, pairs = self._tally, self._tally.pairs
-        for receipt in self._ledger.read_receipts(sorted(self._finished)):
+        for receipt in self._ledger.read_receipts(self._unflagged):
             tally.add_flags(receipt.flags)
         if pairs.pending:
             raise RunStoppedError(
@@ -269,7 +296,8 @@ class _Run:
                 f"expected, {pairs.written} written, {pairs.quarantined} quarantined"
             )
         state = "complete_with_quarantine" if pairs.quarantined else "complete"
-        self._record.save(state, tally)
+        memory = MemoryUse(tally.peak_rss, peak_rss_bytes(), self._memory)
+        self._record.save(state, tally, memory=memory.to_dict() if tally.workers else None)
         return RunSummary(
             output=self._config.output,
             state=state,
@@ -278,4 +306,5 @@ class _Run:
             pairs_per_second=tally.pairs_here / self._seconds if self._seconds else 0.0,
             unused=tuple(self._unused),
             notes=notes_on(self._config, tally),
+            memory=memory if tally.workers else None,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import UNPLACED
 from deblend_batch.config import PairsConfig, RunConfig
+from deblend_batch.engine.memory import MemoryUse
 from deblend_batch.engine.tally import Tally
 
 
@@ -32,6 +33,8 @@ class RunSummary:
         Files that list detections which could not be used.
     notes : tuple of str
         What else a reader should know, one line each.
+    memory : MemoryUse, optional
+        Peak memory beside what was projected; None where nothing was left to do.
     """
 
     output: str
@@ -41,6 +44,7 @@ class RunSummary:
     pairs_per_second: float
     unused: tuple[str, ...]
     notes: tuple[str, ...]
+    memory: MemoryUse | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON-able values."""
@@ -60,6 +64,8 @@ class RunSummary:
         if self.seconds:
             rate = f"{self.pairs_per_second:,.0f} pairs/s over {self.seconds:.1f} s"
             rows.append(("rate", rate))
+        if self.memory is not None:
+            rows.append(("peak memory", str(self.memory)))
         rows.append(("catalogue", storage.join(self.output, "shards")))
         rows += [("not used", f"detections listed in {url}") for url in self.unused]
         return rows + [("note", note) for note in self.notes]

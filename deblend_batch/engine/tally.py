@@ -54,12 +54,16 @@ class Tally:
         Tiles tried again, by class of failure.
     flags : dict
         Rows with each flag.
+    flagged_tiles : int
+        Tiles whose flags these are.
     detections : Counter
         Rows read and used, and why others were not.
     nearest_arcsec : float, optional
         Where pairs were looked for and none was found: the least distance between two detections.
     workers : list of dict
         Where the actors of this start run.
+    peak_rss : int
+        Largest resident memory of one of them, bytes.
     """
 
     pairs: Count = field(default_factory=Count)
@@ -69,9 +73,11 @@ class Tally:
     pairs_here: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     flags: dict[str, int] = field(default_factory=dict)
+    flagged_tiles: int = 0
     detections: Counter[str] = field(default_factory=Counter)
     nearest_arcsec: float | None = None
     workers: list[dict[str, Any]] = field(default_factory=list)
+    peak_rss: int = 0
 
     def add_index(self, index: FieldIndex) -> None:
         """Count a field's detections."""
@@ -90,15 +96,21 @@ class Tally:
         self.pairs_here += receipt.pairs
         self.pairs.written += receipt.pairs
         self.tiles.written += 1
+        self.peak_rss = max(self.peak_rss, receipt.worker.get("peak_rss", 0))
         self.add_flags(receipt.flags)
 
-    def add_flags(self, counts: dict[str, int]) -> None:
-        """Count the flags of a shard."""
+    def add_flags(self, counts: dict[str, int], tiles: int = 1) -> None:
+        """Count the flags of a shard, or of several."""
         self.flags = flags.add_counts([self.flags, counts])
+        self.flagged_tiles += tiles
+
+    def add_left_out(self, record: QuarantineRecord) -> None:
+        """Count the pairs that a written tile lacks."""
+        self.pairs.quarantined += len(record.pairs)
 
     def add_quarantine(self, record: QuarantineRecord) -> None:
         """Count a tile that has been put in quarantine."""
-        self.pairs.quarantined += len(record.pairs)
+        self.add_left_out(record)
         self.tiles.quarantined += 1
 
     def totals(self) -> dict[str, Any]:
@@ -110,4 +122,5 @@ class Tally:
             "detections": dict(self.detections),
             "retries": dict(self.retries),
             "flags": self.flags,
+            "flagged_tiles": self.flagged_tiles,
         }

@@ -23,7 +23,7 @@ enough for the allocator to use the same pages again (a third of the time of par
 
 @dataclass(frozen=True)
 class TileSpec:
-    """A unit of work: one tile's pairs.
+    """A unit of work: the pairs of one tile, or of a part of a crowded one.
 
     Parameters
     ----------
@@ -32,11 +32,15 @@ class TileSpec:
     field_url, index_url : str
         Where its pixels and its pairs are.
     core : Box
-        The pixels that own its pairs.
+        The pixels that own its pairs, and those of the other units of a crowded tile.
     row_start, row_stop : int
         Its rows in the pair index.
     noise_sigma : tuple of float
         Background rms per band where the field has no variance plane.
+    bands : int
+        Bands of the field.
+    recorded : bool
+        Whether an earlier start left a quarantine record of this name.
     """
 
     name: str
@@ -46,6 +50,8 @@ class TileSpec:
     row_start: int
     row_stop: int
     noise_sigma: tuple[float, ...]
+    bands: int = 1
+    recorded: bool = False
 
     @property
     def n_pairs(self) -> int:
@@ -56,6 +62,10 @@ class TileSpec:
     def n_parts(self) -> int:
         """Number of groups in which the stamps are cut."""
         return -(-self.n_pairs // PART_PAIRS)
+
+    def stamp_bytes(self, context: RunContext) -> int:
+        """Return the memory that all its stamps take."""
+        return 4 * self.n_pairs * self.bands * context.stamp_size**2
 
 
 @dataclass(frozen=True)

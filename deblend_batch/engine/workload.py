@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from deblend_batch.engine.index import FieldIndex
@@ -25,11 +25,14 @@ class FieldTiles:
         Its pairs, by tile.
     grid : TileGrid
         How it is divided.
+    bands : int
+        Its bands.
     """
 
     field_url: str
     index: FieldIndex
     grid: TileGrid
+    bands: int = 1
 
     def specs(self) -> Iterator[TileSpec]:
         """Describe the tiles that hold pairs.
@@ -45,7 +48,16 @@ class FieldTiles:
             index.tiles.tolist(), index.tile_names, rows, strict=True
         ):
             core = self.grid.core(number)
-            yield TileSpec(name, self.field_url, index.url, core, start, stop, index.noise_sigma)
+            yield TileSpec(
+                name,
+                self.field_url,
+                index.url,
+                core,
+                start,
+                stop,
+                index.noise_sigma,
+                self.bands,
+            )
 
 
 @dataclass(frozen=True)
@@ -56,13 +68,15 @@ class Workload:
     ----------
     fields : sequence of FieldTiles
         In the run's order.
-    written, quarantined : set of str
-        Names of tiles, none in both.
+    written : set of str
+        Names of tiles that have a shard and its receipt.
+    held : mapping of str to int
+        For each tile with a quarantine record the number of pairs that it lists.
     """
 
     fields: Sequence[FieldTiles]
     written: AbstractSet[str]
-    quarantined: AbstractSet[str]
+    held: Mapping[str, int] = field(default_factory=dict)
 
     def specs(self) -> Iterator[TileSpec]:
         """Describe every tile, field by field."""
@@ -71,8 +85,18 @@ class Workload:
 
     def pending(self) -> Iterator[TileSpec]:
         """Describe the tiles that are left, field by field."""
-        done = self.written | self.quarantined
-        return (spec for spec in self.specs() if spec.name not in done)
+        return (
+            replace(spec, recorded=spec.name in self.held)
+            for spec in self.specs()
+            if not self._is_done(spec)
+        )
+
+    def _is_done(self, spec: TileSpec) -> bool:
+        """Tell whether a tile is finished or wholly in quarantine.
+
+        A record of a part of a tile, without a shard, is what a worker left that was stopped between the two.
+        """
+        return spec.name in self.written or self.held.get(spec.name) == spec.n_pairs
 
     def count(self) -> tuple[Count, Count]:
         """Count pairs and tiles.
@@ -84,10 +108,16 @@ class Workload:
         """
         pairs, tiles = Count(), Count()
         for spec in self.specs():
-            for count, n in ((pairs, spec.n_pairs), (tiles, 1)):
-                count.expected += n
-                if spec.name in self.written:
-                    count.written += n
-                elif spec.name in self.quarantined:
-                    count.quarantined += n
+            pairs.expected += spec.n_pairs
+            tiles.expected += 1
+            if not self._is_done(spec):
+                continue
+            written = spec.name in self.written
+            held = self.held.get(spec.name, 0)
+            if written and held == spec.n_pairs:
+                held = 0  # it was given up, and finished after all: the shard counts
+            pairs.quarantined += held
+            pairs.written += spec.n_pairs - held
+            tiles.written += written
+            tiles.quarantined += not written
         return pairs, tiles

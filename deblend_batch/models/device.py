@@ -40,6 +40,12 @@ def open_device(name: str) -> torch.device:
     return device
 
 
+def release_device_memory() -> None:
+    """Give memory that torch keeps for later back to the GPU, where there is one."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
 def _check_cuda(name: str, device: torch.device) -> None:
     visible = torch.cuda.device_count()
     if visible == 0:

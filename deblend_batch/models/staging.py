@@ -17,8 +17,8 @@ class Staging:
     """Cuts arrays into batches that all have the same shape; the last one is padded with NaN.
 
     Rows on the host go through reused buffers, which also takes care of their dtype and of
-    read-only arrays. On CUDA the buffers are pinned, and there are two of each, so that a batch is
-    filled while the one before is copied and computed.
+    read-only arrays. On CUDA the buffers are pinned, there are two of each, and copies have a stream
+    of their own, so that a batch is filled and copied while the one before is computed.
 
     Parameters
     ----------
@@ -37,7 +37,9 @@ class Staging:
         self._cuda = device.type == "cuda"
         self._slots = [self._buffers() for _ in range(2 if self._cuda else 1)]
         self._copied: list[torch.cuda.Event] = []
+        self._stream: torch.cuda.Stream | None = None
         if self._cuda:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._copied = [torch.cuda.Event() for _ in self._slots]  # type: ignore[no-untyped-call]
 
     def _buffers(self) -> dict[str, Tensor]:
@@ -56,16 +58,22 @@ class Staging:
     def _batch(self, rows: slice, slot: int) -> dict[str, Tensor]:
         if self._cuda:
             self._copied[slot].synchronize()
-        batch = {}
+        for name, buffer in self._slots[slot].items():
+            _fill(buffer, self._arrays[name][rows])
+        with torch.cuda.stream(self._stream):  # None: nothing, where there is no GPU
+            batch = {
+                name: buffer.to(self._device, non_blocking=True)
+                for name, buffer in self._slots[slot].items()
+            }
+        if self._stream is not None:
+            self._copied[slot].record(self._stream)
+            computing = torch.cuda.current_stream(self._device)
+            computing.wait_event(self._copied[slot])
+            for copy in batch.values():
+                copy.record_stream(computing)  # else its memory might be used again too early
         for name, array in self._arrays.items():
             if isinstance(array, Tensor) and _on_device(array):
                 batch[name] = _padded(array[rows], self._batch_size).to(self._device)
-            else:
-                buffer = self._slots[slot][name]
-                _fill(buffer, array[rows])
-                batch[name] = buffer.to(self._device, non_blocking=True)
-        if self._cuda:
-            self._copied[slot].record()
         return batch
 
 

@@ -67,7 +67,7 @@ def read_tile(field: Field, box: Box) -> TilePixels:
         If the store cannot be read.
     """
     inside = box.clipped(field.shape_yx)
-    image = _without_unstored(_read(field, field.image, inside), field.image, inside)
+    image = _without_unstored(field, _read(field, field.image, inside), inside)
     if field.mask is not None:
         bad = _read(field, field.mask, inside) != 0
         image = np.where(bad, np.float32(np.nan), image)
@@ -96,10 +96,9 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
     return planes
 
 
-def _without_unstored(
-    planes: NDArray[np.float32], array: zarr.Array[Any], box: Box
-) -> NDArray[np.float32]:
+def _without_unstored(field: Field, planes: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
     """Make NaN of chunks that hold nothing but the fill value: Zarr reads one that was never stored so."""
+    array = field.image
     fill = np.float32(array.fill_value)
     if np.isnan(fill) or not planes.size:
         return planes
@@ -108,10 +107,14 @@ def _without_unstored(
         for x in range(box.x0 // width * width, box.x1, width):
             rows = slice(max(y - box.y0, 0), y + height - box.y0)
             columns = slice(max(x - box.x0, 0), x + width - box.x0)
-            for plane in planes:
-                chunk = plane[rows, columns]
-                if chunk[0, 0] == fill and (chunk == fill).all():
-                    chunk[:] = np.nan
+            chunk = planes[:, rows, columns]
+            empty = [plane[0, 0] == fill and bool((plane == fill).all()) for plane in chunk]
+            if any(empty):
+                # What the box holds of a chunk must not decide alone: another box may hold more of it.
+                whole = _read(
+                    field, array, Box(y, x, y + height, x + width).clipped(field.shape_yx)
+                )
+                chunk[(whole == fill).all(axis=(1, 2))] = np.nan
     return planes
 
 

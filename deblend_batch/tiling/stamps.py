@@ -121,29 +121,27 @@ class StampCutter:
         box = self._inside
         edge = np.any((corner < (box.y0, box.x0)) | (far > (box.y1, box.x1)), axis=1)
         outside = np.any((in_stamp < -0.5) | (in_stamp > self._size - 0.5), axis=(1, 2))
-        size = np.array([self._size, self._size])
-        n_bad = self._count_bad(local, size)
+        n_bad = self._count_bad(local, local + self._size)
         bits = np.zeros((len(pairs), 2), np.int32)
         bits |= flags.EDGE.where(edge)[:, None]
         bits |= flags.BAD_PIXELS.where(n_bad > 0)[:, None]
         bits |= flags.COMPANION_OUTSIDE.where(outside)[:, None]
         if n_bad.any():
-            corner_of_member = np.floor(pairs.yx + 0.5).astype(np.int64) - _CENTRE_RADIUS_PX
-            around = np.array([2 * _CENTRE_RADIUS_PX + 1] * 2)
+            centres = np.floor(pairs.yx + 0.5).astype(np.int64) - self._origin
             for member in (0, 1):
-                at = corner_of_member[:, member] - self._origin
-                bad = self._count_bad(at, around) > 0
-                bits[:, member] |= flags.BAD_CENTRE.where(bad)
+                # Within the stamp: how far the tile's pixels reach beyond it is no property of the pair.
+                low = np.clip(centres[:, member] - _CENTRE_RADIUS_PX, local, local + self._size)
+                high = np.clip(
+                    centres[:, member] + _CENTRE_RADIUS_PX + 1, local, local + self._size
+                )
+                bits[:, member] |= flags.BAD_CENTRE.where(self._count_bad(low, high) > 0)
         return bits
 
-    def _count_bad(self, local: NDArray[np.int64], extent: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bad pixels in windows at ``local``; a window may reach over the edge of the tile."""
-        if self._bad_sums is None:
-            return np.zeros(len(local), np.int64)
-        limit = np.array(self._bad_sums.shape) - 1
-        low = np.clip(local, 0, limit)
-        high = np.clip(local + extent, 0, limit)
+    def _count_bad(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bad pixels in windows from ``low`` to ``high``, which lie within the tile."""
         sums = self._bad_sums
+        if sums is None:
+            return np.zeros(len(low), np.int64)
         count: NDArray[np.int64] = (
             sums[high[:, 0], high[:, 1]]
             - sums[low[:, 0], high[:, 1]]

@@ -121,3 +121,60 @@ class TileGrid:
         """Return the name of a tile, the same in every run."""
         iy, ix = divmod(number, self.counts_yx[1])
         return f"y{iy:04d}x{ix:04d}"
+
+
+def compact_order(yx: NDArray[np.float64], largest: int = 1) -> NDArray[np.int64]:
+    """Order positions so that ranges of them are compact on the image.
+
+    The positions are halved at the median along their longer extent, and so on, down to ranges of at most
+    ``largest``, in which the given order stays. The ranges of :func:`halves` are among those.
+
+    Parameters
+    ----------
+    yx : ndarray of float64, shape (n, 2)
+        Pixel positions (y, x), finite.
+    largest : int
+        Length of a range that is not divided further.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Rows of ``yx``; ties keep the given order.
+    """
+    rows = np.arange(len(yx), dtype=np.int64)
+    for start, stop in halves(len(yx), largest, inner=True):
+        part = rows[start:stop]
+        axis = int(np.argmax(np.ptp(yx[part], axis=0)))
+        rows[start:stop] = part[np.argsort(yx[part, axis], kind="stable")]
+    for start, stop in halves(len(yx), largest):
+        rows[start:stop].sort()
+    return rows
+
+
+def halves(n: int, largest: int, *, inner: bool = False) -> list[tuple[int, int]]:
+    """Halve a range until no part is longer than ``largest``.
+
+    Parameters
+    ----------
+    n : int
+        Length of the range.
+    largest : int
+        Of a part.
+    inner : bool
+        Return the ranges that were divided, each before its parts, instead of the parts that were not.
+
+    Returns
+    -------
+    list of (int, int)
+        Starts and stops.
+    """
+    found, waiting = [], [(0, n)]
+    while waiting:
+        start, stop = waiting.pop()
+        divided = stop - start > largest
+        if divided == inner and stop > start:
+            found.append((start, stop))
+        if divided:
+            middle = (start + stop) // 2
+            waiting += [(middle, stop), (start, middle)]
+    return found

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.catalog import ledger as ledger_module
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint
-from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError
 
 PARTS = {"detections": ["sha256:1"], "pairs": {"max_separation": 2.0}, "model": "sha256:2"}

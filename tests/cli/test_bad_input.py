@@ -286,4 +286,4 @@ def test_plan_says_what_run_would_do_and_writes_nothing(
     assert planned["pairs"] == summary["totals"]["pairs"]["expected"]
     assert planned["tiles"] == summary["totals"]["tiles"]["expected"]
     assert planned["stamps_per_second"] > 0
-    assert np.isfinite(planned["core_seconds"])
+    assert np.isfinite(planned["duration"]["seconds"])

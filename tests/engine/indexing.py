@@ -44,6 +44,7 @@ def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
         entry=SurveyEntry("", field_url, str(folder / "detections.parquet"), shared_table=False),
         url=str(folder / "index" / "field.parquet"),
         tile_size=100,
+        max_pairs=4096,
         stamp_size=32,
         pairs=PairsConfig(max_separation=0.6),
         columns={},

@@ -31,14 +31,20 @@ class Recorder:
 
     sizes: list[int] = field(default_factory=list)
     fail_at: int | None = None
+    poison: float | None = None
+    room: int | None = None
     gate: threading.Event | None = None
 
-    def predict(self, stamps: np.ndarray, *_: Any) -> Answer:
+    def predict(self, stamps: np.ndarray, *rest: Any) -> Answer:
         if self.gate is not None:
             self.gate.wait(10)
         self.sizes.append(len(stamps))
         if self.fail_at == len(self.sizes):
             raise FloatingPointError("this batch")
+        if self.poison is not None and (stamps[:, 0, 0] == self.poison).any():
+            raise FloatingPointError("this row")
+        if self.room is not None and rest[-1] > self.room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         first = stamps[:, 0, 0]
         return Answer(np.stack([first, -first], axis=1), np.abs(np.stack([first, first], axis=1)))
 
@@ -113,6 +119,34 @@ def test_a_failed_batch_fails_its_tiles_and_no_other() -> None:
     with pytest.raises(FloatingPointError, match="this batch"):
         futures[1].result(10)
     np.testing.assert_array_equal(fluxes(futures[2]), np.arange(4) + 2)
+
+
+def test_a_row_that_spoils_a_batch_fails_its_own_tile_alone() -> None:
+    batcher = Batcher(Recorder(poison=5.0), 64)
+    with batcher.producing():
+        futures = [batcher.submit(rows_of(np.arange(3) + 3 * k)) for k in range(4)]
+    for number, future in enumerate(futures):
+        if number == 1:
+            with pytest.raises(FloatingPointError, match="this row"):
+                future.result(10)
+        else:
+            np.testing.assert_array_equal(fluxes(future), np.arange(3) + 3 * number)
+
+
+def test_where_memory_does_not_suffice_batches_become_smaller() -> None:
+    batcher = Batcher(Recorder(room=20), 64)
+    with batcher.producing():
+        future = batcher.submit(rows_of(np.arange(200)))
+    np.testing.assert_array_equal(fluxes(future), np.arange(200))
+    assert batcher.rows_at_once == 16
+
+
+def test_memory_that_holds_no_row_is_an_error() -> None:
+    batcher = Batcher(Recorder(room=0), 64)
+    with batcher.producing():
+        future = batcher.submit(rows_of(np.arange(3)))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        future.result(10)
 
 
 def test_bands_become_rows_that_vary_fastest() -> None:

@@ -65,8 +65,9 @@ TASK_ERRORS = [
     (errors.NotFoundError("/data: no such file"), Failure.USER),
     (errors.DetectionsError("t.parquet: no column 'id'"), Failure.USER),
     (RuntimeError("CUDA error: device-side assert triggered"), Failure.DEVICE),
-    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Failure.DEVICE),
-    (MemoryError("no more"), Failure.WORKER),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Failure.MEMORY),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Failure.MEMORY),
+    (MemoryError("no more"), Failure.MEMORY),
     (KeyError("bug"), Failure.BUG),
     (OSError("of no store"), Failure.BUG),
 ]
@@ -79,7 +80,7 @@ def test_a_task_s_error_is_classed_by_its_cause(error: Exception, failure: Failu
     wrapped = remote_error(error)
     assert isinstance(wrapped, RayTaskError)
     assert classify(wrapped) is failure
-    assert classify(error) is (failure if failure is not Failure.WORKER else Failure.BUG)
+    assert classify(error) is failure
     cause = root_cause(wrapped)
     assert type(cause) is type(error)
     assert str(cause) == str(error)
@@ -92,7 +93,7 @@ def test_a_task_s_error_is_classed_by_its_cause(error: Exception, failure: Failu
         (RayActorError(), Failure.WORKER),
         (WorkerCrashedError(), Failure.WORKER),
         (ObjectLostError("00ff", None, ""), Failure.WORKER),
-        (OutOfMemoryError("task was killed to save the node"), Failure.WORKER),
+        (OutOfMemoryError("task was killed to save the node"), Failure.MEMORY),
         (GetTimeoutError("late"), Failure.WORKER),
         (ValueError("of the driver"), Failure.BUG),
     ],

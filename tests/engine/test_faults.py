@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import ray
 import yaml
 
+from deblend_batch.catalog import ledger as ledger_module
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.engine.actor import load_run_model
-from deblend_batch.engine.inspect import read_status, verify_run
-from deblend_batch.engine.run import process_field
+from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.run import process_field, retry_run
+from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.work import RunContext
 from deblend_batch.errors import RunStoppedError
-from tests.support import SmallField
+from tests.support import SmallField, same_rows
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
 class Saboteur:
-    """A real model that does something terrible on chosen calls, once for all processes: marks are files."""
+    """A real model that does something terrible on its first calls, or on every one (``times`` None).
 
-    def __init__(self, model: Any, marks: Path, deed: str, times: int) -> None:
+    The calls are counted for all processes, by files.
+    """
+
+    def __init__(self, model: Any, marks: Path, deed: str, times: int | None) -> None:
         self._model, self._marks, self._deed, self._times = model, marks, deed, times
         self.card, self.default_batch_size = model.card, model.default_batch_size
 
     def predict(self, *arguments: Any) -> Any:
-        for number in range(self._times):
+        if self._times is None:
+            self._act()
+        for number in range(self._times or 0):
             try:
                 (self._marks / f"{self._deed}-{number}").touch(exist_ok=False)
             except FileExistsError:
@@ -44,6 +58,11 @@ class Saboteur:
     def _act(self) -> None:
         if self._deed == "exit":
             os._exit(1)
+        if self._deed == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._deed == "ray.kill":
+            ray.kill(ray.get_runtime_context().current_actor)
+            time.sleep(60)
         if self._deed == "segfault":
             ctypes.string_at(0)
         if self._deed == "network":
@@ -56,8 +75,8 @@ class Saboteur:
 from deblend_batch.errors import TransientStorageError
 
 
-def saboteur(marks: Path, deed: str, times: int) -> Any:
-    """Return a loader whose model misbehaves ``times`` times."""
+def saboteur(marks: Path, deed: str, times: int | None) -> Any:
+    """Return a loader whose model misbehaves ``times`` times, or always."""
 
     def load(context: RunContext, device: str) -> Saboteur:
         return Saboteur(load_run_model(context, device), marks, deed, times)
@@ -77,13 +96,15 @@ def undisturbed(
 
 def shards_of(output: Path) -> dict[str, bytes]:
     """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in (output / "shards").iterdir()}
+    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
 
 
 @pytest.mark.parametrize(
     ("deed", "times", "retried"),
     [
         ("exit", 2, "worker"),
+        ("kill", 1, "worker"),
+        ("ray.kill", 1, "worker"),
         ("segfault", 1, "worker"),
         ("network", 3, "transient"),
         ("cuda", 1, "device"),
@@ -111,49 +132,57 @@ def test_a_bug_stops_the_run_at_once_and_shows_itself(
 ) -> None:
     output = tmp_path / "out"
     with pytest.raises(KeyError, match="bug"):
-        process_field(small_field.config(str(output)), loader=saboteur(tmp_path, "bug", 1))
+        process_field(small_field.config(str(output)), loader=saboteur(tmp_path, "bug", None))
     assert Ledger(str(output)).read_run()["state"] == "failed"
+    assert Ledger(str(output)).quarantined() == []
     assert "KeyError" in Ledger(str(output)).read_run()["error"]
 
 
-def test_a_tile_that_always_kills_its_worker_is_quarantined(
-    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+@pytest.mark.parametrize("deed", ["raise", pytest.param("exit", marks=pytest.mark.slow)])
+def test_a_pair_that_spoils_its_tile_is_left_out_alone(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path, deed: str
 ) -> None:
-    """One pair of the field crashes the model whenever it is in a batch; its tile alone is lost."""
-    import pyarrow.parquet as pq
-
+    """One pair of the field crashes the model, or makes it raise, whenever it is in a batch."""
     shard = "y0001x0001.parquet"
     output = tmp_path / "out"
-    process_field(small_field.config(str(tmp_path / "reference")))
-    rows = pq.read_table(tmp_path / "reference" / "shards" / shard)
-    poison = float(rows["flux_h"][0].as_py())
-    assert poison > 0
+    rows = pq.read_table(pa.BufferReader(undisturbed[shard]))
+    blend, flux = rows["blend_id"][4].as_py(), float(rows["flux_h"][4].as_py())
 
     def load(context: RunContext, device: str) -> Any:
-        model = load_run_model(context, device)
-        return Poisoned(model, poison)
+        return Poisoned(load_run_model(context, device), flux, deed)
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 3})
     summary = process_field(config, loader=load)
     assert summary.exit_code == 3
-    assert Ledger(str(output)).quarantined() == [shard.removesuffix(".parquet")]
-    rest = {name: content for name, content in undisturbed.items() if name != shard}
-    assert shards_of(output) == rest
-    totals = summary.totals["pairs"]
-    assert totals["written"] + totals["quarantined"] == totals["expected"]
+    assert summary.totals["pairs"]["quarantined"] == 1
+    record = Ledger(str(output)).read_quarantine("y0001x0001")
+    assert [pair[0] for pair in record.pairs] == [blend]
+    assert ("spoilt by" if deed == "raise" else "died unexpectedly") in record.reason
+    kept = pq.read_table(output / "shards" / shard)
+    assert same_rows(kept, rows.filter(pc.not_equal(rows["blend_id"], blend)))
+    found = shards_of(output)
+    assert {name: found[name] for name in found if name != shard} == {
+        name: content for name, content in undisturbed.items() if name != shard
+    }
+    assert verify_run(str(output)).exit_code == 3
+    assert retry_run(str(output)).exit_code == 0
+    assert shards_of(output) == undisturbed
+    assert verify_run(str(output)).exit_code == 0
 
 
 class Poisoned:
-    """A real model that dies when it meets the pair with a certain flux (nJy)."""
+    """A real model that dies or raises when it meets the pair with a certain flux (nJy)."""
 
-    def __init__(self, model: Any, poison_njy: float) -> None:
-        self._model, self._poison = model, poison_njy
+    def __init__(self, model: Any, poison_njy: float, deed: str) -> None:
+        self._model, self._poison, self._deed = model, poison_njy, deed
         self.card, self.default_batch_size = model.card, model.default_batch_size
 
     def predict(self, *arguments: Any) -> Any:
         found = self._model.predict(*arguments)
         njy = found.flux * 10 ** (0.4 * (31.4 - 25.96))
         if (abs(njy / self._poison - 1) < 1e-5).any():
+            if self._deed == "raise":
+                raise ArithmeticError("spoilt by a pair")
             os._exit(1)
         return found
 
@@ -172,9 +201,16 @@ def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: 
     assert len(Ledger(str(tmp_path / "out")).quarantined()) == 3
 
 
+def start_driver(config: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a run as its user would."""
+    script = str(Path(sys.executable).parent / "deblend-batch")
+    command = [script, "run", str(config)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_driver_loses_nothing(
+@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_driver_loses_nothing(
     head: Any,
     undisturbed: dict[str, bytes],
     small_field: SmallField,
@@ -184,19 +220,15 @@ def test_a_killed_driver_loses_nothing(
     output = tmp_path / "out"
     config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    script = str(Path(sys.executable).parent / "deblend-batch")
-    process = subprocess.Popen(
-        [script, "run", str(tmp_path / "config.yaml")],
-        env=head.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_driver(tmp_path / "config.yaml", head.environment())
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(output.glob("ledger/*.json")):
         time.sleep(0.01)
+    stopped = time.monotonic()
     process.send_signal(blow)
     _, errors = process.communicate(timeout=60)
-    if blow is not signal.SIGKILL and read_status(str(output)).state != "complete":
+    assert time.monotonic() - stopped < 10
+    if read_status(str(output)).state != "complete":
         assert process.returncode == 130
         assert "run the same command again to resume" in errors
         assert read_status(str(output)).state == "interrupted"
@@ -204,3 +236,78 @@ def test_a_killed_driver_loses_nothing(
     assert summary.exit_code == 0
     assert shards_of(output) == undisturbed
     assert verify_run(str(output)).problems == ()
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_twenty_random_moments_loses_nothing(
+    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """From the first import to the last tile; what is whole after each blow is as it should be."""
+    rng = random.Random(20)
+    whole, n_outputs = 12.0, 0
+    for blow in range(20):
+        output = tmp_path / f"out{n_outputs}"
+        config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        process = start_driver(tmp_path / "config.yaml", head.environment())
+        started = time.monotonic()
+        try:
+            process.communicate(timeout=rng.uniform(0, whole))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        else:
+            assert process.returncode == 0, f"blow {blow}"
+            whole = time.monotonic() - started
+            assert shards_of(output) == undisturbed
+            assert verify_run(str(output)).problems == ()
+            n_outputs += 1
+        found = shards_of(output) if (output / "shards").exists() else {}
+        assert found.items() <= undisturbed.items()
+    assert process_field(config).exit_code == 0
+    assert shards_of(output) == undisturbed
+    assert verify_run(str(output)).problems == ()
+
+
+def test_two_drivers_on_one_output_share_it(
+    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
+    said = [driver.communicate(timeout=120)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert shards_of(output) == undisturbed
+    assert verify_run(str(output)).problems == ()
+    assert read_status(str(output)).state == "complete"
+
+
+def test_a_clock_that_jumps_changes_no_row(
+    undisturbed: dict[str, bytes],
+    small_field: SmallField,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every process's time of day leaps by a day and back."""
+    jump_about(monkeypatch.setattr)
+    output = tmp_path / "out"
+    assert process_field(small_field.config(str(output)), loader=jumping).exit_code == 0
+    assert shards_of(output) == undisturbed
+    status = read_status(str(output))
+    assert status.state == "complete"
+    assert status.pairs_per_second >= 0
+    assert verify_run(str(output)).problems == ()
+
+
+def jump_about(replace: Any) -> None:
+    """Make the time of day of this process leap."""
+    real, leaps = time.time, itertools.cycle([0, 86_400, -86_400, 3_600])
+    replace(time, "time", lambda: real() + next(leaps))
+    replace(ledger_module, "now", lambda: datetime.fromtimestamp(time.time(), UTC).isoformat())
+
+
+def jumping(context: RunContext, device: str) -> Any:
+    """Load the run's model in a process whose clock leaps."""
+    jump_about(setattr)
+    return load_run_model(context, device)

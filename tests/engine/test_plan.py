@@ -2,31 +2,83 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deblend_batch.config import make_config
+from deblend_batch.engine import plan as module
 from deblend_batch.engine.plan import RunPlan, plan_run
+from deblend_batch.engine.projection import NodeSize
+from deblend_batch.errors import ConfigError
 from tests.support import SmallField
 
 
-def planned(small_field: SmallField, tmp_path: Path, **changes: Any) -> RunPlan:
+@pytest.fixture(autouse=True)
+def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan for this machine, whatever cluster the shell knows."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def planned(
+    small_field: SmallField, tmp_path: Path, given: dict[str, float] | None = None, **changes: Any
+) -> RunPlan:
     """Plan a run of the small field."""
-    found = plan_run(make_config(small_field.config(str(tmp_path / "out"), **changes)))
+    config = make_config(small_field.config(str(tmp_path / "out"), **changes))
+    found = plan_run(config, **(given or {}))
     assert not (tmp_path / "out").exists()
     return found
 
 
 def test_pairs_tiles_and_time(small_field: SmallField, tmp_path: Path) -> None:
-    plan = planned(small_field, tmp_path)
+    plan = planned(small_field, tmp_path, engine={"actors": 1})
     assert (plan.fields, plan.tiles, plan.tiles_done, plan.pairs) == (1, 9, 0, 93)
+    assert plan.pairs_left == 93
     assert plan.detections == {"read": 160, "not_finite": 0, "outside": 0, "used": 160}
     # Nine cores of at most 200 px with a halo of 17 px, one band.
     assert 4 * 500 * 600 < plan.read_bytes < 4 * 9 * 234**2
-    assert plan.core_seconds == pytest.approx(93 / plan.stamps_per_second)
+    assert (plan.actors, plan.feed, plan.sample.tiles) == (1, "fused", 1)
+    model, cut = 93 / plan.stamps_per_second, 93 * plan.sample.seconds_per_pair
+    assert plan.duration.seconds == pytest.approx(model + cut)
+    assert plan.duration.core_hours == pytest.approx((model + cut) / 3600)
+    assert plan.node_bytes == plan.memory.actor > 5e8
     assert plan.notes == ()
+    assert json.loads(json.dumps(plan.to_dict()))["memory"]["actor"] == plan.memory.actor
+
+
+def test_gpus_that_are_not_here_need_a_given_speed(small_field: SmallField, tmp_path: Path) -> None:
+    engine = {"gpus_per_actor": 1}
+    with pytest.raises(ConfigError, match=r"--gpus 8: there is no GPU here .* \(--speed\)"):
+        planned(small_field, tmp_path, {"gpus": 8}, engine=engine)
+    plan = planned(small_field, tmp_path, {"gpus": 8, "speed": 31.0}, engine=engine)
+    assert (plan.actors, plan.speed_is_given, plan.stamps_per_second) == (8, True, 31.0)
+    assert plan.duration.gpu_hours == pytest.approx(93 / 31 / 3600)
+    assert any("checked when the run starts" in note for note in plan.notes)
+    rows = dict(plan.to_rows())
+    assert rows["speed"] == "31 stamps/s per actor, as given"
+    assert rows["time"].endswith("GPU-hours")
+
+
+def test_a_run_that_cannot_fit_is_refused(
+    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = NodeSize("this machine", 2, 0, 100_000_000)
+    monkeypatch.setattr(module, "this_machine", lambda: small)
+    with pytest.raises(ConfigError, match=r"2 actors need .* GB on this machine, which has 0.10"):
+        planned(small_field, tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert any("cluster's nodes" in note for note in planned(small_field, tmp_path).notes)
+
+
+def test_stamps_cross_the_object_store_where_tasks_cut(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    engine = {"feed": "split", "actors": 1}
+    rows = dict(planned(small_field, tmp_path, engine=engine).to_rows())
+    assert rows["actors"] == "1 (split)"
+    assert "of the object store per actor" in rows["stamps"]
 
 
 def test_no_pairs_is_said_with_its_reason(small_field: SmallField, tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import make_config
 from deblend_batch.engine import run as run_module
-from deblend_batch.engine.inspect import read_status, verify_run
+from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.run import process_field, retry_run
+from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import (
     ConfigError,
     DetectionsError,
@@ -36,7 +37,14 @@ from deblend_batch.errors import (
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.tiling.pairs import blend_ids, match_within
-from tests.support import SmallField, make_meta, member, read_shards, write_tiny_model
+from tests.support import (
+    SmallField,
+    make_meta,
+    member,
+    read_shards,
+    same_rows,
+    write_tiny_model,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -50,19 +58,6 @@ def finished(
     summary = process_field(small_field.config(output))
     assert summary.exit_code == 0
     return output
-
-
-def same_rows(first: pa.Table, second: pa.Table) -> bool:
-    """Compare rows bit for bit (NaN is equal to itself), but for the tile that held them."""
-
-    def bits(rows: pa.Table) -> list[Any]:
-        columns = [rows[name].to_numpy() for name in rows.schema.names if name != "tile"]
-        return [
-            c.view(f"i{c.itemsize}").tolist() if c.dtype.kind == "f" else c.tolist()
-            for c in columns
-        ]
-
-    return bits(first) == bits(second)
 
 
 def test_every_pair_is_in_the_catalogue_once(finished: str, small_field: SmallField) -> None:
@@ -125,12 +120,18 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
     "changes",
     [
         {"tiles": {"size": 64}},
-        {"tiles": {"size": 4096}},
-        {"engine": {"actors": 1, "batch_size": 64, "tiles_in_flight": 1}},
+        {"tiles": {"size": 4096, "max_pairs": 16}, "engine": {"batch_size": 50}},
+        {"engine": {"actors": 1, "batch_size": 7, "tiles_in_flight": 1}},
         {"engine": {"gpus_per_actor": 1, "feed": "split"}},
         {"engine": {"gpus_per_actor": 1, "feed": "fused"}},
     ],
-    ids=["many tiles", "one tile", "one actor", "split feed", "fused feed on logical GPUs"],
+    ids=[
+        "many tiles",
+        "one tile in units",
+        "one actor",
+        "split feed",
+        "fused feed on logical GPUs",
+    ],
 )
 def test_rows_do_not_depend_on_how_the_work_is_divided(
     finished: str, small_field: SmallField, tmp_path: Path, changes: dict[str, Any]
@@ -246,17 +247,14 @@ def test_a_plan_refuses_what_a_run_would(
     assert plan_run(make_config(small_field.config(finished))).tiles_done == 9
 
 
-@pytest.mark.parametrize("change", [{"masks": True}, {"engine": {"batch_size": 7}}])
 def test_what_a_finished_tile_lacks_makes_another_run(
-    small_field: SmallField, tmp_path: Path, change: dict[str, Any]
+    small_field: SmallField, tmp_path: Path
 ) -> None:
     model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
     output = str(tmp_path / "out")
     process_field(small_field.config(output, model=model))
-    with pytest.raises(
-        OutputConflictError, match=r"another run \((masks|engine\.batch_size) differs"
-    ):
-        process_field(small_field.config(output, model=model, **change))
+    with pytest.raises(OutputConflictError, match=r"another run \(masks differs"):
+        process_field(small_field.config(output, model=model, masks=True))
 
 
 def test_a_mistake_leaves_a_complete_run_complete(small_field: SmallField, tmp_path: Path) -> None:
@@ -286,10 +284,38 @@ def test_a_field_without_pixels_is_not_passed_over_in_silence(
     shutil.rmtree(tmp_path / "empty.zarr" / "image" / "c")
     config = small_field.config(str(tmp_path / "out"), field=str(tmp_path / "empty.zarr"))
     summary = process_field(config)
-    without = summary.totals["flags"]["NO_DATA"]
-    assert without > 160  # all but the companions outside their stamps
-    (note,) = summary.notes
-    assert note.startswith(f"{without} of 186 rows have no data (flag NO_DATA): the field's pixels")
+    assert summary.exit_code == 3
+    assert summary.totals["pairs"] == {
+        "expected": 93,
+        "written": 0,
+        "quarantined": 93,
+        "pending": 0,
+    }
+    ledger = Ledger(str(tmp_path / "out"))
+    reasons = {ledger.read_quarantine(tile).reason for tile in ledger.quarantined()}
+    assert reasons == {"no usable pixel in its stamp, in any band"}
+
+
+def test_pairs_in_a_region_without_data_are_quarantined(
+    finished: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    shutil.copytree(small_field.url, tmp_path / "field.zarr")
+    image = member(zarr.open_group(str(tmp_path / "field.zarr")), "image")
+    image[0, 210:330, 250:390] = np.nan
+    output = str(tmp_path / "out")
+    summary = process_field(small_field.config(output, field=str(tmp_path / "field.zarr")))
+    ledger = Ledger(output)
+    records = [ledger.read_quarantine(tile) for tile in ledger.quarantined()]
+    lost = [blend for record in records for blend, _, _ in record.pairs]
+    assert 0 < len(lost) == summary.totals["pairs"]["quarantined"]
+    every, kept = read_shards(finished), read_shards(output)
+    gone = np.isin(every["blend_id"].to_numpy(), lost)
+    assert (every["y"].to_numpy()[gone][::2] > 210).all()
+    assert (
+        np.sort(kept["blend_id"].to_numpy()).tolist()
+        == np.sort(every["blend_id"].to_numpy()[~gone]).tolist()
+    )
+    assert verify_run(output).exit_code == 3
 
 
 def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:
@@ -413,11 +439,9 @@ def test_an_empty_detection_table_is_a_complete_run(
     assert summary.totals["pairs"] == {"expected": 0, "written": 0, "quarantined": 0, "pending": 0}
 
 
-def test_a_corrupt_chunk_is_quarantined_and_retried(
+def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     finished: str, small_field: SmallField, tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = tmp_path / "field.zarr"
     shutil.copytree(small_field.url, copy)
     shard = next(path for path in (copy / "image" / "c").rglob("*") if path.is_file())
@@ -429,13 +453,21 @@ def test_a_corrupt_chunk_is_quarantined_and_retried(
     summary = process_field(small_field.config(output, field=str(copy)))
     assert summary.exit_code == 3
     pairs = summary.totals["pairs"]
-    assert pairs["written"] + pairs["quarantined"] == pairs["expected"]
-    record = Ledger(output).read_quarantine(Ledger(output).quarantined()[0])
-    assert "cannot decode a chunk" in record.reason
-    assert len(record.pairs) > 0
-    assert verify_run(output).exit_code == 3
-    shard.write_bytes(whole)
     held = Ledger(output).quarantined()
+    records = [Ledger(output).read_quarantine(tile) for tile in held]
+    lost = [blend for record in records for blend, _, _ in record.pairs]
+    assert all("cannot decode a chunk" in record.reason for record in records)
+    assert 0 < len(lost) == pairs["quarantined"] < pairs["expected"]
+    assert pairs["written"] == pairs["expected"] - len(lost)
+    every, kept = read_shards(finished), read_shards(output)
+    sound = ~np.isin(every["blend_id"].to_numpy(), lost)
+    assert same_rows(kept, every.filter(pa.array(sound)))
+    assert verify_run(output).exit_code == 3
+    status = read_status(output)
+    assert (status.pairs_written, status.pairs_quarantined) == (pairs["written"], len(lost))
+    again = process_field(small_field.config(output, field=str(copy)))
+    assert again.totals["pairs"] == pairs
+    shard.write_bytes(whole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deblend_batch.engine.record.__version__", "99.0.0")
         with pytest.raises(OutputConflictError, match=r"99.0.0, whose rows may differ"):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from deblend_batch.config import PairsConfig, RunConfig, make_config
+from deblend_batch.engine.memory import MemoryUse
+from deblend_batch.engine.projection import Memory
 from deblend_batch.engine.summary import RunSummary, no_pairs, notes_on
 from deblend_batch.engine.tally import Count, Tally
 
@@ -31,6 +34,14 @@ def test_a_run_that_worked_says_its_rate_and_no_more() -> None:
     assert rows["pairs"] == "93 written, 0 quarantined"
     assert rows["not used"] == "detections listed in /u.parquet"
     assert "note" not in rows
+    assert "peak memory" not in rows
+
+
+def test_peak_memory_stands_beside_its_projection() -> None:
+    use = MemoryUse(815_000_000, 245_000_000, Memory(880_000_000, 0, 0, 0, 250_000_000))
+    ended = replace(summary(Tally(Count(93, 93), Count(9, 9), workers=[{}])), memory=use)
+    assert dict(ended.to_rows())["peak memory"].startswith("actor 0.81 GB (0.88 GB projected)")
+    assert json.loads(json.dumps(ended.to_dict()))["memory"]["driver"] == 245_000_000
 
 
 @pytest.mark.parametrize(

@@ -34,19 +34,24 @@ pair_counts = st.lists(st.integers(1, 500), max_size=9)
 def test_every_tile_is_in_one_place(fields: list[list[int]], data: st.DataObject) -> None:
     tiles = [field_tiles(f"f{number:04d}-", counts) for number, counts in enumerate(fields)]
     names = [name for each in tiles for name in each.index.tile_names]
-    state = {name: data.draw(st.sampled_from(["written", "held", "left"])) for name in names}
+    sizes = {spec.name: spec.n_pairs for each in tiles for spec in each.specs()}
+    states = st.sampled_from(["written", "partly", "late", "held", "cut short", "left"])
+    state = {name: data.draw(states) for name in names}
 
-    def those(what: str) -> set[str]:
-        return {name for name, each in state.items() if each == what}
+    def those(*states: str) -> set[str]:
+        return {name for name, each in state.items() if each in states}
 
-    # A record of pairs that no tile holds is in the quarantine too.
-    load = Workload(tiles, those("written"), those("held") | {"unplaced"})
+    held = {name: sizes[name] for name in those("late", "held")}
+    held |= {name: sizes[name] - 1 for name in those("partly", "cut short") if sizes[name] > 1}
+    load = Workload(tiles, those("written", "partly", "late"), held)
     pending = list(load.pending())
-    assert [spec.name for spec in pending] == [name for name in names if state[name] == "left"]
+    assert {spec.name for spec in pending} == those("left", "cut short")
+    assert all(spec.recorded == (spec.name in held) for spec in pending)
     pairs, count = load.count()
-    assert count == Count(len(names), len(those("written")), len(those("held")))
-    assert count.pending == len(pending)
+    assert count.written == len(those("written", "partly", "late"))
+    assert count == Count(len(names), count.written, len(those("held")))
     assert pairs.expected == sum(map(sum, fields))
+    assert pairs.quarantined == sum(held.get(name, 0) for name in those("held", "partly"))
     assert pairs.pending == sum(spec.n_pairs for spec in pending)
 
 

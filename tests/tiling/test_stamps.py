@@ -262,3 +262,43 @@ def test_pairs_can_be_replaced_and_sliced() -> None:
     pairs = pairs_at([(1, 1), (2, 2), (3, 3)])
     assert pairs[1:].blend_id.tolist() == [1, 2]
     assert len(replace(pairs[:1])) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bad=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 59)), min_size=1, max_size=8),
+    central=st.tuples(st.floats(0, 39), st.floats(0, 59)),
+    offset=st.tuples(st.floats(-12, 12), st.floats(-12, 12)),
+    more=st.tuples(*[st.integers(0, 30)] * 4),
+)
+def test_a_stamp_does_not_depend_on_how_much_was_read_round_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    bad: list[tuple[int, int]],
+    central: tuple[float, float],
+    offset: tuple[float, float],
+    more: tuple[int, int, int, int],
+) -> None:
+    field = _field_with_holes(tmp_path_factory, bad)
+    pairs = pairs_at([central], offset)
+    corner = np.floor(pairs.yx[0, 0] + 0.5).astype(int) - SIZE // 2
+    tight = Box(*corner.tolist(), *(corner + SIZE).tolist())
+    wide = Box(tight.y0 - more[0], tight.x0 - more[1], tight.y1 + more[2], tight.x1 + more[3])
+    first, second = (cutter(read_tile(field, box)).cut(pairs) for box in (tight, wide))
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    np.testing.assert_array_equal(first.flags, second.flags)
+
+
+def _field_with_holes(
+    tmp_path_factory: pytest.TempPathFactory, bad: list[tuple[int, int]]
+) -> Field:
+    """A field of ones in small chunks, with bad pixels and a corner of zeros, as beyond a footprint."""
+    url = str(tmp_path_factory.mktemp("holes") / "field.zarr")
+    group = create_field(url, make_meta(), (40, 60), with_variance=False)
+    group.create_array("image", shape=(1, 40, 60), chunks=(1, 10, 10), dtype="f4", overwrite=True)
+    image = np.ones((40, 60), np.float32)
+    image[:25, :15] = 0
+    for y, x in bad:
+        image[y, x] = np.nan
+    member(group, "image")[0] = image
+    finish_field(group, make_meta())
+    return Field.open(url)

@@ -1,0 +1,144 @@
+"""Whether a shard is what its receipt says, and holds the pairs that it should: pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deblend_batch.catalog.ledger import Receipt
+
+Ids = NDArray[np.int64]
+
+
+def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None, list[str]]:
+    """Read the blend ids of a shard, if it is what its receipt says.
+
+    Parameters
+    ----------
+    tile : str
+        The name under which both were found.
+    receipt : Receipt
+        Its receipt.
+    content : bytes
+        The shard.
+
+    Returns
+    -------
+    blends : ndarray of int64, shape (n,), or None
+        One a pair; None where nothing of the shard can be trusted.
+    problems : list of str
+        One line each.
+    """
+    if receipt.tile != tile:
+        return None, [f"receipt {tile}: of another tile ({receipt.tile}); remove it and run again"]
+    if hashlib.sha256(content).hexdigest() != receipt.sha256:
+        how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
+        return None, [f"shard {tile}: {how}; remove its receipt and run again"]
+    try:
+        table = pq.read_table(io.BytesIO(content), columns=["blend_id", "tile"])
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        return None, [f"shard {tile}: not a shard ({reason}); remove its receipt and run again"]
+    problems = []
+    if others := set(table["tile"].unique().to_pylist()) - {tile}:
+        problems.append(
+            f"shard {tile}: rows of another tile ({min(others)}); remove its receipt and run again"
+        )
+    both = table["blend_id"].to_numpy()
+    if len(both) != receipt.rows or len(both) % 2 or (both[::2] != both[1::2]).any():
+        problems.append(f"shard {tile}: {len(both)} rows for {receipt.pairs} pairs")
+    return both[::2], problems
+
+
+def compare_pairs(tile: str, expected: Ids, counted: int, shard: Ids, held: Ids) -> list[str]:
+    """Compare the pairs of a tile with where they are.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    expected : ndarray of int64
+        Blend ids of its pairs in the index.
+    counted : int
+        Pairs in the shard, as the receipt has it.
+    shard, held : ndarray of int64
+        Blend ids of the pairs in the shard and in the quarantine record.
+
+    Returns
+    -------
+    list of str
+        What does not fit, one line each.
+    """
+    found = np.concatenate([shard, held])
+    missing, foreign = np.setdiff1d(expected, found), np.setdiff1d(found, expected)
+    unique, times = np.unique(found, return_counts=True)
+    problems = [
+        f"tile {tile}: {_some(blends)} {what}"
+        for blends, what in (
+            (missing, "neither in its shard nor in quarantine; remove its receipt and run again"),
+            (foreign, "of no pair of this tile; remove its receipt and run again"),
+            (unique[times > 1], "more than once in its shard and quarantine record"),
+        )
+        if len(blends)
+    ]
+    if counted + len(held) != len(expected):
+        problems.append(
+            f"tile {tile}: {len(expected)} pairs expected, {counted} written + {len(held)} quarantined"
+        )
+    return problems
+
+
+def _some(blends: Ids) -> str:
+    more = f" and {len(blends) - 1} more" if len(blends) > 1 else ""
+    return f"blend {blends[0]}{more}"
+
+
+def twice(blends: Sequence[Ids]) -> list[str]:
+    """Find pairs that several shards hold.
+
+    Parameters
+    ----------
+    blends : sequence of ndarray of int64
+        Blend ids of each shard.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    every = np.concatenate(blends) if blends else np.empty(0, np.int64)
+    unique, times = np.unique(every, return_counts=True)
+    return [f"{_some(unique[times > 1])}: in several places"] if (times > 1).any() else []
+
+
+def compare_totals(run: Mapping[str, Any], written: int, quarantined: int) -> list[str]:
+    """Compare the totals of a run that is complete with what was found.
+
+    Parameters
+    ----------
+    run : mapping
+        Its ``run.json``.
+    written, quarantined : int
+        Pairs found.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    said = run["totals"]["pairs"]
+    adds_up = said["written"] + said["quarantined"] == said["expected"]
+    same = (said["written"], said["quarantined"]) == (written, quarantined)
+    if not run["state"].startswith("complete") or (adds_up and same):
+        return []
+    verb = "do not match what was found" if adds_up else "do not add up"
+    counts = ", ".join(f"{said[key]} {key}" for key in ("expected", "written", "quarantined"))
+    found = f"{written} written, {quarantined} quarantined"
+    return [f"run.json: totals {verb} ({counts}; found {found})"]

@@ -1,0 +1,63 @@
+"""Narrowing down: whatever spoils a range is found, and nothing else is blamed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch.engine.bisection import Poison, halve
+
+
+def narrow(n: int, bad: set[int], limit: int | None = None) -> tuple[list[range], list[Poison]]:
+    """Play the caller: a range fails if it holds a bad row. Return the ranges that worked, and the blamed."""
+    worked: list[range] = []
+    tries = halve(range(n), ValueError("all"), limit)
+    outcome: Exception | None = None
+    while True:
+        try:
+            rows = tries.send(outcome)
+        except StopIteration as end:
+            return worked, end.value
+        found = bad & set(rows)
+        outcome = ValueError(f"rows {sorted(found)}") if found else None
+        if not found:
+            worked.append(rows)
+
+
+sets = st.integers(1, 300).flatmap(
+    lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))
+)
+
+
+@given(sets)
+def test_the_bad_rows_are_blamed_and_all_others_work_once(case: tuple[int, set[int]]) -> None:
+    n, bad = case
+    worked, blamed = narrow(n, bad)
+    assert [each.row for each in blamed] == sorted(bad)
+    assert sorted(row for rows in worked for row in rows) == sorted(set(range(n)) - bad)
+    if n > 1:
+        assert all(each.reason == f"rows [{each.row}]" for each in blamed)
+
+
+@given(sets, st.integers(0, 20))
+def test_a_limit_blames_what_is_left_as_a_whole(case: tuple[int, set[int]], limit: int) -> None:
+    n, bad = case
+    worked, blamed = narrow(n, bad, limit)
+    rows = sorted([row for each in worked for row in each] + [each.row for each in blamed])
+    assert rows == list(range(n))
+    assert bad <= {each.row for each in blamed}
+
+
+def test_one_bad_row_of_many_takes_two_tries_a_level() -> None:
+    worked, _ = narrow(4096, {1234})
+    assert len(worked) == 12
+
+
+def test_a_failure_that_no_half_repeats_blames_nobody() -> None:
+    tries = halve(range(10), ValueError("once"))
+    ranges = [next(tries), tries.send(None)]
+    assert ranges == [range(5), range(5, 10)]
+    with pytest.raises(StopIteration) as end:
+        tries.send(None)
+    assert end.value.value == []
