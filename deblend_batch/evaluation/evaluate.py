@@ -246,7 +246,7 @@ def evaluate_pairs(
     batches : iterable of PairBatch
         The pairs.
     methods : sequence of Method
-        Models and baselines; examples show the first.
+        Models and baselines; examples show the best one that draws masks, else the first.
     source : str
         What the pairs are, for the page.
     mask_threshold : float

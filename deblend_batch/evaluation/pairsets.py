@@ -119,7 +119,8 @@ def run_methods(
         for method, estimate, parts in zip(methods, estimates, recovered, strict=True):
             parts.append(_recovered(method.name, estimate, mask_threshold))
         if not examples:
-            examples = _choose_examples(methods[0].name, estimates[0], mask_threshold)
+            shown = _most_to_show(estimates)
+            examples = _choose_examples(methods[shown].name, estimates[shown], mask_threshold)
     if not members:
         raise EvaluationError("the data set has no pairs; simulate some first")
     return PairOutcome(
@@ -154,6 +155,15 @@ def _iou(estimate: Estimate, mask_threshold: float) -> Floats | None:
     if estimate.masks is None:
         return None
     return flat(iou(estimate.masks[:, 1:], estimate.seen.masks(mask_threshold)[:, 1:]))
+
+
+def _most_to_show(estimates: Sequence[Estimate]) -> int:
+    """Return the method that the examples show: of those with masks the best in flux, else the first."""
+    errors = [
+        np.inf if each.masks is None else np.nanmedian(flux_error(each.flux, each.seen.flux))
+        for each in estimates
+    ]
+    return int(np.argmin(errors))
 
 
 def _choose_examples(method: str, estimate: Estimate, mask_threshold: float) -> tuple[Example, ...]:
