@@ -8,6 +8,8 @@ features corrects it.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -55,7 +57,9 @@ class Blend2Mask2FluxConfig:
 
 
 REFERENCE = Blend2Mask2FluxConfig()
-SMALL = Blend2Mask2FluxConfig(unet=unets.SMALL, filters=8, dense=64)
+SMALL = Blend2Mask2FluxConfig(
+    unet=dataclasses.replace(unets.SMALL, stamp_size=80), filters=8, dense=64
+)
 
 
 class Blend2Mask2Flux(nn.Module):

@@ -46,7 +46,7 @@ def learning_curves(progress: Progress, title: str) -> bytes:
         masks.plot(steps, [entry["iou"] for entry in progress.validations], "--", color="#009e73")
         masks.set_ylabel("mask IoU (dashed)")
     right.axvline(steps[progress.best], color="#bbbbbb", linewidth=1, zorder=0)
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)
     for axes in (left, right):
         axes.grid(visible=True, which="both", color="#eeeeee")
         axes.xaxis.set_major_locator(MaxNLocator(5))
