@@ -6,100 +6,49 @@
 * stamps/s of the whole pipeline with that model (Zarr -> Dask -> stamps -> Ray actors -> shards);
 * the same pipeline with a stub of fixed speed (20,000 stamps/s, asleep rather than computing, as a GPU
   is to its host), fed in both ways, which shows the data path alone;
-* CPU time of the whole process tree per stamp (which other load disturbs less; start-up of the actors is in
-  it), and the driver's memory.
+* the same job written the obvious way with Ray Data, in two styles;
+* CPU time of the whole process tree per stamp (which other load disturbs less): in all, and without the
+  start-up, from the difference to a run of one tile;
+* with ``--profile``, where an actor's CPU time goes (py-spy).
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
-import zarr
 
-from deblend_batch.engine.progress import ProgressMeter
-from deblend_batch.engine.run import process_field
-from deblend_batch.engine.work import RunContext
-from deblend_batch.field.layout import FieldMeta, create_field, finish_field
-from deblend_batch.models import Domain, find_card, load_model
+from benchmarks.metering import Cost, run_pipeline
+from benchmarks.profiling import profiled
+from benchmarks.ray_data import Style, run_ray_data
+from benchmarks.support import (
+    MODEL,
+    load_now,
+    random_pairs,
+    say_machine,
+    start_ray,
+    stub_loader,
+    write_field,
+    write_pairs,
+)
+from deblend_batch.models import find_card, load_model
 
 STUB_SPEED = 20_000
 STUB_BATCH = 512
-WCS: dict[str, str | int | float | bool] = {
-    "CTYPE1": "RA---TAN",
-    "CTYPE2": "DEC--TAN",
-    "CRVAL1": 150.0,
-    "CRVAL2": 2.0,
-    "CRPIX1": 1.0,
-    "CRPIX2": 1.0,
-    "CDELT1": -0.06 / 3600,
-    "CDELT2": 0.06 / 3600,
-    "CUNIT1": "deg",
-    "CUNIT2": "deg",
-    "RADESYS": "ICRS",
-}
-
-
-@dataclass(frozen=True)
-class _Answer:
-    flux: np.ndarray
-    flux_err: np.ndarray
-    masks: None = None
-
-
-class _StubCard:
-    domain = Domain(psf_fwhm_px=(0, 99), separation_px=(0, 99), snr=(-1e30, 1e30))
-
-
-class Stub:
-    """A model that takes a fixed time per stamp and no CPU."""
-
-    card = _StubCard()
-    default_batch_size = STUB_BATCH
-
-    def predict(self, stamps: np.ndarray, *_: Any) -> _Answer:
-        """Sleep as long as a device of :data:`STUB_SPEED` would take."""
-        time.sleep(len(stamps) / STUB_SPEED)
-        flux = np.ones((len(stamps), 2), np.float32)
-        return _Answer(flux, flux)
-
-
-def load_stub(_: RunContext, __: str) -> Stub:
-    """Make the stub in an actor."""
-    return Stub()
-
-
-def make_field(folder: str, size: int, pairs: int) -> dict[str, str]:
-    """Write a field of noise, and pairs at random places; what is in the stamps does not matter here."""
-    meta = FieldMeta("bench", ("h",), (25.96,), (0.18,), WCS, (1.0,))
-    url = os.path.join(folder, "field.zarr")
-    group = create_field(url, meta, (size, size), with_variance=False)
-    rng = np.random.default_rng(0)
-    image = group["image"]
-    assert isinstance(image, zarr.Array)
-    for y in range(0, size, 4096):
-        image[0, y : y + 4096] = rng.normal(0, 1, (min(4096, size - y), size)).astype("f4")
-    finish_field(group, meta)
-    yx = rng.uniform(0, size - 1, (pairs, 2))
-    companion = np.clip(yx + rng.uniform(-12, 12, (pairs, 2)), 0, size - 1)
-    both = np.concatenate([yx, companion])
-    ids = np.arange(2 * pairs)
-    detections, table = os.path.join(folder, "d.parquet"), os.path.join(folder, "p.parquet")
-    pq.write_table(pa.table({"id": ids, "x": both[:, 1], "y": both[:, 0]}), detections)
-    pq.write_table(pa.table({"central_id": ids[:pairs], "companion_id": ids[pairs:]}), table)
-    return {"field": url, "detections": detections, "pairs": table}
+TILE_PX = 2048
+FEW_PAIRS = 2_000
 
 
 def bare_model(name: str, sources_per_px: float, seconds: float, ready: Any, rates: Any) -> None:
@@ -142,53 +91,133 @@ def measure_bare(name: str, sources_per_px: float, seconds: float, processes: in
     return total
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process and everything below it, Ray included."""
-    me = psutil.Process()
-    total = 0.0
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-            total += times.user + times.system
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
 @dataclass(frozen=True)
-class Measured:
-    """What a whole run cost."""
+class Arm:
+    """One way of doing the job, measured twice: on one tile, and on the whole field.
 
-    stamps_per_second: float
-    cpu_us_per_stamp: float
-    driver_mb: float
+    Parameters
+    ----------
+    label : str
+        Its name.
+    pairs, cpu_seconds : tuple
+        Of both.
+    rates : tuple of float, optional
+        Pairs per second on the whole field, from the first ready actor and from the first tile on.
+    """
 
-    def line(self, label: str, limit: float) -> str:
-        """Return the run as a line of the table."""
-        ratio = self.stamps_per_second / limit
+    label: str
+    pairs: tuple[int, int]
+    cpu_seconds: tuple[float, float]
+    rates: tuple[float, float] | None = None
+
+    @property
+    def data_path_us(self) -> float:
+        """CPU microseconds per stamp without the start-up."""
+        few, many = self.pairs
+        return 1e6 * (self.cpu_seconds[1] - self.cpu_seconds[0]) / (many - few)
+
+    def line(self, against: float) -> str:
+        """Return the arm as a line of the table; ``against`` is what the first arm's path costs."""
+        rate = ""
+        if self.rates is not None:
+            whole, steady = (each / STUB_SPEED for each in self.rates)
+            rate = (
+                f"{self.rates[0]:7,.0f}/s, {whole:.2f} of the stub's, {steady:.2f} from first tile"
+            )
+        in_all = 1e6 * self.cpu_seconds[1] / self.pairs[1]
         return (
-            f"{label:46} {self.stamps_per_second:9,.0f} stamps/s  ratio {ratio:.2f}  "
-            f"{self.cpu_us_per_stamp:6,.0f} us CPU/stamp  driver {self.driver_mb:,.0f} MB"
+            f"{self.label:22} {rate:58} {in_all:6,.0f} us CPU/stamp, {self.data_path_us:6,.1f} without "
+            f"start-up; first arm needs {against / self.data_path_us:.2f} of it  {load_now()}"
         )
 
 
-def measure_pipeline(inputs: dict[str, str], folder: str, label: str, **settings: Any) -> Measured:
-    """Run the whole pipeline once."""
-    loader = settings.pop("loader", None)
-    config = {
-        "field": inputs["field"],
-        "detections": inputs["detections"],
-        "pairs": {"table": inputs["pairs"]},
-        "output": os.path.join(folder, label),
-        **settings,
-    }
-    before = cpu_seconds()
-    extra = {} if loader is None else {"loader": loader}
-    with open(os.devnull, "w") as nowhere:
-        summary = process_field(config, progress=ProgressMeter("pairs", nowhere), **extra)
-    pairs = summary.totals["pairs"]["written"]
-    cpu = 1e6 * (cpu_seconds() - before) / pairs
-    return Measured(summary.pairs_per_second, cpu, psutil.Process().memory_info().rss / 1e6)
+@dataclass(frozen=True)
+class Bench:
+    """The fields on which the data path is measured.
+
+    Parameters
+    ----------
+    folder : str
+        Where everything is.
+    few, many : dict
+        URLs of one tile, and of the whole field.
+    """
+
+    folder: str
+    few: dict[str, str]
+    many: dict[str, str]
+
+    def config(self, label: str, inputs: dict[str, str], **settings: Any) -> dict[str, Any]:
+        """Return the config of a run."""
+        return {
+            "field": inputs["field"],
+            "detections": inputs["detections"],
+            "pairs": {"table": inputs["pairs"]},
+            "output": os.path.join(self.folder, label),
+            "model": MODEL,
+            "tiles": {"size": TILE_PX},
+            **settings,
+        }
+
+    def ours(self, feed: str, *, profile: bool = False) -> Arm:
+        """Measure the pipeline with the stub."""
+        engine = {"gpus_per_actor": 1, "actors": 1, "feed": feed, "batch_size": STUB_BATCH}
+        loader = stub_loader(STUB_SPEED, STUB_BATCH)
+        few = run_pipeline(self.config(f"{feed}-few", self.few, engine=engine), loader)
+        many = run_pipeline(self.config(f"{feed}-many", self.many, engine=engine), loader)
+        if profile:
+            with profiled(self.folder) as report:
+                again = self.config(f"{feed}-profiled", self.many, engine=engine)
+                pairs = run_pipeline(again, loader).pairs
+            print(report.table(pairs))
+        costs = (few.cpu_seconds, many.cpu_seconds)
+        label = f"pipeline, {feed}"
+        rates = (many.summary.pairs_per_second, 1 / many.steady()[0])
+        return Arm(label, (few.pairs, many.pairs), costs, rates)
+
+    def ray_data(self, style: Style) -> Arm:
+        """Measure Ray Data, on the pairs that a run of the pipeline has indexed."""
+        found = [self._ray_data(style, name) for name in ("few", "many")]
+        assert found[1][0] == self._expected, f"{found[1][0]} pairs, not {self._expected}"
+        pairs, seconds = zip(*found, strict=True)
+        return Arm(f"Ray Data, {style}", pairs, seconds)
+
+    @property
+    def _expected(self) -> int:
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(self.many["pairs"]).num_rows)
+
+    def _ray_data(self, style: Style, name: str) -> tuple[int, float]:
+        (index,) = glob.glob(os.path.join(self.folder, f"fused-{name}", "index", "field*.parquet"))
+        output = os.path.join(self.folder, f"{style}-{name}")
+        inputs = getattr(self, name)
+        return run_ray_data(inputs, index, output, TILE_PX, STUB_SPEED, style)
+
+
+def make_inputs(folder: str, size: int, pairs: int) -> dict[str, str]:
+    """Write a field of noise, and pairs at random places; what is in the stamps does not matter here."""
+    return {"field": write_field(folder, size), **write_pairs(folder, *random_pairs(size, pairs))}
+
+
+def compare_model(bench: Bench, model: str, size: int, pairs: int, seconds: float) -> None:
+    """Print how close the pipeline comes to the bare model."""
+    cores = os.cpu_count() or 1
+    inputs = {**bench.many, **write_pairs(f"{bench.folder}/model-in", *random_pairs(size, pairs))}
+    crowd = 2 * pairs / size**2
+    before = measure_bare(model, crowd, seconds, cores)
+    config = bench.config("model", inputs, model=model, engine={"gpus_per_actor": 0})
+    run: Cost = run_pipeline(config)
+    after = measure_bare(model, crowd, seconds, cores)
+    rate, mean = run.summary.pairs_per_second, (before + after) / 2
+    steady = 1 / run.steady()[0]
+    print(f"bare model, one process per core: {before:,.0f} before, {after:,.0f} after, stamps/s")
+    print(
+        f"pipeline with it: {rate:,.0f} stamps/s, {rate / mean:.2f} of their mean; "
+        f"{steady:,.0f} ({steady / mean:.2f}) from the first tile to the last; "
+        f"driver {run.peak_mb['driver']:,.0f} MB; {load_now()}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -196,41 +225,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--model", default="blend2flux-small")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--pairs", type=int, default=200_000, help="pairs of the stub runs")
-    parser.add_argument("--model-pairs", type=int, default=30_000, help="pairs of the model run")
+    parser.add_argument("--model-pairs", type=int, default=30_000, help="0 leaves the model out")
     parser.add_argument("--size", type=int, default=12_288, help="edge of the field, px")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the bare model")
+    parser.add_argument("--profile", action="store_true", help="needs py-spy")
     chosen = parser.parse_args()
-    cores = os.cpu_count() or 1
-    card = find_card(chosen.model)
-    load = os.getloadavg()[0]
-    print(f"{cores} cores; {chosen.model}, {card.stamp_size} px stamps; load {load:.1f}")
+    say_machine(f"{chosen.model}, {find_card(chosen.model).stamp_size} px stamps")
     with tempfile.TemporaryDirectory() as folder:
-        few = make_field(os.path.join(folder, "few"), chosen.size, chosen.model_pairs)
-        many = make_field(os.path.join(folder, "many"), chosen.size, chosen.pairs)
-        crowd = 2 * chosen.model_pairs / chosen.size**2
-        before = measure_bare(chosen.model, crowd, chosen.seconds, cores)
-        ray.init(
-            address="local",
-            num_cpus=cores,
-            num_gpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-        run = measure_pipeline(
-            few, folder, "model", model=chosen.model, engine={"gpus_per_actor": 0}
-        )
-        after = measure_bare(chosen.model, crowd, chosen.seconds, cores)
-        print(f"{'bare model, one process per core, before':46} {before:9,.0f} stamps/s")
-        print(f"{'bare model, one process per core, after':46} {after:9,.0f} stamps/s")
-        print(run.line("pipeline with it, against their mean", (before + after) / 2))
-        for feed in ("fused", "split"):
-            engine = {"gpus_per_actor": 1, "actors": 1, "feed": feed, "batch_size": STUB_BATCH}
-            run = measure_pipeline(
-                many, folder, feed, model=chosen.model, engine=engine, loader=load_stub
-            )
-            print(run.line(f"pipeline with a stub of {STUB_SPEED:,}/s, {feed}", STUB_SPEED))
+        few = make_inputs(f"{folder}/few", TILE_PX, FEW_PAIRS)
+        many = make_inputs(f"{folder}/many", chosen.size, chosen.pairs)
+        bench = Bench(folder, few, many)
+        start_ray(os.cpu_count() or 1, 1)
+        if chosen.model_pairs:
+            compare_model(bench, chosen.model, chosen.size, chosen.model_pairs, chosen.seconds)
+        fused = bench.ours("fused", profile=chosen.profile)
+        print(fused.line(fused.data_path_us), flush=True)
+        print(bench.ours("split").line(fused.data_path_us), flush=True)
+        for style in ("flat_map", "map_batches"):
+            print(bench.ray_data(style).line(fused.data_path_us), flush=True)
         ray.shutdown()
 
 

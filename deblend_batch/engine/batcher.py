@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.engine.failure import POISONOUS, classify, is_out_of_memory
-from deblend_batch.models.device import release_device_memory
 from deblend_batch.tiling.stamps import Stamps
 
 
@@ -270,6 +269,8 @@ class Batcher:
 
     def _predict(self, batch: _Batch, start: int, stop: int) -> PredictionLike:
         """Run the model; where memory does not suffice, in smaller batches from then on."""
+        from deblend_batch.models.device import release_device_memory
+
         rows = {name: array[start:stop] for name, array in batch.arrays.items()}
         while True:
             try:

@@ -121,8 +121,13 @@ class Driver:
         self._looked = time.monotonic()
         self._emptied: _Actor | None = None
 
+    def start(self) -> None:
+        """Make the actors, which takes seconds: what else is to be done can be done meanwhile."""
+        for _ in range(self._pool.n_actors):
+            self._spawn()
+
     def run(self, tiles: Iterator[TileSpec]) -> None:
-        """Run every tile of a lazy stream.
+        """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
 
         Parameters
         ----------
@@ -137,10 +142,6 @@ class Driver:
             If something fails that the user must mend.
         """
         self._queue = WorkQueue(tiles)
-        if not self._queue.left():
-            return
-        for _ in range(self._pool.n_actors):
-            self._spawn()
         try:
             while self._in_flight or self._queue.left():
                 self._look_at_nodes()
@@ -323,6 +324,8 @@ class Driver:
         elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
             work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
             self._try_next(work, None)
+        elif failure is Failure.TRANSIENT:
+            raise unwrap(error)  # a store that is gone would quarantine what is sound
         else:
             self._quarantine(work, error)
 

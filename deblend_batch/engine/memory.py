@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import psutil
 import ray
-import torch
 
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.cluster import ActorPool
@@ -27,8 +26,6 @@ from deblend_batch.engine.projection import (
 )
 from deblend_batch.field.layout import Field
 from deblend_batch.models import ModelCard
-from deblend_batch.models.architectures import build_network
-from deblend_batch.models.interface import NetworkInput
 
 _BATCH_SIZE = {"cpu": 64, "cuda": 4096}  # the most that an actor chooses by itself
 _STAMPS_WHILE_PREPARING = 10  # measured: copies of a batch while it is made the network's input
@@ -94,6 +91,8 @@ def cluster_nodes() -> list[NodeSize]:
 
 def this_machine() -> NodeSize:
     """Return what Ray would take of this machine."""
+    import torch
+
     available = psutil.virtual_memory().available
     return NodeSize(
         "this machine",
@@ -103,9 +102,14 @@ def this_machine() -> NodeSize:
     )
 
 
+def largest_batch(config: RunConfig, pool: ActorPool) -> int:
+    """Return the rows of the largest batch that an actor of a pool may choose."""
+    return config.engine.batch_size or _BATCH_SIZE["cuda" if pool.gpus else "cpu"]
+
+
 def project_run(
     config: RunConfig,
-    card: ModelCard,
+    model: ModelNeeds,
     fields: Sequence[Field],
     indexes: Sequence[FieldIndex],
     pool: ActorPool,
@@ -116,8 +120,8 @@ def project_run(
     ----------
     config : RunConfig
         The run's config.
-    card : ModelCard
-        Of its model.
+    model : ModelNeeds
+        Of its model, with its largest batch.
     fields, indexes : sequence
         Its fields, and their pair indexes in the same order.
     pool : ActorPool
@@ -129,11 +133,9 @@ def project_run(
         The projection.
     """
     needs = [
-        tile_needs(field, index, config.tiles.size, card.stamp_size)
+        tile_needs(field, index, config.tiles.size, model.stamp_size)
         for field, index in zip(fields, indexes, strict=True)
     ]
-    device = "cuda" if pool.gpus else "cpu"
-    model = model_needs(card, config.engine.batch_size or _BATCH_SIZE[device])
     n_tiles = sum(len(index.tiles) for index in indexes)
     in_flight = config.engine.tiles_in_flight
     each = [
@@ -187,6 +189,11 @@ def model_needs(card: ModelCard, batch_size: int) -> ModelNeeds:
         The activations are all outputs of the network's layers, and copies of the stamps: measured within
         30 % of the peak for the shipped models.
     """
+    import torch
+
+    from deblend_batch.models.architectures import build_network
+    from deblend_batch.models.interface import NetworkInput
+
     sizes: list[int] = []
 
     def count(_: torch.nn.Module, __: object, output: object) -> None:

@@ -18,7 +18,7 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.cluster import ActorPool, plan_pool
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
-from deblend_batch.engine.memory import project_run, this_machine
+from deblend_batch.engine.memory import largest_batch, model_needs, project_run, this_machine
 from deblend_batch.engine.progress import clock
 from deblend_batch.engine.projection import (
     Duration,
@@ -174,7 +174,8 @@ def plan_run(
     indexes, sample = _look(config, fields, tasks, context)
     tally = Tally()
     left, stamps = _count(config, fields, indexes, tally)
-    memory = project_run(config, card, fields, indexes, pool)
+    needs = model_needs(card, largest_batch(config, pool))
+    memory = project_run(config, needs, fields, indexes, pool)
     elsewhere = gpus is not None or bool(os.environ.get("RAY_ADDRESS"))
     if not elsewhere:
         check_fits(memory, pool, [machine])

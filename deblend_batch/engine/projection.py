@@ -14,7 +14,7 @@ _ACTOR_BYTES = 570_000_000
 _CUTTER_BYTES = 330_000_000
 _DRIVER_BYTES = 250_000_000
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
-_CUDA_BYTES = 3_000_000_000
+_CUDA_BYTES = 1_500_000_000
 # Measured: while a tile is read, chunks as stored, decoded, put together and padded exist at once.
 _COPIES_WHILE_READING = 5
 _BYTES_OF_TILE_IN_DRIVER = 600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +14,7 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.failure import one_line
 from deblend_batch.engine.survey import SurveyEntry, field_identity
 from deblend_batch.engine.tally import Tally
+from deblend_batch.errors import StorageError
 from deblend_batch.version import __version__
 
 _SAVE_SECONDS = 30.0
@@ -243,14 +245,12 @@ class RunRecord:
             What has been counted.
         error : BaseException, optional
             What ended the run.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
         """
         if self._content["state"] == "running":
-            self.save(state, tally, error)
+            with suppress(
+                StorageError
+            ):  # why the run ended matters more than that this cannot be written
+                self.save(state, tally, error)
 
 
 def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -20,7 +20,14 @@ from deblend_batch.engine.driver import Driver, Events
 from deblend_batch.engine.failure import Failure, ask
 from deblend_batch.engine.index import FieldIndex, unused_url
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
-from deblend_batch.engine.memory import MemoryUse, cluster_nodes, peak_rss_bytes, project_run
+from deblend_batch.engine.memory import (
+    MemoryUse,
+    cluster_nodes,
+    largest_batch,
+    model_needs,
+    peak_rss_bytes,
+    project_run,
+)
 from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.projection import check_fits
 from deblend_batch.engine.reconcile import reconcile, unplaced_record
@@ -191,18 +198,22 @@ class _Run:
         )
         pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
-        pending = self._plan(pool).pending()
-        self._record.begin(self._tally)
-        Driver(self._context, pool, engine, events, self._loader).run(pending)
+        with closing(Driver(self._context, pool, engine, events, self._loader)) as driver:
+            driver.start()
+            pending = self._plan(pool).pending()
+            self._record.begin(self._tally)
+            driver.run(pending)
         self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
 
     def _plan(self, pool: ActorPool) -> Workload:
         """Index every field, and count what is there and what is left."""
         tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
+        # Not here: it takes torch, whose import is a second and 200 MB.
+        needs = _on_cluster(model_needs).remote(self._card, largest_batch(self._config, pool))
         indexes = self._index(tasks)
-        self._memory = project_run(self._config, self._card, self._fields, indexes, pool)
+        self._memory = project_run(self._config, ask(needs), self._fields, indexes, pool)
         check_fits(self._memory, pool, cluster_nodes())
-        nowhere = ask(ray.remote(reconcile).remote(tasks)) if len(tasks) > 1 else []
+        nowhere = ask(_on_cluster(reconcile).remote(tasks)) if len(tasks) > 1 else []
         workload = self._workload(indexes)
         tally = self._tally
         tally.pairs, tally.tiles = workload.count()
@@ -221,7 +232,7 @@ class _Run:
 
     def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
         """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
-        remote = ray.remote(index_field).options(num_cpus=0)
+        remote = _on_cluster(index_field)
         ahead: deque[Any] = deque()
         indexes: list[FieldIndex] = []
         for task in tasks:
@@ -308,3 +319,8 @@ class _Run:
             notes=notes_on(self._config, tally),
             memory=memory if tally.workers else None,
         )
+
+
+def _on_cluster(work: Callable[..., Any]) -> Any:
+    """Make a task of the preparation: it takes no core from the actors that start meanwhile."""
+    return ray.remote(work).options(num_cpus=0)

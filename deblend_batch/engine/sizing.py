@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from deblend_batch.engine.batcher import ModelLike
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
@@ -55,6 +54,7 @@ def probe_gpu(model: ModelLike, stamp_size: int, share: float) -> int:
     int
         Rows.
     """
+    import torch  # not by the driver, which only imports this module
 
     def peak_bytes(rows: int) -> int:
         torch.cuda.reset_peak_memory_stats()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import zarr
-from zarr.abc.store import Store
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from zarr.abc.store import ByteRequest, OffsetByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
@@ -137,10 +140,13 @@ def is_zarr(names: Iterable[str]) -> bool:
 
 
 def _ask(url: str, options: Options | None) -> None:
-    """Ask a remote store for one object: of those that zarr asks for at once, a refusal leaves tracebacks."""
+    """Ask a remote store for one object: of those that zarr asks for at once, a refusal leaves tracebacks.
+
+    By a range, so that it is a GET: the refusal of a HEAD has no body that says why.
+    """
     fs, path = storage.filesystem(url, options)
     with contextlib.suppress(FileNotFoundError):
-        fs.cat_file(storage.join(path, "zarr.json"))
+        fs.cat_file(storage.join(path, "zarr.json"), start=0)
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
@@ -149,7 +155,21 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
         return LocalStore(path, read_only=read_only)
-    return FsspecStore.from_url(url, storage_options=dict(options or {}), read_only=read_only)
+    fs, path = storage.filesystem(url, options, asynchronous=True)
+    if not fs.async_impl:
+        fs = AsyncFileSystemWrapper(fs, asynchronous=True)
+    return _RemoteStore(fs, path=path, read_only=read_only)
+
+
+class _RemoteStore(FsspecStore):
+    """A remote store that asks again for an answer that broke off, and once for a whole object."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        # Of a whole object s3fs asks for the size first, which is another round trip.
+        wanted = byte_range or OffsetByteRequest(0)
+        return await storage.repeat_async(partial(super().get, key, prototype, wanted))
 
 
 def _explained(url: str, what: str, error: Exception) -> Exception:

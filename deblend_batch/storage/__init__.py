@@ -11,6 +11,7 @@ from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import Options, filesystem
 from deblend_batch.storage.listing import exists, expand, list_names, list_newest
 from deblend_batch.storage.reading import open_read, read_bytes, read_many
+from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.urls import is_local, join, name_of, scheme_of
 from deblend_batch.storage.writing import create_bytes, remove, remove_tree, write_bytes
 
@@ -31,6 +32,7 @@ __all__ = [
     "read_many",
     "remove",
     "remove_tree",
+    "repeat_async",
     "scheme_of",
     "translate",
     "write_bytes",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 from deblend_batch.errors import NotFoundError, StorageError, TransientStorageError
+from deblend_batch.storage.responses import CLIENTS, code_of, is_transient, package_of
+from deblend_batch.storage.retrying import repeat
 from deblend_batch.storage.urls import is_local
 
 P = ParamSpec("P")
@@ -16,16 +18,21 @@ T = TypeVar("T")
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WRONG_PATH = frozenset({errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_CLIENTS = frozenset({"aiohttp", "botocore", "aiobotocore", "s3fs"})
 
 
 def translated(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn the exceptions of a read into one-line errors that name the URL (the first argument)."""
+    """Try again what broke off, and turn the exceptions of a read into one-line errors.
+
+    They name the URL, which is the first argument.
+    """
     return _translated(function, writing=False)
 
 
 def translated_write(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn the exceptions of a write into one-line errors that name the URL (the first argument)."""
+    """Try again what broke off, and turn the exceptions of a write into one-line errors.
+
+    They name the URL, which is the first argument.
+    """
     return _translated(function, writing=True)
 
 
@@ -33,7 +40,7 @@ def _translated(function: Callable[P, T], *, writing: bool) -> Callable[P, T]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return function(*args, **kwargs)
+            return repeat(partial(function, *args, **kwargs))
         except (FileExistsError, NotFoundError, StorageError):
             raise
         except Exception as error:
@@ -62,8 +69,10 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return _not_created(url, error) if writing else _not_found(url)
     if isinstance(error, PermissionError):
+        code = code_of(error)
         return StorageError(
-            f"{url}: permission denied; check the owner, the mode or the credentials"
+            f"{url}: permission denied{f' ({code})' if code else ''}; "
+            "check the owner, the mode or the credentials"
         )
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return StorageError(f"{url}: no space left on the device; free some and run again")
@@ -71,11 +80,9 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
         return StorageError(f"{url}: the file system is read-only; write to another path")
     if isinstance(error, OSError) and error.errno in _WRONG_PATH:
         return StorageError(f"{url}: {error.strerror}; check the path")
-    module = type(error).__module__.split(".")[0]
-    if isinstance(error, OSError | TimeoutError) or module in _CLIENTS:
-        return TransientStorageError(
-            f"{url}: {_first_line(error)}; check the URL, the network and the credentials"
-        )
+    if isinstance(error, OSError) or package_of(error) in CLIENTS:
+        kind = TransientStorageError if is_transient(error) else StorageError
+        return kind(f"{url}: {_first_line(error)}; check the URL, the network and the credentials")
     if isinstance(error, TypeError | AttributeError) and _in_client(error):
         return StorageError(
             f"{url}: its storage options have an unknown name or a value of the wrong kind; check them"
@@ -86,9 +93,7 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
 def _in_client(error: Exception) -> bool:
     """Tell whether a store's client, which checks no option itself, was at work."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(
-        str(frame.f_globals.get("__name__")).split(".")[0] in _CLIENTS for frame, _ in frames
-    )
+    return any(str(frame.f_globals.get("__name__")).split(".")[0] in CLIENTS for frame, _ in frames)
 
 
 def _not_found(url: str) -> NotFoundError:

@@ -21,10 +21,14 @@ _EXTRA_OF_SCHEME = {
     "az": "azure",
     "abfs": "azure",
 }
+_S3 = frozenset({"s3", "s3a"})
+_S3_RETRIES = {"mode": "standard", "total_max_attempts": 5}
 _KNOWN = "a local path, s3://, gs://, az:// or http(s)://"
 
 
-def filesystem(url: str, options: Options | None = None) -> tuple[Any, str]:
+def filesystem(
+    url: str, options: Options | None = None, *, asynchronous: bool = False
+) -> tuple[Any, str]:
     """Open the file system of a URL.
 
     Parameters
@@ -33,6 +37,8 @@ def filesystem(url: str, options: Options | None = None) -> tuple[Any, str]:
         Local path or fsspec URL.
     options : mapping, optional
         fsspec ``storage_options``; they apply to remote stores only.
+    asynchronous : bool
+        Whether it is to be used from coroutines, where it allows.
 
     Returns
     -------
@@ -49,14 +55,26 @@ def filesystem(url: str, options: Options | None = None) -> tuple[Any, str]:
     scheme = scheme_of(url)
     if "://" in url and scheme not in fsspec.available_protocols():
         raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
+    settings = {} if is_local(url) else _client_options(scheme, options or {})
+    if asynchronous:
+        settings["asynchronous"] = True
     try:
-        return cast(
-            "tuple[Any, str]",
-            fsspec.core.url_to_fs(url, **({} if is_local(url) else dict(options or {}))),
-        )
+        fs, path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **settings))
     except ImportError as error:
         extra = _EXTRA_OF_SCHEME.get(scheme)
         remedy = f"pip install 'deblend-batch[{extra}]'" if extra else str(error)
         raise StorageError(f"{url}: cannot open {scheme}:// URLs here; {remedy}") from error
     except ValueError as error:
         raise StorageError(f"{url}: {error}; use {_KNOWN}") from error
+    if scheme in _S3:
+        # s3fs would repeat what botocore has repeated: 25 requests for one, of 15 s each if a server hangs.
+        fs.retries = 1
+    return fs, path
+
+
+def _client_options(scheme: str, options: Options) -> dict[str, Any]:
+    """Return options with botocore's own back-off, which has jitter, unless the user chose another."""
+    given = options.get("config_kwargs") or {}
+    if scheme not in _S3 or not isinstance(given, Mapping):  # the client refuses the latter
+        return dict(options)
+    return {**options, "config_kwargs": {"retries": _S3_RETRIES, **given}}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import BinaryIO, cast
+from functools import partial
+from typing import Any, BinaryIO, cast
 
 from deblend_batch.storage.failures import translate, translated
 from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.retrying import repeat
 
 
 @translated
@@ -50,11 +52,20 @@ def read_many(urls: Sequence[str], options: Options | None = None) -> list[bytes
         return []
     fs, _ = filesystem(urls[0], options)
     paths = [filesystem(url, options)[1] for url in urls]
+    contents = _read_together(urls[0], fs, paths)
+    found = [contents[path] for path in paths]
+    # One that failed is asked for again on its own, and its error names it.
+    return [
+        content if isinstance(content, bytes) else read_bytes(url, options)
+        for url, content in zip(urls, found, strict=True)
+    ]
+
+
+def _read_together(url: str, fs: Any, paths: list[str]) -> dict[str, Any]:
     try:
-        content = fs.cat(paths, on_error="raise")
+        return cast("dict[str, Any]", fs.cat(paths, on_error="return"))
     except Exception as error:
-        raise translate(urls[0], error) from error
-    return [content] if isinstance(content, bytes) else [content[path] for path in paths]
+        raise translate(url, error) from error
 
 
 @translated
@@ -69,4 +80,9 @@ def open_read(url: str, options: Options | None = None) -> BinaryIO:
         If it cannot be read.
     """
     fs, path = filesystem(url, options)
-    return cast("BinaryIO", fs.open(path, "rb"))
+    file = fs.open(path, "rb")
+    cache = getattr(file, "cache", None)
+    if cache is not None:
+        fetch = cache.fetcher
+        cache.fetcher = lambda start, stop: repeat(partial(fetch, start, stop))
+    return cast("BinaryIO", file)

@@ -10,6 +10,7 @@ from typing import Self
 from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated_write
 from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.responses import status_of
 from deblend_batch.storage.urls import is_local
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -60,16 +61,10 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if _precondition_failed(error):
+        if status_of(error) == 412:  # s3fs knows it of AWS's own wording only
             return False
         raise
     return True
-
-
-def _precondition_failed(error: OSError) -> bool:
-    """Tell whether an S3 server refused to create what exists; s3fs knows it of AWS's own wording only."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412)
 
 
 @translated_write

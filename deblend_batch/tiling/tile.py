@@ -44,9 +44,13 @@ class Box:
     def clipped(self, shape_yx: tuple[int, int]) -> Box:
         """Return the part of the box inside an image of ``shape_yx``."""
         height, width = shape_yx
-        y0, y1 = np.clip((self.y0, self.y1), 0, height).tolist()
-        x0, x1 = np.clip((self.x0, self.x1), 0, width).tolist()
-        return Box(y0, x0, y1, x1)
+        # Plain integers: np.clip is ten times slower, and a run has a box for every tile.
+        return Box(
+            min(max(self.y0, 0), height),
+            min(max(self.x0, 0), width),
+            min(max(self.y1, 0), height),
+            min(max(self.x1, 0), width),
+        )
 
 
 def inside_image(yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:

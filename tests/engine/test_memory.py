@@ -58,7 +58,7 @@ def test_more_tiles_in_flight_take_more(small_field: SmallField) -> None:
     sizes = [
         project_run(
             make_config(small_field.config("/out", engine={"tiles_in_flight": n})),
-            card,
+            model_needs(card, 64),
             [field],
             [INDEX],
             pool,

@@ -77,8 +77,13 @@ def test_a_special_file_system_refuses_in_one_line(write: object) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"client_kwargs": 3}, {"config_kwargs": {"zork": 1}}, {"client_kwargs": {"endpoint_url": 3}}],
-    ids=["kind", "name", "value"],
+    [
+        {"client_kwargs": 3},
+        {"config_kwargs": 3},
+        {"config_kwargs": {"zork": 1}},
+        {"client_kwargs": {"endpoint_url": 3}},
+    ],
+    ids=["kind", "kind of config", "name", "value"],
 )
 def test_a_wrong_storage_option_is_one_line_without_its_value(wrong: dict[str, object]) -> None:
     pytest.importorskip("s3fs")

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,16 @@ import yaml
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
-from deblend_batch.engine.inspect import publish_run, read_status, verify_run
+from deblend_batch.engine.inspect import publish_run, read_status
 from deblend_batch.engine.run import process_field
+from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import NotFoundError, StorageError
 from deblend_batch.field.layout import Field
 from deblend_batch.report.page import write_report
+from tests.storage_s3.bucket import FIELD, shards_of
 from tests.support import SmallField
 
 pytest.importorskip("s3fs")
-
-FIELD = "s3://survey/inputs/field.zarr"
-DETECTIONS = "s3://survey/inputs/detections.parquet"
-MODEL = "s3://survey/inputs/tiny.safetensors"
-
-
-@pytest.fixture(scope="module")
-def inputs(s3: Any, small_field: SmallField) -> dict[str, Any]:
-    """Field, detections and weights in the bucket; the start of a config that names them."""
-    folder = Path(small_field.url)
-    files = {
-        storage.join(FIELD, str(path.relative_to(folder))): path
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    files |= {DETECTIONS: Path(small_field.detections), MODEL: Path(small_field.model)}
-    for url, path in files.items():
-        storage.write_bytes(url, path.read_bytes(), s3.options)
-    return {
-        "field": FIELD,
-        "detections": DETECTIONS,
-        "model": MODEL,
-        "tiles": {"size": 200},
-        "engine": {"actors": 1, "gpus_per_actor": 0},
-        "storage_options": s3.options,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +37,6 @@ def finished(cluster: None, inputs: dict[str, Any]) -> str:
     summary = process_field({**inputs, "output": output})
     assert summary.exit_code == 0
     return output
-
-
-def shards_of(output: str, options: dict[str, Any]) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    folder = storage.join(output, "shards")
-    names = storage.list_names(folder, options)
-    contents = storage.read_many([storage.join(folder, name) for name in names], options)
-    return dict(zip(names, contents, strict=True))
 
 
 def test_the_rows_are_those_of_a_local_run(
@@ -209,15 +178,19 @@ def test_records_that_carry_options_do_not_show_them(module: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"secret": "wrong"}, r"field.zarr: permission denied; check .* the credentials"),
-        ({"key": "nobody"}, r"field.zarr: permission denied; check .* the credentials"),
-        ({"key": None, "secret": None, "anon": True}, r"field.zarr: permission denied; check"),
+        ({"secret": "wrong"}, r"field.zarr: permission denied \(SignatureDoesNotMatch\); check"),
+        ({"key": "nobody"}, r"field.zarr: permission denied \(InvalidAccessKeyId\); check"),
+        ({"token": "unknown-to-it"}, r"field.zarr: permission denied \(\w+\); check"),
+        (
+            {"key": None, "secret": None, "anon": True},
+            r"field.zarr: permission denied \(AccessDenied\); check",
+        ),
         (
             {"client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}},
             r"field.zarr: .*; check the URL, the network and the credentials",
         ),
     ],
-    ids=["wrong secret", "unknown key", "anonymous", "no server"],
+    ids=["wrong secret", "unknown key", "unknown token", "anonymous", "no server"],
 )
 def test_what_the_store_refuses_is_one_line_and_exit_code_2(
     inputs: dict[str, Any],
@@ -233,7 +206,41 @@ def test_what_the_store_refuses_is_one_line_and_exit_code_2(
     assert main(["run", str(tmp_path / "config.yaml")]) == 2
     errors = capfd.readouterr().err
     assert re.fullmatch(rf"error: s3://survey/inputs/{message}.*\n", errors)
-    assert s3.secret not in errors
+    for word in ("unknown-to-it", s3.secret, s3.key):
+        assert word not in errors
+
+
+@pytest.mark.parametrize(
+    ("output", "reads_only", "message"),
+    [
+        ("s3://survey/runs/read", True, r"permission denied \(AccessDenied\); check the owner"),
+        (
+            "s3://nobucket/run",
+            False,
+            r"nothing can be created here \(.*bucket.*\); write to another",
+        ),
+    ],
+    ids=["read-only key", "no bucket"],
+)
+def test_an_output_that_cannot_be_written_is_known_at_once(
+    inputs: dict[str, Any],
+    s3: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    output: str,
+    reads_only: bool,
+    message: str,
+) -> None:
+    options = s3.read_only if reads_only else s3.options
+    config = {**inputs, "output": output, "storage_options": options}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    began = time.monotonic()
+    assert main(["run", str(tmp_path / "config.yaml")]) == 2
+    assert time.monotonic() - began < 15
+    errors = capfd.readouterr().err
+    assert re.fullmatch(rf"error: {output}/run.json: {message}.*\n", errors)
+    assert options["secret"] not in errors
+    assert options["key"] not in errors
 
 
 @pytest.mark.parametrize(
@@ -308,7 +315,9 @@ def test_the_verbs_of_storage(s3: Any) -> None:
 def test_a_write_that_is_refused_says_so(s3: Any) -> None:
     options = s3.options | {"secret": "wrong"}
     for write in (storage.write_bytes, storage.create_bytes):
-        with pytest.raises(StorageError, match=r"permission denied; check .* credentials"):
+        with pytest.raises(
+            StorageError, match=r"permission denied \(Sig\w+\); check .* credentials"
+        ):
             write("s3://survey/refused", b"x", options)
     assert not storage.exists("s3://survey/refused", s3.options)
 

@@ -1,0 +1,250 @@
+"""A store that fails, cuts and delays requests costs time, never a pair: the same rows, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.cli.main import main
+from deblend_batch.engine.run import process_field
+from deblend_batch.engine.verify import verify_run
+from deblend_batch.errors import DeblendError, StorageError, TransientStorageError
+from deblend_batch.field import stores
+from deblend_batch.field.layout import Field, finish_field
+from deblend_batch.tiling.reader import read_tile
+from deblend_batch.tiling.tile import Box
+from tests.storage_s3.bucket import FIELD, shards_of, upload
+from tests.storage_s3.proxy import Faults, Proxy
+from tests.storage_s3.seaweedfs import SeaweedFS
+from tests.support import SmallField, make_meta
+
+pytest.importorskip("s3fs")
+
+WRITES = Faults(
+    ["PUT"], refused=0.05, reset=0.05, half_request=0.05, lost_answer=0.05, only="/runs/"
+)
+READS = Faults(["GET", "HEAD", "LIST"], refused=0.05, reset=0.05, half_answer=0.10)
+READS_PER_CHUNK = 1.3
+"""Most requests for pixels, for each index of a shard and each chunk that a tile touches."""
+
+
+@pytest.fixture
+def proxy(s3: SeaweedFS) -> Iterator[Proxy]:
+    """A proxy in front of the session's server, which does no harm yet."""
+    with Proxy(s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The shards of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    process_field(small_field.config(str(output), engine={"actors": 1}))
+    return {path.name: path.read_bytes() for path in (output / "shards").iterdir()}
+
+
+def through(proxy: Proxy, options: dict[str, Any]) -> dict[str, Any]:
+    """Return storage options that lead through a proxy."""
+    return {**options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
+
+
+def check_finished(output: str, undisturbed: dict[str, bytes], options: dict[str, Any]) -> None:
+    """Check that a run is complete, with the rows that it should have, and that its ledger adds up."""
+    assert shards_of(output, options) == undisturbed
+    found = verify_run(output, options, recompute=0)
+    assert (found.problems, found.quarantined) == ((), 0)
+    totals = Ledger(output, options).read_run()["totals"]["pairs"]
+    assert totals["written"] == totals["expected"] == found.pairs
+
+
+def test_a_run_outlives_writes_that_fail(
+    inputs: dict[str, Any], proxy: Proxy, undisturbed: dict[str, bytes]
+) -> None:
+    """Refused, reset before and after the deed, and cut half-way: a fifth of all."""
+    output, options = "s3://survey/runs/writes", inputs["storage_options"]
+    proxy.faults = (WRITES,)
+    summary = process_field(
+        {**inputs, "output": output, "storage_options": through(proxy, options)}
+    )
+    assert summary.exit_code == 0
+    assert sum(proxy.met.values()) >= 4
+    assert len(proxy.met) == 4
+    check_finished(output, undisturbed, options)
+    tiles, pixels = len(undisturbed), "/survey/inputs/field.zarr/image/c/"
+    assert proxy.count("PUT", "/survey/runs/writes/") <= 4 * tiles
+    assert 0 < proxy.count("GET", pixels) <= READS_PER_CHUNK * 3 * tiles  # an index and two chunks
+    assert proxy.count("HEAD", pixels) == 0
+    # Opening inputs and index, in the driver, the task that indexes, and the actor.
+    assert proxy.count("GET") + proxy.count("LIST") + proxy.count("HEAD") <= 3 * tiles + 80
+
+
+@pytest.mark.slow
+def test_a_run_outlives_reads_that_fail_and_are_slow(
+    inputs: dict[str, Any], proxy: Proxy, undisturbed: dict[str, bytes]
+) -> None:
+    output, options = "s3://survey/runs/reads", inputs["storage_options"]
+    proxy.faults, proxy.latency_s = (READS,), 0.04
+    summary = process_field(
+        {**inputs, "output": output, "storage_options": through(proxy, options)}
+    )
+    assert summary.exit_code == 0
+    assert sum(proxy.met.values()) >= 10
+    assert proxy.met["half_answer"] >= 2
+    check_finished(output, undisturbed, options)
+
+
+def test_requests_for_pixels_are_bounded(s3: SeaweedFS, proxy: Proxy) -> None:
+    """One for each index of a shard, and one for each chunk; of a shard that is read whole, one in all."""
+    url, edge, chunk, shard = "s3://survey/inputs/sharded.zarr", 600, 64, 256
+    group = stores.create_group(url, s3.options, {})
+    pixels = np.random.default_rng(5).normal(size=(1, edge, edge)).astype(np.float32)
+    group.create_array("image", data=pixels, chunks=(1, chunk, chunk), shards=(1, shard, shard))
+    finish_field(group, make_meta())
+    opened = Field.open(url, through(proxy, s3.options))
+    boxes = [Box(y, x, y + 232, x + 232) for y, x in product(range(-16, edge, 200), repeat=2)]
+    read_tile(opened, boxes[0])
+    proxy.forget()
+    for box in boxes:
+        found = read_tile(opened, box)
+        inside = found.inside
+        wanted = pixels[0, inside.y0 : inside.y1, inside.x0 : inside.x1]
+        assert np.array_equal(found.image[0][np.isfinite(found.image[0])], wanted.ravel())
+    touched = sum(_touched(box.clipped((edge, edge)), chunk) for box in boxes)
+    touched += sum(_touched(box.clipped((edge, edge)), shard) for box in boxes)
+    assert 0 < proxy.count("GET", "/survey/inputs/") <= READS_PER_CHUNK * touched
+    assert proxy.count("HEAD") == proxy.count("LIST") == 0
+
+
+def _touched(box: Box, edge: int) -> int:
+    rows = (box.y1 - 1) // edge - box.y0 // edge + 1
+    columns = (box.x1 - 1) // edge - box.x0 // edge + 1
+    return rows * columns
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_server_that_is_killed(
+    small_field: SmallField, undisturbed: dict[str, bytes], s3: SeaweedFS, tmp_path: Path
+) -> None:
+    """SIGKILL once two tiles are written, and another start on the same data a second later."""
+    output, server = "s3://survey/runs/killed", SeaweedFS(tmp_path)
+    server.start()
+    try:
+        with Proxy(server.endpoint) as proxy:
+            config = upload(small_field, server.options) | {
+                "output": output,
+                "storage_options": through(proxy, server.options),
+            }
+            killer = threading.Thread(target=_kill_and_restart, args=(server, proxy, output))
+            killer.start()
+            assert "\n" not in _how_it_stopped(config)
+            killer.join()
+            assert process_field(config).exit_code == 0
+        check_finished(output, undisturbed, server.options)
+    finally:
+        server.stop()
+
+
+def _how_it_stopped(config: dict[str, Any]) -> str:
+    try:
+        process_field(config)
+    except DeblendError as stop:
+        return str(stop)
+    return ""
+
+
+def _kill_and_restart(server: SeaweedFS, proxy: Proxy, output: str) -> None:
+    receipts = output.removeprefix("s3:/") + "/ledger/"
+    until = time.monotonic() + 120
+    while proxy.count("PUT", receipts) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    server.kill()
+    time.sleep(1)
+    server.start()
+
+
+def test_a_token_that_expires_stops_a_run_in_one_line(
+    inputs: dict[str, Any],
+    proxy: Proxy,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Neither tried again nor taken for tiles that cannot be measured; and no word of it is told."""
+    output, options = "s3://survey/runs/expired", inputs["storage_options"]
+    given = {**through(proxy, options), "token": "planted-token"}
+    config = {**inputs, "output": output, "storage_options": given}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    proxy.faults = (Faults(["GET"], refused=1, refusal="400 ExpiredToken"),)
+    assert main(["run", str(tmp_path / "config.yaml"), "--debug"]) == 2
+    errors = capfd.readouterr().err
+    assert f"{FIELD}: permission denied (ExpiredToken); check the owner" in errors
+    assert proxy.count("GET") == 1
+    for word in ("planted-token", options["secret"], options["key"]):
+        assert word not in errors
+
+
+def test_a_token_that_expires_during_a_run_quarantines_nothing(
+    inputs: dict[str, Any], proxy: Proxy, s3: SeaweedFS
+) -> None:
+    output, options = "s3://survey/runs/expires", inputs["storage_options"]
+    config = {**inputs, "output": output, "storage_options": through(proxy, options)}
+    proxy.faults = (Faults(["PUT"], refused=1, refusal="400 ExpiredToken", only="/shards/"),)
+    with pytest.raises(
+        StorageError, match=r"shards/\w+.parquet: permission denied \(ExpiredToken\)"
+    ):
+        process_field(config)
+    ledger = Ledger(output, options)
+    assert (ledger.read_run()["state"], ledger.quarantined(), ledger.shards()) == ("failed", [], [])
+    written = json.dumps(ledger.read_run())
+    assert s3.secret not in written
+    assert s3.key not in written
+
+
+def test_a_half_written_object_is_not_there(s3: SeaweedFS, proxy: Proxy) -> None:
+    """The server keeps none of it; and botocore makes as many attempts as the user wants."""
+    url = "s3://survey/half/written"
+    options = through(proxy, s3.options) | {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    proxy.faults = (Faults(["PUT"], half_request=1),)
+    for write in (storage.write_bytes, storage.create_bytes):
+        with pytest.raises(TransientStorageError, match=r"half/written: .*; check the URL"):
+            write(url, b"x" * 100_000, options)
+    assert proxy.count("PUT") <= 4  # aiohttp sends each twice, where a connection was in use before
+    assert not storage.exists(url, s3.options)
+
+
+@pytest.mark.parametrize("verb", ["read_bytes", "read_many", "open_read"])
+def test_answers_that_break_off_are_asked_for_again(s3: SeaweedFS, proxy: Proxy, verb: str) -> None:
+    urls = [f"s3://survey/broken/{number}" for number in range(6)]
+    for url in urls:
+        storage.write_bytes(url, url.encode() * 100, s3.options)
+    proxy.faults, options = (Faults(["GET"], half_answer=0.4),), through(proxy, s3.options)
+    if verb == "read_many":
+        found = storage.read_many(urls, options)
+    elif verb == "read_bytes":
+        found = [storage.read_bytes(url, options) for url in urls]
+    else:
+        found = [storage.open_read(url, options).read() for url in urls]
+    assert found == [url.encode() * 100 for url in urls]
+    assert proxy.met["half_answer"] >= 2
+
+
+@pytest.mark.slow
+def test_a_store_that_always_refuses_is_asked_five_times(s3: SeaweedFS, proxy: Proxy) -> None:
+    """Not five times five: one client repeats requests, and nothing repeats that."""
+    proxy.faults = (Faults(["GET", "PUT"], refused=1),)
+    options = through(proxy, s3.options)
+    with pytest.raises(TransientStorageError, match=r"survey/x: .*; check the URL, the network"):
+        storage.write_bytes("s3://survey/x", b"x", options)
+    assert proxy.count("PUT") == 5
