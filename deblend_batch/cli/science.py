@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from deblend_batch.cli.options import StorageOpt, read_storage_options
 from deblend_batch.cli.output import JsonOpt, print_json
+
+if TYPE_CHECKING:
+    from deblend_batch.models.card import Domain
 
 app = typer.Typer()
 
@@ -143,5 +147,26 @@ def models(as_json: JsonOpt = False) -> None:
             f"  {card.architecture}, {card.parameters:,} parameters, {card.stamp_size} px stamps"
         )
         typer.echo(f"  trained on {card.trained_on}")
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in card.test_metrics.items())
-        typer.echo(f"  on unseen galaxies: {metrics or 'not measured'}")
+        typer.echo(f"  domain: {_domain(card.domain)}")
+        typer.echo(f"  on unseen galaxies, drawn as for training: {_metrics(card.test_metrics)}")
+
+
+def _domain(domain: Domain) -> str:
+    (psf, separation, snr) = (domain.psf_fwhm_px, domain.separation_px, domain.snr)
+    return (
+        f"PSF FWHM {psf[0]:.2g} to {psf[1]:.2g} px, separation {separation[0]:.2g} to "
+        f"{separation[1]:.2g} px, flux of the fainter over the rms of a pixel {snr[0]:,.0f} to {snr[1]:,.0f}"
+    )
+
+
+def _metrics(values: Mapping[str, float]) -> str:
+    """Write test metrics with their units, in the order of the card."""
+    units = {"bias": "{:+.3f} mag", "sigma": "{:.3f} mag", "nmad": "{:.3f} mag", "iou": "{:.3f}"}
+    shown = [
+        f"{name.replace('_', ' ')} {units.get(name, '{:.2%}').format(value)}"
+        for name, value in values.items()
+        if name != "pairs"
+    ]
+    if "pairs" in values:
+        shown.append(f"{values['pairs']:,.0f} pairs")
+    return ", ".join(shown) or "not measured"

@@ -19,7 +19,8 @@ LEVEL = 0.95
 
 
 def cluster_intervals(
-    statistics: Callable[[NDArray[np.intp]], Mapping[str, float]],
+    statistics: Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]],
+    contributions: NDArray[np.float64],
     clusters: NDArray[Any],
     *,
     draws: int,
@@ -30,7 +31,9 @@ def cluster_intervals(
     Parameters
     ----------
     statistics : callable
-        From row numbers (with repeats) to named numbers.
+        From sums of shape (draws, k) to named numbers of shape (draws,).
+    contributions : ndarray of float64, shape (n, k)
+        What each row adds to the sums.
     clusters : ndarray, shape (n,)
         The cluster of each row, such as its galaxy; clusters are drawn with replacement, as many as
         there are, and each brings all of its rows.
@@ -47,14 +50,15 @@ def cluster_intervals(
     if draws == 0 or len(clusters) == 0:
         return {}
     labels, cluster_of_row = np.unique(clusters, return_inverse=True)
+    of_cluster = np.stack(
+        [np.bincount(cluster_of_row, column, len(labels)) for column in contributions.T], axis=1
+    )
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {}
-    for _ in range(draws):
+    totals = np.empty((draws, contributions.shape[1]))
+    for draw in range(draws):
         chosen = generator.integers(len(labels), size=len(labels))
-        copies = np.bincount(chosen, minlength=len(labels))[cluster_of_row]
-        for name, value in statistics(np.repeat(np.arange(len(clusters)), copies)).items():
-            drawn.setdefault(name, []).append(value)
-    return {name: _central(np.asarray(values)) for name, values in drawn.items()}
+        totals[draw] = np.bincount(chosen, minlength=len(labels)) @ of_cluster
+    return {name: _central(values) for name, values in statistics(totals).items()}
 
 
 def _central(values: NDArray[np.float64]) -> Interval:

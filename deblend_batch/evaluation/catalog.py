@@ -36,6 +36,11 @@ class Matched:
         Primary rows of the catalogue that no true source belongs to; they are not in ``members``.
     n_truth : int
         True sources in the table; those that are no member of a pair have no row in a catalogue.
+    reach_arcsec : float
+        Separation of the catalogue's widest pair.
+    n_missed : int or None
+        True sources that have another one within ``reach_arcsec`` but no row in the catalogue; None where
+        the truth has no positions.
     """
 
     members: Members
@@ -43,6 +48,8 @@ class Matched:
     band: str
     n_without_truth: int
     n_truth: int
+    reach_arcsec: float
+    n_missed: int | None
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,13 @@ def match_catalog(
     _check_columns(catalog, shards.schema.names, chosen)
     sources = read_truth(truth, chosen, options)
     lookup = _lookup(shards, sources, match_arcsec, catalog, truth)
-    parts, without_truth = [], 0
+    parts, without_truth, reach = [], 0, 0.0
+    has_row = np.zeros(len(sources.id), bool)
     for columns in _primary_rows(shards, chosen):
         rows = lookup.rows(columns["source_id"])
         without_truth += int(np.count_nonzero(rows < 0))
+        has_row[rows[rows >= 0]] = True
+        reach = max(reach, float(columns["separation"].max(initial=0.0)))
         parts.append(_join(_take(columns, rows >= 0), sources, lookup, method))
     if not parts or not any(len(members) for members, _ in parts):
         raise EvaluationError(
@@ -118,7 +128,19 @@ def match_catalog(
         band=chosen,
         n_without_truth=without_truth,
         n_truth=len(sources.id),
+        reach_arcsec=reach,
+        n_missed=_count_missed(sources, has_row, reach),
     )
+
+
+def _count_missed(truth: Truth, has_row: NDArray[np.bool_], reach_arcsec: float) -> int | None:
+    """Count the true sources without a row that have a neighbour, and so should be in a pair."""
+    if truth.radec is None:
+        return None
+    vectors = unit_vectors(*truth.radec.T)
+    chord = 2 * np.sin(np.radians(reach_arcsec / 3600) / 2)
+    distance, _ = cKDTree(vectors).query(vectors[~has_row], k=[2])
+    return int(np.count_nonzero(distance <= chord))
 
 
 def _shards_of(catalog: str, options: storage.Options | None) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
-from deblend_batch.evaluation.catalog import match_catalog
+from deblend_batch.evaluation.catalog import Matched, match_catalog
 from deblend_batch.evaluation.evaluation import Evaluation
 from deblend_batch.evaluation.members import Members, Recovered
 from deblend_batch.evaluation.methods import (
@@ -16,9 +16,10 @@ from deblend_batch.evaluation.methods import (
     baseline_methods,
     model_method,
 )
-from deblend_batch.evaluation.pairsets import run_methods
+from deblend_batch.evaluation.pairsets import PairOutcome, View, run_methods
 from deblend_batch.evaluation.paper import paper_numbers, read_paper_table
 from deblend_batch.evaluation.scores import BOOTSTRAP_DRAWS, Score, score
+from deblend_batch.evaluation.tables import percent
 
 if TYPE_CHECKING:
     from deblend_batch.simulate.batch import PairBatch
@@ -27,13 +28,19 @@ _BATCH = 256
 
 _PAPER_NOTE = (
     "Per-pair results released with Boucaud et al. 2020, MNRAS 491, 2481. Scores and figures are over "
-    "the members that SExtractor found, as in the paper; 'mean' is the mean of the magnitudes of both "
-    "networks."
+    "the members that SExtractor found, as in the paper. Over all pairs, a member that it did not find "
+    "counts as undetected: no part of bias, sigma, outliers and MAPE, but a failure."
 )
 _UNDETECTED_NOTE = (
-    "An undetected member counts as a failure, and as having lost all of its flux where 'undetected = "
-    "100 %' is said."
+    "Undetected is a member to which a method gives no flux. It is no part of bias, sigma, outliers and "
+    "MAPE, but counts as a failure, and in 'MAPE of all' as wrong by 100 %."
 )
+_PAPER_METHODS = {
+    "blend2flux": "released fluxes, zero point 25.96",
+    "blend2mask2flux": "released fluxes, zero point 25.96",
+    "mean": "mean of the magnitudes of the two networks, which is not in the paper",
+    "SExtractor": "released fluxes, zero point 25.67; detects by itself in a cold and a hot pass",
+}
 
 
 def evaluate(
@@ -114,7 +121,27 @@ def _evaluate_pair_set(
     data = PairSet(url, options)
     batches = (data.batch(start, start + _BATCH) for start in range(0, len(data), _BATCH))
     threshold = float(data.description["mask_threshold"])
-    return evaluate_pairs(batches, methods, url, mask_threshold=threshold)
+    return evaluate_pairs(batches, methods, url, threshold, _facts(url, data.description))
+
+
+def _facts(url: str, description: Mapping[str, Any]) -> dict[str, str]:
+    """Say how a data set of pairs was made."""
+    rules = description["rules"]
+    facts = {
+        name: description[name] for name in ("preset", "split", "seed", "zero_point", "source")
+    }
+    return {
+        "data set": url,
+        "pairs": f"{description['n_pairs']:,}",
+        "stamps": f"{rules['stamp_size']} px of {description['pixel_scale_arcsec']:g} arcsec",
+        "true masks": f"each member alone above {description['mask_threshold']:g} sigma of the noise",
+        **{name.replace("_", " "): f"{value}" for name, value in facts.items()},
+        "rules": ", ".join(f"{name} {_plain(value)}" for name, value in rules.items()),
+    }
+
+
+def _plain(value: Any) -> str:
+    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _check_sources(
@@ -183,6 +210,7 @@ def evaluate_paper(url: str, options: storage.Options | None = None) -> Evaluati
         scores=_scores(members, recovered),
         notes=(_PAPER_NOTE,),
         paper=paper_numbers(table),
+        methods=_PAPER_METHODS,
     )
 
 
@@ -218,10 +246,11 @@ def evaluate_catalog(
     """
     matched = match_catalog(catalog, truth, band=band, match_arcsec=match_arcsec, options=options)
     note = (
-        f"Primary rows with a true source: {len(matched.members)}; primary rows without one, not "
-        f"judged: {matched.n_without_truth}. The truth has {matched.n_truth} sources; those that are "
+        f"Primary rows with a true source: {len(matched.members):,}; primary rows without one, not "
+        f"judged: {matched.n_without_truth:,}. The truth has {matched.n_truth:,} sources; those that are "
         "in no pair have no row."
     )
+    notes = [note, *_missed_note(matched), _UNDETECTED_NOTE]
     return Evaluation(
         mode="catalog",
         title=f"Catalogue against truth, {matched.band}",
@@ -229,8 +258,22 @@ def evaluate_catalog(
         members=matched.members,
         recovered=(matched.recovered,),
         scores=_scores(matched.members, [matched.recovered]),
-        notes=(note,),
+        notes=tuple(notes),
+        data={"catalogue": catalog, "truth": truth, "band": matched.band},
+        methods={matched.recovered.method: "primary rows of the catalogue"},
     )
+
+
+def _missed_note(matched: Matched) -> list[str]:
+    """Say how many blended sources the catalogue does not have: a detector's misses among them."""
+    if matched.n_missed is None:
+        return []
+    note = (
+        f"True sources with another one within {matched.reach_arcsec:.2f} arcsec (the widest pair of the "
+        f"catalogue) but without a row: {matched.n_missed:,}. They were not detected, not processed or "
+        "left out of the pairs, and are in none of the numbers below."
+    )
+    return [note]
 
 
 def evaluate_pairs(
@@ -238,6 +281,7 @@ def evaluate_pairs(
     methods: Sequence[Method],
     source: str,
     mask_threshold: float = 1.5,
+    data: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compare methods on the same pairs.
 
@@ -251,6 +295,8 @@ def evaluate_pairs(
         What the pairs are, for the page.
     mask_threshold : float
         Isophote of the true masks, in units of the background rms.
+    data : mapping of str to str, optional
+        What the pairs are, fact by fact, for the page.
 
     Returns
     -------
@@ -268,18 +314,37 @@ def evaluate_pairs(
         raise ConfigError("nothing to evaluate; give a model or a baseline")
     outcome = run_methods(batches, methods, mask_threshold)
     limits = tuple(method.name for method in methods if method.is_limit)
-    limit_note = f"{', '.join(limits)}: told the true images; a bound, not a method."
+    notes = [_UNDETECTED_NOTE, *_view_notes(outcome, methods)]
+    if limits:
+        notes.append(f"{', '.join(limits)}: told the true images; a bound, not a method.")
     return Evaluation(
         mode="pairs",
         title="Methods side by side on simulated pairs",
-        source=f"{len(outcome.members) // 2} pairs of {source}",
+        source=f"{len(outcome.members) // 2:,} pairs of {source}",
         members=outcome.members,
         recovered=outcome.recovered,
         scores=_scores(outcome.members, outcome.recovered),
-        notes=(_UNDETECTED_NOTE, limit_note) if limits else (_UNDETECTED_NOTE,),
+        notes=tuple(notes),
         examples=outcome.examples,
         limits=limits,
+        data=data or {},
+        methods={method.name: method.about for method in methods},
     )
+
+
+def _view_notes(outcome: PairOutcome, methods: Sequence[Method]) -> list[str]:
+    """Say which methods see less than the whole stamps, and which members they cannot see."""
+    names: dict[View, list[str]] = {}
+    for method, view in zip(methods, outcome.views, strict=True):
+        if view.stamp_px < outcome.stamp_px:
+            names.setdefault(view, []).append(method.name)
+    n = len(outcome.members)
+    return [
+        f"Seeing only the central {view.stamp_px} of {outcome.stamp_px} px: {', '.join(those)}. "
+        f"{view.n_outside:,} of the {n:,} members ({percent(view.n_outside / n)}) lie outside of that: "
+        "undetected because of the size of the stamp, whatever their brightness."
+        for view, those in names.items()
+    ]
 
 
 def _scores(members: Members, recovered: Sequence[Recovered]) -> tuple[Score, ...]:

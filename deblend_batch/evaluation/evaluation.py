@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deblend_batch import storage
-from deblend_batch.evaluation import tables
+from deblend_batch.evaluation import group_tables, tables
 from deblend_batch.evaluation.members import Members, Recovered
 from deblend_batch.evaluation.pairsets import Example
 from deblend_batch.evaluation.paper import PaperNumbers
@@ -42,6 +43,10 @@ class Evaluation:
         Pairs to look at, in mode ``"pairs"``.
     limits : tuple of str
         Methods that are told the truth and bound what is possible: in tables, not in figures.
+    data : mapping of str to str
+        What the data are, fact by fact.
+    methods : mapping of str to str
+        What each method does and what it is told.
     """
 
     mode: Mode
@@ -54,6 +59,8 @@ class Evaluation:
     paper: PaperNumbers | None = None
     examples: tuple[Example, ...] = ()
     limits: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number as JSON-able values.
@@ -61,14 +68,16 @@ class Evaluation:
         Returns
         -------
         dict
-            ``mode``, ``source``, ``n_members``, ``notes`` and ``scores`` (a list, one per method);
-            in mode ``"paper"`` also the keys of :meth:`PaperNumbers.to_dict`.
+            ``mode``, ``source``, ``n_members``, ``notes``, ``data``, ``methods`` and ``scores`` (a
+            list, one per method); in mode ``"paper"`` also the keys of :meth:`PaperNumbers.to_dict`.
         """
         return {
             "mode": self.mode,
             "source": self.source,
             "n_members": len(self.members),
             "notes": list(self.notes),
+            "data": dict(self.data),
+            "methods": dict(self.methods),
             **(self.paper.to_dict() if self.paper else {}),
             "scores": [each.to_dict() for each in self.scores],
         }
@@ -77,17 +86,33 @@ class Evaluation:
         """Return the main tables: of the paper, or of the scores."""
         if self.paper is not None:
             return tables.paper_tables(self.paper)
-        found = [tables.score_table(self.scores), tables.interval_table(self.scores)]
+        found = [tables.score_table(self.scores, role) for role in self._roles]
         return [*found, tables.iou_table(self.scores)] if self._has_masks else found
+
+    def interval_tables(self) -> list[Table]:
+        """Return the intervals of the scores, with the physical limit and the coverage of errors."""
+        return [tables.interval_table(self.scores, role) for role in self._roles]
+
+    def group_tables(self) -> list[Table]:
+        """Return the tables of kinds of members; only those that are known."""
+        return group_tables.group_tables(self.scores, self.members.separation_unit)
+
+    @property
+    def _roles(self) -> list[str]:
+        return [role for role in tables.ROLES if any(s.members[role].n for s in self.scores)]
 
     @property
     def _has_masks(self) -> bool:
         return any(each.iou for each in self.scores)
 
     def to_text(self) -> str:
-        """Return the main tables as plain text."""
+        """Return all tables as plain text; of the paper only its own."""
         head = [self.title, self.source, *self.notes]
-        return "\n\n".join(["\n".join(head), *(table.to_text() for table in self.tables())])
+        head += [] if self.paper else [tables.INTERVAL_NOTE]
+        shown = self.tables()
+        if self.paper is None:
+            shown += [*self.interval_tables(), *self.group_tables()]
+        return "\n\n".join(["\n".join(head), *(table.to_text() for table in shown)])
 
     def to_html(self) -> str:
         """Return the whole report as one self-contained page."""

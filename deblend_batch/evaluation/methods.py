@@ -13,6 +13,7 @@ from deblend_batch.evaluation import baselines, sextractor
 from deblend_batch.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from deblend_batch.models.card import ModelCard
     from deblend_batch.models.model import Model
     from deblend_batch.simulate.batch import PairBatch
 
@@ -53,11 +54,14 @@ class Method:
         From a batch of pairs to an :class:`Estimate`.
     is_limit : bool
         True for what is told the truth, and so is no method but a limit.
+    about : str
+        What it does and what it is told, in a line.
     """
 
     name: str
     estimate: Callable[[PairBatch], Estimate]
     is_limit: bool = False
+    about: str = ""
 
 
 def model_method(model: Model, batch_size: int | None = None) -> Method:
@@ -93,7 +97,21 @@ def model_method(model: Model, batch_size: int | None = None) -> Method:
             masks=prediction.masks,
         )
 
-    return Method(model.card.name, estimate)
+    return Method(model.card.name, estimate, about=_about(model.card))
+
+
+_FLUX_OF_MASKS = (
+    " (for masks; its fluxes are the pixels under them, the light outside is not added)"
+)
+
+
+def _about(card: ModelCard) -> str:
+    purpose = _FLUX_OF_MASKS if card.architecture == "unet" else ""
+    return (
+        f"{card.architecture}{purpose}, {card.parameters:,} parameters, stamps of {card.stamp_size} "
+        f"px, told the detected positions; trained on {card.trained_on}; weights sha256 "
+        f"{card.sha256[:12]}"
+    )
 
 
 def crop(batch: PairBatch, size: int, model: str) -> PairBatch:
@@ -143,20 +161,36 @@ def _split(batch: PairBatch) -> Floats:
     return baselines.nearest_split(batch.stamps, detected_yx, batch.neighbours_yx).flux
 
 
-_BASELINES: Mapping[str, tuple[str, Callable[[PairBatch], Floats]]] = {
-    "split": ("naive split", _split),
-    "sep-seed": ("sep, seed recipe", lambda b: baselines.seed_recipe(b.stamps, b.true_yx).flux),
-    "sep-fair": (
+_BASELINES: Mapping[str, Method] = {
+    "split": Method(
+        "naive split",
+        lambda b: Estimate(_split(b), b),
+        about="told the detected positions; each pixel of the stamp goes to the nearest one",
+    ),
+    "sep-seed": Method(
+        "sep, seed recipe",
+        lambda b: Estimate(baselines.seed_recipe(b.stamps, b.true_yx).flux, b),
+        about="SExtractor's algorithms in the seed work's settings: detects in a cold and a hot pass, "
+        "background not subtracted, isophotal flux; central the object nearest to the centre, "
+        "companion the brightest other",
+    ),
+    "sep-fair": Method(
         "sep, fair",
-        lambda b: baselines.fair_recipe(b.stamps, b.true_yx, b.radius_px).flux,
+        lambda b: Estimate(baselines.fair_recipe(b.stamps, b.true_yx, b.radius_px).flux, b),
+        about="SExtractor's algorithms as a careful user sets them: detects by itself, background "
+        "subtracted, Kron flux with the neighbours masked, matched within 0.5 Re + 3 px of the truth",
     ),
-    "sextractor": (
+    "sextractor": Method(
         "SExtractor",
-        lambda b: sextractor.run_sextractor(b.stamps, b.true_yx, b.radius_px).flux,
+        lambda b: Estimate(sextractor.run_sextractor(b.stamps, b.true_yx, b.radius_px).flux, b),
+        about="the program itself in the seed work's settings: detects in a cold and a hot pass, "
+        "FLUX_AUTO with the neighbours corrected for, matched within 0.5 Re + 3 px of the truth",
     ),
-    "profiles": (
+    "profiles": Method(
         "true profiles (limit)",
-        lambda b: baselines.true_profiles(b.stamps, b.truth, b.flux).flux,
+        lambda b: Estimate(baselines.true_profiles(b.stamps, b.truth, b.flux).flux, b),
+        is_limit=True,
+        about="told the true noise-free images, fits only their amplitudes: a bound, not a method",
     ),
 }
 
@@ -192,8 +226,4 @@ def baseline_methods(names: Sequence[str]) -> list[Method]:
             raise EvaluationError(f"baseline {name!r} is unknown; use {', '.join(BASELINES)}")
     if "sextractor" in names:
         sextractor.require_program()
-    return [_baseline(*_BASELINES[name], is_limit=name == "profiles") for name in names]
-
-
-def _baseline(label: str, measure: Callable[[PairBatch], Floats], *, is_limit: bool) -> Method:
-    return Method(label, lambda batch: Estimate(measure(batch), batch), is_limit)
+    return [_BASELINES[name] for name in names]

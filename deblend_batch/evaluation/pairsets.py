@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deblend_batch.simulate.batch import PairBatch
 
 EXAMPLE_RANKS = (0.1, 0.5, 0.9, 0.99)
-"""Which pairs are shown: those at these quantiles of the first method's flux error."""
+"""Which pairs are shown: those at these quantiles of the flux error."""
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,9 @@ class Example:
     Parameters
     ----------
     rank : float
-        Fraction of pairs of its batch that the method did better on.
+        Fraction of the pairs it was chosen from that the method did better on.
+    chosen_from : int
+        How many these are: those of the first batch of which both members have a flux.
     method : str
         Whose fluxes and masks these are.
     stamp : ndarray of float32, shape (y, x)
@@ -56,6 +58,7 @@ class Example:
     """
 
     rank: float
+    chosen_from: int
     method: str
     stamp: NDArray[np.float32]
     truth: NDArray[np.float32]
@@ -65,6 +68,22 @@ class Example:
     masks: NDArray[np.float32] | None
     true_flux: Floats
     flux: Floats
+
+
+@dataclass(frozen=True)
+class View:
+    """What a method saw of the pairs: its own stamps may be smaller than theirs.
+
+    Parameters
+    ----------
+    stamp_px : int
+        Edge of the method's stamps.
+    n_outside : int
+        Members whose detected position lies outside of them.
+    """
+
+    stamp_px: int
+    n_outside: int
 
 
 @dataclass(frozen=True)
@@ -78,12 +97,18 @@ class PairOutcome:
     recovered : tuple of Recovered
         One per method, in their order.
     examples : tuple of Example
-        Pairs of the first batch at fixed ranks of the first method's error.
+        Pairs of the first batch at fixed ranks of one method's error.
+    stamp_px : int
+        Edge of the pairs' stamps.
+    views : tuple of View
+        What each method saw of them.
     """
 
     members: Members
     recovered: tuple[Recovered, ...]
     examples: tuple[Example, ...]
+    stamp_px: int
+    views: tuple[View, ...]
 
 
 def run_methods(
@@ -112,10 +137,14 @@ def run_methods(
     """
     members: list[Members] = []
     recovered: list[list[Recovered]] = [[] for _ in methods]
+    views: list[list[View]] = []
+    stamp_px = 0
     examples: tuple[Example, ...] = ()
     for batch in filter(len, batches):
         estimates = [method.estimate(batch) for method in methods]
         members.append(_members(batch))
+        stamp_px = batch.stamps.shape[-1]
+        views.append([_view(estimate.seen) for estimate in estimates])
         for method, estimate, parts in zip(methods, estimates, recovered, strict=True):
             parts.append(_recovered(method.name, estimate, mask_threshold))
         if not examples:
@@ -124,8 +153,23 @@ def run_methods(
     if not members:
         raise EvaluationError("the data set has no pairs; simulate some first")
     return PairOutcome(
-        concatenate(members), tuple(concatenate(parts) for parts in recovered), examples
+        concatenate(members),
+        tuple(concatenate(parts) for parts in recovered),
+        examples,
+        stamp_px,
+        tuple(
+            View(parts[0].stamp_px, sum(part.n_outside for part in parts))
+            for parts in zip(*views, strict=True)
+        ),
     )
+
+
+def _view(seen: PairBatch) -> View:
+    """Count the members off the stamps that a method saw; a pixel reaches half a pixel from its centre."""
+    edge = seen.stamps.shape[-1]
+    yx = np.stack([seen.central_yx, seen.companion_yx])
+    outside = (yx < -0.5) | (yx > edge - 0.5)
+    return View(edge, int(np.count_nonzero(outside.any(axis=-1))))
 
 
 def _members(batch: PairBatch) -> Members:
@@ -179,6 +223,7 @@ def _choose_examples(method: str, estimate: Estimate, mask_threshold: float) -> 
     return tuple(
         Example(
             rank=float(np.mean(error[order] < error[row])),
+            chosen_from=len(order),
             method=method,
             stamp=pairs.stamps[row],
             truth=pairs.truth[row],

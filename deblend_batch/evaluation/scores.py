@@ -33,8 +33,8 @@ class IouScore:
         Of the IoU of all members.
     central, companion : float
         Means by role.
-    histogram : ndarray of int64, shape (20,)
-        Members in equal bins of IoU from 0 to 1.
+    histograms : mapping of str to ndarray of int64, shape (20,)
+        ``central`` and ``companion``: members in equal bins of IoU from 0 to 1.
     """
 
     n: int
@@ -42,12 +42,14 @@ class IouScore:
     median: float
     central: float
     companion: float
-    histogram: NDArray[np.int64]
+    histograms: Mapping[str, NDArray[np.int64]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-able values."""
-        numbers = {**vars(self), "histogram": self.histogram.tolist()}
-        return {name: json_value(value) for name, value in numbers.items()}
+        counts = {role: histogram.tolist() for role, histogram in self.histograms.items()}
+        return {
+            name: json_value(value) for name, value in {**vars(self), "histograms": counts}.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Score:
         ``pooled``, ``central`` and ``companion``, with bootstrap intervals.
     groups : mapping of str to mapping of str to Metrics
         Metrics of both roles together by ``magnitude``, ``mag_difference``, ``separation``,
-        ``separation_radii`` and ``type``; empty groups are left out.
+        ``separation_radii`` and ``type``, with intervals; empty groups are left out.
     curves : mapping of str to mapping of str to Curve
         dmag against the difference of magnitudes, for ``central`` and ``companion`` (what is the
         brighter side for one is the fainter for the other), for ``all`` and by type.
@@ -122,7 +124,9 @@ def score(members: Members, recovered: Recovered, draws: int = BOOTSTRAP_DRAWS) 
             for role, rows in roles.items()
         },
         groups={
-            by: {label: measure_rows(members[rows], recovered[rows]) for label, rows in group}
+            by: {
+                label: measure_rows(members[rows], recovered[rows], draws) for label, rows in group
+            }
             for by, group in _groups(members)
         },
         curves={
@@ -197,11 +201,15 @@ def _score_iou(iou: NDArray[np.float64], is_central: NDArray[np.bool_]) -> IouSc
     if not known.any():
         return None
     values = iou[known]
+    roles = {"central": is_central, "companion": ~is_central}
     return IouScore(
         n=len(values),
         mean=mean(values),
         median=float(np.median(values)),
         central=mean(iou[is_central]),
         companion=mean(iou[~is_central]),
-        histogram=np.histogram(values, bins=IOU_BINS, range=(0, 1))[0],
+        histograms={
+            role: np.histogram(iou[rows & known], bins=IOU_BINS, range=(0, 1))[0]
+            for role, rows in roles.items()
+        },
     )

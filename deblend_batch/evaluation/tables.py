@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 from deblend_batch.evaluation.metrics import Metrics
 from deblend_batch.evaluation.paper import PaperNumbers
@@ -11,8 +12,8 @@ from deblend_batch.evaluation.scores import Score
 from deblend_batch.pages.page import Table
 
 DETECTED_NOTE = (
-    "Bias, sigma, outliers and flux error are of the detected members; 'failed' counts undetected "
-    "members and outliers over all members."
+    "Bias, median, sigma and NMAD of recovered minus true magnitude (mag). These, outliers (beyond 0.75 "
+    "mag) and MAPE are of the detected members; 'failed' counts undetected members and outliers over all."
 )
 
 _HEADINGS = (
@@ -20,7 +21,20 @@ _HEADINGS = (
     *("median", "NMAD", "mag MAPE"),
 )
 
-ROLES = ("central", "companion", "pooled")
+INTERVAL_NOTE = (
+    "Intervals of 95 % by bootstrap over galaxies. 'MAPE of all': flux MAPE, an undetected member being "
+    "wrong by 100 %. '/ Cramér–Rao' (where it is known): scatter of the flux over its bound; 1 is the limit "
+    "for known profiles. 'errors cover': share of fluxes within their stated one-sigma error; 68.3 % if "
+    "these are right."
+)
+
+ROLES = ("pooled", "central", "companion")
+
+_ROLE_TITLES = {
+    "pooled": "Both members of each pair, pooled.",
+    "central": "Centrals.",
+    "companion": "Companions.",
+}
 
 
 def percent(fraction: float) -> str:
@@ -56,7 +70,7 @@ def interval(metrics: Metrics, name: str, scale: float = 1.0, digits: int = 3) -
 
 def _cells(metrics: Metrics) -> list[str]:
     return [
-        f"{metrics.n}",
+        f"{metrics.n:,}",
         percent(metrics.flux_mape),
         magnitudes(metrics.bias, signed=True),
         magnitudes(metrics.sigma),
@@ -79,76 +93,95 @@ def _metrics_table(
     )
 
 
-def score_table(scores: Sequence[Score]) -> Table:
-    """Return the table of methods and members: central, companion and pooled."""
-    rows = [((s.method, role), s.members[role]) for role in ROLES for s in scores]
-    return _metrics_table(("method", "member"), rows, DETECTED_NOTE)
-
-
-def interval_table(scores: Sequence[Score]) -> Table:
-    """Return pooled 95 % intervals, the physical limit and the coverage of stated errors."""
-    columns = ("method", "bias", "sigma", "outliers, %", "flux MAPE, %")
-    extra = ("undet. = 100 %", "/ Cramér–Rao", "errors cover")
-    rows = [
-        (
-            score.method,
-            interval(pooled, "bias"),
-            interval(pooled, "sigma"),
-            interval(pooled, "outlier_fraction", 100, 2),
-            interval(pooled, "flux_mape", 100, 2),
-            percent(pooled.flux_mape_all),
-            "–" if math.isnan(pooled.scatter_over_bound) else f"{pooled.scatter_over_bound:.2f}",
-            percent(pooled.coverage),
-        )
-        for score in scores
-        for pooled in [score.members["pooled"]]
-    ]
-    caption = (
-        "95 % intervals by bootstrap over galaxies, members pooled. Then: flux MAPE with undetected members "
-        "as 100 %; scatter over the Cramér–Rao bound; share of members within their error bars."
-    )
-    return Table((*columns, *extra), rows, caption)
-
-
-def group_table(scores: Sequence[Score], by: str, heading: str) -> Table:
-    """Return the flux error of each method over groups of members.
+def score_table(scores: Sequence[Score], role: str) -> Table:
+    """Return the metrics of all methods.
 
     Parameters
     ----------
     scores : sequence of Score
-        The methods: a column each.
-    by : str
-        A key of :attr:`Score.groups`.
-    heading : str
-        What the groups are, with unit.
+        The methods: a row each.
+    role : str
+        One of :data:`ROLES`.
 
     Returns
     -------
     Table
-        One row a group; without rows where no group is known.
+        The notes that all such tables need stand above the pooled one.
     """
-    groups = [score.groups[by] for score in scores]
-    labels = dict.fromkeys(label for group in groups for label in group)
+    note = f" {DETECTED_NOTE}" if role == "pooled" else ""
+    rows = [((s.method,), s.members[role]) for s in scores]
+    return _metrics_table(("method",), rows, _ROLE_TITLES[role] + note)
+
+
+def interval_table(scores: Sequence[Score], role: str) -> Table:
+    """Return the 95 % intervals, the physical limit and the coverage of stated errors.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        The methods: a row each.
+    role : str
+        One of :data:`ROLES`.
+
+    Returns
+    -------
+    Table
+        Columns of which nothing is known are left out. :data:`INTERVAL_NOTE` explains them.
+    """
+    columns = ("method", "bias", "sigma", "flux MAPE, %", "outliers, %", "failed, %")
+    extra = ("MAPE of all", "/ Cramér–Rao", "errors cover")
     rows = [
         (
-            label,
-            f"{max(group[label].n for group in groups if label in group)}",
-            *(percent(group[label].flux_mape) if label in group else "–" for group in groups),
+            score.method,
+            interval(found, "bias"),
+            interval(found, "sigma"),
+            interval(found, "flux_mape", 100, 2),
+            interval(found, "outlier_fraction", 100, 2),
+            interval(found, "failure_fraction", 100, 2),
+            percent(found.flux_mape_all),
+            ratio(found.scatter_over_bound),
+            percent(found.coverage),
         )
-        for label in labels
+        for score in scores
+        for found in [score.members[role]]
     ]
-    return Table((heading, "n", *(score.method for score in scores)), rows, f"By {heading}.")
+    return _known_columns(Table((*columns, *extra), rows, f"{_ROLE_TITLES[role]} 95 % intervals."))
+
+
+def _known_columns(table: Table) -> Table:
+    """Leave out the columns that hold nothing but dashes."""
+    kept = [any(row[i] not in ("", "–") for row in table.rows) for i in range(len(table.columns))]
+    rows = [list(compress(row, kept)) for row in table.rows]
+    return Table(list(compress(table.columns, kept)), rows, table.caption)
+
+
+def ratio(value: float) -> str:
+    """Write a positive ratio with three digits or all before the point, a dash for NaN.
+
+    Examples
+    --------
+    >>> ratio(0.9531), ratio(83.01), ratio(1553.2)
+    ('0.95', '83.0', '1,553')
+    """
+    if math.isnan(value):
+        return "–"
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{digits}f}"
 
 
 def iou_table(scores: Sequence[Score]) -> Table:
     """Return the IoU of methods with masks."""
     rows = [
-        (s.method, f"{s.iou.n}", *(f"{v:.3f}" for v in _iou_numbers(s)))
+        (s.method, f"{s.iou.n:,}", *(f"{v:.3f}" for v in _iou_numbers(s)))
         for s in scores
         if s.iou is not None
     ]
     columns = ("method", "members", "mean", "median", "central", "companion")
-    return Table(columns, rows, "Intersection over union with the true masks, masks cut at 0.5.")
+    return Table(
+        columns,
+        rows,
+        "Intersection over union of members' masks (cut at 0.5) with the true ones, on the method's stamps.",
+    )
 
 
 def _iou_numbers(score: Score) -> tuple[float, ...]:
@@ -177,7 +210,7 @@ def paper_tables(numbers: PaperNumbers) -> list[Table]:
         _metrics_table(
             ("method",),
             [((method,), metrics) for method, metrics in numbers.pooled.items()],
-            f"All {numbers.n_pairs} pairs, both members. {DETECTED_NOTE}",
+            f"All {numbers.n_pairs:,} pairs, both members. {DETECTED_NOTE}",
         ),
         _metrics_table(
             ("method",),

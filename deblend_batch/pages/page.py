@@ -31,11 +31,14 @@ class Number:
         The number as it is to be read, with its unit.
     note : str
         A short qualification under it.
+    colour : str
+        Of the card's edge, as ``#rrggbb``: that of the same thing in figures. The page's own if empty.
     """
 
     label: str
     value: str
     note: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True)

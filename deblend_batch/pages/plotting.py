@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 """Colours that colour-blind readers tell apart (Okabe & Ito 2008), by order of use."""
@@ -44,7 +47,7 @@ _STYLE: dict[str, Any] = {
     "lines.markersize": 5,
 }
 
-_DPI = 150
+_DPI = 190
 
 
 @contextmanager
@@ -54,8 +57,28 @@ def style() -> Iterator[None]:
         yield
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as PNG; the same figure gives the same bytes."""
+def png(figure: Figure, *, full_colour: bool = False) -> bytes:
+    """Return a figure as PNG; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to draw.
+    full_colour : bool
+        For images: without it the 256 colours that fit best, in a third of the bytes, since a page
+        carries dozens of figures.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    if not full_colour:
+        picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=_DPI, metadata={"Software": None})
+    picture.save(sink, format="png", optimize=True)
     return sink.getvalue()

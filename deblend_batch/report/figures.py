@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.ledger import Receipt
@@ -82,6 +83,7 @@ def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
         if len(used):
             axes.set_xlim(MAG_EDGES[used[0]] - 0.25, MAG_EDGES[used[-1] + 1] + 0.25)
         axes.set(xlabel=_magnitude_label(band), ylabel="members per 0.25 mag")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         return png(figure)
 
@@ -140,9 +142,17 @@ def signal_to_noise(rows: pa.Table, band: str) -> bytes:
             )
         if (relative[np.isfinite(mag)] > 0).any():
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_some_minor))
+            axes.tick_params(axis="y", which="minor", labelsize=10)
         axes.set(xlabel=_magnitude_label(band), ylabel="flux error / flux")
         axes.legend(markerscale=2)
         return png(figure)
+
+
+def _some_minor(value: float, _: int) -> str:
+    """Label 2 and 5 of each decade."""
+    return f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
 
 
 def tile_times(receipts: Sequence[Receipt]) -> bytes:
@@ -206,4 +216,4 @@ def examples(stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, An
             xlim=(-0.5, stamp.shape[1] - 0.5),
             ylim=(-0.5, stamp.shape[0] - 0.5),
         )
-    return png(figure)
+    return png(figure, full_colour=True)

@@ -149,6 +149,8 @@ def test_models_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     for card in list_models():
         assert card.name in text
         assert f"{card.parameters:,} parameters, {card.stamp_size} px stamps" in text
+        assert f"flux mape {card.test_metrics['flux_mape']:.2%}" in text
+    assert text.count("domain: PSF FWHM") == len(list_models())
     assert text.count("(default)") == 1
 
 

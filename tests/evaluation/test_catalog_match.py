@@ -95,6 +95,23 @@ def test_rows_without_truth_are_counted(output: Path) -> None:
     assert np.count_nonzero(np.isnan(found.members.mag_difference)) == 1
 
 
+def test_blended_sources_without_a_row_are_counted(output: Path) -> None:
+    whole = match_catalog(str(output), _truth_url(output))
+    assert (whole.reach_arcsec, whole.n_missed) == (1.0, 0)
+    (output / "shards/a.parquet").unlink()
+    (output / "shards/c.parquet").unlink()
+    assert match_catalog(str(output), _truth_url(output)).n_missed == 4
+    alone = _truth(ra=150 + np.arange(N) * 2.5 / 3600)
+    pq.write_table(alone, output.parent / "apart.parquet")
+    apart = match_catalog(str(output), str(output.parent / "apart.parquet"), match_arcsec=100.0)
+    assert apart.n_missed == 0
+
+
+def test_without_positions_nothing_is_known_of_missed_sources(output: Path) -> None:
+    pq.write_table(_truth(ra=None, dec=None), output.parent / "blind.parquet")
+    assert match_catalog(str(output), str(output.parent / "blind.parquet")).n_missed is None
+
+
 def test_a_row_without_flux_is_undetected(output: Path) -> None:
     flux = np.array([np.nan, 5.0], np.float32)
     pq.write_table(_shard([(0, 1)], flux_h=flux), output / "shards/a.parquet")

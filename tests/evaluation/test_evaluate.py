@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import deblend_batch
+from deblend_batch.cli.main import main
 from deblend_batch.errors import ConfigError
 from deblend_batch.evaluation.evaluate import evaluate, evaluate_pairs
-from deblend_batch.evaluation.methods import baseline_methods
+from deblend_batch.evaluation.methods import Estimate, Method, baseline_methods, crop
 from deblend_batch.simulate.batch import PairBatch
 
 HEADER = (
@@ -48,7 +51,8 @@ def test_the_paper_as_json_and_text(paper_table: str) -> None:
 def test_keys_that_scripts_read_are_there(paper_table: str) -> None:
     values = evaluate(paper_table=paper_table).to_dict()
     assert set(values) == {
-        *("mode", "source", "n_members", "notes", "scores", "n_pairs", "table", "pooled"),
+        *("mode", "source", "n_members", "notes", "data", "methods", "scores"),
+        *("n_pairs", "table", "pooled"),
         *("closest", "sum_flux_mape", "member_correlation", "network_correlation"),
         *("brighter_flux_mape", "fainter_flux_mape", "irregular_flux_mape"),
     }
@@ -87,6 +91,38 @@ def test_methods_side_by_side(gaussian_pairs: PairBatch) -> None:
     assert found.limits == ("true profiles (limit)",)
     assert values["scores"][2]["pooled"]["scatter_over_bound"] == pytest.approx(1, abs=0.35)
     assert "true profiles (limit): told the true images" in found.to_text()
+    assert set(values["methods"]) == {m.name for m in methods}
+    assert "Flux MAPE of the detected, by true magnitude (AB)." in found.to_text()
+
+
+def test_what_a_method_cannot_see_is_said(
+    pairs_of_gaussians: Callable[..., PairBatch],
+) -> None:
+    pairs = pairs_of_gaussians(20, separation_px=20.0)
+
+    def middle(batch: PairBatch) -> Estimate:
+        seen = crop(batch, 32, "small")
+        flux = batch.flux.astype(float)
+        flux[((seen.companion_yx < -0.5) | (seen.companion_yx > 31.5)).any(axis=1), 1] = np.nan
+        return Estimate(flux, seen)
+
+    methods = [Method("small", middle), *baseline_methods(["split"])]
+    found = evaluate_pairs([pairs, pairs], methods, "Gaussians")
+    n = found.scores[0].members["pooled"].n_undetected
+    assert n > 0
+    (note,) = (note for note in found.notes if note.startswith("Seeing only"))
+    assert note.startswith(f"Seeing only the central 32 of 64 px: small. {n} of the 80 members")
+
+
+def test_a_data_set_is_described(tmp_path: Path, tiny_model: str) -> None:
+    url = str(tmp_path / "pairs.zarr")
+    arguments = ["--number", "8", "--galaxies", "40", "--seed", "3", "--stamp-size", "64"]
+    assert main(["simulate", "pairs", url, *arguments]) == 0
+    found = evaluate(pairs=url, models=[tiny_model], baselines=["split"])
+    assert found.data["preset"] == "candels-h"
+    assert found.data["seed"] == "3"
+    assert "noise_factor 1.0 to 1.0" in found.data["rules"]
+    assert "weights sha256" in next(iter(found.methods.values()))
 
 
 def test_no_methods_is_one_line(gaussian_pairs: PairBatch) -> None:

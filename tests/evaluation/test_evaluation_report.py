@@ -39,6 +39,8 @@ def page(evaluation: Evaluation) -> str:
         "Errors by kind of member",
         "Masks",
         "Example pairs, ours",
+        "Intervals",
+        "Methods and data",
         "Definitions",
     ],
 )
@@ -47,10 +49,20 @@ def test_every_section_is_there(page: str, title: str) -> None:
 
 
 def test_figures_are_inside_and_limits_only_in_tables(page: str) -> None:
-    # 2 x 2 scatter, 2 + 4 curves, 4 groups, 1 histogram, 4 examples
-    assert page.count('src="data:image/png;base64,') == 4 + 6 + 4 + 1 + 4
+    # 2 x 2 scatter, 2 + 4 curves, 5 groups and the bound, 2 histograms, 4 examples
+    assert page.count('src="data:image/png;base64,') == 4 + 6 + 6 + 2 + 4
     assert "true profiles (limit)" in page
     assert "true profiles (limit): recovered against" not in page
+
+
+def test_a_page_says_what_undetected_means_and_how_the_intervals_are_made(page: str) -> None:
+    for words in (
+        "Undetected is a member to which",
+        "whole galaxies are drawn",
+        "/ Cramér–Rao",
+        "asinh scale",
+    ):
+        assert words in page
 
 
 def test_the_page_is_written_whole_and_the_same_again(

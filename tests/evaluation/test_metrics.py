@@ -106,7 +106,8 @@ def test_undetected_members_never_change_the_numbers_of_the_others(
     one = measure(flux, true)
     other = measure([*flux, *([np.nan] * missed)], [*true, *np.ones(missed)])
     assert other.n_undetected == missed
-    assert (other.bias, other.sigma, other.flux_mape) == (one.bias, one.sigma, one.flux_mape)
+    for name in ("bias", "sigma", "flux_mape"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-9, abs=1e-12)
     assert other.failure_fraction >= one.failure_fraction
 
 
@@ -123,6 +124,18 @@ def test_unknown_bounds_and_errors_are_left_out() -> None:
     found = measure([1.0, 2.0], np.ones(2), bound=[np.nan, 1.0], flux_err=[np.nan, 0.5])
     assert found.scatter_over_bound == 0
     assert found.coverage == 0
+
+
+def test_intervals_hold_the_numbers_and_are_those_of_drawn_galaxies() -> None:
+    rng = np.random.default_rng(2)
+    flux = 1 + 0.1 * rng.standard_normal(400)
+    flux[::25], flux[1::25] = np.nan, 3.0
+    found = measure(flux, np.ones(400), galaxy_id=rng.integers(0, 150, 400), draws=100)
+    assert set(found.intervals) == {
+        *("bias", "sigma", "flux_mape", "outlier_fraction", "failure_fraction")
+    }
+    for name, (low, high) in found.intervals.items():
+        assert low < getattr(found, name) < high
 
 
 def test_nmad_of_a_normal_sample_is_its_sigma() -> None:

@@ -65,6 +65,16 @@ def test_examples_are_chosen_by_rank(gaussian_pairs: PairBatch) -> None:
     assert {e.stamp.shape for e in examples} == {(48, 48)}
 
 
+def test_what_each_method_saw_is_counted(pairs_of_gaussians: Callable[..., PairBatch]) -> None:
+    batches = [pairs_of_gaussians(10, seed, separation_px=26.0) for seed in range(2)]
+    found = run_methods(batches, METHODS)
+    small = [crop(batch, 48, "known").companion_yx for batch in batches]
+    outside = sum(int(((yx < -0.5) | (yx > 47.5)).any(axis=1).sum()) for yx in small)
+    assert found.stamp_px == 64
+    assert outside > 0
+    assert [(view.stamp_px, view.n_outside) for view in found.views] == [(48, outside), (64, 0)]
+
+
 def test_a_method_that_finds_nothing_has_no_examples(gaussian_pairs: PairBatch) -> None:
     assert run_methods([gaussian_pairs], METHODS[1:]).examples == ()
 

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from deblend_batch.evaluation import tables
+from deblend_batch.evaluation import group_tables, tables
+from deblend_batch.evaluation.members import Recovered, members_of_pairs
 from deblend_batch.evaluation.metrics import measure
+from deblend_batch.evaluation.scores import Score, score
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,49 @@ def test_percent(fraction: float, text: str) -> None:
 )
 def test_magnitudes(value: float, signed: bool, text: str) -> None:
     assert tables.magnitudes(value, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.953, "0.95"), (9.996, "10.0"), (83.0, "83.0"), (278.4, "278"), (1553.0, "1,553")],
+)
+def test_ratio(value: float, text: str) -> None:
+    assert tables.ratio(value) == text
+
+
+def test_ratio_of_what_is_not_known_is_a_dash() -> None:
+    assert tables.ratio(math.nan) == "–"
+
+
+def _score(bound: np.ndarray | None) -> Score:
+    rng = np.random.default_rng(0)
+    mag = rng.uniform(20, 22, (50, 2))
+    members = members_of_pairs(
+        flux=10 ** (-0.4 * (mag - 25)),
+        mag=mag,
+        radius=np.full((50, 2), 3.0),
+        kind=np.full((50, 2), "sph"),
+        galaxy_id=np.arange(100).reshape(50, 2),
+        separation=rng.uniform(2, 20, 50),
+        bound=bound,
+    )
+    return score(members, Recovered("ours", 1.05 * members.flux), 10)
+
+
+@pytest.mark.parametrize("role", tables.ROLES)
+def test_columns_of_which_nothing_is_known_are_left_out(role: str) -> None:
+    known = tables.interval_table([_score(np.full((50, 2), 0.1))], role)
+    unknown = tables.interval_table([_score(None)], role)
+    assert set(known.columns) - set(unknown.columns) == {"/ Cramér–Rao"}
+
+
+def test_tables_of_groups_show_what_is_known() -> None:
+    by_bound = group_tables.group_tables([_score(np.full((50, 2), 0.1))], "px")
+    without = group_tables.group_tables([_score(None)], "px")
+    assert len(without) == 6
+    assert by_bound[:6] == without
+    assert by_bound[6].caption.startswith("Scatter of the flux over the Cramér–Rao bound, by true")
+    assert [row[0] for row in without[0].rows] == ["20 to 21", "21 to 22"]
 
 
 def test_intervals_are_ranges_or_empty() -> None:

@@ -73,6 +73,14 @@ def test_groups_add_up(members: Members, recovered: Recovered, by: str) -> None:
     assert len(groups) >= 4
 
 
+def test_groups_have_intervals(members: Members, recovered: Recovered) -> None:
+    groups = score(members, recovered, draws=30).groups
+    for group in groups.values():
+        for metrics in group.values():
+            low, high = metrics.intervals["flux_mape"]
+            assert low <= metrics.flux_mape <= high
+
+
 def test_groups_are_named_by_their_edges(members: Members, recovered: Recovered) -> None:
     groups = score(members, recovered, draws=0).groups
     assert list(groups["magnitude"]) == [f"{m} to {m + 1} mag" for m in (19, 20, 21, 22)]
@@ -93,7 +101,11 @@ def test_iou_is_averaged_and_counted(members: Members, recovered: Recovered) -> 
     found = score(members, recovered, draws=0).iou
     assert found is not None
     assert found.mean == pytest.approx((found.central + found.companion) / 2)
-    assert found.histogram.sum() == found.n == 600
+    assert {role: counts.sum() for role, counts in found.histograms.items()} == {
+        "central": 300,
+        "companion": 300,
+    }
+    assert found.n == 600
 
 
 def test_no_masks_no_iou(members: Members) -> None:
