@@ -40,6 +40,7 @@ _STARTS_RAY = ("tests/cli/", "tests/jobs/", "tests/test_demo.py")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all tests that use Ray in one process: one cluster at a time; the others run beside them."""
     for item in items:
