@@ -49,7 +49,7 @@ def test_a_network_is_measured_without_memory_for_it() -> None:
     few, many = model_needs(card, 64), model_needs(card, 128)
     assert few.weight_bytes == pytest.approx(4 * card.parameters, rel=0.01)
     assert many.activation_bytes == 2 * few.activation_bytes
-    assert 110e6 < few.activation_bytes < 200e6  # 94 MB measured with stamps of 64 px, which are 80 now
+    assert 110e6 < few.activation_bytes < 200e6  # 94 MB measured with 64 px; now 80 px
 
 
 def test_more_tiles_in_flight_take_more(small_field: SmallField) -> None:
