@@ -32,21 +32,11 @@ from hypothesis import settings
 from deblend_batch.field.layout import create_field, finish_field
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
 
-settings.register_profile("suite", deadline=None)  # other tests run beside
+settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
-_STARTS_RAY = ("tests/cli/", "tests/jobs/", "tests/test_demo.py")
 
 # A shell that starts the suite in the background (``&``) has it ignore Ctrl-C, and so what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests that use Ray in one process: one cluster at a time; the others run beside them."""
-    for item in items:
-        uses_head = "head" in getattr(item, "fixturenames", ())
-        if uses_head or item.nodeid.startswith(_STARTS_RAY):
-            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

@@ -28,22 +28,23 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 class Slow:
-    """A real model that takes its time, so that a run outlives what happens to its nodes."""
+    """A real model that takes its time until a file appears, so that a run outlives its nodes."""
 
-    def __init__(self, model: Any, seconds: float) -> None:
-        self._model, self._seconds = model, seconds
+    def __init__(self, model: Any, until: Path) -> None:
+        self._model, self._until = model, until
         self.card, self.default_batch_size = model.card, model.default_batch_size
 
     def predict(self, *arguments: Any) -> Any:
-        time.sleep(self._seconds)
+        if not self._until.exists():
+            time.sleep(3)
         return self._model.predict(*arguments)
 
 
-def slow_model(seconds: float) -> Callable[[RunContext, str], Slow]:
-    """Return a loader of the run's model, slowed down."""
+def slow_model(until: Path) -> Callable[[RunContext, str], Slow]:
+    """Return a loader of the run's model, slowed down until a file appears."""
 
     def load(context: RunContext, device: str) -> Slow:
-        return Slow(load_run_model(context, device), seconds)
+        return Slow(load_run_model(context, device), until)
 
     return load
 
@@ -97,15 +98,16 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_costs_nothing(
     found: list[Any] = []
     with joined_node(head, tmp_path / "node.log") as node:
         run = threading.Thread(
-            target=lambda: found.append(process_field(config, loader=slow_model(1.0)))
+            target=lambda: found.append(process_field(config, loader=slow_model(tmp_path / "fast")))
         )
         run.start()
         wait_until(lambda: len(live_nodes()) == 2, 60)
         wait_until(lambda: (output / "ledger").exists() and bool(nodes_of(output) - before), 90)
         if notice:
             drain(head, set(live_nodes()) - before)
-            time.sleep(8)
+            time.sleep(12)  # what it held is done, and it is given nothing more
         os.killpg(node.pid, signal.SIGKILL)
+        (tmp_path / "fast").touch()
         run.join(180)
     (summary,) = found
     assert summary.totals["pairs"]["pending"] == summary.totals["pairs"]["quarantined"] == 0
