@@ -24,7 +24,7 @@ from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
 ROW_GROUP = 8192
-UNUSED_SUFFIX = ".unused.parquet"
+_UNUSED_SUFFIX = ".unused.parquet"
 _SUMMARY = b"deblend_batch_index"
 
 
@@ -84,7 +84,32 @@ class FieldIndex:
 
 def unused_url(index_url: str) -> str:
     """Return the URL of the list of detections that a field's index could not use."""
-    return index_url.removesuffix(".parquet") + UNUSED_SUFFIX
+    return index_url.removesuffix(".parquet") + _UNUSED_SUFFIX
+
+
+def list_indexes(output: str, options: dict[str, Any]) -> list[str]:
+    """List the index files of a run, one a field that has been indexed.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict
+        Storage options.
+
+    Returns
+    -------
+    list of str
+        Their URLs.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    folder = storage.join(output, "index")
+    names = storage.list_names(folder, options)
+    return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED_SUFFIX)]
 
 
 def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> None:

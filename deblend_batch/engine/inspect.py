@@ -14,7 +14,7 @@ import numpy as np
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger, Receipt
 from deblend_batch.catalog.publish import Publication, publish_shards
-from deblend_batch.engine.index import UNUSED_SUFFIX, read_index
+from deblend_batch.engine.index import list_indexes, read_index
 from deblend_batch.engine.progress import clock
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import CatalogError
@@ -126,12 +126,9 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
 
 def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
     """Pairs that each tile should hold, and pairs that none can, of the fields indexed so far."""
-    folder = storage.join(ledger.output, "index")
     pairs_of: dict[str, int] = {}
-    for name in storage.list_names(folder, ledger.options):
-        if name.endswith(UNUSED_SUFFIX):
-            continue
-        index = read_index(storage.join(folder, name), ledger.options)
+    for url in list_indexes(ledger.output, ledger.options):
+        index = read_index(url, ledger.options)
         counts = np.diff(index.starts).tolist()
         pairs_of.update(zip(index.tile_names, counts, strict=True))
     unplaced = UNPLACED in ledger.quarantined()

@@ -13,7 +13,7 @@ from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.engine.checks import Ids, compare_pairs, compare_totals, read_shard, twice
-from deblend_batch.engine.index import UNUSED_SUFFIX, IndexReader, read_index
+from deblend_batch.engine.index import IndexReader, list_indexes, read_index
 from deblend_batch.errors import CatalogError
 
 RECOMPUTED_PAIRS = 16
@@ -186,11 +186,7 @@ def _recompute(
 
 def _tile_groups(ledger: Ledger) -> Iterator[list[tuple[str, Ids]]]:
     """Read the tiles of a run with the blend ids of their pairs, some at a time, field by field."""
-    folder = storage.join(ledger.output, "index")
-    for file in storage.list_names(folder, ledger.options):
-        if file.endswith(UNUSED_SUFFIX):
-            continue
-        url = storage.join(folder, file)
+    for url in list_indexes(ledger.output, ledger.options):
         index, reader = read_index(url, ledger.options), IndexReader(url, ledger.options)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
