@@ -52,7 +52,7 @@ FEW_PAIRS = 2_000
 
 
 def bare_model(name: str, sources_per_px: float, seconds: float, ready: Any, rates: Any) -> None:
-    """Run the model alone on stamps that are ready; report stamps per second."""
+    """Run the model alone on stamps that are ready; report stamps per second, and CPU seconds a stamp."""
     import torch
 
     torch.set_num_threads(1)
@@ -68,15 +68,17 @@ def bare_model(name: str, sources_per_px: float, seconds: float, ready: Any, rat
     arguments = (stamps, companion, None, neighbours, sigma, n)
     model.predict(*arguments)
     ready.wait()
-    done, started = 0, time.perf_counter()
+    done, started, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - started < seconds:
         model.predict(*arguments)
         done += n
-    rates.put(done / (time.perf_counter() - started))
+    rates.put((done / (time.perf_counter() - started), (time.process_time() - cpu) / done))
 
 
-def measure_bare(name: str, sources_per_px: float, seconds: float, processes: int) -> float:
-    """Return stamps per second of the bare model over all cores."""
+def measure_bare(
+    name: str, sources_per_px: float, seconds: float, processes: int
+) -> tuple[float, float]:
+    """Return stamps per second of the bare model over all cores, and its CPU seconds a stamp."""
     context = multiprocessing.get_context("spawn")
     ready, rates = context.Barrier(processes), context.Queue()
     workers = [
@@ -85,10 +87,10 @@ def measure_bare(name: str, sources_per_px: float, seconds: float, processes: in
     ]
     for worker in workers:
         worker.start()
-    total: float = sum(rates.get() for _ in workers)
+    rate, cpu = zip(*(rates.get() for _ in workers), strict=True)
     for worker in workers:
         worker.join()
-    return total
+    return sum(rate), sum(cpu) / processes
 
 
 @dataclass(frozen=True)
@@ -209,13 +211,20 @@ def compare_model(bench: Bench, model: str, size: int, pairs: int, seconds: floa
     config = bench.config("model", inputs, model=model, engine={"gpus_per_actor": 0})
     run: Cost = run_pipeline(config)
     after = measure_bare(model, crowd, seconds, cores)
-    rate, mean = run.summary.pairs_per_second, (before + after) / 2
-    steady = 1 / run.steady()[0]
-    print(f"bare model, one process per core: {before:,.0f} before, {after:,.0f} after, stamps/s")
+    rate, mean = run.summary.pairs_per_second, (before[0] + after[0]) / 2
+    steady, cpu = 1 / run.steady()[0], run.steady()[1]
+    bare_cpu = (before[1] + after[1]) / 2
+    print(
+        f"bare model, one process per core: {before[0]:,.0f} before, {after[0]:,.0f} after, stamps/s"
+    )
     print(
         f"pipeline with it: {rate:,.0f} stamps/s, {rate / mean:.2f} of their mean; "
         f"{steady:,.0f} ({steady / mean:.2f}) from the first tile to the last; "
-        f"driver {run.peak_mb['driver']:,.0f} MB; {load_now()}",
+        f"driver {run.peak_mb['driver']:,.0f} MB; {load_now()}"
+    )
+    print(
+        f"CPU of the bare model {1e6 * bare_cpu:,.0f} us a stamp, of the whole pipeline "
+        f"{1e6 * cpu:,.0f}: {bare_cpu / cpu:.2f} of the CPU time goes into the model",
         flush=True,
     )
 

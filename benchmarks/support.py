@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -229,6 +230,12 @@ def start_ray(cpus: float, gpus: float, **options: Any) -> None:
         logging_level="error",
         **options,
     )
+
+
+def spilled_mb() -> float:
+    """Return what the object store of this Ray has spilled to disk since it was started."""
+    summary = ray._private.internal_api.memory_summary(stats_only=True)  # noqa: SLF001  # the only call
+    return sum(float(number) for number in re.findall(r"Spilled (\d+) MiB", summary)) * 1.048576
 
 
 def say_machine(*facts: str) -> None:

@@ -31,14 +31,9 @@ from deblend_batch.engine.index import (
 )
 from deblend_batch.engine.survey import SurveyEntry
 from deblend_batch.field.layout import Field
-from deblend_batch.tiling.pairs import (
-    Pairs,
-    build_pairs,
-    match_within,
-    order_members,
-    separations_arcsec,
-    unit_vectors,
-)
+from deblend_batch.tiling.pairing import build_pairs, match_within, order_members
+from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import TileGrid, inside_image
 from deblend_batch.tiling.units import divide
 

@@ -14,7 +14,7 @@ from deblend_batch.detections.table import read_pairs_table
 from deblend_batch.engine.index import UnplacedPair
 from deblend_batch.engine.index_task import IndexTask
 from deblend_batch.errors import DetectionsError
-from deblend_batch.tiling.pairs import blend_ids
+from deblend_batch.tiling.pairing import blend_ids
 
 
 def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:

@@ -17,7 +17,7 @@ from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
 from deblend_batch.engine.driver import Driver, Events
-from deblend_batch.engine.failure import Failure, ask
+from deblend_batch.engine.failure import Failure, ask, one_line
 from deblend_batch.engine.index import FieldIndex, unused_url
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
 from deblend_batch.engine.memory import (
@@ -39,7 +39,7 @@ from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
 from deblend_batch.engine.workload import FieldTiles, Workload
-from deblend_batch.errors import InterruptedRunError, RunStoppedError
+from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
 from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()
@@ -295,7 +295,10 @@ class _Run:
     def _tick(self) -> None:
         self._meter.tick()
         if self._record.overdue():
-            self._record.save("running", self._tally)
+            try:
+                self._record.save("running", self._tally)
+            except TransientStorageError as error:  # the ledger is what counts
+                log.warning("run.json is not up to date", reason=one_line(error))
 
     def _finish(self) -> RunSummary:
         tally, pairs = self._tally, self._tally.pairs

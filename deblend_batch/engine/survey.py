@@ -13,7 +13,7 @@ from deblend_batch.catalog.schema import check_bands
 from deblend_batch.config import RunConfig, SurveyField
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.field.layout import Field
-from deblend_batch.tiling.pairs import separations_arcsec, unit_vectors
+from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.tally import Count
@@ -34,30 +35,64 @@ class FieldTiles:
     grid: TileGrid
     bands: int = 1
 
-    def specs(self) -> Iterator[TileSpec]:
-        """Describe the tiles that hold pairs.
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Return the names of the tiles that hold pairs, and how many each holds."""
+        index = self.index
+        return zip(index.tile_names, np.diff(index.starts).tolist(), strict=True)
 
-        Yields
-        ------
+    def spec(self, row: int, *, recorded: bool = False) -> TileSpec:
+        """Describe a tile.
+
+        Parameters
+        ----------
+        row : int
+            Its place in the index.
+        recorded : bool
+            Whether an earlier start left a quarantine record of it.
+
+        Returns
+        -------
         TileSpec
-            In the order of the index.
+            The tile.
         """
         index = self.index
-        rows = pairwise(index.starts.tolist())
-        for number, name, (start, stop) in zip(
-            index.tiles.tolist(), index.tile_names, rows, strict=True
-        ):
-            core = self.grid.core(number)
-            yield TileSpec(
-                name,
-                self.field_url,
-                index.url,
-                core,
-                start,
-                stop,
-                index.noise_sigma,
-                self.bands,
-            )
+        return TileSpec(
+            index.tile_names[row],
+            self.field_url,
+            index.url,
+            self.grid.core(int(index.tiles[row])),
+            int(index.starts[row]),
+            int(index.starts[row + 1]),
+            index.noise_sigma,
+            self.bands,
+            recorded,
+        )
+
+    def specs(self) -> Iterator[TileSpec]:
+        """Describe the tiles that hold pairs, in the index's order."""
+        return (self.spec(row) for row in range(len(self.index.tile_names)))
+
+
+def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
+    """Count the pairs of a tile that stand in quarantine.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Of the tile.
+    listed : int
+        In its quarantine record; 0 where there is none.
+    written : bool
+        Whether it has a shard and its receipt.
+
+    Returns
+    -------
+    int
+        ``listed``, but 0 where the record does not count: one of all pairs beside a shard is of a tile that
+        was given up and finished after all; one of some pairs without a shard is what a worker left that
+        was stopped between the two, and the tile is done again.
+    """
+    return listed if (listed == n_pairs) != written else 0
 
 
 @dataclass(frozen=True)
@@ -78,25 +113,14 @@ class Workload:
     written: AbstractSet[str]
     held: Mapping[str, int] = field(default_factory=dict)
 
-    def specs(self) -> Iterator[TileSpec]:
-        """Describe every tile, field by field."""
-        for each in self.fields:
-            yield from each.specs()
-
     def pending(self) -> Iterator[TileSpec]:
         """Describe the tiles that are left, field by field."""
         return (
-            replace(spec, recorded=spec.name in self.held)
-            for spec in self.specs()
-            if not self._is_done(spec)
+            each.spec(row, recorded=name in self.held)
+            for each in self.fields
+            for row, (name, n_pairs) in enumerate(each.sizes())
+            if name not in self.written and self.held.get(name) != n_pairs
         )
-
-    def _is_done(self, spec: TileSpec) -> bool:
-        """Tell whether a tile is finished or wholly in quarantine.
-
-        A record of a part of a tile, without a shard, is what a worker left that was stopped between the two.
-        """
-        return spec.name in self.written or self.held.get(spec.name) == spec.n_pairs
 
     def count(self) -> tuple[Count, Count]:
         """Count pairs and tiles.
@@ -107,17 +131,14 @@ class Workload:
             Of all fields.
         """
         pairs, tiles = Count(), Count()
-        for spec in self.specs():
-            pairs.expected += spec.n_pairs
-            tiles.expected += 1
-            if not self._is_done(spec):
-                continue
-            written = spec.name in self.written
-            held = self.held.get(spec.name, 0)
-            if written and held == spec.n_pairs:
-                held = 0  # it was given up, and finished after all: the shard counts
-            pairs.quarantined += held
-            pairs.written += spec.n_pairs - held
-            tiles.written += written
-            tiles.quarantined += not written
+        for each in self.fields:
+            tiles.expected += len(each.index.tile_names)
+            pairs.expected += each.index.n_pairs
+            for name, n_pairs in each.sizes():
+                written = name in self.written
+                held = count_held(n_pairs, self.held.get(name, 0), written=written)
+                pairs.quarantined += held
+                pairs.written += n_pairs - held if written else 0
+                tiles.written += written
+                tiles.quarantined += bool(held) and not written
         return pairs, tiles

@@ -15,7 +15,7 @@ from deblend_batch import storage
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.members import Members, Recovered, concatenate
 from deblend_batch.evaluation.truth import Columns, Truth, numpy_columns, open_dataset, read_truth
-from deblend_batch.tiling.pairs import separations_arcsec, unit_vectors
+from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
 _WRONG_IDS_ARCSEC = 3.0
 

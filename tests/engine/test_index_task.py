@@ -19,7 +19,8 @@ from deblend_batch.config import PairsConfig
 from deblend_batch.engine.index import FieldIndex, UnplacedPair, read_index, unused_url
 from deblend_batch.engine.index_task import build_index, index_field
 from deblend_batch.errors import DetectionsError
-from deblend_batch.tiling.pairs import Pairs, match_within
+from deblend_batch.tiling.pairing import match_within
+from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
 

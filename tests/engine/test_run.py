@@ -36,7 +36,7 @@ from deblend_batch.errors import (
 )
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
-from deblend_batch.tiling.pairs import blend_ids, match_within
+from deblend_batch.tiling.pairing import blend_ids, match_within
 from tests.support import (
     SmallField,
     make_meta,

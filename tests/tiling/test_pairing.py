@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
-from deblend_batch.tiling.pairs import (
-    MAX_NEIGHBOURS,
+from deblend_batch.tiling.pairing import (
     blend_ids,
     build_pairs,
     choose_primary,
     match_within,
     order_members,
-    separations_arcsec,
-    unit_vectors,
 )
+from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
+from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
 
 def detections_at(
