@@ -49,7 +49,8 @@ class EngineConfig(Section):
     batch_size: int | None = Field(None, ge=1)
     """Stamps in a batch; if absent 64 on a CPU, and on a GPU what its memory holds."""
     tiles_in_flight: int = Field(3, ge=1, le=64)
-    """Tiles that one actor holds at a time: measured, being cut, and waiting."""
+    """Tiles that one actor holds at a time: measured, being cut, and waiting; up to four times as many where
+    its model would wait for a remote store, as far as memory allows."""
     attempts: int = Field(4, ge=1)
     """How often a tile is tried when workers die or a store stumbles."""
     max_failures: int = Field(10, ge=1)

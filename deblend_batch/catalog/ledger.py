@@ -46,7 +46,9 @@ class Receipt:
     seconds : dict
         Wall time of ``cut`` (read and cut) and ``infer`` (waiting for the model).
     worker : dict
-        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``.
+        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``; and how long
+        since its first tile that process has been up (``up_seconds``), and its model has computed
+        (``busy_seconds``).
     written_at : str
         UTC, ISO 8601.
     """

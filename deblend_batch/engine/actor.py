@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,6 +137,7 @@ class ModelActor:
         self._measurer = Measurer(context, self._batcher, self._model.card.domain)
         self._ledger = Ledger(context.output, context.options)
         self._masks = MaskStore(context.output, context.options)
+        self._began: float | None = None
         self._info = WorkerInfo(
             ray.get_runtime_context().get_node_id(),
             os.getpid(),
@@ -184,6 +186,7 @@ class ModelActor:
         StorageError
             If a store refuses.
         """
+        self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
         measured, found = self._measurer.measure_sound(spec, pairs[left], parts)
@@ -247,9 +250,16 @@ class ModelActor:
                 **vars(self._info),
                 "batch_size": self._batcher.rows_at_once,
                 "peak_rss": peak_rss_bytes(),
+                **self._times(),
             },
             written_at=now(),
         )
+
+    def _times(self) -> dict[str, float]:
+        """Return how long the model has computed, and how long there has been something to do."""
+        up = time.monotonic() - (self._began or time.monotonic())
+        busy = self._batcher.work().busy_seconds
+        return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
 
 
 def quarantine_record(

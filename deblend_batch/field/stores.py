@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
 
 _MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
@@ -158,7 +159,8 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
     fs, path = storage.filesystem(url, options, asynchronous=True)
     if not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    return _RemoteStore(fs, path=path, read_only=read_only)
+    store = _RemoteStore(fs, path=path, read_only=read_only)
+    return KeptIndexes(store) if read_only else store
 
 
 class _RemoteStore(FsspecStore):
