@@ -31,7 +31,7 @@ import ray
 from hypothesis import settings
 
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import OneRayCluster
+from tests.scheduling import ON_RAY, OneRayCluster
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -45,6 +45,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
     """Share the suite by file, so that there is one Ray cluster at a time."""
     return OneRayCluster(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test on the Ray cluster whose file the scheduler does not know."""
+    for item in items:
+        if "head" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(ON_RAY):
+            raise pytest.UsageError(
+                f"{item.nodeid} needs Ray: name its file in tests/scheduling.py"
+            )
 
 
 @pytest.fixture(scope="session")
