@@ -50,8 +50,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluste
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test on the Ray cluster whose file the scheduler does not know."""
     for item in items:
-        fixtures = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-        if "head" in fixtures and not item.nodeid.startswith(ON_RAY):
+        values = getattr(getattr(item, "callspec", None), "params", {})
+        needs_ray = "head" in getattr(item, "fixturenames", ()) and "head" not in values
+        if needs_ray and not item.nodeid.startswith(ON_RAY):
             raise pytest.UsageError(
                 f"{item.nodeid} needs Ray: name its file in tests/scheduling.py"
             )
