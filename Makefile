@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deblend-batch demo --output demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

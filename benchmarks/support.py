@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import ray
 import structlog
 import zarr
 from numpy.typing import NDArray
+from ray._private.internal_api import get_memory_info_reply
 
 from deblend_batch.engine.work import RunContext
 from deblend_batch.field.layout import FieldMeta, create_field, finish_field
@@ -234,8 +234,8 @@ def start_ray(cpus: float, gpus: float, **options: Any) -> None:
 
 def spilled_mb() -> float:
     """Return what the object store of this Ray has spilled to disk since it was started."""
-    summary = ray._private.internal_api.memory_summary(stats_only=True)  # noqa: SLF001  # the only call
-    return sum(float(number) for number in re.findall(r"Spilled (\d+) MiB", summary)) * 1.048576
+    reply = get_memory_info_reply(ray._private.state.state)  # noqa: SLF001  # there is no public call
+    return float(reply.store_stats.spilled_bytes_total) / 1e6
 
 
 def say_machine(*facts: str) -> None:

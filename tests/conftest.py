@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _TOKEN = secrets.token_hex(32)
 os.environ["RAY_AUTH_MODE"] = "token"
@@ -30,6 +31,7 @@ import ray
 from hypothesis import settings
 
 from deblend_batch.field.layout import create_field, finish_field
+from tests.scheduling import OneRayCluster
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -37,6 +39,12 @@ settings.load_profile("suite")
 
 # A shell that starts the suite in the background (``&``) has it ignore Ctrl-C, and so what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
+    """Share the suite by file, so that there is one Ray cluster at a time."""
+    return OneRayCluster(config, log)
 
 
 @pytest.fixture(scope="session")

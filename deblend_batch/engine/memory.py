@@ -174,7 +174,7 @@ def tile_needs(field: Field, index: FieldIndex, tile_size: int, stamp_size: int)
 
 
 def model_needs(card: ModelCard, batch_size: int) -> ModelNeeds:
-    """Return what memory depends on, of a model; its network is built without memory for it.
+    """Return what memory depends on, of a model.
 
     Parameters
     ----------
@@ -189,31 +189,11 @@ def model_needs(card: ModelCard, batch_size: int) -> ModelNeeds:
         The activations are all outputs of the network's layers, and copies of the stamps: measured within
         30 % of the peak for the shipped models.
     """
-    import torch
-
-    from deblend_batch.models.architectures import build_network
-    from deblend_batch.models.interface import NetworkInput
-
-    sizes: list[int] = []
-
-    def count(_: torch.nn.Module, __: object, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            sizes.append(output.numel() * output.element_size())
-
-    n, size = batch_size, card.stamp_size
-    with torch.device("meta"), torch.inference_mode():
-        network, config = build_network(card.architecture, card.network, card.name)
-        for layer in network.modules():
-            if not list(layer.children()):
-                layer.register_forward_hook(count)
-        image, linear = torch.empty(n, config.in_channels, size, size), torch.empty(n, size, size)
-        one = torch.empty(n)
-        octant, usable = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.bool)
-        network.eval()(NetworkInput(image, linear, one, one, one, octant, usable))
-    stamps = 4 * n * size**2
+    stamp_bytes = 4 * card.stamp_size**2
     return ModelNeeds(
-        weight_bytes=4 * sum(weights.numel() for weights in network.parameters()),
-        activation_bytes=sum(sizes) + _STAMPS_WHILE_PREPARING * stamps,
-        stamp_size=size,
+        weight_bytes=4 * card.parameters,
+        activation_bytes=batch_size
+        * (card.activation_bytes + _STAMPS_WHILE_PREPARING * stamp_bytes),
+        stamp_size=card.stamp_size,
         batch_size=batch_size,
     )

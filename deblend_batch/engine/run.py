@@ -208,10 +208,9 @@ class _Run:
     def _plan(self, pool: ActorPool) -> Workload:
         """Index every field, and count what is there and what is left."""
         tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
-        # Not here: it takes torch, whose import is a second and 200 MB.
-        needs = _on_cluster(model_needs).remote(self._card, largest_batch(self._config, pool))
         indexes = self._index(tasks)
-        self._memory = project_run(self._config, ask(needs), self._fields, indexes, pool)
+        needs = model_needs(self._card, largest_batch(self._config, pool))
+        self._memory = project_run(self._config, needs, self._fields, indexes, pool)
         check_fits(self._memory, pool, cluster_nodes())
         nowhere = ask(_on_cluster(reconcile).remote(tasks)) if len(tasks) > 1 else []
         workload = self._workload(indexes)

@@ -62,6 +62,8 @@ class ModelCard:
         Fields of :class:`~deblend_batch.models.uncertainty.ErrorModel`.
     training : mapping
         Config, steps and library versions that made the weights.
+    activation_bytes : int
+        Outputs of all layers of the network for one stamp; counted when the weights are written.
     schema : int
         Version of this layout.
     parameters : int
@@ -83,6 +85,7 @@ class ModelCard:
     test_metrics: dict[str, float] = Field(default_factory=dict)
     uncertainty: dict[str, Any] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+    activation_bytes: Annotated[int, Field(ge=0)] = 0
     schema: Literal[1] = 1
     parameters: int = 0
     sha256: str = ""

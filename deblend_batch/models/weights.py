@@ -110,7 +110,7 @@ def write_weights(
     url : str
         Path or URL.
     card : ModelCard
-        What travels with the weights.
+        What travels with the weights; ``activation_bytes`` is filled in.
     state : mapping of str to Tensor of float32
         The network's state.
     options : mapping, optional
@@ -123,8 +123,11 @@ def write_weights(
     """
     from safetensors.torch import save
 
+    from deblend_batch.models.activations import count_activations
+
+    counted = dataclasses.replace(card, activation_bytes=count_activations(card))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    storage.write_bytes(url, save(tensors, metadata=card.to_metadata()), options)
+    storage.write_bytes(url, save(tensors, metadata=counted.to_metadata()), options)
 
 
 def _read_header(file: BinaryIO, url: str) -> tuple[bytes, dict[str, Any]]:

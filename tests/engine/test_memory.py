@@ -44,7 +44,7 @@ def test_the_largest_tile_counts(small_field: SmallField) -> None:
     assert (tile_needs(field, empty, 200, 32).pixels, needs.variance) == (0, False)
 
 
-def test_a_network_is_measured_without_memory_for_it() -> None:
+def test_memory_grows_with_the_batch() -> None:
     card = find_card("blend2mask2flux-small", {})
     few, many = model_needs(card, 64), model_needs(card, 128)
     assert few.weight_bytes == pytest.approx(4 * card.parameters, rel=0.01)

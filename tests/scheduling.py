@@ -1,0 +1,26 @@
+"""How the suite is shared by two processes: whatever starts or joins Ray stays in one of them."""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+_ON_RAY = (
+    "tests/catalog/test_publish.py",
+    "tests/cli/",
+    "tests/deploy/test_slurm.py",
+    "tests/engine/",
+    "tests/jobs/",
+    "tests/report/",
+    "tests/simulate/test_workers.py",
+    "tests/storage_s3/",
+    "tests/test_demo.py",
+    "tests/train/",
+)
+
+
+class OneRayCluster(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives the tests of a file to one process, and those of all files that need Ray to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return "ray" if path.startswith(_ON_RAY) else path
