@@ -1,7 +1,7 @@
 """Text that others wrote, or that may hold a secret, made fit to be shown or stored (pure).
 
-The one place for both: errors and what is stored pass through :func:`redacted`, and what reaches a terminal, a
-log or a page through :func:`printable` too.
+The one place for both: errors and what is stored pass through :func:`redacted`, and what reaches a terminal,
+a log or a page through :func:`printable` too.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 
 _HIDDEN = "***"
-_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<user>[^\s/?#'\"@]+)@", re.IGNORECASE)
+_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)(?P<user>[^\s/?#'\"@]+)@", re.IGNORECASE)
 _CONTAINER_SCHEMES = ("abfs://", "abfss://", "az://", "adl://")
-_PARAMETER = re.compile(r"(?P<name>[?&;#][\w.~%-]+)=(?P<value>[^\s&;#'\"<>)\]]+)")
+_PARAMETER = re.compile(
+    r"(?P<name>[?&;#][\w.~%-]{1,64})=(?P<value>[^\s&;#'\"<>)\]]*[^\s&;#'\"<>)\],.:])"
+)
 _SECRET_NAME = re.compile(
     r"^(x-(amz|goog)-.*|.*token|.*secret.*|.*signature|.*password|.*credentials?|sig|sign|pwd|hmac|policy"
     r"|auth|authorization|(.*[-_])?key([-_]pair)?([-_]id)?|apikey|accountkey|\w*accesskeyid|googleaccessid)$",

@@ -55,8 +55,8 @@ def filesystem(
     """
     if has_credentials(url):
         raise StorageError(
-            f"{url}: a URL is shown and stored, so it must not hold credentials; give them as storage_options "
-            "or in the environment"
+            f"{url}: a URL is shown and stored, so it must not hold credentials; give them as "
+            "storage_options or in the environment"
         )
     scheme = scheme_of(url)
     if "://" in url and scheme not in fsspec.available_protocols():
