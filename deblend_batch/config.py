@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.settings import Section, checked, read_mapping
+from deblend_batch.text import has_secret, redacted
 
 DEFAULT_MODEL = "blend2mask2flux-small"
 
@@ -113,6 +114,22 @@ class RunConfig(Section):
         own = [isinstance(entry, SurveyField) and entry.detections for entry in self.survey or []]
         if self.detections is None and not (isinstance(self.survey, list) and all(own)):
             raise ValueError("'detections' is missing: give the URL of a detection table")
+        return self
+
+    @model_validator(mode="after")
+    def check_urls(self) -> RunConfig:
+        """Refuse a URL that holds a secret: ``run.json`` keeps it, for ``retry`` and ``verify``."""
+        given = [("field", self.field), ("detections", self.detections), ("output", self.output)]
+        given += [("model", self.model), ("pairs.table", self.pairs.table)]
+        for entry in [self.survey] if isinstance(self.survey, str) else self.survey or []:
+            own = entry if isinstance(entry, SurveyField) else SurveyField(field=entry)
+            given += [("survey", own.field), ("survey", own.detections)]
+        for key, url in given:
+            if url is not None and has_secret(url):
+                raise ValueError(
+                    f"{key}: {redacted(url)} holds a secret, which run.json would keep; give it in "
+                    "storage_options or in the environment, or copy the file"
+                )
         return self
 
     def with_absolute_paths(self) -> RunConfig:

@@ -6,11 +6,18 @@ the exit code of the command line; a subclass also inherits the builtin that a l
 
 from __future__ import annotations
 
+from deblend_batch.text import redacted
+
 
 class DeblendError(Exception):
-    """Base class of all errors raised on purpose; its message is one line."""
+    """Base class of all errors raised on purpose; its message is one line, which holds no secret of a URL."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        shown = [redacted(each) if isinstance(each, str) else each for each in args]
+        super().__init__(*shown)
+        self.args = tuple(shown)  # OSError takes its own from the call
 
 
 class UserError(DeblendError):

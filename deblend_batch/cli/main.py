@@ -74,9 +74,11 @@ def _follows_interrupt(error: BaseException | None) -> bool:
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:
+    from deblend_batch.text import printable, printable_lines
+
     if debug:
-        traceback.print_exc()
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        sys.stderr.write(printable_lines(traceback.format_exc()))
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     return code
 
 

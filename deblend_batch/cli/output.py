@@ -7,6 +7,8 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from deblend_batch.text import printable
+
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -44,4 +46,4 @@ def print_table(rows: list[tuple[str, str]]) -> None:
     """Print names and values in two columns."""
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+        typer.echo(f"{printable(name):<{width}}  {printable(value)}")

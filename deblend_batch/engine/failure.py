@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from deblend_batch.errors import BadDataError, DeblendError, TransientStorageError, UserError
+from deblend_batch.text import redacted
 
 
 class Failure(Enum):
@@ -131,7 +132,7 @@ def ask(ref: Any) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """Say a failure in one line."""
+    """Say a failure in one line, which may be stored."""
     cause = root_cause(error)
     lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__
+    return redacted(lines[0]) if lines else type(cause).__name__

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deblend_batch import storage
 from deblend_batch.errors import BadDataError, FieldError, UserError
 from deblend_batch.field import stores
+from deblend_batch.field.bounds import bounded
 from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
@@ -79,7 +80,8 @@ class Field:
         NotFoundError
             If there is no Zarr group.
         FieldError
-            If the group breaks the layout; the message names what, and how to mend it.
+            If the group breaks the layout, or asks for more than :mod:`deblend_batch.field.bounds` allows;
+            the message names what, and how to mend it.
         StorageError
             If the store refuses.
         """
@@ -89,12 +91,14 @@ class Field:
         if image is None:
             raise FieldError(f"{url}: array 'image' is missing; ingest the image again")
         shape_yx = _check_image(image, meta, url)
+        bounded(image, url, "image")
         SkyGrid.from_cards(meta.wcs_cards, shape_yx, url)
         members = {"image"}
         for name in ("variance", "mask"):
             array = stores.open_member(group, url, name)
             if array is not None:
                 _check_companion(array, name, image, url)
+                bounded(array, url, name)
                 members.add(name)
         return cls(url, options, meta, shape_yx, frozenset(members))
 
@@ -163,6 +167,8 @@ class Field:
         array = getattr(self, member)
         try:
             window = array[rows, columns] if array.ndim == 2 else array[band, rows, columns]
+        except MemoryError:  # this machine's fault, not the chunk's, whose size has been checked
+            raise
         except Exception as error:
             meaning = storage.translate(self.url, error)
             if isinstance(meaning, UserError):
@@ -245,7 +251,7 @@ class Field:
         array = stores.open_member(stores.open_group(self.url, self.options), self.url, name)
         if array is None:
             raise FieldError(f"{self.url}: array {name!r} has gone; ingest the image again")
-        return array
+        return bounded(array, self.url, name)
 
     @cached_property
     def _sky(self) -> SkyGrid:

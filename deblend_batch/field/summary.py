@@ -7,6 +7,7 @@ from typing import Any
 
 from deblend_batch.field.headers import Found
 from deblend_batch.field.measure import Measured
+from deblend_batch.text import redacted
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def summarise(item: Measured) -> BandSummary:
     """
     return BandSummary(
         name=item.band.name,
-        image=item.band.image.label,
+        image=redacted(item.band.image.label),
         zero_point=item.band.zero_point,
         psf_fwhm_arcsec=item.psf_fwhm_arcsec,
         background=item.level,

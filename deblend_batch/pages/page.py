@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jinja2
 
+from deblend_batch.text import printable_lines
 from deblend_batch.version import __version__
 
 _ONE_NUMBER = r"[+−±<>~≥≤-]? ?\d[\d., ]*(e[+-]?\d+)?"
@@ -182,6 +183,7 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: 
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,
     )
     template = environment.get_template("page.html")
     return template.render(

@@ -10,6 +10,7 @@ import fsspec
 from deblend_batch.errors import StorageError
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.urls import scheme_of
+from deblend_batch.text import has_credentials
 
 _EXTRA_OF_SCHEME = {
     "s3": "s3",
@@ -48,8 +49,13 @@ def filesystem(
     Raises
     ------
     StorageError
-        If no installed package speaks the scheme.
+        If no installed package speaks the scheme, or the URL holds credentials.
     """
+    if has_credentials(url):
+        raise StorageError(
+            f"{url}: a URL is shown and stored, so it must not hold credentials; give them as "
+            "storage_options or in the environment"
+        )
     scheme = scheme_of(url)
     if "://" in url and scheme not in fsspec.available_protocols():
         raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
