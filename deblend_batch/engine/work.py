@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deblend_batch.catalog.ledger import run_id
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.pairs import Pairs
@@ -98,6 +99,11 @@ class RunContext:
     fingerprint: str
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def run(self) -> str:
+        """The run's id, the same in every start."""
+        return run_id(self.output, self.fingerprint)
 
     @property
     def halo_px(self) -> int:

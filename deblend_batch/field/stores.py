@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.field.counting import CountingStore
 from deblend_batch.storage import Options
 
 _MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
@@ -49,7 +50,7 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     try:
         if not storage.is_local(url):
             _ask(url, options)
-        return zarr.open_group(_store(url, options, read_only=True), mode="r")
+        return zarr.open_group(CountingStore(_store(url, options, read_only=True)), mode="r")
     except UserError:
         raise
     except (GroupNotFoundError, FileNotFoundError) as error:
