@@ -1,6 +1,6 @@
-"""The metrics of a run, as Ray's agents export them to Prometheus: their names, and the thread that sets them.
+"""The metrics of a run, which Ray's agents export to Prometheus: their names, and who sets them.
 
-Ray puts ``ray_`` before a name, and labels for node (``NodeAddress``) and process (``WorkerId``) beside our own.
+Ray puts ``ray_`` before a name, and labels of node (``NodeAddress``) and process (``WorkerId``) beside ours.
 A gauge is forgotten about 20 seconds after it was last set, and a counter cannot be set to zero. So a thread
 sets every gauge once a second, also while nothing happens; what may stay zero for long, such as pairs in
 quarantine, is a gauge; and the gauges of a process that has ended vanish.
