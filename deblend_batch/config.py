@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -56,6 +58,25 @@ class EngineConfig(Section):
     """How often a tile is tried when workers die or a store stumbles."""
     max_failures: int = Field(10, ge=1)
     """Quarantined tiles in a row after which the run stops."""
+    deadline: float | datetime | None = None
+    """When the run should be done, a time with its zone or seconds after its start; metrics alone tell it."""
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def check_deadline(cls, deadline: Any) -> Any:
+        """Refuse what is neither a time that means the same everywhere nor a number of seconds."""
+        if isinstance(deadline, str):
+            with suppress(ValueError):
+                deadline = datetime.fromisoformat(deadline)
+        if isinstance(deadline, datetime) and deadline.tzinfo is not None:
+            return deadline
+        if isinstance(deadline, int | float) and not isinstance(deadline, bool) and deadline > 0:
+            return float(deadline)
+        if deadline is None:
+            return None
+        raise ValueError(
+            "must be a time with its zone, such as 2026-12-01T06:00:00Z, or seconds after the start"
+        )
 
 
 class SurveyField(Section):

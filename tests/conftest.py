@@ -22,6 +22,8 @@ os.environ["RAY_AUTH_TOKEN"] = _TOKEN
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's own 10 s are longer than a test's whole run.
+os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (Ray's spelling)
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +69,8 @@ def shared() -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -88,12 +91,12 @@ class RayHead:
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
-    port, dashboard = _free_port(), _free_port()
+    port, dashboard = free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
     # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
-    command += [f"--dashboard-agent-listen-port={_free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)

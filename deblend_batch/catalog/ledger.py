@@ -389,5 +389,30 @@ def fingerprint(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def run_id(output: str, fingerprint: str) -> str:
+    """Name a run for logs and metrics.
+
+    Parameters
+    ----------
+    output : str
+        Its output folder.
+    fingerprint : str
+        Of what decides its rows.
+
+    Returns
+    -------
+    str
+        The folder's name and eight digits that tell it from others of that name.
+
+    Examples
+    --------
+    >>> run_id("s3://catalogs/cosmos-run1/", "f00")
+    'cosmos-run1-beee1ebf'
+    """
+    url = output.rstrip("/")
+    digits = hashlib.sha256(f"{url} {fingerprint}".encode()).hexdigest()[:8]
+    return f"{url.rsplit('/', 1)[-1]}-{digits}"
+
+
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()

@@ -20,10 +20,12 @@ from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.shard import encode, make_rows
+from deblend_batch.engine.actor_metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.batcher import Batcher
 from deblend_batch.engine.bisection import Poison
 from deblend_batch.engine.measurer import Measured, Measurer
 from deblend_batch.engine.memory import peak_rss_bytes
+from deblend_batch.engine.metrics import publish_often
 from deblend_batch.engine.sizing import probe_gpu
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
 from deblend_batch.models import load_model
@@ -146,6 +148,7 @@ class ModelActor:
             os.environ.get("CUDA_VISIBLE_DEVICES"),
             threads,
         )
+        publish_often(ActorMetrics(context.run, self._batcher).publish)
 
     def _batch_size(self, device: str, share: float) -> int:
         if self._context.batch_size:
@@ -317,4 +320,5 @@ def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
     """
     numcodecs.blosc.set_nthreads(1)
     zarr.config.set({"threading.max_workers": 2})
-    yield from cut_parts(spec, load_pairs(spec, context), context)
+    with reads_counted(context.run):
+        yield from cut_parts(spec, load_pairs(spec, context), context)

@@ -101,6 +101,21 @@ class Driver:
         for _ in range(self._pool.n_actors):
             self._spawn()
 
+    @property
+    def tiles_in_flight(self) -> int:
+        """Tiles that actors hold."""
+        return len(self._in_flight)
+
+    @property
+    def actors_ready(self) -> int:
+        """Actors that take tiles, or finish those that they have."""
+        return len(self._live) + len(self._leaving)
+
+    @property
+    def actors_starting(self) -> int:
+        """Actors that have no node yet, or still load their model."""
+        return len(self._booting)
+
     def run(self, tiles: Iterator[TileSpec], most_in_flight: int) -> None:
         """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
 

@@ -33,10 +33,12 @@ from deblend_batch.engine.memory import (
     peak_rss_bytes,
     project_run,
 )
+from deblend_batch.engine.metrics import published
 from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.projection import ModelNeeds, check_fits, most_that_fit
 from deblend_batch.engine.reconcile import reconcile, unplaced_record
 from deblend_batch.engine.record import RunRecord, fingerprint_parts
+from deblend_batch.engine.run_metrics import RunMetrics
 from deblend_batch.engine.signals import stop_signals
 from deblend_batch.engine.summary import RunSummary, notes_on
 from deblend_batch.engine.survey import check_reachable, open_fields, tables_of
@@ -190,6 +192,8 @@ class _Run:
         )
         self._record = RunRecord.claim(self._ledger, config, parts)
         check_output(config.output, config.storage_options)
+        run = self._context.run
+        self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
         if config.masks:
             MaskStore(config.output, config.storage_options).create()
 
@@ -205,7 +209,9 @@ class _Run:
         )
         pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
-        with closing(Driver(self._context, pool, engine, events, self._loader)) as driver:
+        driver = Driver(self._context, pool, engine, events, self._loader)
+        self._metrics.watch(driver)
+        with closing(driver), published(self._metrics.publish):
             driver.start()
             pending = self._plan(pool).pending()
             self._record.begin(self._tally)
@@ -283,6 +289,7 @@ class _Run:
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
+        self._metrics.add_receipt(receipt)
         tiles = self._tally.tiles
         self._meter.advance(receipt.pairs, f"tiles {tiles.written:,}/{tiles.expected:,}")
 

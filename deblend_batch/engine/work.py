@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from deblend_batch.catalog.ledger import run_id
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.pairs import Pairs
@@ -102,6 +103,11 @@ class RunContext:
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     start: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def run(self) -> str:
+        """The run's id, the same in every start."""
+        return run_id(self.output, self.fingerprint)
 
     @property
     def halo_px(self) -> int:
