@@ -196,11 +196,13 @@ class Ledger:
         CatalogError
             If one is damaged.
         """
-        for start in range(0, len(tiles), _READ_TOGETHER):
-            urls = [self.receipt_url(tile) for tile in tiles[start : start + _READ_TOGETHER]]
-            contents = storage.read_many(urls, self.options)
-            for url, content in zip(urls, contents, strict=True):
-                yield _parsed(Receipt, url, content)
+        return self._read_many(Receipt, [self.receipt_url(tile) for tile in tiles])
+
+    def _read_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R]:
+        for start in range(0, len(urls), _READ_TOGETHER):
+            some = urls[start : start + _READ_TOGETHER]
+            for url, content in zip(some, storage.read_many(some, self.options), strict=True):
+                yield _parsed(kind, url, content)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -225,6 +227,10 @@ class Ledger:
         url = self.quarantine_url(tile)
         return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
 
+    def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
+        """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
+        return self._read_many(QuarantineRecord, [self.quarantine_url(tile) for tile in tiles])
+
     def release(self, tile: str) -> None:
         """Remove a tile's quarantine record."""
         storage.remove(self.quarantine_url(tile), self.options)
@@ -236,10 +242,6 @@ class Ledger:
         """
         storage.remove(self.receipt_url(tile), self.options)
         self.release(tile)
-
-    def count_held(self, tile: str) -> int:
-        """Return the number of pairs that a tile's quarantine record lists."""
-        return len(self.read_quarantine(tile).pairs)
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.
