@@ -1,4 +1,4 @@
-"""Write requirements.lock: each version that constraints.txt pins, with the sha256 of the file that pip takes.
+"""Write requirements.lock: each version in constraints.txt, with the sha256 of the file that pip takes.
 
 For Python 3.11 on Linux x86_64; run it there (``make lock``) when constraints.txt or pyproject.toml changes.
 torch is left out: which build it is, and from where, depends on the device.
