@@ -3,13 +3,13 @@
 ``python benchmarks/object_store.py`` starts SeaweedFS on loopback, writes a field of 4096 x 4096 px to it,
 and reads its tiles of 2048 px with their halo,
 
-* through s3fs, as the product does;
+* through s3fs;
 * through obstore as a Zarr store (obstore's own fsspec class has no suffix ranges, which shards need);
 
-each with the chunks of a shard one after the other, as Zarr 3.1 asks for them, and several at a time;
-straight from the server, and through a proxy that adds latency. It prints the median of the wall time
-and of the CPU time of a tile, the proxy's CPU time included, and the number of requests. obstore is not a
-dependency: ``pip install obstore``.
+each with the chunks of a shard one after the other, as Zarr 3.1 asks for them, and several at a time, as the
+product does with s3fs; the indexes of shards are kept in all four. Straight from the server, and through a
+proxy that adds latency. It prints the median of the wall time and of the CPU time of a tile, the proxy's CPU
+time included, and the number of requests. obstore is not a dependency: ``pip install obstore``.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import dask
 import dask.array as da
 import dask.threaded
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import ObjectStore, WrapperStore
+from zarr.abc.store import Store
+from zarr.storage import ObjectStore
 
 from deblend_batch.field import stores
+from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.field.layout import create_field
+from deblend_batch.tiling.reader import REQUESTS_AT_ONCE
 from deblend_batch.tiling.tile import Box
 from tests.storage_s3.proxy import Proxy
 from tests.storage_s3.seaweedfs import BUCKET, SeaweedFS
@@ -50,14 +51,14 @@ from tests.support import make_meta
 EDGE_PX = 4096
 TILE_PX = 2048
 HALO_PX = 33
-TOGETHER = 8
 URL = f"s3://{BUCKET}/field.zarr"
 
 Reader = Callable[[Box], Any]
+_numbers = count()
 
 
 def s3fs_store(server: SeaweedFS, endpoint: str) -> Store:
-    """Open the field as the product does."""
+    """Open the field with s3fs, as the product does."""
     options = {**server.options, "client_kwargs": {"endpoint_url": endpoint}}
     return stores.open_group(URL, options).store
 
@@ -74,35 +75,20 @@ def obstore_store(server: SeaweedFS, endpoint: str) -> Store:
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
-    return ObjectStore(store, read_only=True)
+    return KeptIndexes(ObjectStore(store, read_only=True))
 
 
 def make_readers(server: SeaweedFS, endpoint: str) -> dict[str, Reader]:
     """Return what is compared, by name."""
     readers: dict[str, Reader] = {}
     for name, opened in (("s3fs", s3fs_store), ("obstore", obstore_store)):
-        store = opened(server, endpoint)
-        readers[name] = partial(_one_after_the_other, _image(store))
-        readers[f"{name}, {TOGETHER} at once"] = partial(_together, _image(_KeepsIndexes(store)))
+        image = _image(opened(server, endpoint))
+        readers[name] = partial(_read, image, image.shards or image.chunks, dask.get)
+        threads = partial(dask.threaded.get, num_workers=REQUESTS_AT_ONCE)
+        readers[f"{name}, {REQUESTS_AT_ONCE} at once"] = partial(
+            _read, image, image.chunks, threads
+        )
     return readers
-
-
-class _KeepsIndexes(WrapperStore[Store]):
-    """A store that remembers the ends of objects, where shards have their index."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._ends: dict[str, Buffer | None] = {}
-        self._lock = threading.Lock()
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        if not isinstance(byte_range, SuffixByteRequest):
-            return await super().get(key, prototype, byte_range)
-        if key not in self._ends:
-            self._ends[key] = await super().get(key, prototype, byte_range)
-        return self._ends[key]
 
 
 def _image(store: Store) -> zarr.Array[Any]:
@@ -111,19 +97,9 @@ def _image(store: Store) -> zarr.Array[Any]:
     return image
 
 
-def _one_after_the_other(image: zarr.Array[Any], box: Box) -> Any:
-    return _lazy(image, image.shards or image.chunks, box).compute(scheduler=dask.get)
-
-
-def _together(image: zarr.Array[Any], box: Box) -> Any:
-    lazy = _lazy(image, image.chunks, box)
-    _lazy(image, image.chunks, Box(box.y0, box.x0, box.y0 + 1, box.x0 + 1)).compute()  # the index
-    return lazy.compute(scheduler=dask.threaded.get, num_workers=TOGETHER)
-
-
-def _lazy(image: zarr.Array[Any], chunks: Any, box: Box) -> Any:
-    whole = da.from_zarr(image, chunks=chunks, inline_array=True)
-    return whole[..., box.y0 : box.y1, box.x0 : box.x1]
+def _read(image: zarr.Array[Any], chunks: Any, scheduler: Callable[..., Any], box: Box) -> Any:
+    whole = da.from_zarr(image, chunks=chunks, name=f"read-{next(_numbers)}", inline_array=True)
+    return whole[..., box.y0 : box.y1, box.x0 : box.x1].compute(scheduler=scheduler)
 
 
 @dataclass(frozen=True)

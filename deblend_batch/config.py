@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -50,11 +52,31 @@ class EngineConfig(Section):
     batch_size: int | None = Field(None, ge=1)
     """Stamps in a batch; if absent 64 on a CPU, and on a GPU what its memory holds."""
     tiles_in_flight: int = Field(3, ge=1, le=64)
-    """Tiles that one actor holds at a time: measured, being cut, and waiting."""
+    """Tiles that one actor holds at a time: measured, being cut, and waiting; up to four times as many where
+    its model would wait for a remote store, as far as memory allows."""
     attempts: int = Field(4, ge=1)
     """How often a tile is tried when workers die or a store stumbles."""
     max_failures: int = Field(10, ge=1)
     """Quarantined tiles in a row after which the run stops."""
+    deadline: float | datetime | None = None
+    """When the run should be done, a time with its zone or seconds after its start; metrics alone tell it."""
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def check_deadline(cls, deadline: Any) -> Any:
+        """Refuse what is neither a time that means the same everywhere nor a number of seconds."""
+        if isinstance(deadline, str):
+            with suppress(ValueError):
+                deadline = datetime.fromisoformat(deadline)
+        if isinstance(deadline, datetime) and deadline.tzinfo is not None:
+            return deadline
+        if isinstance(deadline, int | float) and not isinstance(deadline, bool) and deadline > 0:
+            return float(deadline)
+        if deadline is None:
+            return None
+        raise ValueError(
+            "must be a time with its zone, such as 2026-12-01T06:00:00Z, or seconds after the start"
+        )
 
 
 class SurveyField(Section):
@@ -85,6 +107,8 @@ class RunConfig(Section):
     """URL of the output folder."""
     model: str = DEFAULT_MODEL
     """Name of a shipped model, or URL of a weights file."""
+    model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """Digest that the weights must have; a run with others is refused before they are parsed."""
     masks: bool = False
     """Whether to write each pair's masks beside the shards, for models that have them."""
     pairs: PairsConfig = PairsConfig()

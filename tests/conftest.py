@@ -22,6 +22,8 @@ os.environ["RAY_AUTH_TOKEN"] = _TOKEN
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's own 10 s are longer than a test's whole run.
+os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (Ray's spelling)
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +33,7 @@ import ray
 from hypothesis import settings
 
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import OneRayCluster
+from tests.scheduling import ON_RAY, OneRayCluster
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -47,6 +49,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluste
     return OneRayCluster(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test on the Ray cluster whose file the scheduler does not know."""
+    for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {})
+        needs_ray = "head" in getattr(item, "fixturenames", ()) and "head" not in values
+        if needs_ray and not item.nodeid.startswith(ON_RAY):
+            raise pytest.UsageError(
+                f"{item.nodeid} needs Ray: name its file in tests/scheduling.py"
+            )
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The validation data beside the checkout; absent from a plain clone."""
@@ -56,7 +69,8 @@ def shared() -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -78,7 +92,7 @@ class RayHead:
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
-    port, dashboard, agent = _free_port(), _free_port(), _free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]

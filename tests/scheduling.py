@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-_ON_RAY = (
+ON_RAY = (
     "tests/catalog/test_publish.py",
     "tests/cli/",
     "tests/deploy/test_slurm.py",
     "tests/engine/",
     "tests/jobs/",
     "tests/report/",
+    "tests/simulate/test_draw.py",
+    "tests/simulate/test_fields.py",
+    "tests/simulate/test_galaxy_source.py",
+    "tests/simulate/test_pairset.py",
+    "tests/simulate/test_real.py",
     "tests/simulate/test_workers.py",
     "tests/storage_s3/",
     "tests/test_demo.py",
@@ -23,4 +28,4 @@ class OneRayCluster(LoadScopeScheduling):  # type: ignore[misc]  # it has no typ
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", 1)[0]
-        return "ray" if path.startswith(_ON_RAY) else path
+        return "ray" if path.startswith(ON_RAY) else path

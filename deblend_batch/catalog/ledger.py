@@ -46,7 +46,9 @@ class Receipt:
     seconds : dict
         Wall time of ``cut`` (read and cut) and ``infer`` (waiting for the model).
     worker : dict
-        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``.
+        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``; and how long
+        since its first tile that process has been up (``up_seconds``), and its model has computed
+        (``busy_seconds``).
     written_at : str
         UTC, ISO 8601.
     """
@@ -385,6 +387,31 @@ def fingerprint(parts: dict[str, Any]) -> str:
         sha256, hexadecimal.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def run_id(output: str, fingerprint: str) -> str:
+    """Name a run for logs and metrics.
+
+    Parameters
+    ----------
+    output : str
+        Its output folder.
+    fingerprint : str
+        Of what decides its rows.
+
+    Returns
+    -------
+    str
+        The folder's name and eight digits that tell it from others of that name.
+
+    Examples
+    --------
+    >>> run_id("s3://catalogs/cosmos-run1/", "f00")
+    'cosmos-run1-beee1ebf'
+    """
+    url = output.rstrip("/")
+    digits = hashlib.sha256(f"{url} {fingerprint}".encode()).hexdigest()[:8]
+    return f"{url.rsplit('/', 1)[-1]}-{digits}"
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -118,7 +118,7 @@ def _import(
     storage.remove_tree(storage.join(output, "catalog"), options)
 
     def path(url: str) -> Any:
-        return UPath(url, **({} if storage.is_local(url) else options))
+        return UPath(url, **storage.options_of(url, options))
 
     arguments = (
         CollectionArguments(

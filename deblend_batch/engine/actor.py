@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,10 +20,12 @@ from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.shard import encode, make_rows
+from deblend_batch.engine.actor_metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.batcher import Batcher
 from deblend_batch.engine.bisection import Poison
 from deblend_batch.engine.measurer import Measured, Measurer
 from deblend_batch.engine.memory import peak_rss_bytes
+from deblend_batch.engine.metrics import publish_often
 from deblend_batch.engine.sizing import probe_gpu
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
 from deblend_batch.models import load_model
@@ -64,8 +67,8 @@ class WorkerInfo:
 
 
 def load_run_model(context: RunContext, device: str) -> Any:
-    """Load the run's model on a device."""
-    return load_model(context.model, context.options, device=device)
+    """Load the run's model on a device: the weights that the run began with, or none."""
+    return load_model(context.model, context.options, device, context.model_sha256)
 
 
 def limit_threads(threads: int) -> None:
@@ -136,6 +139,7 @@ class ModelActor:
         self._measurer = Measurer(context, self._batcher, self._model.card.domain)
         self._ledger = Ledger(context.output, context.options)
         self._masks = MaskStore(context.output, context.options)
+        self._began: float | None = None
         self._info = WorkerInfo(
             ray.get_runtime_context().get_node_id(),
             os.getpid(),
@@ -144,6 +148,7 @@ class ModelActor:
             os.environ.get("CUDA_VISIBLE_DEVICES"),
             threads,
         )
+        publish_often(ActorMetrics(context.run, self._batcher).publish)
 
     def _batch_size(self, device: str, share: float) -> int:
         if self._context.batch_size:
@@ -184,6 +189,7 @@ class ModelActor:
         StorageError
             If a store refuses.
         """
+        self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
         measured, found = self._measurer.measure_sound(spec, pairs[left], parts)
@@ -247,9 +253,16 @@ class ModelActor:
                 **vars(self._info),
                 "batch_size": self._batcher.rows_at_once,
                 "peak_rss": peak_rss_bytes(),
+                **self._times(),
             },
             written_at=now(),
         )
+
+    def _times(self) -> dict[str, float]:
+        """Return how long the model has computed, and how long there has been something to do."""
+        up = time.monotonic() - (self._began or time.monotonic())
+        busy = self._batcher.work().busy_seconds
+        return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
 
 
 def quarantine_record(
@@ -307,4 +320,5 @@ def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
     """
     numcodecs.blosc.set_nthreads(1)
     zarr.config.set({"threading.max_workers": 2})
-    yield from cut_parts(spec, load_pairs(spec, context), context)
+    with reads_counted(context.run):
+        yield from cut_parts(spec, load_pairs(spec, context), context)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.engine.failure import POISONOUS, classify, is_out_of_memory
+from deblend_batch.engine.model_work import ModelWork, WorkDone
 from deblend_batch.tiling.stamps import Stamps
 
 
@@ -150,6 +151,7 @@ class Batcher:
         self._full: deque[_Batch] = deque()
         self._producers = 0
         self._closed = False
+        self._work = ModelWork()
         self._changed = threading.Condition()
         for _ in range(threads):
             threading.Thread(target=self._run, name="batcher", daemon=True).start()
@@ -159,6 +161,12 @@ class Batcher:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def work(self) -> WorkDone:
+        """Return what the model's threads have done so far, and the rows that wait for them."""
+        with self._changed:
+            waiting = sum(batch.filled for batch in self._full)
+            return self._work.so_far(waiting + (self._filling.filled if self._filling else 0))
 
     @contextmanager
     def producing(self) -> Iterator[None]:
@@ -229,8 +237,10 @@ class Batcher:
                 if not self._full and not self._left_over():
                     return
                 batch = self._full.popleft() if self._full else self._take_left_over()
+                self._work.begin()
             self._measure(batch)
             with self._changed:
+                self._work.end(batch.filled, self._batch_size)
                 batch.pieces, batch.reserved, batch.filled = [], 0, 0
                 self._free.append(batch)
                 self._changed.notify_all()

@@ -8,7 +8,7 @@ another actor; its shard has one name and one content, so doing it twice is harm
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,14 @@ from deblend_batch.config import EngineConfig
 from deblend_batch.engine.actor import (
     ModelActor,
     ModelLoader,
-    WorkerInfo,
     cut_tile,
     load_run_model,
     quarantine_record,
 )
 from deblend_batch.engine.bisection import Poison, halve
 from deblend_batch.engine.cluster import ActorPool, draining_nodes, grown_pool
+from deblend_batch.engine.depth import GROWTH, Depth
+from deblend_batch.engine.events import Events
 from deblend_batch.engine.failure import Failure, classify, is_preempted, one_line, unwrap
 from deblend_batch.engine.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.workqueue import Work, WorkQueue
@@ -39,39 +40,13 @@ _UNEXPLAINED = 3
 _WORKER_IN_DOUBT = frozenset({Failure.WORKER, Failure.DEVICE, Failure.MEMORY})
 
 
-@dataclass(frozen=True)
-class Events:
-    """What the loop tells, each to a function of its own.
-
-    Parameters
-    ----------
-    done : callable
-        A tile's receipt.
-    quarantined : callable
-        A quarantine record of a whole tile, to be written.
-    left_out : callable
-        The quarantine record, written, of pairs of a tile that is otherwise done.
-    retried : callable
-        A tile's name, the failure's class and one line, when a tile is tried again.
-    joined : callable
-        A worker that became ready.
-    tick : callable
-        Called about twice a second.
-    """
-
-    done: Callable[[Receipt], None]
-    quarantined: Callable[[QuarantineRecord], None]
-    left_out: Callable[[QuarantineRecord], None]
-    retried: Callable[[str, Failure, str], None]
-    joined: Callable[[WorkerInfo], None]
-    tick: Callable[[], None]
-
-
 @dataclass(eq=False)
 class _Actor:
     handle: Any
     node: str = ""
     held: list[Work] = field(default_factory=list)
+    busy_seconds: float = 0.0
+    up_seconds: float = 0.0
 
     def room(self, limit: int) -> int:
         if any(work.suspect for work in self.held):
@@ -109,7 +84,7 @@ class Driver:
         self._engine = engine
         self._events = events
         self._loader = loader
-        self._limit = engine.tiles_in_flight
+        self._depth = Depth(engine.tiles_in_flight)
         self._live: list[_Actor] = []
         self._leaving: list[_Actor] = []
         self._booting: dict[Any, _Actor] = {}
@@ -126,13 +101,30 @@ class Driver:
         for _ in range(self._pool.n_actors):
             self._spawn()
 
-    def run(self, tiles: Iterator[TileSpec]) -> None:
+    @property
+    def tiles_in_flight(self) -> int:
+        """Tiles that actors hold."""
+        return len(self._in_flight)
+
+    @property
+    def actors_ready(self) -> int:
+        """Actors that take tiles, or finish those that they have."""
+        return len(self._live) + len(self._leaving)
+
+    @property
+    def actors_starting(self) -> int:
+        """Actors that have no node yet, or still load their model."""
+        return len(self._booting)
+
+    def run(self, tiles: Iterator[TileSpec], most_in_flight: int) -> None:
         """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
 
         Parameters
         ----------
         tiles : iterator of TileSpec
             The work; drawn only as actors have room.
+        most_in_flight : int
+            Tiles that an actor may come to hold while its model waits for pixels.
 
         Raises
         ------
@@ -142,6 +134,7 @@ class Driver:
             If something fails that the user must mend.
         """
         self._queue = WorkQueue(tiles)
+        self._depth.allow(most_in_flight)
         try:
             while self._in_flight or self._queue.left():
                 self._look_at_nodes()
@@ -168,7 +161,7 @@ class Driver:
             num_gpus=self._pool.gpus,
             max_restarts=0,
             max_task_retries=0,
-            max_concurrency=self._engine.tiles_in_flight + 1,
+            max_concurrency=GROWTH * self._engine.tiles_in_flight + 1,
         )
         actor = _Actor(remote.remote(self._context, 1, self._pool.gpus, self._loader))
         self._booting[actor.handle.ready.remote()] = actor
@@ -195,7 +188,7 @@ class Driver:
         while (work := self._queue.peek()) is not None:
             free = [actor for actor in self._live if actor is not self._emptied]
             idlest = min(free, key=lambda actor: len(actor.held), default=None)
-            if idlest is None or idlest.room(self._limit) <= 0 or not self._fits(work):
+            if idlest is None or idlest.room(self._depth.tiles) <= 0 or not self._fits(work):
                 return
             self._start(idlest, work)
 
@@ -273,7 +266,18 @@ class Driver:
         if work.rows is not None:
             self._try_next(work, None)
         else:
+            self._learn(actor, found[0])
             self._done(*found)
+
+    def _learn(self, actor: _Actor, receipt: Receipt | None) -> None:
+        """Take note of what the actor's model did while the actor was given all that it may hold."""
+        if receipt is None or self._queue.peek() is None:
+            return
+        busy = receipt.worker["busy_seconds"] - actor.busy_seconds
+        up = receipt.worker["up_seconds"] - actor.up_seconds
+        actor.busy_seconds += busy
+        actor.up_seconds += up
+        self._depth.learn(busy, up - busy, len(self._live))
 
     def _done(self, receipt: Receipt | None, record: QuarantineRecord | None) -> None:
         self._failures_in_a_row = 0
@@ -293,7 +297,7 @@ class Driver:
         if failure in _WORKER_IN_DOUBT:
             self._replace(actor, failure)
         if failure is Failure.MEMORY:
-            self._limit = max(1, self._limit - 1)
+            self._depth.lower()
         if is_preempted(error):
             self._queue.put_back(work)
         elif work.rows is not None:

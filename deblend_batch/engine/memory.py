@@ -113,6 +113,7 @@ def project_run(
     fields: Sequence[Field],
     indexes: Sequence[FieldIndex],
     pool: ActorPool,
+    tiles_in_flight: int | None = None,
 ) -> Memory:
     """Project the peak memory of a run from its metadata alone.
 
@@ -126,6 +127,8 @@ def project_run(
         Its fields, and their pair indexes in the same order.
     pool : ActorPool
         Its actors.
+    tiles_in_flight : int, optional
+        Tiles that one actor holds at a time; ``engine.tiles_in_flight`` if None.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def project_run(
         for field, index in zip(fields, indexes, strict=True)
     ]
     n_tiles = sum(len(index.tiles) for index in indexes)
-    in_flight = config.engine.tiles_in_flight
+    in_flight = tiles_in_flight or config.engine.tiles_in_flight
     each = [
         project_memory(tile, model, pool, in_flight, n_tiles, masks=config.masks) for tile in needs
     ]

@@ -15,7 +15,9 @@ import torch
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.config import RunConfig
+from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.cluster import ActorPool, plan_pool
+from deblend_batch.engine.depth import GROWTH
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
 from deblend_batch.engine.memory import largest_batch, model_needs, project_run, this_machine
@@ -31,7 +33,7 @@ from deblend_batch.engine.projection import (
 from deblend_batch.engine.record import RunRecord, fingerprint_parts
 from deblend_batch.engine.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.engine.summary import no_pairs
-from deblend_batch.engine.survey import check_reachable, open_fields
+from deblend_batch.engine.survey import check_reachable, list_fields, open_fields, tables_of
 from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
@@ -138,7 +140,9 @@ class RunPlan:
 def plan_run(
     config: RunConfig, *, gpus: float | None = None, speed: float | None = None
 ) -> RunPlan:
-    """Plan a run: metadata, and one tile in a hundred. Writes nothing to the output.
+    """Plan a run: metadata, and one tile in a hundred.
+
+    Leaves nothing in the output; in a remote one an object is made and removed, to learn whether it may be.
 
     Parameters
     ----------
@@ -163,10 +167,12 @@ def plan_run(
     """
     check_reachable(config)
     opened = open_fields(config)
+    check_tables(tables_of(config, [entry for entry, _ in opened]), config.storage_options)
     fields = [field for _, field in opened]
     card = find_run_card(config)
     parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
     RunRecord.check(Ledger(config.output, config.storage_options), config, parts)
+    check_output(config.output, config.storage_options)
     machine = this_machine()
     pool = _pool(config, machine, gpus, speed)
     context = _context(config, card, fingerprint(parts))
@@ -261,6 +267,11 @@ def _notes(
         notes.append(no_pairs(config.pairs, tally.detections, tally.nearest_arcsec))
     if elsewhere:
         notes.append("the memory of the cluster's nodes is checked when the run starts")
+    if not all(storage.is_local(url) for url, _ in list_fields(config)):
+        notes.append(
+            f"where the pixels' store is slow, an actor holds up to {GROWTH} times as many tiles, as far as "
+            "its node's memory allows"
+        )
     return tuple(notes)
 
 
@@ -294,7 +305,8 @@ def _read_bytes(field: Field, index: FieldIndex, task: IndexTask) -> int:
 
 def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
     """Stamps per second of the model on the device of one actor, from two batches after one to warm up."""
-    model = load_model(config.model, config.storage_options, device="cuda" if pool.gpus else "cpu")
+    device = "cuda" if pool.gpus else "cpu"
+    model = load_model(config.model, config.storage_options, device, config.model_sha256)
     n = config.engine.batch_size or model.default_batch_size
     stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
     companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)

@@ -67,6 +67,13 @@ class ProgressMeter:
         """Items per second since :meth:`start`."""
         return self._done / max(time.monotonic() - self._started, 1e-9)
 
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time left at that rate; None where it is not known yet."""
+        if not self._done or self._total is None:
+            return None
+        return (self._total - self._done) / self.rate
+
     def start(self) -> None:
         """Start the clock: what came before was preparation."""
         self._started = time.monotonic()
@@ -122,8 +129,7 @@ class ProgressMeter:
     def _text(self) -> str:
         total = "?" if self._total is None else f"{self._total:,}"
         text = f"{self._prefix}{self._unit} {self._done:,}/{total}"
-        if self._done and self._total is not None:
-            left = (self._total - self._done) / self.rate
+        if (left := self.eta_seconds) is not None:
             text += f"  {_rounded(self.rate)} {self._unit}/s  ETA {clock(left)}"
         return text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -284,6 +284,38 @@ def check_fits(memory: Memory, pool: ActorPool, nodes: Sequence[NodeSize]) -> No
                 f"{gigabytes(node.memory)} ({gigabytes(memory.actor)} an actor); give a smaller "
                 "tiles.size, engine.tiles_in_flight or engine.batch_size, or fewer engine.actors"
             )
+
+
+def most_that_fit(
+    project: Callable[[int], Memory],
+    pool: ActorPool,
+    nodes: Sequence[NodeSize],
+    least: int,
+    most: int,
+) -> int:
+    """Return how many tiles an actor may hold at a time for the memory of the nodes.
+
+    Parameters
+    ----------
+    project : callable
+        Memory for a number of tiles.
+    pool : ActorPool
+        The actors.
+    nodes : sequence of NodeSize
+        The nodes.
+    least, most : int
+        Bounds of the number; ``least`` is not checked.
+
+    Returns
+    -------
+    int
+        The largest that fits, at least ``least``.
+    """
+    for tiles in range(most, least, -1):
+        memory = project(tiles)
+        if all(node.needed(memory, pool) <= node.memory for node in nodes):
+            return tiles
+    return least
 
 
 def gigabytes(n_bytes: float) -> str:

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, fingerprint, now
+from deblend_batch.catalog.ledger import Ledger, fingerprint, now, run_id
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.failure import one_line
 from deblend_batch.engine.survey import SurveyEntry, field_identity
@@ -130,7 +130,7 @@ class RunRecord:
             If the output belongs to another run, or holds files of something else.
         """
         new = _new_content(config, parts)
-        content = ledger.claim(new) | {"config": new["config"]}
+        content = ledger.claim(new) | {key: new[key] for key in ("config", "run")}
         if content["versions"] != new["versions"]:
             content["earlier_versions"].append(content["versions"])
             content["versions"] = new["versions"]
@@ -254,10 +254,12 @@ class RunRecord:
 
 
 def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:
+    of_parts = fingerprint(parts)
     return {
         "deblend_batch_run": 1,
+        "run": run_id(config.output, of_parts),
         "state": "running",
-        "fingerprint": fingerprint(parts),
+        "fingerprint": of_parts,
         "fingerprint_of": parts,
         "config": config.public(),
         "versions": versions(),

@@ -6,17 +6,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import ray
 import structlog
 
+from deblend_batch import storage
 from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import RunConfig, load_config, make_config
+from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
-from deblend_batch.engine.driver import Driver, Events
+from deblend_batch.engine.depth import GROWTH
+from deblend_batch.engine.driver import Driver
+from deblend_batch.engine.events import Events
 from deblend_batch.engine.failure import Failure, ask, one_line
 from deblend_batch.engine.index import FieldIndex, unused_url
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
@@ -28,13 +33,15 @@ from deblend_batch.engine.memory import (
     peak_rss_bytes,
     project_run,
 )
+from deblend_batch.engine.metrics import published
 from deblend_batch.engine.progress import ProgressMeter
-from deblend_batch.engine.projection import check_fits
+from deblend_batch.engine.projection import ModelNeeds, check_fits, most_that_fit
 from deblend_batch.engine.reconcile import reconcile, unplaced_record
 from deblend_batch.engine.record import RunRecord, fingerprint_parts
+from deblend_batch.engine.run_metrics import RunMetrics
 from deblend_batch.engine.signals import stop_signals
 from deblend_batch.engine.summary import RunSummary, notes_on
-from deblend_batch.engine.survey import check_reachable, open_fields
+from deblend_batch.engine.survey import check_reachable, open_fields, tables_of
 from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
@@ -167,6 +174,7 @@ class _Run:
         config = self._config
         check_reachable(config)
         opened = open_fields(config)
+        check_tables(tables_of(config, [entry for entry, _ in opened]), config.storage_options)
         self._entries = [entry for entry, _ in opened]
         self._fields = [field for _, field in opened]
         self._grids = [TileGrid(field.shape_yx, config.tiles.size) for field in self._fields]
@@ -183,6 +191,9 @@ class _Run:
             options=config.storage_options,
         )
         self._record = RunRecord.claim(self._ledger, config, parts)
+        check_output(config.output, config.storage_options)
+        run = self._context.run
+        self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
         if config.masks:
             MaskStore(config.output, config.storage_options).create()
 
@@ -198,20 +209,20 @@ class _Run:
         )
         pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
-        with closing(Driver(self._context, pool, engine, events, self._loader)) as driver:
+        driver = Driver(self._context, pool, engine, events, self._loader)
+        self._metrics.watch(driver)
+        with closing(driver), published(self._metrics.publish):
             driver.start()
             pending = self._plan(pool).pending()
             self._record.begin(self._tally)
-            driver.run(pending)
+            driver.run(pending, self._most_in_flight)
         self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
 
     def _plan(self, pool: ActorPool) -> Workload:
         """Index every field, and count what is there and what is left."""
         tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
         indexes = self._index(tasks)
-        needs = model_needs(self._card, largest_batch(self._config, pool))
-        self._memory = project_run(self._config, needs, self._fields, indexes, pool)
-        check_fits(self._memory, pool, cluster_nodes())
+        self._project(pool, model_needs(self._card, largest_batch(self._config, pool)), indexes)
         nowhere = ask(_on_cluster(reconcile).remote(tasks)) if len(tasks) > 1 else []
         workload = self._workload(indexes)
         tally = self._tally
@@ -228,6 +239,17 @@ class _Run:
         tally.counted = True
         self._meter.expect(tally.pairs.pending)
         return workload
+
+    def _project(self, pool: ActorPool, needs: ModelNeeds, indexes: Sequence[FieldIndex]) -> None:
+        """Project the run's memory, and find how far prefetching may go where a store answers late."""
+        config, nodes = self._config, cluster_nodes()
+        project = partial(project_run, config, needs, self._fields, indexes, pool)
+        check_fits(project(), pool, nodes)
+        least = config.engine.tiles_in_flight
+        far = any(not storage.is_local(field.url) for field in self._fields)
+        most = GROWTH * least if far else least
+        self._most_in_flight = most_that_fit(project, pool, nodes, least, most)
+        self._memory = project(self._most_in_flight)
 
     def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
         """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
@@ -267,6 +289,7 @@ class _Run:
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
+        self._metrics.add_receipt(receipt)
         tiles = self._tally.tiles
         self._meter.advance(receipt.pairs, f"tiles {tiles.written:,}/{tiles.expected:,}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +113,7 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     pairs = list_fields(config)
     fields = [Field.open(url, config.storage_options) for url, _ in pairs]
     tables = [table for _, table in pairs]
-    for table in dict.fromkeys([*tables, *([config.pairs.table] if config.pairs.table else [])]):
+    for table in _tables(config, tables):
         if not storage.exists(table, config.storage_options):
             raise NotFoundError(f"{table}: no such detection or pairs table; check the URL")
     for field in fields:
@@ -131,6 +132,16 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
         first, alone = table not in tables[:number], len(pairs) == 1
         entries.append(SurveyEntry(prefix, url, table, shared, first, alone, tuple(earlier)))
     return list(zip(entries, fields, strict=True))
+
+
+def tables_of(config: RunConfig, entries: Sequence[SurveyEntry]) -> list[str]:
+    """Return the tables that a run reads, each once: detections, and pre-detected pairs."""
+    return _tables(config, [entry.detections_url for entry in entries])
+
+
+def _tables(config: RunConfig, detections: Sequence[str]) -> list[str]:
+    pairs = [config.pairs.table] if config.pairs.table else []
+    return list(dict.fromkeys([*detections, *pairs]))
 
 
 def check_reachable(config: RunConfig) -> None:

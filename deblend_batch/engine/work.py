@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
+from deblend_batch.catalog.ledger import run_id
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.pairs import Pairs
@@ -88,6 +90,8 @@ class RunContext:
         For the receipts.
     options : dict
         Storage options.
+    start : str
+        Which start of the run this is.
     """
 
     output: str
@@ -98,6 +102,12 @@ class RunContext:
     fingerprint: str
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
+    start: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def run(self) -> str:
+        """The run's id, the same in every start."""
+        return run_id(self.output, self.fingerprint)
 
     @property
     def halo_px(self) -> int:
@@ -105,14 +115,14 @@ class RunContext:
         return self.stamp_size // 2 + 1
 
 
-# Kept by run, too: Ray's processes outlive one, and the next may find something else at the same URL.
+# Kept by start, too: Ray's processes outlive a run, and the next may find something else at the same URL.
 @lru_cache(maxsize=8)
-def _field(url: str, fingerprint: str, options: _Key) -> Field:  # noqa: ARG001
+def _field(url: str, start: str, options: _Key) -> Field:  # noqa: ARG001
     return Field.open(url, dict(options))
 
 
 @lru_cache(maxsize=8)
-def _index(url: str, fingerprint: str, options: _Key) -> IndexReader:  # noqa: ARG001
+def _index(url: str, start: str, options: _Key) -> IndexReader:  # noqa: ARG001
     return IndexReader(url, dict(options))
 
 
@@ -126,8 +136,8 @@ class _Key(tuple[tuple[str, Any], ...]):
 
 
 def open_field(url: str, context: RunContext) -> Field:
-    """Open a field of a run, once a process."""
-    return _field(url, context.fingerprint, _Key(sorted(context.options.items())))
+    """Open a field of a run, once a process and start of the run."""
+    return _field(url, context.start, _Key(sorted(context.options.items())))
 
 
 def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
@@ -146,7 +156,7 @@ def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
         Sorted by blend id.
     """
     options = _Key(sorted(context.options.items()))
-    reader = _index(spec.index_url, context.fingerprint, options)
+    reader = _index(spec.index_url, context.start, options)
     return reader.read(spec.row_start, spec.row_stop)
 
 

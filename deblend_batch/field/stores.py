@@ -17,6 +17,8 @@ from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.field.counting import CountingStore
+from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
 
 _MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
@@ -154,11 +156,13 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
     if storage.is_local(url):
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
-        return LocalStore(path, read_only=read_only)
+        local = LocalStore(path, read_only=read_only)
+        return CountingStore(local) if read_only else local
     fs, path = storage.filesystem(url, options, asynchronous=True)
     if not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    return _RemoteStore(fs, path=path, read_only=read_only)
+    store = _RemoteStore(fs, path=path, read_only=read_only)
+    return KeptIndexes(CountingStore(store)) if read_only else store
 
 
 class _RemoteStore(FsspecStore):

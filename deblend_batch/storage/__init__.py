@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from deblend_batch.storage.content import identity
 from deblend_batch.storage.failures import translate
-from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.listing import exists, expand, list_names, list_newest
+from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.reading import open_read, read_bytes, read_many
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.urls import is_local, join, name_of, scheme_of
-from deblend_batch.storage.writing import create_bytes, remove, remove_tree, write_bytes
+from deblend_batch.storage.writing import (
+    TEMPORARY_PREFIX,
+    create_bytes,
+    remove,
+    remove_tree,
+    write_bytes,
+)
 
 __all__ = [
+    "TEMPORARY_PREFIX",
     "Options",
     "create_bytes",
     "exists",
@@ -28,6 +36,7 @@ __all__ = [
     "list_newest",
     "name_of",
     "open_read",
+    "options_of",
     "read_bytes",
     "read_many",
     "remove",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from deblend_batch.storage.failures import translated
-from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.options import Options
 from deblend_batch.storage.urls import is_local
 
 

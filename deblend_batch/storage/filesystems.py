@@ -8,11 +8,9 @@ from typing import Any, cast
 import fsspec
 
 from deblend_batch.errors import StorageError
-from deblend_batch.storage.urls import is_local, scheme_of
+from deblend_batch.storage.options import Options, options_of
+from deblend_batch.storage.urls import scheme_of
 from deblend_batch.text import has_credentials
-
-Options = Mapping[str, Any]
-"""fsspec ``storage_options``: endpoint, credentials and the like. They may hold secrets: never print them."""
 
 _EXTRA_OF_SCHEME = {
     "s3": "s3",
@@ -37,7 +35,7 @@ def filesystem(
     url : str
         Local path or fsspec URL.
     options : mapping, optional
-        fsspec ``storage_options``; they apply to remote stores only.
+        fsspec ``storage_options``, see :func:`deblend_batch.storage.options_of`.
     asynchronous : bool
         Whether it is to be used from coroutines, where it allows.
 
@@ -61,7 +59,7 @@ def filesystem(
     scheme = scheme_of(url)
     if "://" in url and scheme not in fsspec.available_protocols():
         raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
-    settings = {} if is_local(url) else _client_options(scheme, options or {})
+    settings = _client_options(scheme, options_of(url, options))
     if asynchronous:
         settings["asynchronous"] = True
     try:

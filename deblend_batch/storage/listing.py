@@ -7,7 +7,8 @@ from typing import Any
 
 from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated
-from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.options import Options
 from deblend_batch.storage.urls import is_local, name_of, scheme_of
 from deblend_batch.storage.writing import TEMPORARY_PREFIX
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, BinaryIO, cast
 
 from deblend_batch.storage.failures import translate, translated
-from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.options import Options
 from deblend_batch.storage.retrying import repeat
 
 

@@ -9,7 +9,8 @@ from typing import Self
 
 from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated_write
-from deblend_batch.storage.filesystems import Options, filesystem
+from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.options import Options
 from deblend_batch.storage.responses import status_of
 from deblend_batch.storage.urls import is_local
 

@@ -1,24 +1,35 @@
 """Reads the pixels of a tile: the only module that knows Dask.
 
-Dask describes the read lazily, one small graph a tile, and computes it with its synchronous scheduler inside
-the worker that asked: Ray alone schedules the cluster (docs/decisions/001-scheduler.md).
+Dask describes the read lazily, one small graph a tile, and computes it inside the worker that asked: Ray
+alone schedules the cluster (docs/decisions/001-scheduler.md). Local pixels are read with Dask's synchronous
+scheduler; of a remote store, whose answers take their time, chunks are asked for several at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
 import dask
 import dask.array as da
+import dask.threaded
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
-from deblend_batch.storage import translate
+from deblend_batch.storage import is_local, translate
 from deblend_batch.tiling.tile import Box
+
+REQUESTS_AT_ONCE = 8
+"""Chunks that a process asks a remote store for at a time, for all its tiles together."""
+_requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "read")
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,14 @@ def read_tile(field: Field, box: Box) -> TilePixels:
 
 
 def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]:
-    # One graph node a stored object, not one an inner chunk: half the time of a read. Dask moves the slice
-    # into each node, so that no more than the box is read.
-    whole = da.from_zarr(array, chunks=array.shards or array.chunks, inline_array=True)
+    chunks, scheduler = _way(field, array)
+    # Dask would hash the array for a name, which takes as long as reading a small tile.
+    name = f"read-{next(_numbers)}"
+    whole = da.from_zarr(array, chunks=chunks, name=name, inline_array=True)
+    # Dask moves the slice into each node of its graph, so that no more than the box is read.
     lazy = whole[..., box.y0 : box.y1, box.x0 : box.x1]
     try:
-        pixels = lazy.compute(scheduler=dask.get)  # its name would make Dask import distributed
+        pixels = lazy.compute(scheduler=scheduler)
     except DeblendError:
         raise
     except Exception as error:
@@ -94,6 +107,17 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
         raise BadDataError(f"{where}: cannot decode a chunk ({error})") from error
     planes: NDArray[np.float32] = pixels[None] if pixels.ndim == 2 else pixels
     return planes
+
+
+def _way(field: Field, array: zarr.Array[Any]) -> tuple[tuple[int, ...], Callable[..., Any]]:
+    """Choose the chunks of a read, and the scheduler, not by its name: that makes Dask import distributed.
+
+    Zarr reads the chunks of a shard one after the other, which with one graph node a shard is the faster way
+    where they are at hand; where they are not, each has a node, and thereby a thread, to itself.
+    """
+    if is_local(field.url):
+        return array.shards or array.chunks, dask.get
+    return array.chunks, partial(dask.threaded.get, pool=_requests)
 
 
 def _without_unstored(field: Field, planes: NDArray[np.float32], box: Box) -> NDArray[np.float32]:

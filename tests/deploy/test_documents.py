@@ -15,7 +15,12 @@ from ray.scripts.scripts import cli as ray_cli
 from deblend_batch.cli.app import build_app
 from tests.deploy.reading import DEPLOY, KUBERNETES, ROOT, documents
 
-PAGES = [DEPLOY / "README.md", DEPLOY / "iam" / "README.md", ROOT / "docs" / "security.md"]
+PAGES = [
+    DEPLOY / "README.md",
+    DEPLOY / "iam" / "README.md",
+    ROOT / "docs" / "security.md",
+    ROOT / "docs" / "monitoring.md",
+]
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -1,0 +1,89 @@
+"""What a run may do at its stores, tried out before any work."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from deblend_batch import storage
+from deblend_batch.errors import StorageError, UserError
+from deblend_batch.storage import Options
+
+_CONTENT = b"Written by deblend-batch to learn whether it may; of no further use.\n"
+
+
+def check_tables(urls: Iterable[str], options: Options) -> None:
+    """Check that tables in remote stores can be listed and read, one of each folder.
+
+    Of fields this is known once they are open.
+
+    Parameters
+    ----------
+    urls : iterable of str
+        The tables.
+    options : mapping
+        Storage options.
+
+    Raises
+    ------
+    UserError
+        If one cannot.
+    """
+    remote = (url for url in urls if not storage.is_local(url))
+    for url in {url.rstrip("/").rpartition("/")[0]: url for url in remote}.values():
+        if not storage.list_names(url, options):
+            with storage.open_read(url, options) as file:
+                file.read(1)
+
+
+def check_output(output: str, options: Options) -> None:
+    """Check that the output's store lets a run write, read, list and remove, and create an object only once.
+
+    A local path is not tried out: to write there may make folders.
+
+    Parameters
+    ----------
+    output : str
+        The output folder.
+    options : mapping
+        Storage options.
+
+    Raises
+    ------
+    StorageError
+        If it does not.
+    """
+    if storage.is_local(output):
+        return
+    url = storage.join(output, "index", storage.TEMPORARY_PREFIX + secrets.token_hex(8))
+    with _explained(output, "write", url):
+        storage.create_bytes(url, _CONTENT, options)
+    try:
+        with _explained(output, "read", url):
+            whole = storage.read_bytes(url, options) == _CONTENT
+        with _explained(output, "list", storage.join(output, "index")):
+            storage.list_names(storage.join(output, "index"), options)
+        with _explained(output, "write", url):
+            twice = storage.create_bytes(url, _CONTENT, options)
+    finally:
+        with _explained(output, f"remove {url}", url):
+            storage.remove(url, options)
+    if not whole:
+        raise StorageError(
+            f"{output}: its store returns other bytes than were written; use another"
+        )
+    if twice:
+        raise StorageError(
+            f"{output}: its store ignores 'If-None-Match: *', so that two drivers could commit one tile; "
+            "use one that honours conditional writes"
+        )
+
+
+@contextmanager
+def _explained(output: str, verb: str, url: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        reason = str(error).removeprefix(f"{url}: ")
+        raise StorageError(f"{output}: cannot {verb}: {reason}") from error

@@ -1,0 +1,53 @@
+"""What the processes of a run tell beside the driver: model actors, and the CPU tasks that cut stamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deblend_batch.engine.batcher import Batcher
+from deblend_batch.engine.metrics import Meters
+from deblend_batch.field.counting import bytes_read
+
+
+class ActorMetrics:
+    """The metrics of a model actor.
+
+    Parameters
+    ----------
+    run : str
+        The run's id.
+    batcher : Batcher
+        Of its model.
+    """
+
+    def __init__(self, run: str, batcher: Batcher) -> None:
+        self._meters = Meters(run)
+        self._batcher = batcher
+
+    def publish(self) -> None:
+        """Set every metric to what it is now."""
+        done, meters = self._batcher.work(), self._meters
+        meters.count_up_to("deblend_batch_stamps_total", done.stamps)
+        meters.count_up_to("deblend_batch_stamps_room_total", done.room)
+        meters.count_up_to("deblend_batch_batches_total", done.batches)
+        meters.count_up_to("deblend_batch_busy_seconds_total", done.busy_seconds)
+        meters.set("deblend_batch_queued_stamps", done.waiting)
+        meters.set("deblend_batch_batch_size_stamps", self._batcher.rows_at_once)
+        meters.count_up_to("deblend_batch_read_bytes_total", bytes_read())
+
+
+@contextmanager
+def reads_counted(run: str) -> Iterator[None]:
+    """Count what a CPU task reads while the context is open.
+
+    Parameters
+    ----------
+    run : str
+        The run's id.
+    """
+    before = bytes_read()
+    try:
+        yield
+    finally:
+        Meters(run).count_up_to("deblend_batch_read_bytes_total", bytes_read() - before)

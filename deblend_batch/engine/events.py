@@ -1,0 +1,38 @@
+"""What the driver's loop tells of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.engine.actor import WorkerInfo
+from deblend_batch.engine.failure import Failure
+
+
+@dataclass(frozen=True)
+class Events:
+    """What the loop tells, each to a function of its own.
+
+    Parameters
+    ----------
+    done : callable
+        A tile's receipt.
+    quarantined : callable
+        A quarantine record of a whole tile, to be written.
+    left_out : callable
+        The quarantine record, written, of pairs of a tile that is otherwise done.
+    retried : callable
+        A tile's name, the failure's class and one line, when a tile is tried again.
+    joined : callable
+        A worker that became ready.
+    tick : callable
+        Called about twice a second.
+    """
+
+    done: Callable[[Receipt], None]
+    quarantined: Callable[[QuarantineRecord], None]
+    left_out: Callable[[QuarantineRecord], None]
+    retried: Callable[[str, Failure, str], None]
+    joined: Callable[[WorkerInfo], None]
+    tick: Callable[[], None]

@@ -1,0 +1,122 @@
+"""A run on a real cluster, scraped by a real Prometheus: every panel and every alert has data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from deblend_batch.engine.actor import load_run_model
+from deblend_batch.engine.metrics import METRICS, PREFIX
+from deblend_batch.engine.run import process_field
+from deblend_batch.engine.work import RunContext
+from deblend_batch.errors import TransientStorageError
+from tests.deploy.prometheus import (
+    Prometheus,
+    alerts,
+    panel_queries,
+    program,
+    running,
+    without_comparison,
+)
+from tests.support import SmallField
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+_BATCH_SECONDS = 0.2
+
+
+class SlowModel:
+    """A real model that takes its time, so that there is something to see, and stumbles once."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._stumbled = False
+        self.card, self.default_batch_size = model.card, model.default_batch_size
+
+    def predict(self, *arguments: Any) -> Any:
+        time.sleep(_BATCH_SECONDS)
+        if not self._stumbled:
+            self._stumbled = True
+            raise TransientStorageError("s3://x: reset; check the network")
+        return self._model.predict(*arguments)
+
+
+def load_slow_model(context: RunContext, device: str) -> SlowModel:
+    return SlowModel(load_run_model(context, device))
+
+
+@pytest.fixture(scope="module")
+def scraped(
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Prometheus, float, dict[str, Any]]]:
+    """A Prometheus that has scraped a whole run, when the run began, and its totals."""
+    program("prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    engine = {"actors": 1, "batch_size": 4, "tiles_in_flight": 2, "deadline": 3600}
+    config = small_field.config(str(folder / "out"), tiles={"size": 100}, engine=engine)
+    with running(folder, session / "prom_metrics_service_discovery.json") as server:
+        began = time.time()
+        summary = process_field(config, loader=load_slow_model)
+        assert summary.exit_code == 0
+        yield server, began, summary.totals
+
+
+QUERIES = {
+    **{f"panel {name}": query for name, query in panel_queries().items()},
+    **{f"alert {rule['alert']}": without_comparison(rule["expr"]) for rule in alerts()},
+    **{
+        f"metric {name}": f"{PREFIX}{name}{'_bucket' if metric.kind == 'histogram' else ''}"
+        for name, metric in METRICS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
+def test_every_query_has_data(
+    scraped: tuple[Prometheus, float, dict[str, Any]], query: str
+) -> None:
+    server, began, _ = scraped
+    assert wait_for(lambda: server.values(query, began)), query
+
+
+def wait_for(look: Any) -> Any:
+    """Look until there is something, for some seconds: what the run said last is still on its way."""
+    for _ in range(60):
+        if found := look():
+            return found
+        time.sleep(0.5)
+    return None
+
+
+def test_what_is_told_is_what_the_run_has_done(
+    scraped: tuple[Prometheus, float, dict[str, Any]],
+) -> None:
+    server, began, totals = scraped
+
+    def last(query: str) -> float:
+        return server.values(f"{PREFIX}deblend_batch_{query}", began)[-1]
+
+    expected = totals["pairs"]["expected"]
+    assert wait_for(lambda: last('pairs{state="written"}') == expected)
+    assert last("written_pairs_total") == expected
+    assert last('tiles{state="written"}') == totals["tiles"]["written"]
+    assert last('retries{failure="transient"}') == totals["retries"]["transient"] > 0
+    assert last('retries{failure="worker"}') == 0
+    stamps, busy = last("stamps_total"), last("busy_seconds_total")
+    assert expected / 2 < stamps <= expected + 8  # its last second may be lost; a batch came twice
+    assert stamps / 4 * _BATCH_SECONDS * 0.9 < busy
+    assert last("read_bytes_total") > 100_000
+
+
+def test_prometheus_reaches_every_target(
+    scraped: tuple[Prometheus, float, dict[str, Any]],
+) -> None:
+    targets = scraped[0].targets()
+    assert targets
+    assert {target["health"] for target in targets} == {"up"}
+    assert {target["labels"]["job"] for target in targets} == {"ray"}
