@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lock audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/deblend-batch demo --output demo
@@ -18,6 +18,16 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+# After a change of constraints.txt or pyproject.toml.
+lock: $(VENV)/.installed
+	$(BIN)/python deploy/lock.py
+
+# Known vulnerabilities of every pinned version, torch's too; needs a network that reaches pip-audit's database.
+audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install -q 'pip-audit>=2.10'
+	.audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch
@@ -25,4 +35,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) .audit demo build dist *.egg-info

@@ -107,6 +107,8 @@ class RunConfig(Section):
     """URL of the output folder."""
     model: str = DEFAULT_MODEL
     """Name of a shipped model, or URL of a weights file."""
+    model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """Digest that the weights must have; a run with others is refused before they are parsed."""
     masks: bool = False
     """Whether to write each pair's masks beside the shards, for models that have them."""
     pairs: PairsConfig = PairsConfig()

@@ -78,10 +78,11 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class RayHead:
-    """A running head node: where drivers and jobs find it."""
+    """A running head node: where drivers and jobs find it, and its agent, which takes jobs too."""
 
     address: str
     dashboard: str
+    agent: str
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that uses it."""
@@ -91,18 +92,20 @@ class RayHead:
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
     # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
-    command += [f"--dashboard-agent-listen-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={agent}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
         _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
-        yield RayHead(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        yield RayHead(
+            f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
+        )
     finally:
         process.terminate()
         process.wait(60)

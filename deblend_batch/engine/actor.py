@@ -67,8 +67,8 @@ class WorkerInfo:
 
 
 def load_run_model(context: RunContext, device: str) -> Any:
-    """Load the run's model on a device."""
-    return load_model(context.model, context.options, device=device)
+    """Load the run's model on a device: the weights that the run began with, or none."""
+    return load_model(context.model, context.options, device, context.model_sha256)
 
 
 def limit_threads(threads: int) -> None:

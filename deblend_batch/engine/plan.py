@@ -305,7 +305,8 @@ def _read_bytes(field: Field, index: FieldIndex, task: IndexTask) -> int:
 
 def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
     """Stamps per second of the model on the device of one actor, from two batches after one to warm up."""
-    model = load_model(config.model, config.storage_options, device="cuda" if pool.gpus else "cpu")
+    device = "cuda" if pool.gpus else "cpu"
+    model = load_model(config.model, config.storage_options, device, config.model_sha256)
     n = config.engine.batch_size or model.default_batch_size
     stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
     companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)

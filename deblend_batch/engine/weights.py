@@ -23,11 +23,11 @@ def find_run_card(config: RunConfig) -> ModelCard:
     Raises
     ------
     ModelError
-        If there is no such model, or its file cannot be used.
+        If there is no such model, its file cannot be used, or is not the one that the config pins.
     ConfigError
         If masks are asked for and the model has none.
     """
-    card = find_card(config.model, config.storage_options)
+    card = find_card(config.model, config.storage_options, config.model_sha256)
     if config.masks and not card.has_masks:
         raise ConfigError(
             f"masks: {config.model} predicts no masks; choose a model that does "

@@ -11,13 +11,20 @@ from deblend_batch import storage
 from deblend_batch.config import DEFAULT_MODEL
 from deblend_batch.errors import ModelError
 from deblend_batch.models.card import ModelCard
-from deblend_batch.models.weights import read_weights
+from deblend_batch.models.weights import WeightsFile, read_weights
 
 if TYPE_CHECKING:
     from deblend_batch.models.model import Model
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "shipped")
 _SUFFIX = ".safetensors"
+
+
+def shipped_digests() -> dict[str, str]:
+    """Return the sha256 of each shipped model, by name; ``sha256sum -c SHA256SUMS`` checks the same."""
+    with open(os.path.join(SHIPPED, "SHA256SUMS"), encoding="ascii") as file:
+        pairs = [line.split() for line in file]
+    return {name.removesuffix(_SUFFIX): digest for digest, name in pairs}
 
 
 def list_models() -> list[ModelCard]:
@@ -28,7 +35,7 @@ def list_models() -> list[ModelCard]:
     list of ModelCard
         Sorted by name; exactly one has ``default`` set.
     """
-    cards = [read_weights(_shipped_path(name)).card for name in _shipped_names()]
+    cards = [find_card(name) for name in _shipped_names()]
     return [dataclasses.replace(card, default=card.name == DEFAULT_MODEL) for card in cards]
 
 
@@ -63,7 +70,9 @@ def resolve(name_or_url: str) -> str:
     )
 
 
-def find_card(name_or_url: str, options: storage.Options | None = None) -> ModelCard:
+def find_card(
+    name_or_url: str, options: storage.Options | None = None, sha256: str | None = None
+) -> ModelCard:
     """Read the card of a model without loading it; needs no torch.
 
     Parameters
@@ -72,6 +81,8 @@ def find_card(name_or_url: str, options: storage.Options | None = None) -> Model
         Name of a shipped model, or path or URL of a weights file.
     options : mapping, optional
         fsspec ``storage_options`` for a remote file.
+    sha256 : str, optional
+        What the file must have; of a shipped model it is known.
 
     Returns
     -------
@@ -81,15 +92,18 @@ def find_card(name_or_url: str, options: storage.Options | None = None) -> Model
     Raises
     ------
     ModelError
-        If the name is unknown or the file is no usable weights file.
+        If the name is unknown, or the file is another than ``sha256`` says or no usable weights file.
     NotFoundError, StorageError
         If the file cannot be read.
     """
-    return read_weights(resolve(name_or_url), options).card
+    return _read(name_or_url, options, sha256).card
 
 
 def load_model(
-    name_or_url: str, options: storage.Options | None = None, device: str = "cpu"
+    name_or_url: str,
+    options: storage.Options | None = None,
+    device: str = "cpu",
+    sha256: str | None = None,
 ) -> Model:
     """Load a model.
 
@@ -101,6 +115,8 @@ def load_model(
         fsspec ``storage_options`` for a remote file.
     device : str
         Torch device, such as ``"cpu"`` or ``"cuda:0"``.
+    sha256 : str, optional
+        What the file must have; of a shipped model it is known.
 
     Returns
     -------
@@ -110,14 +126,19 @@ def load_model(
     Raises
     ------
     ModelError
-        If the name is unknown, the file is no usable weights file, or the device does not exist.
+        If the name is unknown, the file is another than ``sha256`` says or no usable weights file, or the
+        device does not exist.
     NotFoundError, StorageError
         If the file cannot be read.
     """
     from deblend_batch.models.model import Model
 
+    return Model.from_weights(_read(name_or_url, options, sha256), resolve(name_or_url), device)
+
+
+def _read(name_or_url: str, options: storage.Options | None, sha256: str | None) -> WeightsFile:
     url = resolve(name_or_url)
-    return Model.from_weights(read_weights(url, options), url, device)
+    return read_weights(url, options, sha256 or shipped_digests().get(name_or_url))
 
 
 def _shipped_names() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -56,7 +57,9 @@ class WeightsFile:
         return tensors
 
 
-def read_weights(url: str, options: storage.Options | None = None) -> WeightsFile:
+def read_weights(
+    url: str, options: storage.Options | None = None, sha256: str | None = None
+) -> WeightsFile:
     """Read a weights file.
 
     Parameters
@@ -65,6 +68,8 @@ def read_weights(url: str, options: storage.Options | None = None) -> WeightsFil
         Path or URL.
     options : mapping, optional
         fsspec ``storage_options``.
+    sha256 : str, optional
+        What the file must have; it is compared before anything is made of the file.
 
     Returns
     -------
@@ -76,11 +81,11 @@ def read_weights(url: str, options: storage.Options | None = None) -> WeightsFil
     NotFoundError, StorageError
         If it cannot be read.
     ModelError
-        If it is no safetensors file, has no usable card, or is larger than 1 GiB, truncated or
-        damaged.
+        If it is another file than ``sha256`` says, no safetensors file, has no usable card, or is larger
+        than 1 GiB, truncated or damaged.
     """
     try:
-        with storage.open_read(url, options) as file:
+        with _opened(url, options, sha256) as file:
             start, header = _read_header(file, url)
             announced = _announced_bytes(header, url)
             content = start + file.read(announced + 1)
@@ -128,6 +133,22 @@ def write_weights(
     counted = dataclasses.replace(card, activation_bytes=count_activations(card))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     storage.write_bytes(url, save(tensors, metadata=counted.to_metadata()), options)
+
+
+def _opened(url: str, options: storage.Options | None, sha256: str | None) -> BinaryIO:
+    """Open a file; of a pinned one, only after all of it has been read and is what it should be."""
+    file = storage.open_read(url, options)
+    if sha256 is None:
+        return file
+    with file:
+        content = file.read(8 + _LARGEST_HEADER + _LARGEST_FILE)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256.lower():
+        raise ModelError(
+            f"{url}: these weights have sha256 {found}, not {sha256.lower()} as asked for; "
+            "get the file that was meant, or change 'model_sha256' if this one is"
+        )
+    return io.BytesIO(content)
 
 
 def _read_header(file: BinaryIO, url: str) -> tuple[bytes, dict[str, Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import deblend_batch
 from deblend_batch.errors import ModelError
 from deblend_batch.models import Model, ModelCard, find_card, list_models, load_model
-from deblend_batch.models.registry import SHIPPED, resolve
+from deblend_batch.models.registry import SHIPPED, resolve, shipped_digests
 from tests.models.gaussians import gaussian_pairs
 
 NAMES = [card.name for card in list_models()]
@@ -37,6 +38,21 @@ def test_shipped_models_are_small_and_complete(name: str) -> None:
     assert card.name == name
     assert {"flux_mape", "bias", "sigma", "outlier_fraction", "coverage"} <= set(card.test_metrics)
     assert card.to_json()["parameters"] > 10_000
+
+
+def test_shipped_models_are_those_of_their_digests() -> None:
+    assert {card.name: card.sha256 for card in list_models()} == shipped_digests()
+
+
+def test_a_shipped_model_that_was_altered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "shipped"
+    shutil.copytree(SHIPPED, copy)
+    monkeypatch.setattr("deblend_batch.models.registry.SHIPPED", str(copy))
+    (copy / f"{NAMES[0]}.safetensors").write_bytes((copy / f"{NAMES[1]}.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=f"{NAMES[0]}.safetensors: these weights have sha256"):
+        load_model(NAMES[0])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,28 @@ def test_a_pickle_is_told_by_content_and_never_run(tmp_path: Path) -> None:
     torch.save({"x": Bomb()}, path)
     with pytest.raises(ModelError, match="a pickle"):
         load_model(str(path))
+
+
+@pytest.mark.parametrize("content", [_file, _pickle, lambda: b"not even close"])
+def test_another_file_than_the_pinned_one_is_refused_before_it_is_parsed(
+    content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content())
+    found, pinned = hashlib.sha256(path.read_bytes()).hexdigest(), "0" * 63 + "a"
+    message = rf"m\.safetensors: these weights have sha256 {found}, not {pinned} as asked for; get"
+    with pytest.raises(ModelError, match=message):
+        load_model(str(path), sha256=pinned.upper())
+
+
+def test_the_pinned_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(_file())
+    digest = hashlib.sha256(_file()).hexdigest()
+    assert find_card(str(path), sha256=digest.upper()).sha256 == digest
+    path.write_bytes(_pickle())
+    with pytest.raises(ModelError, match="a pickle"):
+        find_card(str(path), sha256=hashlib.sha256(_pickle()).hexdigest())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
