@@ -48,7 +48,8 @@ def shared() -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -69,12 +70,12 @@ class RayHead:
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
-    port, dashboard = _free_port(), _free_port()
+    port, dashboard = free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=2", "--num-gpus=2", f"--port={port}", "--dashboard-host=127.0.0.1"]
     # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
-    command += [f"--dashboard-agent-listen-port={_free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)

@@ -52,7 +52,7 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
     engine : EngineConfig
         The user's wishes.
     resources : mapping
-        ``CPU`` and ``GPU`` totals of the cluster.
+        ``CPU`` and ``GPU`` totals of the cluster, or of what it may grow to.
 
     Returns
     -------
@@ -83,7 +83,8 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
     feed = engine.feed
     if feed == "auto":
-        feed = "split" if on_gpu and cpus >= _CPUS_PER_GPU_TO_SPLIT * max(limit, 1) else "fused"
+        fed = engine.actors if engine.autoscale and engine.actors else max(limit, 1)
+        feed = "split" if on_gpu and cpus >= _CPUS_PER_GPU_TO_SPLIT * fed else "fused"
     if not on_gpu and feed == "split":
         limit = max(1, int(cpus) // 2)
     n_actors = engine.actors or limit
@@ -120,14 +121,34 @@ def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, fl
     ActorPool
         The same kind of actors. Where nodes have left, the number stays: the missing actors wait for others.
     """
+    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
     if engine.actors is not None:
-        return pool
+        return replace(pool, store_bytes=store)
     if pool.gpus:
         room = int(resources.get("GPU", 0.0) / pool.gpus)
     else:
         room = int(resources.get("CPU", 1.0)) // (2 if pool.feed == "split" else 1)
-    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
     return replace(pool, n_actors=max(pool.n_actors, room), store_bytes=store)
+
+
+def grown_resources(resources: Mapping[str, float]) -> dict[str, float]:
+    """Return what a cluster may grow to: a head that waits for its workers may have neither core nor GPU.
+
+    Ray has no public call for what the autoscaler's config allows; this is the one that Ray Train uses.
+
+    Parameters
+    ----------
+    resources : mapping
+        Totals of now.
+
+    Returns
+    -------
+    dict
+        With the ``CPU`` and ``GPU`` of all nodes that the config allows; as they are where there is none.
+    """
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # noqa: SLF001
+    grown = {name: max(resources.get(name, 0.0), most.get(name, 0.0)) for name in ("CPU", "GPU")}
+    return {**resources, **grown}
 
 
 def draining_nodes() -> frozenset[str]:
