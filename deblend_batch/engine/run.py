@@ -188,8 +188,8 @@ class _Run:
             model_sha256=card.sha256,
             options=config.storage_options,
         )
-        self._record = RunRecord.claim(self._ledger, config, parts)
         check_output(config.output, config.storage_options)
+        self._record = RunRecord.claim(self._ledger, config, parts)
         if config.masks:
             MaskStore(config.output, config.storage_options).create()
 

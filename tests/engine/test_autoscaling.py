@@ -21,7 +21,7 @@ print(process_field(yaml.safe_load(Path(config).read_text()), loader=slow_model(
 def launcher(gcs: str) -> dict[str, Any]:
     """Return a cluster launcher's file whose nodes are processes of this machine.
 
-    As ``ray.cluster_utils.AutoscalingCluster`` would; that class needs a file which Ray's packages leave out, and
+    As ``ray.cluster_utils.AutoscalingCluster`` would; it needs a file that Ray's packages leave out, and
     begins and ends with ``ray stop --force``, which kills every Ray of the machine.
     """
     store = {"object_store_memory": 80_000_000}
@@ -36,7 +36,8 @@ def launcher(gcs: str) -> dict[str, Any]:
         "upscaling_speed": 10.0,
         "idle_timeout_minutes": 5,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": gcs,
             "head_node_id": "f" * 51 + "00000",
             "launch_multiple": True,
@@ -52,6 +53,7 @@ def launcher(gcs: str) -> dict[str, Any]:
         "head_node_type": "head",
         "auth": {},
         "file_mounts": {},
+        "cluster_synced_files": [],
         "initialization_commands": [],
         "setup_commands": [],
         "head_setup_commands": [],

@@ -37,7 +37,7 @@ class Key:
 
 
 class SeaweedFS:
-    """A server with three buckets and three keys: one may do anything, one only read, one only use its bucket.
+    """A server with three buckets and three keys: for anything, for reading, and for one of the buckets.
 
     Parameters
     ----------

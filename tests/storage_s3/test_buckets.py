@@ -1,4 +1,4 @@
-"""A survey across buckets: images by ranges, a field that everybody may read, an output with a key of its own."""
+"""A survey across buckets: images by ranges, a public field, an output with a key of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUTPUT = f"s3://{CATALOGS}/cosmos/run1"
 
 @pytest.fixture(scope="module")
 def spread(inputs: dict[str, Any], s3: SeaweedFS, small_field: SmallField) -> dict[str, Any]:
-    """A config whose field is public, whose tables need the reader's key, and whose output has a key of its own."""
+    """A config whose field is public; its tables need the reader's key, and its output one of its own."""
     folder = Path(small_field.url)
     for path in folder.rglob("*"):
         if path.is_file():
