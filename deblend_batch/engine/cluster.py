@@ -45,14 +45,15 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
     """Choose the actors of a run: one per GPU, or one per core where there is no GPU.
 
     The one place that chooses how actors are fed (docs/decisions/002-object-store.md): where three cores or
-    more stand beside each GPU, CPU tasks cut stamps for it; otherwise the actor cuts its own.
+    more stand beside each GPU, or nodes are still to come, CPU tasks cut stamps for it; otherwise the actor
+    cuts its own.
 
     Parameters
     ----------
     engine : EngineConfig
         The user's wishes.
     resources : mapping
-        ``CPU`` and ``GPU`` totals of the cluster, or of what it may grow to.
+        ``CPU`` and ``GPU`` totals of the cluster.
 
     Returns
     -------
@@ -82,9 +83,11 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
     on_gpu = engine.gpus_per_actor > 0 and (engine.autoscale or engine.gpus_per_actor <= gpus)
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
     feed = engine.feed
+    # Ray tells of no node before it is there: what a growing cluster's nodes will have is not known.
+    unknown = feed == "auto" and on_gpu and engine.autoscale and limit < (engine.actors or 0)
     if feed == "auto":
-        fed = engine.actors if engine.autoscale and engine.actors else max(limit, 1)
-        feed = "split" if on_gpu and cpus >= _CPUS_PER_GPU_TO_SPLIT * fed else "fused"
+        many = cpus >= _CPUS_PER_GPU_TO_SPLIT * max(limit, 1)
+        feed = "split" if on_gpu and (unknown or many) else "fused"
     if not on_gpu and feed == "split":
         limit = max(1, int(cpus) // 2)
     n_actors = engine.actors or limit
@@ -98,7 +101,8 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
         )
     # Where cores are few an actor asks for none of its own, so that a task always finds one.
-    own_core = engine.autoscale or cpus >= (2 * n_actors if feed == "split" else n_actors)
+    enough = cpus >= (2 * n_actors if feed == "split" else n_actors)
+    own_core = not unknown and (engine.autoscale or enough)
     store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
     gpus_each = engine.gpus_per_actor if on_gpu else 0.0
     return ActorPool(n_actors, gpus_each, float(own_core), feed, store)
@@ -129,26 +133,6 @@ def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, fl
     else:
         room = int(resources.get("CPU", 1.0)) // (2 if pool.feed == "split" else 1)
     return replace(pool, n_actors=max(pool.n_actors, room), store_bytes=store)
-
-
-def grown_resources(resources: Mapping[str, float]) -> dict[str, float]:
-    """Return what a cluster may grow to: a head that waits for its workers may have neither core nor GPU.
-
-    Ray has no public call for what the autoscaler's config allows; this is the one that Ray Train uses.
-
-    Parameters
-    ----------
-    resources : mapping
-        Totals of now.
-
-    Returns
-    -------
-    dict
-        With the ``CPU`` and ``GPU`` of all nodes that the config allows; as they are where there is none.
-    """
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # noqa: SLF001
-    grown = {name: max(resources.get(name, 0.0), most.get(name, 0.0)) for name in ("CPU", "GPU")}
-    return {**resources, **grown}
 
 
 def draining_nodes() -> frozenset[str]:

@@ -18,7 +18,7 @@ from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
-from deblend_batch.engine.cluster import ActorPool, connected, grown_resources, plan_pool
+from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
 from deblend_batch.engine.depth import GROWTH
 from deblend_batch.engine.driver import Driver
 from deblend_batch.engine.events import Events
@@ -203,7 +203,7 @@ class _Run:
             self._joined,
             self._tick,
         )
-        pool = plan_pool(engine, grown_resources(resources) if engine.autoscale else resources)
+        pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
         with closing(Driver(self._context, pool, engine, events, self._loader)) as driver:
             driver.start()
