@@ -99,8 +99,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
     command += [f"--dashboard-agent-listen-port={agent}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
+    environment = {**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as the deploy files do
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
     try:
         _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
         yield RayHead(

@@ -171,8 +171,8 @@ def plan_run(
     fields = [field for _, field in opened]
     card = find_run_card(config)
     parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
-    RunRecord.check(Ledger(config.output, config.storage_options), config, parts)
     check_output(config.output, config.storage_options)
+    RunRecord.check(Ledger(config.output, config.storage_options), config, parts)
     machine = this_machine()
     pool = _pool(config, machine, gpus, speed)
     context = _context(config, card, fingerprint(parts))

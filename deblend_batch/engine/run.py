@@ -190,8 +190,8 @@ class _Run:
             model_sha256=card.sha256,
             options=config.storage_options,
         )
-        self._record = RunRecord.claim(self._ledger, config, parts)
         check_output(config.output, config.storage_options)
+        self._record = RunRecord.claim(self._ledger, config, parts)
         run = self._context.run
         self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
         if config.masks:

@@ -27,6 +27,21 @@ def read_bytes(url: str, options: Options | None = None) -> bytes:
     return cast("bytes", fs.cat_file(path))
 
 
+@translated
+def read_start(url: str, n_bytes: int, options: Options | None = None) -> bytes:
+    """Read the first bytes of a file; of a remote one no more is fetched, where its server knows ranges.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    StorageError
+        If it cannot be read.
+    """
+    fs, path = filesystem(url, options)
+    return cast("bytes", fs.cat_file(path, start=0, end=n_bytes))
+
+
 def read_many(urls: Sequence[str], options: Options | None = None) -> list[bytes]:
     """Read whole files of one store, several at a time where the store allows.
 

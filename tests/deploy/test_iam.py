@@ -74,7 +74,7 @@ def test_input_is_only_read_and_shards_are_never_deleted() -> None:
     }
     deleted = [each["Resource"] for each in writes if "s3:DeleteObject" in each["Action"]]
     members = {url.removesuffix("/*").rsplit("/", 1)[1] for url in deleted[0]}
-    assert members == {"quarantine", "ledger", "index", "catalog", "masks.zarr"}
+    assert members == {".tmp-probe", "quarantine", "ledger", "index", "catalog", "masks.zarr"}
 
 
 def test_nodes_are_ended_in_this_cluster_alone() -> None:

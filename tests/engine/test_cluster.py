@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
+from deblend_batch.engine.cluster import ActorPool, connected, grown_pool, plan_pool
 from deblend_batch.errors import ConfigError
 
 
@@ -67,6 +67,30 @@ CASES = [
         {"CPU": 16, "GPU": 4},
         ActorPool(2, 2.0, 1.0, "split"),
         {"gpus_per_actor": 2},
+    ),
+    Case(
+        "a head without anything, that grows",
+        {},
+        ActorPool(2, 1.0, 0.0, "split"),
+        {"actors": 2, "autoscale": True},
+    ),
+    Case(
+        "one GPU with few cores, that grows",
+        {"CPU": 2, "GPU": 1},
+        ActorPool(2, 1.0, 0.0, "split"),
+        {"actors": 2, "autoscale": True},
+    ),
+    Case(
+        "a head that grows, fused",
+        {},
+        ActorPool(2, 1.0, 1.0, "fused"),
+        {"actors": 2, "autoscale": True, "feed": "fused"},
+    ),
+    Case(
+        "grown already",
+        {"CPU": 4, "GPU": 2},
+        ActorPool(2, 1.0, 1.0, "fused"),
+        {"actors": 2, "autoscale": True},
     ),
     Case(
         "GPUs left alone",
@@ -137,6 +161,13 @@ def test_actors_fit_and_leave_a_core_to_tasks(
     assert pool.n_actors >= 1
     assert pool.n_actors * pool.gpus <= gpus + 1e-9
     assert pool.n_actors * pool.cpus + (pool.feed == "split") <= cpus
+
+
+def test_a_number_that_was_asked_for_is_kept_while_the_object_store_grows() -> None:
+    engine = EngineConfig(actors=2, autoscale=True)
+    pool = plan_pool(engine, {"object_store_memory": 100.0})
+    grown = grown_pool(pool, engine, {"CPU": 9.0, "GPU": 9.0, "object_store_memory": 900.0})
+    assert (grown.n_actors, pool.store_bytes, grown.store_bytes) == (2, 50, 450)
 
 
 @pytest.mark.usefixtures("cluster")

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.job_submission import JobSubmissionClient
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.run import process_field
 from deblend_batch.engine.verify import verify_run
+from tests.engine.test_nodes import shards, wait_until
 from tests.support import SmallField
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,3 +77,38 @@ def test_a_job_s_mistake_is_one_line_in_its_log(head: Any, tmp_path: Path) -> No
     assert "error: " in ended.stdout
     assert "'here.zarr' is a relative path, and a Ray job runs in a temporary copy" in ended.stdout
     assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_is_resumed_by_another(
+    head: Any, cluster: None, small_field: SmallField, tmp_path: Path
+) -> None:
+    """``ray job stop`` is a clean end; a log holds lines, and what the job was given in its environment."""
+    calm, output = tmp_path / "calm", tmp_path / "out"
+    process_field(small_field.config(str(calm), tiles={"size": 64}))
+    engine = {"actors": 1, "tiles_in_flight": 1}
+    config = small_field.config(str(output), tiles={"size": 64}, engine=engine)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    client = JobSubmissionClient(head.dashboard)
+    job = client.submit_job(
+        entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
+        runtime_env={
+            "working_dir": str(ROOT),
+            "env_vars": {"RUN_CONFIG": str(tmp_path / "config.yaml")},
+        },
+    )
+    wait_until(lambda: any(output.glob("ledger/*.json")), 120)
+    assert client.stop_job(job)
+    wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
+    said = client.get_job_logs(job)
+    assert client.get_job_status(job) == "STOPPED", said
+    assert read_status(str(output)).state == "interrupted"
+    assert f"{output}: interrupted with " in said
+    assert "run the same command again to resume" in said
+    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for log in (said, client.get_job_logs(client.list_jobs()[-1].submission_id or "")):
+        assert "Traceback" not in log
+        assert not {"\r", "\x1b"} & set(log)
+    assert shards(output) == shards(calm)
+    assert verify_run(str(output)).problems == ()

@@ -99,6 +99,13 @@ class Proxy:
         URL of the server.
     seed : int
         Of the faults.
+
+    Attributes
+    ----------
+    ignores_conditions : bool
+        Whether it says that conditional writes were done which the server refused.
+    largest : Counter
+        Bytes of the largest answer, by path.
     """
 
     def __init__(self, endpoint: str, seed: int = 0) -> None:
@@ -111,6 +118,8 @@ class Proxy:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.faults: tuple[Faults, ...] = ()
         self.latency_s = 0.0
+        self.ignores_conditions = False
+        self.largest: Counter[str] = Counter()
         self.met: Counter[str] = Counter()
         self.endpoint = ""
 
@@ -190,6 +199,7 @@ class Proxy:
         answer = await self._ask(request, half=fault == "half_request")
         if answer is None or fault == "lost_answer":
             return _reset(writer)
+        answer = self._noted(target, answer)
         head = answer.head([b"connection"])
         if fault == "half_answer" and method == "GET":
             writer.write(head + answer.body[: len(answer.body) // 2])
@@ -211,6 +221,14 @@ class Proxy:
                 self.met[fault] += 1
                 return faults, fault
         return None, None
+
+    def _noted(self, target: str, answer: _Message) -> _Message:
+        """Note the size of an answer; say that a write was done that a condition of its own forbade."""
+        path = unquote(target.partition("?")[0])
+        self.largest[path] = max(self.largest[path], len(answer.body))
+        if self.ignores_conditions and answer.lines[0].split(b" ")[1] == b"412":
+            return _Message((b"HTTP/1.1 200 OK", b"Content-Length: 0", b'ETag: "0"'), b"")
+        return answer
 
     async def _ask(self, request: _Message, *, half: bool) -> _Message | None:
         """Send a request to the server; None where it does not answer, or was given only a half."""

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 BUCKET = "survey"
+PUBLIC = "public"
+"""A bucket that everybody may read, without a key."""
+CATALOGS = "catalogs"
+"""A bucket that has a key of its own."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Key:
 
 
 class SeaweedFS:
-    """A server with a bucket and two keys: one may do anything, one may only read.
+    """A server with three buckets and three keys: for anything, for reading, and for one of the buckets.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ class SeaweedFS:
         self._ports = dict(
             zip(("s3", "master", "filer", "volume", "admin"), _free_ports(5), strict=True)
         )
-        self._owner, self._reader = Key(), Key()
+        self._owner, self._reader, self._writer = Key(), Key(), Key()
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = f"http://127.0.0.1:{self._ports['s3']}"
         self.key, self.secret = self._owner.key, self._owner.secret
@@ -61,6 +65,16 @@ class SeaweedFS:
         """``storage_options`` of the key that may only read."""
         return self._reader.options(self.endpoint)
 
+    @property
+    def catalogs_only(self) -> dict[str, Any]:
+        """``storage_options`` of the key that may read and write in ``CATALOGS`` alone."""
+        return self._writer.options(self.endpoint)
+
+    @property
+    def anonymous(self) -> dict[str, Any]:
+        """``storage_options`` of somebody without a key."""
+        return {"anon": True, "client_kwargs": {"endpoint_url": self.endpoint}}
+
     @staticmethod
     def program() -> str | None:
         """Return the path of the server's program, where it is installed."""
@@ -72,11 +86,15 @@ class SeaweedFS:
         identities = [
             _identity("owner", self._owner, ["Admin", "Read", "Write", "List", "Tagging"]),
             _identity("reader", self._reader, ["Read", "List"]),
+            _identity(
+                "writer", self._writer, [f"{verb}:{CATALOGS}" for verb in ("Read", "Write", "List")]
+            ),
+            {"name": "anonymous", "actions": [f"Read:{PUBLIC}", f"List:{PUBLIC}"]},
         ]
         keys.write_text(json.dumps({"identities": identities}))
         keys.chmod(0o600)
         command = [str(self.program()), "-logtostderr=true", "mini", f"-dir={self._folder}"]
-        command += [f"-bucket={BUCKET}", f"-s3.config={keys}"]
+        command += [f"-bucket={BUCKET},{PUBLIC},{CATALOGS}", f"-s3.config={keys}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"]
         command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
         command += [f"-{name}.port={port}" for name, port in self._ports.items()]
@@ -114,7 +132,7 @@ class SeaweedFS:
                 break
             with contextlib.suppress(OSError):
                 fs = fsspec.filesystem("s3", skip_instance_cache=True, **self.options)
-                if BUCKET in fs.ls("", refresh=True):
+                if {BUCKET, PUBLIC, CATALOGS} <= set(fs.ls("", refresh=True)):
                     return
             time.sleep(0.25)
         log = (self._folder / "server.log").read_text(errors="replace")

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -208,39 +207,6 @@ def test_what_the_store_refuses_is_one_line_and_exit_code_2(
     assert re.fullmatch(rf"error: s3://survey/inputs/{message}.*\n", errors)
     for word in ("unknown-to-it", s3.secret, s3.key):
         assert word not in errors
-
-
-@pytest.mark.parametrize(
-    ("output", "reads_only", "message"),
-    [
-        ("s3://survey/runs/read", True, r"permission denied \(AccessDenied\); check the owner"),
-        (
-            "s3://nobucket/run",
-            False,
-            r"nothing can be created here \(.*bucket.*\); write to another",
-        ),
-    ],
-    ids=["read-only key", "no bucket"],
-)
-def test_an_output_that_cannot_be_written_is_known_at_once(
-    inputs: dict[str, Any],
-    s3: Any,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    output: str,
-    reads_only: bool,
-    message: str,
-) -> None:
-    options = s3.read_only if reads_only else s3.options
-    config = {**inputs, "output": output, "storage_options": options}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    began = time.monotonic()
-    assert main(["run", str(tmp_path / "config.yaml")]) == 2
-    assert time.monotonic() - began < 15
-    errors = capfd.readouterr().err
-    assert re.fullmatch(rf"error: {output}/run.json: {message}.*\n", errors)
-    assert options["secret"] not in errors
-    assert options["key"] not in errors
 
 
 @pytest.mark.parametrize(
