@@ -28,7 +28,7 @@ RUN = """
 import sys, yaml
 from pathlib import Path
 from deblend_batch.engine.run import process_field
-from tests.engine.test_nodes import slow_model
+from tests.engine.slow_models import slow_model
 
 config, fast = sys.argv[1:]
 print(process_field(yaml.safe_load(Path(config).read_text()), loader=slow_model(Path(fast))).state)
