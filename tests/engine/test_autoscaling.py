@@ -112,10 +112,12 @@ def growing_head(folder: Path) -> Iterator[tuple[str, int]]:
         yield gcs, head.pid
     finally:
         left = nodes.children(recursive=True)
-        head.terminate()
-        head.wait(60)
-        for process in psutil.wait_procs(left, timeout=20)[1]:
-            process.kill()
+        head.kill()  # an orderly end takes half a minute
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        head.wait()
+        psutil.wait_procs(left, timeout=20)
 
 
 def raylet_of(head: int, node: str) -> psutil.Process:

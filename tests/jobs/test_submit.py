@@ -98,7 +98,9 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
             "env_vars": {"RUN_CONFIG": str(tmp_path / "config.yaml")},
         },
     )
-    wait_until(lambda: any(output.glob("ledger/*.json")), 120)
+    wait_until(
+        lambda: any(output.glob("ledger/*.json")) or client.get_job_status(job).is_terminal(), 120
+    )
     assert client.stop_job(job)
     wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
     said = client.get_job_logs(job)
