@@ -28,7 +28,7 @@ RUN = """
 import sys, yaml
 from pathlib import Path
 from deblend_batch.engine.run import process_field
-from tests.engine.test_nodes import slow_model
+from tests.engine.slow_models import slow_model
 
 config, fast = sys.argv[1:]
 print(process_field(yaml.safe_load(Path(config).read_text()), loader=slow_model(Path(fast))).state)
@@ -112,10 +112,12 @@ def growing_head(folder: Path) -> Iterator[tuple[str, int]]:
         yield gcs, head.pid
     finally:
         left = nodes.children(recursive=True)
-        head.terminate()
-        head.wait(60)
-        for process in psutil.wait_procs(left, timeout=20)[1]:
-            process.kill()
+        head.kill()  # an orderly end takes half a minute
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        head.wait()
+        psutil.wait_procs(left, timeout=20)
 
 
 def raylet_of(head: int, node: str) -> psutil.Process:

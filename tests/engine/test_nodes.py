@@ -17,36 +17,13 @@ from typing import Any
 import pytest
 import ray
 
-from deblend_batch.engine.actor import load_run_model
 from deblend_batch.engine.run import process_field
 from deblend_batch.engine.verify import verify_run
-from deblend_batch.engine.work import RunContext
 from tests.conftest import RayHead
+from tests.engine.slow_models import slow_model
 from tests.support import SmallField
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-class Slow:
-    """A real model that takes its time until a file appears, so that a run outlives its nodes."""
-
-    def __init__(self, model: Any, until: Path) -> None:
-        self._model, self._until = model, until
-        self.card, self.default_batch_size = model.card, model.default_batch_size
-
-    def predict(self, *arguments: Any) -> Any:
-        if not self._until.exists():
-            time.sleep(3)
-        return self._model.predict(*arguments)
-
-
-def slow_model(until: Path) -> Callable[[RunContext, str], Slow]:
-    """Return a loader of the run's model, slowed down until a file appears."""
-
-    def load(context: RunContext, device: str) -> Slow:
-        return Slow(load_run_model(context, device), until)
-
-    return load
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from deblend_batch.engine.projection import (
     NodeSize,
     TileNeeds,
     check_fits,
+    most_that_fit,
     project_memory,
     project_time,
 )
@@ -127,3 +128,17 @@ def test_a_run_that_cannot_fit_is_refused_with_the_numbers() -> None:
         r"tiles.size, engine.tiles_in_flight or engine.batch_size, or fewer engine.actors",
     ):
         check_fits(memory, FUSED, [NodeSize("node b", 2, 0, 1_790_000_000)])
+
+
+@pytest.mark.parametrize(("room", "tiles"), [(0.5, 3), (1.0, 4), (4.5, 7), (100.0, 12)])
+def test_actors_hold_as_many_tiles_as_the_smallest_node_has_memory_for(
+    room: float, tiles: int
+) -> None:
+    """``room`` is for that many tiles beyond those of the projection; fewer than three are never held."""
+    each = project(in_flight=4).actor - project(in_flight=3).actor
+    memory = int(2 * (project().actor + room * each))
+    nodes = [NodeSize("large", 2, 0, 10**12), NodeSize("small", 2, 0, memory)]
+    found = most_that_fit(lambda n: project(in_flight=n), FUSED, nodes, 3, 12)
+    assert found == tiles
+    if found > 3:
+        check_fits(project(in_flight=found), FUSED, nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,9 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
             "env_vars": {"RUN_CONFIG": str(tmp_path / "config.yaml")},
         },
     )
-    wait_until(lambda: any(output.glob("ledger/*.json")), 120)
+    wait_until(
+        lambda: any(output.glob("ledger/*.json")) or client.get_job_status(job).is_terminal(), 120
+    )
     assert client.stop_job(job)
     wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
     said = client.get_job_logs(job)
@@ -107,7 +110,8 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
     assert "run the same command again to resume" in said
     ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    for log in (said, client.get_job_logs(client.list_jobs()[-1].submission_id or "")):
+    (resumed,) = set(re.findall(r"raysubmit_\w+", ended.stdout))
+    for log in (said, client.get_job_logs(resumed)):
         assert "Traceback" not in log
         assert not {"\r", "\x1b"} & set(log)
     assert shards(output) == shards(calm)

@@ -17,6 +17,13 @@ def test_missing_files_are_named(verb: object, tmp_path: Path) -> None:
         verb(str(tmp_path / "nothing.here"))
 
 
+def test_the_start_of_a_file_is_read(folder: str) -> None:
+    url = storage.join(folder, "a")
+    storage.write_bytes(url, b"start and end")
+    assert storage.read_start(url, 5) == b"start"
+    assert storage.read_start(url, 100) == b"start and end"
+
+
 def test_read_many_keeps_the_order(folder: str) -> None:
     urls = [storage.join(folder, name) for name in ("c", "a", "b")]
     for url in urls:

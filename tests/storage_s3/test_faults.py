@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import yaml
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
+from deblend_batch.engine import driver
+from deblend_batch.engine.depth import Depth
 from deblend_batch.engine.run import process_field
 from deblend_batch.engine.verify import verify_run
+from deblend_batch.engine.work import RunContext, open_field
 from deblend_batch.errors import DeblendError, StorageError, TransientStorageError
 from deblend_batch.field import stores
 from deblend_batch.field.layout import Field, finish_field
@@ -125,6 +129,11 @@ def test_requests_for_pixels_are_bounded(s3: SeaweedFS, proxy: Proxy) -> None:
     touched = sum(_touched(box.clipped((edge, edge)), chunk) for box in boxes)
     touched += sum(_touched(box.clipped((edge, edge)), shard) for box in boxes)
     assert 0 < proxy.count("GET", "/survey/inputs/") <= READS_PER_CHUNK * touched
+    proxy.forget()
+    for box in boxes:
+        read_tile(opened, box)
+    chunks = sum(_touched(box.clipped((edge, edge)), chunk) for box in boxes)
+    assert proxy.count("GET") == chunks  # the indexes are known
     assert proxy.count("HEAD") == proxy.count("LIST") == 0
 
 
@@ -132,6 +141,69 @@ def _touched(box: Box, edge: int) -> int:
     rows = (box.y1 - 1) // edge - box.y0 // edge + 1
     columns = (box.x1 - 1) // edge - box.x0 // edge + 1
     return rows * columns
+
+
+def test_a_chunk_keeps_no_other_waiting(s3: SeaweedFS, proxy: Proxy) -> None:
+    """Of 16 chunks eight are asked for at once: three round trips with the index, not seventeen."""
+    url, edge, chunk = "s3://survey/inputs/together.zarr", 256, 64
+    group = stores.create_group(url, s3.options, {})
+    pixels = np.random.default_rng(5).normal(size=(1, edge, edge)).astype(np.float32)
+    group.create_array(
+        "image", data=pixels, chunks=(1, chunk, chunk), shards=(1, 2 * edge, 2 * edge)
+    )
+    finish_field(group, make_meta())
+    opened, again = (Field.open(url, through(proxy, s3.options)) for _ in range(2))
+    for field in (opened, again):
+        field.image  # noqa: B018  # opened here, and not while the clock runs
+    read_tile(opened, Box(0, 0, 1, 1))
+    proxy.latency_s = 0.2
+    began = time.monotonic()
+    found = read_tile(again, Box(0, 0, edge, edge))
+    assert time.monotonic() - began < 8 * proxy.latency_s
+    assert np.array_equal(found.image, pixels)
+
+
+def test_a_field_that_is_made_again_is_read_again(s3: SeaweedFS) -> None:
+    """Another start of a run opens it anew, in a process that knows the old one's indexes."""
+    url = "s3://survey/inputs/again.zarr"
+    context = RunContext("out", "tiny", 32, None, False, "f", "m", s3.options)
+    for number, width in enumerate((100, 300)):
+        group = stores.create_group(url, s3.options, {})
+        pixels = np.random.default_rng(number).normal(size=(1, 90, width)).astype(np.float32)
+        group.create_array("image", data=pixels, chunks=(1, 32, 32), shards=(1, 320, 320))
+        finish_field(group, make_meta())
+        opened = open_field(url, replace(context, start=str(number)))
+        assert opened is open_field(url, replace(context, start=str(number)))
+        assert np.array_equal(read_tile(opened, Box(0, 0, 90, width)).image, pixels)
+
+
+@pytest.mark.slow
+def test_actors_hold_more_tiles_where_a_store_keeps_their_models_waiting(
+    inputs: dict[str, Any],
+    proxy: Proxy,
+    small_field: SmallField,
+    cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not where the pixels are local; the rows are the same."""
+    made: list[Depth] = []
+
+    def make(tiles: int) -> Depth:
+        made.append(Depth(tiles))
+        return made[-1]
+
+    monkeypatch.setattr(driver, "Depth", make)
+    local = small_field.config(str(tmp_path / "out"), tiles={"size": 64}, engine={"actors": 1})
+    process_field(local)
+    proxy.latency_s = 0.04
+    options = through(proxy, inputs["storage_options"])
+    output = "s3://survey/runs/deeper"
+    more = {"output": output, "storage_options": options, "tiles": {"size": 64}}
+    process_field({**inputs, **more})
+    assert [depth.tiles for depth in made] == [3, 12]
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "out" / "shards").iterdir()}
+    assert shards_of(output, inputs["storage_options"]) == expected
 
 
 @pytest.mark.slow
