@@ -96,6 +96,7 @@ def run(
     from deblend_batch.config import load_config
     from deblend_batch.engine.plan import plan_run
     from deblend_batch.engine.run import process_field
+    from deblend_batch.logs import prints_to_log
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
     options = read_storage_options(storage_options)
@@ -103,7 +104,8 @@ def run(
     if dry_run:
         show(plan_run(settled), as_json=as_json)
         return 0
-    summary = process_field(settled)
+    with prints_to_log():
+        summary = process_field(settled)
     show(summary, as_json=as_json)
     return summary.exit_code
 
@@ -121,8 +123,10 @@ def status(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonO
 def retry(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> int:
     """Process the quarantined tiles of a run again."""
     from deblend_batch.engine.run import retry_run
+    from deblend_batch.logs import prints_to_log
 
-    summary = retry_run(output, read_storage_options(storage_options))
+    with prints_to_log():
+        summary = retry_run(output, read_storage_options(storage_options))
     show(summary, as_json=as_json)
     return summary.exit_code
 

@@ -52,7 +52,7 @@ class Events:
     left_out : callable
         The quarantine record, written, of pairs of a tile that is otherwise done.
     retried : callable
-        A tile's name, the failure's class and one line, when a tile is tried again.
+        A tile's name, how often it was tried, the failure's class and one line, when it is tried again.
     joined : callable
         A worker that became ready.
     tick : callable
@@ -62,7 +62,7 @@ class Events:
     done: Callable[[Receipt], None]
     quarantined: Callable[[QuarantineRecord], None]
     left_out: Callable[[QuarantineRecord], None]
-    retried: Callable[[str, Failure, str], None]
+    retried: Callable[[str, int, Failure, str], None]
     joined: Callable[[WorkerInfo], None]
     tick: Callable[[], None]
 
@@ -243,10 +243,11 @@ class Driver:
         if work.rows is not None:
             return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
         if self._pool.feed == "fused" or work.fused:
-            return actor.handle.process.remote(spec, work.known)
+            return actor.handle.process.remote(spec, work.known, work.attempts + 1)
         task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
         parts = task.remote(spec, self._context)
-        return actor.handle.process.remote(spec, (), *(parts if spec.n_parts > 1 else [parts]))
+        parts = parts if spec.n_parts > 1 else [parts]
+        return actor.handle.process.remote(spec, (), work.attempts + 1, *parts)
 
     def _collect(self) -> None:
         waiting = [*self._booting, *self._in_flight]
@@ -335,7 +336,7 @@ class Driver:
         work.attempts += 1
         if work.attempts < self._engine.attempts:
             self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (work.attempts - 1))
-            self._events.retried(work.spec.name, failure, one_line(error))
+            self._events.retried(work.spec.name, work.attempts, failure, one_line(error))
         elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
             work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
             self._try_next(work, None)

@@ -12,6 +12,7 @@ import numpy as np
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.field.layout import Field
+from deblend_batch.logs import LogFormat
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.stamps import StampCutter, Stamps
@@ -89,6 +90,8 @@ class RunContext:
         For the receipts.
     options : dict
         Storage options.
+    log_format : {"text", "json"}
+        Of the lines that workers log.
     """
 
     output: str
@@ -99,6 +102,7 @@ class RunContext:
     fingerprint: str
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
+    log_format: LogFormat = "text"
 
     @property
     def run(self) -> str:
