@@ -111,12 +111,27 @@ def run(
 
 
 @app.command()
-def status(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> None:
+def status(
+    output: OutputArg,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again until the run has ended, or Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between two looks of --watch.", min=0.1)
+    ] = 10.0,
+    storage_options: StorageOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
     """Say how far a run is, from its output alone."""
-    from deblend_batch.engine.inspect import read_status
+    from deblend_batch.engine.inspect import StatusReader
 
-    found = read_status(output, read_storage_options(storage_options))
-    show(found, as_json=as_json)
+    reader = StatusReader(output, read_storage_options(storage_options))
+    if watch:
+        from deblend_batch.cli.watch import watch_run
+
+        watch_run(reader, interval, as_json=as_json)
+    else:
+        show(reader.read(), as_json=as_json)
 
 
 @app.command()
