@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from deblend_batch import errors, storage
-from deblend_batch.cli.logs import configure_logs
+from deblend_batch.logs import configure_logs
 from deblend_batch.cli.main import main
 from deblend_batch.cli.output import print_table
 from deblend_batch.config import make_config
@@ -121,7 +121,7 @@ def test_nothing_shown_acts_on_a_terminal_or_holds_a_secret(
 ) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    configure_logs(debug=False)
+    configure_logs("text")
     show(f"{HOSTILE}https://key:{WORD}@host/?token={WORD}")
     captured = capsys.readouterr()
     said = captured.out + captured.err

@@ -133,6 +133,11 @@ class Ledger:
         """List the tiles that have a receipt."""
         return self._names("ledger", ".json")
 
+    def newest_receipts(self) -> list[str]:
+        """List the tiles that have a receipt, the last written first."""
+        names = storage.list_newest(storage.join(self.output, "ledger"), self.options)
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
     def finished(self) -> set[str]:
         """Return the tiles that have both: a shard counts only with its receipt."""
         return set(self.receipts()) & set(self.shards())

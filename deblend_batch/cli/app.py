@@ -13,7 +13,8 @@ def build_app() -> typer.Typer:
     """Put the verbs together, in the order in which a newcomer needs them."""
     app = typer.Typer(
         name="deblend-batch",
-        help="Separate overlapping galaxies at survey scale. --debug, anywhere, shows tracebacks.",
+        help="Separate overlapping galaxies at survey scale. Anywhere in the line, --debug shows "
+        "tracebacks, and --log-format json makes each log line a JSON object.",
         invoke_without_command=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -41,6 +42,7 @@ def _root(
     """Hold the options that belong to no verb."""
     show_help_alone(context)
     # Only now: it takes longer to import than all that --help needs.
-    from deblend_batch.cli.logs import configure_logs
+    from deblend_batch.logs import configure_logs
 
-    configure_logs(debug=bool(context.obj))
+    debug, log_format = context.obj
+    configure_logs(log_format, debug=debug)

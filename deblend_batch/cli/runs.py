@@ -96,6 +96,7 @@ def run(
     from deblend_batch.config import load_config
     from deblend_batch.engine.plan import plan_run
     from deblend_batch.engine.run import process_field
+    from deblend_batch.logs import prints_to_log
 
     overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
     options = read_storage_options(storage_options)
@@ -103,26 +104,44 @@ def run(
     if dry_run:
         show(plan_run(settled), as_json=as_json)
         return 0
-    summary = process_field(settled)
+    with prints_to_log():
+        summary = process_field(settled)
     show(summary, as_json=as_json)
     return summary.exit_code
 
 
 @app.command()
-def status(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> None:
+def status(
+    output: OutputArg,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again until the run has ended, or Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between two looks of --watch.", min=0.1)
+    ] = 10.0,
+    storage_options: StorageOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
     """Say how far a run is, from its output alone."""
-    from deblend_batch.engine.inspect import read_status
+    from deblend_batch.engine.inspect import StatusReader
 
-    found = read_status(output, read_storage_options(storage_options))
-    show(found, as_json=as_json)
+    reader = StatusReader(output, read_storage_options(storage_options))
+    if watch:
+        from deblend_batch.cli.watch import watch_run
+
+        watch_run(reader, interval, as_json=as_json)
+    else:
+        show(reader.read(), as_json=as_json)
 
 
 @app.command()
 def retry(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False) -> int:
     """Process the quarantined tiles of a run again."""
     from deblend_batch.engine.run import retry_run
+    from deblend_batch.logs import prints_to_log
 
-    summary = retry_run(output, read_storage_options(storage_options))
+    with prints_to_log():
+        summary = retry_run(output, read_storage_options(storage_options))
     show(summary, as_json=as_json)
     return summary.exit_code
 

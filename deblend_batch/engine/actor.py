@@ -13,6 +13,7 @@ import numcodecs.blosc
 import numpy as np
 import pyarrow as pa
 import ray
+import structlog
 import zarr
 from numpy.typing import NDArray
 
@@ -23,14 +24,18 @@ from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.engine.actor_metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.batcher import Batcher
 from deblend_batch.engine.bisection import Poison
+from deblend_batch.engine.failure import classify, one_line
 from deblend_batch.engine.measurer import Measured, Measurer
 from deblend_batch.engine.memory import peak_rss_bytes
 from deblend_batch.engine.metrics import publish_often
 from deblend_batch.engine.sizing import probe_gpu
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
+from deblend_batch.logs import configure_logs
 from deblend_batch.models import load_model
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.stamps import Stamps
+
+log = structlog.get_logger()
 
 _LISTED = 3
 _BATCHES_ON_GPU = 2
@@ -128,6 +133,7 @@ class ModelActor:
         share: float = 1.0,
         loader: ModelLoader = load_run_model,
     ) -> None:
+        configure_logs(context.log_format, run=context.run)
         gpu_ids = [int(gpu) for gpu in ray.get_gpu_ids()]
         limit_threads(threads)
         device = choose_device(gpu_ids)
@@ -162,7 +168,7 @@ class ModelActor:
         return self._info
 
     def process(
-        self, spec: TileSpec, known: Sequence[Poison] = (), *parts: Stamps
+        self, spec: TileSpec, known: Sequence[Poison] = (), attempt: int = 1, *parts: Stamps
     ) -> tuple[Receipt | None, QuarantineRecord | None]:
         """Measure a tile and commit its shard; pairs that cannot be measured go to the quarantine.
 
@@ -172,6 +178,8 @@ class ModelActor:
             The tile.
         known : sequence of Poison
             Pairs to leave out, because they kill the process.
+        attempt : int
+            Which one it is, for the log.
         *parts : Stamps
             Its stamps, where CPU tasks have cut them; else the actor cuts its own.
 
@@ -189,6 +197,21 @@ class ModelActor:
         StorageError
             If a store refuses.
         """
+        with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
+            try:
+                receipt, record = self._process(spec, known, parts)
+            except Exception as error:
+                log.warning("failed", failure=classify(error).value, reason=one_line(error))
+                raise
+            if receipt is not None:
+                log.info("written", pairs=receipt.pairs, **receipt.seconds)
+            if record is not None:
+                log.warning("left out", pairs=len(record.pairs), reason=record.reason)
+            return receipt, record
+
+    def _process(
+        self, spec: TileSpec, known: Sequence[Poison], parts: Sequence[Stamps]
+    ) -> tuple[Receipt | None, QuarantineRecord | None]:
         self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])

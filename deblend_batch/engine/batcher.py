@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from deblend_batch.engine.failure import POISONOUS, classify, is_out_of_memory
+from deblend_batch.engine.failure import POISONOUS, classify, is_out_of_memory, one_line
 from deblend_batch.engine.model_work import ModelWork, WorkDone
 from deblend_batch.tiling.stamps import Stamps
+
+log = structlog.get_logger()
 
 
 class PredictionLike(Protocol):
@@ -296,6 +299,7 @@ class Batcher:
                 if not is_out_of_memory(error) or self.rows_at_once <= 1:
                     raise
                 self.rows_at_once //= 2
+                log.warning("batch halved", stamps=self.rows_at_once, reason=one_line(error))
             release_device_memory()
 
 

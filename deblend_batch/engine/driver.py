@@ -221,10 +221,11 @@ class Driver:
         if work.rows is not None:
             return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
         if self._pool.feed == "fused" or work.fused:
-            return actor.handle.process.remote(spec, work.known)
+            return actor.handle.process.remote(spec, work.known, work.attempts + 1)
         task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
         parts = task.remote(spec, self._context)
-        return actor.handle.process.remote(spec, (), *(parts if spec.n_parts > 1 else [parts]))
+        parts = parts if spec.n_parts > 1 else [parts]
+        return actor.handle.process.remote(spec, (), work.attempts + 1, *parts)
 
     def _collect(self) -> None:
         waiting = [*self._booting, *self._in_flight]
@@ -324,7 +325,7 @@ class Driver:
         work.attempts += 1
         if work.attempts < self._engine.attempts:
             self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (work.attempts - 1))
-            self._events.retried(work.spec.name, failure, one_line(error))
+            self._events.retried(work.spec.name, work.attempts, failure, one_line(error))
         elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
             work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
             self._try_next(work, None)

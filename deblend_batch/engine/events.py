@@ -23,7 +23,7 @@ class Events:
     left_out : callable
         The quarantine record, written, of pairs of a tile that is otherwise done.
     retried : callable
-        A tile's name, the failure's class and one line, when a tile is tried again.
+        A tile's name, how often it was tried, the failure's class and one line, when it is tried again.
     joined : callable
         A worker that became ready.
     tick : callable
@@ -33,6 +33,6 @@ class Events:
     done: Callable[[Receipt], None]
     quarantined: Callable[[QuarantineRecord], None]
     left_out: Callable[[QuarantineRecord], None]
-    retried: Callable[[str, Failure, str], None]
+    retried: Callable[[str, int, Failure, str], None]
     joined: Callable[[WorkerInfo], None]
     tick: Callable[[], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -11,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from deblend_batch import storage
-from deblend_batch.catalog.ledger import UNPLACED, Ledger, Receipt
+from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.index import list_indexes, read_index
 from deblend_batch.engine.progress import clock
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.workload import count_held
 from deblend_batch.errors import CatalogError
+
+_RATE_OF = 200
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class RunStatus:
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON-able values."""
         return asdict(self)
+
+    def to_line(self) -> str:
+        """Return the status as one line of a log."""
+        parts = [
+            self.state,
+            f"tiles {self.tiles_written:,}/{self.tiles_expected:,}",
+            f"pairs {self.pairs_written:,}/{self.pairs_expected:,}",
+            f"quarantined {self.pairs_quarantined:,}",
+            f"{self.pairs_per_second:,.0f} pairs/s",
+        ]
+        if self.eta_seconds is not None:
+            parts.append(f"ETA {clock(self.eta_seconds)}")
+        return "  ".join([*parts, *(f"{name}: {n}" for name, n in self.failures.items())])
 
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the status as names and texts."""
@@ -97,53 +112,114 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
     CatalogError
         If the folder holds no run.
     """
-    ledger = Ledger(output, options)
-    run = ledger.read_run()
-    pairs_of, unplaced = _expected(ledger)
-    finished = ledger.finished()
-    held, failures = _held(ledger, pairs_of, finished)
-    n_held = sum(held.values())
-    written = sum(pairs_of.get(name, 0) - held.get(name, 0) for name in finished)
-    expected = sum(pairs_of.values()) + unplaced
-    rate = _recent_rate(ledger, finished)
-    left = expected - written - n_held - unplaced
-    over = run["state"] != "running"
-    failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
-    return RunStatus(
-        output=ledger.output,
-        state=run["state"],
-        updated_at=run["updated_at"],
-        pairs_expected=expected,
-        pairs_written=written,
-        pairs_quarantined=n_held + unplaced,
-        tiles_expected=len(pairs_of),
-        tiles_written=len(finished),
-        tiles_quarantined=len(held.keys() - finished),
-        pairs_per_second=rate,
-        eta_seconds=None if over or not rate else left / rate,
-        failures=dict(failures),
-    )
+    return StatusReader(output, options).read()
 
 
-def _expected(ledger: Ledger) -> tuple[dict[str, int], int]:
-    """Pairs that each tile should hold, and pairs that none can, of the fields indexed so far."""
-    pairs_of: dict[str, int] = {}
-    for url in list_indexes(ledger.output, ledger.options):
-        index = read_index(url, ledger.options)
-        counts = np.diff(index.starts).tolist()
-        pairs_of.update(zip(index.tile_names, counts, strict=True))
-    unplaced = UNPLACED in ledger.quarantined()
-    return pairs_of, len(ledger.read_quarantine(UNPLACED).pairs) if unplaced else 0
+class StatusReader:
+    """Reads how far a run is, again and again: what it has read of files that do not change, it keeps.
+
+    A look costs ``run.json``, the listings of four folders, and what is new: of receipts the newest alone.
+
+    Parameters
+    ----------
+    output : str
+        Output folder.
+    options : dict, optional
+        Storage options.
+    """
+
+    def __init__(self, output: str, options: dict[str, Any] | None = None) -> None:
+        self._ledger = Ledger(output, options)
+        self._pairs_of: dict[str, dict[str, int]] = {}
+        self._receipts: dict[str, Receipt] = {}
+        self._records: dict[str, QuarantineRecord] = {}
+
+    def read(self) -> RunStatus:
+        """Read how far the run is now.
+
+        Returns
+        -------
+        RunStatus
+            Counts, rate and ETA.
+
+        Raises
+        ------
+        CatalogError
+            If the folder holds no run.
+        """
+        ledger = self._ledger
+        run = ledger.read_run()
+        pairs_of = self._expected()
+        newest = ledger.newest_receipts()
+        finished = set(newest) & set(ledger.shards())
+        self._read_records()
+        unplaced = len(self._records[UNPLACED].pairs) if UNPLACED in self._records else 0
+        held, failures = _held(self._records.values(), pairs_of, finished)
+        n_held = sum(held.values())
+        written = sum(pairs_of.get(name, 0) - held.get(name, 0) for name in finished)
+        expected = sum(pairs_of.values()) + unplaced
+        rate = self._recent_rate([tile for tile in newest if tile in finished][:_RATE_OF])
+        left = expected - written - n_held - unplaced
+        over = run["state"] != "running"
+        failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
+        return RunStatus(
+            output=ledger.output,
+            state=run["state"],
+            updated_at=run["updated_at"],
+            pairs_expected=expected,
+            pairs_written=written,
+            pairs_quarantined=n_held + unplaced,
+            tiles_expected=len(pairs_of),
+            tiles_written=len(finished),
+            tiles_quarantined=len(held.keys() - finished),
+            pairs_per_second=rate,
+            eta_seconds=None if over or not rate else left / rate,
+            failures=dict(failures),
+        )
+
+    def _expected(self) -> dict[str, int]:
+        """Pairs that each tile should hold, of the fields indexed so far."""
+        options = self._ledger.options
+        urls = list_indexes(self._ledger.output, options)
+        for url in urls:
+            if url not in self._pairs_of:
+                index = read_index(url, options)
+                counts = np.diff(index.starts).tolist()
+                self._pairs_of[url] = dict(zip(index.tile_names, counts, strict=True))
+        return {name: n for url in urls for name, n in self._pairs_of[url].items()}
+
+    def _read_records(self) -> None:
+        names = self._ledger.quarantined()
+        known = self._records
+        self._records = {
+            name: known.get(name) or self._ledger.read_quarantine(name) for name in names
+        }
+
+    def _recent_rate(self, newest: list[str]) -> float:
+        """Pairs per second over the receipts that were written last, back to the last pause."""
+        unread = [tile for tile in newest if tile not in self._receipts]
+        self._receipts = {tile: self._receipts[tile] for tile in newest if tile in self._receipts}
+        self._receipts.update(zip(unread, self._ledger.read_receipts(unread), strict=True))
+        receipts = sorted(self._receipts.values(), key=_written)
+        receipts = receipts[_after_last_pause(receipts) :]
+        if len(receipts) < 2:
+            return 0.0
+        times = [_written(receipt) for receipt in receipts]
+        began = min(
+            time - sum(receipt.seconds.values())
+            for time, receipt in zip(times, receipts, strict=True)
+        )
+        return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
 
 
 def _held(
-    ledger: Ledger, pairs_of: dict[str, int], finished: set[str]
+    records: Iterable[QuarantineRecord], pairs_of: dict[str, int], finished: set[str]
 ) -> tuple[dict[str, int], Counter[str]]:
     """Pairs in quarantine of each tile that has some, and their records by class of error."""
     held: dict[str, int] = {}
     errors: Counter[str] = Counter()
-    names = ledger.quarantined()
-    for name, record in zip(names, ledger.read_quarantines(names), strict=True):
+    for record in records:
+        name = record.tile
         listed = len(record.pairs)
         counted = count_held(pairs_of.get(name, listed), listed, written=name in finished)
         if counted:
@@ -151,21 +227,6 @@ def _held(
         if counted and name in pairs_of:
             held[name] = counted
     return held, errors
-
-
-def _recent_rate(ledger: Ledger, finished: set[str], sample: int = 200) -> float:
-    """Pairs per second over the receipts that were written last, back to the last pause."""
-    names = storage.list_newest(storage.join(ledger.output, "ledger"), ledger.options)
-    newest = [tile for name in names if (tile := name.removesuffix(".json")) in finished]
-    receipts = sorted(ledger.read_receipts(newest[:sample]), key=_written)
-    receipts = receipts[_after_last_pause(receipts) :]
-    if len(receipts) < 2:
-        return 0.0
-    times = [_written(receipt) for receipt in receipts]
-    began = min(
-        time - sum(receipt.seconds.values()) for time, receipt in zip(times, receipts, strict=True)
-    )
-    return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
 
 
 def _written(receipt: Receipt) -> float:

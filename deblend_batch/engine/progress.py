@@ -6,8 +6,13 @@ import sys
 import time
 from typing import TextIO
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from deblend_batch.logs import chosen_format
+
+log = structlog.get_logger()
 
 _LINE_SECONDS = 5.0
 
@@ -41,6 +46,7 @@ class ProgressMeter:
 
     def __init__(self, unit: str, stream: TextIO | None = None) -> None:
         self._unit = unit
+        self._to_log = stream is None and chosen_format() == "json"
         self._stream = stream or sys.stderr
         self._started = time.monotonic()
         self._said = self._started
@@ -50,7 +56,7 @@ class ProgressMeter:
         self._last: tuple[str, int, int | None] | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        if self._stream.isatty():
+        if self._stream.isatty() and not self._to_log:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -124,7 +130,17 @@ class ProgressMeter:
         if self._bar is None and counts != self._last:
             self._last = counts
             self._said = time.monotonic()
-            print(self._text(), file=self._stream, flush=True)
+            if self._to_log:
+                self._log()
+            else:
+                print(self._text(), file=self._stream, flush=True)
+
+    def _log(self) -> None:
+        known: dict[str, float] = {}
+        if (left := self.eta_seconds) is not None:
+            known = {"per_second": round(self.rate, 2), "eta_seconds": round(left, 1)}
+        counts = {"unit": self._unit, "done": self._done, "total": self._total}
+        log.info("progress", stage=self._prefix.strip(), **counts, **known)
 
     def _text(self) -> str:
         total = "?" if self._total is None else f"{self._total:,}"

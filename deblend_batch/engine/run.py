@@ -47,6 +47,7 @@ from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
 from deblend_batch.engine.workload import FieldTiles, Workload
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
+from deblend_batch.logs import chosen_format, tell_always
 from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()
@@ -189,10 +190,12 @@ class _Run:
             fingerprint=fingerprint(parts),
             model_sha256=card.sha256,
             options=config.storage_options,
+            log_format=chosen_format(),
         )
         check_output(config.output, config.storage_options)
-        self._record = RunRecord.claim(self._ledger, config, parts)
         run = self._context.run
+        tell_always(run=run)
+        self._record = RunRecord.claim(self._ledger, config, parts)
         self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
         if config.masks:
             MaskStore(config.output, config.storage_options).create()
@@ -298,15 +301,15 @@ class _Run:
     def _quarantined(self, record: QuarantineRecord) -> None:
         self._ledger.quarantine(record)
         self._tally.add_quarantine(record)
-        log.warning("quarantined", tile=record.tile, pairs=len(record.pairs), reason=record.reason)
+        _warn_of("quarantined", record)
 
     def _left_out(self, record: QuarantineRecord) -> None:
         self._tally.add_left_out(record)
-        log.warning("left out", tile=record.tile, pairs=len(record.pairs), reason=record.reason)
+        _warn_of("left out", record)
 
-    def _retried(self, tile: str, failure: Failure, reason: str) -> None:
+    def _retried(self, tile: str, attempt: int, failure: Failure, reason: str) -> None:
         self._tally.retries[failure.value] += 1
-        log.warning("retry", tile=tile, failure=failure.value, reason=reason)
+        log.warning("retry", tile=tile, attempt=attempt, failure=failure.value, reason=reason)
 
     def _joined(self, worker: WorkerInfo) -> None:
         if self._began is None:
@@ -346,6 +349,17 @@ class _Run:
             notes=notes_on(self._config, tally),
             memory=memory if tally.workers else None,
         )
+
+
+def _warn_of(event: str, record: QuarantineRecord) -> None:
+    log.warning(
+        event,
+        tile=record.tile,
+        attempt=record.attempts,
+        pairs=len(record.pairs),
+        error=record.error,
+        reason=record.reason,
+    )
 
 
 def _on_cluster(work: Callable[..., Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.engine.index import IndexReader
 from deblend_batch.field.layout import Field
+from deblend_batch.logs import LogFormat
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.stamps import StampCutter, Stamps
@@ -92,6 +93,8 @@ class RunContext:
         Storage options.
     start : str
         Which start of the run this is.
+    log_format : {"text", "json"}
+        Of the lines that workers log.
     """
 
     output: str
@@ -103,6 +106,7 @@ class RunContext:
     model_sha256: str
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     start: str = field(default_factory=lambda: uuid4().hex)
+    log_format: LogFormat = "text"
 
     @property
     def run(self) -> str:

@@ -13,7 +13,8 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord
-from deblend_batch.engine.inspect import _recent_rate, publish_run, read_status
+from deblend_batch.engine import inspect
+from deblend_batch.engine.inspect import publish_run, read_status
 from deblend_batch.errors import CatalogError
 from tests.engine.finished import finish_run, leave_out, put_receipt, read_rows
 from tests.support import SmallField
@@ -90,10 +91,12 @@ def test_the_rate_does_not_span_a_pause(run: Ledger) -> None:
     assert read_status(run.output).pairs_per_second == pytest.approx(sum(pairs[4:]) / 18)
 
 
-def test_the_rate_is_of_the_last_receipts_not_of_the_last_names(run: Ledger) -> None:
+def test_the_rate_is_of_the_last_receipts_not_of_the_last_names(
+    run: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pairs = write_receipts_at(run, [0, 9, 18, 27, 36, 37, 38, 39, 40])
-    rate = _recent_rate(run, set(run.receipts()), sample=4)
-    assert rate == pytest.approx(sum(pairs[-4:]) / 5)
+    monkeypatch.setattr(inspect, "_RATE_OF", 4)
+    assert read_status(run.output).pairs_per_second == pytest.approx(sum(pairs[-4:]) / 5)
 
 
 def test_tiles_that_finish_in_bursts_are_no_pause(run: Ledger) -> None:

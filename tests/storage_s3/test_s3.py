@@ -17,13 +17,14 @@ import yaml
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
-from deblend_batch.engine.inspect import publish_run, read_status
+from deblend_batch.engine.inspect import StatusReader, publish_run, read_status
 from deblend_batch.engine.run import process_field
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import NotFoundError, StorageError
 from deblend_batch.field.layout import Field
 from deblend_batch.report.page import write_report
 from tests.storage_s3.bucket import FIELD, shards_of
+from tests.storage_s3.proxy import Proxy
 from tests.support import SmallField
 
 pytest.importorskip("s3fs")
@@ -55,6 +56,18 @@ def test_what_looks_at_a_run_works_there(finished: str, s3: Any) -> None:
     page = storage.read_bytes(write_report(finished, s3.options), s3.options).decode()
     assert "Example pairs" in page
     assert "Not shown" not in page
+
+
+def test_a_further_look_at_a_run_costs_its_listings_and_run_json(finished: str, s3: Any) -> None:
+    with Proxy(s3.endpoint) as proxy:
+        through = {**s3.options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
+        reader = StatusReader(finished, through)
+        first = reader.read()
+        proxy.forget()
+        assert reader.read() == first
+        asked = {verb: proxy.count(verb) for verb in ("LIST", "GET", "HEAD")}
+    assert asked["LIST"] <= 5  # index, ledger, shards, quarantine; and whether run.json is a folder
+    assert asked["GET"] + asked["HEAD"] <= 3
 
 
 @pytest.mark.parametrize("verb", ["status", "verify", "report"])

@@ -1,0 +1,145 @@
+"""``--log-format json``: every line that a program reads is an object, the driver's and the actors'."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.cli.main import main
+from tests.support import SmallField
+
+COMMAND = [sys.executable, "-m", "deblend_batch"]
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """Read one object a line; whatever is none fails."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def kill_the_first_worker(ledger: Ledger, process: subprocess.Popen[str]) -> None:
+    """Kill the process that made the first tile."""
+    while not ledger.receipts():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(ledger.read_receipt(ledger.receipts()[0]).worker["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def told(
+    cluster: None, head: Any, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Ledger, str, str]:
+    """A run whose worker is killed, with what it wrote to both streams."""
+    folder = tmp_path_factory.mktemp("told")
+    engine = {"actors": 1, "batch_size": 1, "tiles_in_flight": 2}
+    config = small_field.config(str(folder / "out"), tiles={"size": 64}, engine=engine)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    words = ["run", str(folder / "config.yaml"), "--json", "--log-format", "json"]
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=head.environment(),
+    )
+    ledger = Ledger(str(folder / "out"))
+    kill_the_first_worker(ledger, process)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return ledger, out, err
+
+
+def test_the_standard_output_is_the_result_alone(told: tuple[Ledger, str, str]) -> None:
+    _, out, err = told
+    assert json.loads(out)["totals"]["retries"] == {"worker": 2}
+    (line,) = [each for each in objects(err) if each["event"] == "printed"]
+    assert "A worker died or was killed" in line["text"]
+    assert "\x1b" not in line["text"]
+
+
+def test_each_line_of_the_driver_is_an_object(told: tuple[Ledger, str, str]) -> None:
+    ledger, _, err = told
+    lines = objects(err)
+    for line in lines:
+        assert {"timestamp", "level", "event", "run"} <= set(line)
+        assert line["run"] == ledger.read_run()["run"]
+    retries = [line for line in lines if line["event"] == "retry"]
+    tiles = set(ledger.receipts())
+    assert {(line["failure"], line["attempt"], line["level"]) for line in retries} == {
+        ("worker", 1, "warning")
+    }
+    assert {line["tile"] for line in retries} <= tiles
+    progress = [line for line in lines if line["event"] == "progress"][-1]
+    assert progress["done"] == progress["total"]
+    assert progress["per_second"] > 0
+
+
+def test_each_line_of_the_actors_is_an_object(told: tuple[Ledger, str, str]) -> None:
+    ledger = told[0]
+    logs = Path(ray._private.worker._global_node.get_session_dir_path(), "logs")
+    run = ledger.read_run()["run"]
+    texts = [path.read_text() for path in logs.glob("worker-*.err")]
+    ours = "".join(text for text in texts if f'"run": "{run}"' in text)
+    # Ray puts marks of its own into these files: ":job_id:02000000".
+    lines = objects("\n".join(line for line in ours.splitlines() if line[0] != ":"))
+    written = [line for line in lines if line["event"] == "written"]
+    assert {line["tile"] for line in written} >= set(ledger.receipts())
+    assert {line["attempt"] for line in written} == {1, 2}
+    assert {line["run"] for line in lines} == {run}
+    assert all(line["pairs"] > 0 and line["cut"] > 0 for line in written)
+
+
+def test_a_mistake_is_an_object_too(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [*COMMAND, "plan", str(tmp_path / "none.yaml"), "--debug"],
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "DEBLEND_BATCH_LOG": "json"},
+    )
+    (line,) = objects(ended.stderr)
+    assert ended.returncode == line["exit_code"] == 2
+    assert line["level"] == "error"
+    assert str(tmp_path / "none.yaml") in line["event"]
+    assert "NotFoundError" in line["exception"]
+    assert ended.stdout == ""
+
+
+def test_warnings_of_libraries_are_objects() -> None:
+    program = (
+        "import logging, warnings; from deblend_batch.logs import configure_logs;"
+        "configure_logs('json', run='a-1'); warnings.warn('old', stacklevel=1);"
+        "logging.getLogger('botocore').error('gone %d', 3)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True
+    )
+    warned, gone = objects(ended.stderr)
+    assert "UserWarning: old" in warned["event"]
+    assert (gone["event"], gone["logger"], gone["level"]) == ("gone 3", "botocore", "error")
+    assert gone["run"] == warned["run"] == "a-1"
+
+
+@pytest.mark.parametrize(
+    "words", [["models", "--log-format", "xml"], ["models", "--log-format"]], ids=["xml", "none"]
+)
+def test_another_format_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith("is not a format; give text or json\n")
+
+
+def test_the_text_is_for_people_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(tmp_path / "none.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
