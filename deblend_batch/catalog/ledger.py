@@ -17,8 +17,6 @@ UNPLACED = "unplaced"
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
 
-R = TypeVar("R")
-
 
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
@@ -94,6 +92,9 @@ class QuarantineRecord:
     written_at: str = field(default_factory=now)
 
 
+R = TypeVar("R", Receipt, QuarantineRecord)
+
+
 class Ledger:
     """The files of an output folder, besides the index.
 
@@ -111,15 +112,15 @@ class Ledger:
 
     def shard_url(self, tile: str) -> str:
         """Return the URL of a tile's shard."""
-        return storage.join(self.output, "shards", f"{tile}.parquet")
+        return storage.member(f"{self.output}/shards", tile, ".parquet")
 
     def receipt_url(self, tile: str) -> str:
         """Return the URL of a tile's receipt."""
-        return storage.join(self.output, "ledger", f"{tile}.json")
+        return storage.member(f"{self.output}/ledger", tile, ".json")
 
     def quarantine_url(self, tile: str) -> str:
         """Return the URL of a tile's quarantine record."""
-        return storage.join(self.output, "quarantine", f"{tile}.json")
+        return storage.member(f"{self.output}/quarantine", tile, ".json")
 
     def _names(self, folder: str, suffix: str) -> list[str]:
         names = storage.list_names(storage.join(self.output, folder), self.options)
@@ -174,7 +175,7 @@ class Ledger:
             If it is damaged.
         """
         url = self.receipt_url(tile)
-        return _parsed(Receipt, url, storage.read_bytes(url, self.options))
+        return _parsed(Receipt, tile, url, storage.read_bytes(url, self.options))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
         """Read the receipts of many tiles, with the store's own concurrency.
@@ -197,10 +198,11 @@ class Ledger:
             If one is damaged.
         """
         for start in range(0, len(tiles), _READ_TOGETHER):
-            urls = [self.receipt_url(tile) for tile in tiles[start : start + _READ_TOGETHER]]
+            names = tiles[start : start + _READ_TOGETHER]
+            urls = [self.receipt_url(tile) for tile in names]
             contents = storage.read_many(urls, self.options)
-            for url, content in zip(urls, contents, strict=True):
-                yield _parsed(Receipt, url, content)
+            for tile, url, content in zip(names, urls, contents, strict=True):
+                yield _parsed(Receipt, tile, url, content)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -223,7 +225,7 @@ class Ledger:
             If it is damaged.
         """
         url = self.quarantine_url(tile)
-        return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
+        return _parsed(QuarantineRecord, tile, url, storage.read_bytes(url, self.options))
 
     def release(self, tile: str) -> None:
         """Remove a tile's quarantine record."""
@@ -350,11 +352,14 @@ class Ledger:
             raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
 
 
-def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
+def _parsed(kind: Callable[..., R], tile: str, url: str, content: bytes) -> R:
     try:
-        return kind(**json.loads(content))
-    except (ValueError, TypeError) as error:
+        record = kind(**json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
+    if record.tile != tile:  # what it says must not decide which file is read or removed
+        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
+    return record
 
 
 def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
