@@ -175,7 +175,7 @@ class Ledger:
             If it is damaged.
         """
         url = self.receipt_url(tile)
-        return _parsed(Receipt, tile, url, storage.read_bytes(url, self.options))
+        return _parsed(Receipt, url, storage.read_bytes(url, self.options))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
         """Read the receipts of many tiles, with the store's own concurrency.
@@ -197,12 +197,13 @@ class Ledger:
         CatalogError
             If one is damaged.
         """
-        for start in range(0, len(tiles), _READ_TOGETHER):
-            names = tiles[start : start + _READ_TOGETHER]
-            urls = [self.receipt_url(tile) for tile in names]
-            contents = storage.read_many(urls, self.options)
-            for tile, url, content in zip(names, urls, contents, strict=True):
-                yield _parsed(Receipt, tile, url, content)
+        return self._read_many(Receipt, [self.receipt_url(tile) for tile in tiles])
+
+    def _read_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R]:
+        for start in range(0, len(urls), _READ_TOGETHER):
+            some = urls[start : start + _READ_TOGETHER]
+            for url, content in zip(some, storage.read_many(some, self.options), strict=True):
+                yield _parsed(kind, url, content)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -225,7 +226,11 @@ class Ledger:
             If it is damaged.
         """
         url = self.quarantine_url(tile)
-        return _parsed(QuarantineRecord, tile, url, storage.read_bytes(url, self.options))
+        return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
+
+    def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
+        """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
+        return self._read_many(QuarantineRecord, [self.quarantine_url(tile) for tile in tiles])
 
     def release(self, tile: str) -> None:
         """Remove a tile's quarantine record."""
@@ -238,10 +243,6 @@ class Ledger:
         """
         storage.remove(self.receipt_url(tile), self.options)
         self.release(tile)
-
-    def count_held(self, tile: str) -> int:
-        """Return the number of pairs that a tile's quarantine record lists."""
-        return len(self.read_quarantine(tile).pairs)
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -352,12 +353,14 @@ class Ledger:
             raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
 
 
-def _parsed(kind: Callable[..., R], tile: str, url: str, content: bytes) -> R:
+def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
     try:
         record = kind(**json.loads(content))
     except (ValueError, TypeError, RecursionError) as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
-    if record.tile != tile:  # what it says must not decide which file is read or removed
+    if record.tile != storage.name_of(url).removesuffix(
+        ".json"
+    ):  # what it says must not decide which file is read or removed
         raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
     return record
 

@@ -17,6 +17,7 @@ from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.index import list_indexes, read_index
 from deblend_batch.engine.progress import clock
 from deblend_batch.engine.verify import verify_run
+from deblend_batch.engine.workload import count_held
 from deblend_batch.errors import CatalogError
 
 
@@ -141,15 +142,14 @@ def _held(
     """Pairs in quarantine of each tile that has some, and their records by class of error."""
     held: dict[str, int] = {}
     errors: Counter[str] = Counter()
-    for name in ledger.quarantined():
-        record = ledger.read_quarantine(name)
-        # A worker that was given up may have finished its tile after all: then the shard counts. A part of
-        # a tile without a shard is what a worker left that was stopped between the two: it is done again.
-        whole = len(record.pairs) == pairs_of.get(name)
-        if name == UNPLACED or whole != (name in finished):
+    names = ledger.quarantined()
+    for name, record in zip(names, ledger.read_quarantines(names), strict=True):
+        listed = len(record.pairs)
+        counted = count_held(pairs_of.get(name, listed), listed, written=name in finished)
+        if counted:
             errors[record.error] += 1
-        if name in pairs_of and whole != (name in finished):
-            held[name] = len(record.pairs)
+        if counted and name in pairs_of:
+            held[name] = counted
     return held, errors
 
 

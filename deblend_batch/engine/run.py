@@ -270,7 +270,9 @@ class _Run:
                 ledger.reopen(tile)
         finished = ledger.finished()
         self._count_flags(finished)
-        held = {} if self._retry else {tile: ledger.count_held(tile) for tile in recorded}
+        standing = [] if self._retry else recorded
+        records = ledger.read_quarantines(standing)
+        held = {tile: len(each.pairs) for tile, each in zip(standing, records, strict=True)}
         fields = [
             FieldTiles(entry.field_url, index, grid, field.n_bands)
             for entry, index, grid, field in zip(

@@ -162,7 +162,7 @@ def _flags(run: dict[str, Any]) -> Section:
 
 
 def _quarantine(ledger: Ledger) -> Section:
-    records = [ledger.read_quarantine(tile) for tile in ledger.quarantined()[:100]]
+    records = list(ledger.read_quarantines(ledger.quarantined()[:100]))
     if not records:
         return Section("Quarantine", "Empty.")
     rows = [[record.tile, f"{len(record.pairs):,}", record.reason] for record in records]

@@ -11,7 +11,7 @@ from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.listing import exists, expand, list_names, list_newest
 from deblend_batch.storage.options import Options, options_of
-from deblend_batch.storage.reading import open_read, read_bytes, read_many
+from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.urls import is_local, join, member, name_of, scheme_of
 from deblend_batch.storage.writing import (
@@ -40,6 +40,7 @@ __all__ = [
     "options_of",
     "read_bytes",
     "read_many",
+    "read_start",
     "remove",
     "remove_tree",
     "repeat_async",

@@ -27,6 +27,22 @@ def read_bytes(url: str, options: Options | None = None) -> bytes:
     return cast("bytes", fs.cat_file(path))
 
 
+@translated
+def read_start(url: str, size: int, options: Options | None = None) -> bytes:
+    """Read the first ``size`` bytes of a file, or all of a shorter one.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    StorageError
+        If it cannot be read.
+    """
+    fs, path = filesystem(url, options)
+    with fs.open(path, "rb") as file:
+        return cast("bytes", file.read(size))
+
+
 def read_many(urls: Sequence[str], options: Options | None = None) -> list[bytes]:
     """Read whole files of one store, several at a time where the store allows.
 

@@ -251,7 +251,10 @@ def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: An
     else:
         record = QuarantineRecord("../../x", "reason", "Error", 1, [])
         storage.write_bytes(ledger.quarantine_url("y0"), json.dumps(asdict(record)).encode())
-        reads = [lambda: ledger.read_quarantine("y0"), lambda: ledger.count_held("y0")]
+        reads = [
+            lambda: ledger.read_quarantine("y0"),
+            lambda: list(ledger.read_quarantines(["y0"])),
+        ]
     for read in reads:
         with pytest.raises(CatalogError, match=r"y0\.json: names another tile \('\.\./\.\./x'\)"):
             read()
