@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from deblend_batch import storage
+from deblend_batch import storage, yaml_text
 from deblend_batch.errors import ConfigError, NotFoundError
 
 _DOC = "docs/config.md"
@@ -45,16 +45,17 @@ def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, 
     NotFoundError
         If there is no such file.
     ConfigError
-        If it is not text, not YAML, empty, or anything else than keys and values.
+        If it is not text, not YAML, empty, larger than settings are, or anything else than keys and values.
     StorageError
         If it cannot be read.
     """
-    content = storage.read_bytes(url, options)
     try:
-        values = yaml.safe_load(content.decode("utf-8-sig"))
+        values = yaml_text.parse(storage.read_start(url, yaml_text.MAX_BYTES + 1, options))
+    except yaml_text.ExtentError as error:
+        raise ConfigError(f"{url}: {error}, more than settings need; see {_DOC}") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise ConfigError(f"{url}: not a text file; give a YAML file, see {_DOC}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{url}:{line} not valid YAML; see {_DOC}") from error

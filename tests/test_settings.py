@@ -21,7 +21,10 @@ FILES = {
     "text": (b"hello", "holds a single value, not keys and values; see docs/config.md"),
     "broken": (b"a: 1\nb: [1", "line 2 not valid YAML; see docs/config.md"),
     "date": (b"a: 2024-13-45", "not valid YAML; see docs/config.md"),
-    "deep": (b"[" * 5000, "not valid YAML; see docs/config.md"),
+    "deep": (
+        b"[" * 5000,
+        "is nested deeper than 32 levels, more than settings need; see docs/config.md",
+    ),
 }
 
 

@@ -12,11 +12,11 @@ import pytest
 import structlog
 
 from deblend_batch import errors, storage
-from deblend_batch.logs import configure_logs
 from deblend_batch.cli.main import main
 from deblend_batch.cli.output import print_table
 from deblend_batch.config import make_config
 from deblend_batch.errors import ConfigError, DeblendError, StorageError
+from deblend_batch.logs import configure_logs
 from deblend_batch.pages.page import Section, render_page
 from deblend_batch.text import has_secret, printable, redacted
 

@@ -17,8 +17,6 @@ UNPLACED = "unplaced"
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
 
-R = TypeVar("R")
-
 
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
@@ -94,6 +92,9 @@ class QuarantineRecord:
     written_at: str = field(default_factory=now)
 
 
+R = TypeVar("R", Receipt, QuarantineRecord)
+
+
 class Ledger:
     """The files of an output folder, besides the index.
 
@@ -111,15 +112,15 @@ class Ledger:
 
     def shard_url(self, tile: str) -> str:
         """Return the URL of a tile's shard."""
-        return storage.join(self.output, "shards", f"{tile}.parquet")
+        return storage.member(f"{self.output}/shards", tile, ".parquet")
 
     def receipt_url(self, tile: str) -> str:
         """Return the URL of a tile's receipt."""
-        return storage.join(self.output, "ledger", f"{tile}.json")
+        return storage.member(f"{self.output}/ledger", tile, ".json")
 
     def quarantine_url(self, tile: str) -> str:
         """Return the URL of a tile's quarantine record."""
-        return storage.join(self.output, "quarantine", f"{tile}.json")
+        return storage.member(f"{self.output}/quarantine", tile, ".json")
 
     def _names(self, folder: str, suffix: str) -> list[str]:
         names = storage.list_names(storage.join(self.output, folder), self.options)
@@ -359,9 +360,14 @@ class Ledger:
 
 def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
     try:
-        return kind(**json.loads(content))
-    except (ValueError, TypeError) as error:
+        record = kind(**json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
+    if record.tile != storage.name_of(url).removesuffix(
+        ".json"
+    ):  # what it says must not decide which file is read or removed
+        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
+    return record
 
 
 def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ class MaskStore:
         StorageError
             If the store refuses.
         """
-        url = storage.join(self.url, tile)
+        url = storage.member(self.url, tile)
         group = stores.create_group(url, self._options, {"channels": CHANNELS, "scale": 1 / 255})
         try:
             for name, values, axes in (

@@ -161,7 +161,7 @@ def _primary_table(url: str, options: Options | None) -> str:
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "hats_primary_table_url":
-            return storage.join(url, value.strip())
+            return storage.member(url, value.strip())
     raise DetectionsError(
         f"{url}: collection.properties names no hats_primary_table_url; give its catalogue's folder"
     )

@@ -13,7 +13,7 @@ from deblend_batch.storage.listing import exists, expand, list_names, list_newes
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
 from deblend_batch.storage.retrying import repeat_async
-from deblend_batch.storage.urls import is_local, join, name_of, scheme_of
+from deblend_batch.storage.urls import is_local, join, member, name_of, scheme_of
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
     create_bytes,
@@ -34,6 +34,7 @@ __all__ = [
     "join",
     "list_names",
     "list_newest",
+    "member",
     "name_of",
     "open_read",
     "options_of",

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
+from deblend_batch.errors import StorageError
+
+_MAX_NAME_BYTES = 200
+_NAME = re.compile(r"\w[\w .()+,=@~-]*")
+
 
 def scheme_of(url: str) -> str:
     """Return the scheme of ``url``, ``"file"`` for a plain path."""
@@ -21,3 +29,35 @@ def join(url: str, *parts: str) -> str:
 def name_of(url: str) -> str:
     """Return the last part of ``url``, without slashes."""
     return url.rstrip("/").rsplit("/", 1)[-1]
+
+
+def member(folder: str, name: str, suffix: str = "") -> str:
+    """Return the URL of a file in a folder whose name was written by someone else.
+
+    Parameters
+    ----------
+    folder : str
+        URL of the folder.
+    name : str
+        One name: letters, digits and a few signs, of at most 200 bytes.
+    suffix : str
+        What is put behind it.
+
+    Returns
+    -------
+    str
+        A URL that is in the folder, and not below or beside it.
+
+    Raises
+    ------
+    StorageError
+        If it is anything else than a name: a path, a pattern, a chain of protocols, or look-alikes of such.
+    """
+    plain = _NAME.fullmatch(name) is not None and unicodedata.is_normalized("NFKC", name)
+    if not plain or len(name.encode()) > _MAX_NAME_BYTES:
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        raise StorageError(
+            f"{folder}: {shown!r} cannot be the name of a file here (letters, digits, '_', '-' and '.', at "
+            f"most {_MAX_NAME_BYTES} bytes); mend or remove what names it"
+        )
+    return join(folder, name + suffix)

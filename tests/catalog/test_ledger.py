@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +16,11 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.catalog import ledger as ledger_module
 from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.verify import verify_run
-from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError
+from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError, StorageError
+from deblend_batch.report.survey import survey_catalog
 
 PARTS = {"detections": ["sha256:1"], "pairs": {"max_separation": 2.0}, "model": "sha256:2"}
 
@@ -212,3 +217,44 @@ def test_a_fingerprint_depends_on_values_and_not_on_their_order(
     again = json.loads(json.dumps({key: parts[key] for key in keys}))
     assert fingerprint(parts) == fingerprint(again)
     assert fingerprint({**parts, "one more": 1}) != fingerprint(parts)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/passwd", "a\0b", "..\\x", "x" * 300, "\uff0e\uff0e\uff0fx"]
+)
+def test_no_tile_s_name_leaves_the_output(ledger: Ledger, name: str) -> None:
+    record = QuarantineRecord(name, "reason", "Error", 1, [])
+    masks = np.zeros((0, 3, 1, 1), np.uint8)
+    uses: dict[str, Callable[[], None]] = {
+        "shards": lambda: ledger.commit(b"shard", receipt(name)),
+        "ledger": lambda: ledger.reopen(name),
+        "quarantine": lambda: ledger.quarantine(record),
+        "masks.zarr": lambda: MaskStore(ledger.output).write(name, np.zeros(0, np.int64), masks),
+    }
+    for folder, use in uses.items():
+        with pytest.raises(StorageError, match=rf"/out/{folder}: .* cannot be the name of a file"):
+            use()
+
+
+@pytest.mark.parametrize("kind", [Receipt, QuarantineRecord])
+def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: Any) -> None:
+    if kind is Receipt:
+        storage.write_bytes(
+            ledger.receipt_url("y0"), json.dumps(asdict(receipt("../../x"))).encode()
+        )
+        storage.write_bytes(ledger.shard_url("y0"), b"shard")
+        reads: list[Callable[[], Any]] = [
+            lambda: ledger.read_receipt("y0"),
+            lambda: list(ledger.read_receipts(["y0"])),
+            lambda: survey_catalog(ledger),
+        ]
+    else:
+        record = QuarantineRecord("../../x", "reason", "Error", 1, [])
+        storage.write_bytes(ledger.quarantine_url("y0"), json.dumps(asdict(record)).encode())
+        reads = [
+            lambda: ledger.read_quarantine("y0"),
+            lambda: list(ledger.read_quarantines(["y0"])),
+        ]
+    for read in reads:
+        with pytest.raises(CatalogError, match=r"y0\.json: names another tile \('\.\./\.\./x'\)"):
+            read()

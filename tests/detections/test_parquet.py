@@ -12,7 +12,7 @@ import pytest
 
 from deblend_batch.detections.parquet import data_files
 from deblend_batch.detections.table import Detections, read_detections
-from deblend_batch.errors import DetectionsError
+from deblend_batch.errors import DetectionsError, StorageError
 
 
 def write(path: Path, first: int, count: int = 3) -> None:
@@ -59,6 +59,14 @@ def test_a_hats_collection_by_its_primary_table(tmp_path: Path) -> None:
         "#HATS\nobs_collection=a\nhats_primary_table_url = cat\nall_margins=cat_10arcs\n"
     )
     assert ids(str(tmp_path)) == list(range(6))
+
+
+def test_a_collection_names_no_table_outside_itself(tmp_path: Path) -> None:
+    hats_catalogue(tmp_path / "cat")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "collection.properties").write_text("hats_primary_table_url = ../cat\n")
+    with pytest.raises(StorageError, match=r"in: '\.\./cat' cannot be the name of a file here"):
+        ids(str(tmp_path / "in"))
 
 
 def test_a_remote_folder(tmp_path: Path) -> None:

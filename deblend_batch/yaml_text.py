@@ -1,0 +1,80 @@
+"""YAML from strangers: no code, bounded in size, depth and in what its aliases stand for (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1 << 20
+"""Size of a file of settings, bytes."""
+_MAX_DEPTH = 32
+_MAX_NODES = 100_000
+_MAX_SCALAR = 10_000
+
+
+class ExtentError(ValueError):
+    """YAML that is valid, and larger than settings are; the message ends a sentence that names the file."""
+
+
+def parse(content: bytes) -> Any:
+    """Parse one YAML document.
+
+    Parameters
+    ----------
+    content : bytes
+        UTF-8.
+
+    Returns
+    -------
+    object
+        What it holds: mappings, lists, scalars; never another kind of object.
+
+    Raises
+    ------
+    ExtentError
+        If it is longer than :data:`MAX_BYTES`, nested too deeply, holds too much once its aliases are
+        followed, or an alias stands inside its own anchor.
+    UnicodeDecodeError, yaml.YAMLError, ValueError
+        If it is no text, or no YAML.
+    """
+    if len(content) > MAX_BYTES:
+        raise ExtentError(f"is larger than {MAX_BYTES:,} bytes")
+    loader = yaml.SafeLoader(content.decode("utf-8-sig"))
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before anything is made of it: merge keys copy what they stand for.
+        _count(node, {}, 0)
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise ExtentError(f"is nested deeper than {_MAX_DEPTH} levels") from error
+    finally:
+        loader.dispose()
+
+
+def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return how many values a node stands for, aliases followed; each node is looked into once."""
+    if depth > _MAX_DEPTH:
+        raise ExtentError(
+            f"is nested deeper than {_MAX_DEPTH} levels, or an alias is inside its anchor"
+        )
+    if id(node) not in known:
+        total = 1 + sum(_count(inner, known, depth + 1) for inner in _inside(node))
+        if total > _MAX_NODES:
+            raise ExtentError(f"holds more than {_MAX_NODES:,} values, its aliases followed")
+        known[id(node)] = total
+    return known[id(node)]
+
+
+def _inside(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif len(node.value) > _MAX_SCALAR:
+        raise ExtentError(f"has a value of more than {_MAX_SCALAR:,} characters")
