@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 ON_RAY = (
     "tests/catalog/test_publish.py",
     "tests/cli/",
+    "tests/deploy/test_prometheus.py",
     "tests/deploy/test_slurm.py",
     "tests/engine/",
     "tests/jobs/",

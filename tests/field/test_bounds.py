@@ -95,7 +95,6 @@ def sharding(*edges: int, index: str = "crc32c") -> list[dict[str, Any]]:
         {"zarr_format": 2, "compressors": numcodecs.Zstd(), "filters": numcodecs.CRC32C()},
         {"zarr_format": 2, "compressors": numcodecs.Blosc("zlib")},
     ],
-    ids=str,
 )
 def test_what_other_tools_write_is_read(array: dict[str, Any], tmp_path: Path) -> None:
     url = f"{tmp_path}/a.zarr"
