@@ -150,8 +150,9 @@ class Ledger:
     def commit(self, shard: bytes, receipt: Receipt) -> None:
         """Write a shard, then its receipt; the first receipt of a shard stands.
 
-        A late writer of the same tile rewrites the same bytes, so it can do no harm. The receipt of other
-        bytes, of a shard that was made again from other pixels, is replaced.
+        A late writer of the same tile rewrites the same bytes, so it can do no harm. Where they differ, as
+        results of GPUs may, and those of a shard that was made again from other pixels, the later of two
+        writers sees to it that shard and receipt are of one of them.
 
         Raises
         ------
@@ -163,11 +164,16 @@ class Ledger:
         if storage.create_bytes(url, content, self.options):
             return
         try:
-            stands = self.read_receipt(receipt.tile).sha256 == receipt.sha256
+            stands = self.read_receipt(receipt.tile).sha256
         except CatalogError:  # damaged
-            stands = False
-        if not stands:
+            stands = None
+        if stands != receipt.sha256 and stands != self._shard_sha256(receipt.tile):
+            storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
             storage.write_bytes(url, content, self.options)
+
+    def _shard_sha256(self, tile: str) -> str:
+        content = storage.read_bytes(self.shard_url(tile), self.options)
+        return hashlib.sha256(content).hexdigest()
 
     def read_receipt(self, tile: str) -> Receipt:
         """Read a tile's receipt.
@@ -319,7 +325,7 @@ class Ledger:
         """
         url = storage.join(self.output, "run.json")
         if not storage.exists(url, self.options):
-            strangers = storage.list_names(self.output, self.options)
+            strangers = self._strangers()
             if strangers:
                 raise OutputConflictError(
                     f"{self.output}: not empty ({strangers[0]} is there) and not the output of a run; "
@@ -335,6 +341,14 @@ class Ledger:
             return run
         self._check_same(found, run)
         return found
+
+    def _strangers(self) -> list[str]:
+        """List what keeps an output from becoming a run: nothing, if another driver has just taken it."""
+        names = storage.list_names(self.output, self.options)
+        index = storage.join(self.output, "index")
+        # A folder without finished files is what trying out the store leaves for a moment.
+        tried = names == ["index"] and not storage.list_names(index, self.options)
+        return [] if tried or "run.json" in names else names
 
     def check_claim(self, run: dict[str, Any]) -> None:
         """Check that :meth:`claim` would take up the run that is there, if there is one. Writes nothing.

@@ -223,8 +223,9 @@ class Batcher:
     def _next(self, rows: Rows) -> _Batch:
         if self._free:
             return self._free.pop()
+        batch = _Batch.for_rows_like(rows, self._batch_size)  # may fail for want of memory
         self._to_make -= 1
-        return _Batch.for_rows_like(rows, self._batch_size)
+        return batch
 
     def _fill(self, batch: _Batch, piece: _Piece) -> None:
         with self._changed:

@@ -102,6 +102,9 @@ class _Listing:
         names = (ledger.shards(), ledger.receipts(), ledger.quarantined())
         return cls(*map(frozenset, names))
 
+    def is_whole(self, tile: str) -> bool:
+        return tile in self.shards and tile in self.receipts
+
     def orphans(self, tiles: frozenset[str]) -> list[str]:
         kinds = {
             "shard": self.shards,
@@ -200,7 +203,7 @@ def _tile_groups(ledger: Ledger) -> Iterator[list[tuple[str, Ids]]]:
 def _check_tiles(
     ledger: Ledger, listing: _Listing, tiles: Sequence[tuple[str, Ids]], found: _Found
 ) -> None:
-    there = [name for name, _ in tiles if name in listing.shards & listing.receipts]
+    there = [name for name, _ in tiles if listing.is_whole(name)]
     contents = chain.from_iterable(
         _contents(ledger, there[start : start + _SHARDS_TOGETHER])
         for start in range(0, len(there), _SHARDS_TOGETHER)
@@ -208,7 +211,7 @@ def _check_tiles(
     shards = zip(_receipts(ledger, there), contents, strict=True)
     for name, blends in tiles:
         record = ledger.read_quarantine(name) if name in listing.records else None
-        if name in listing.shards and name in listing.receipts:
+        if listing.is_whole(name):
             _check_written(name, blends, *next(shards), record, found)
         elif record is not None:
             _check_quarantined(name, blends, record, found)

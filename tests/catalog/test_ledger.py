@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -258,3 +259,43 @@ def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: An
     for read in reads:
         with pytest.raises(CatalogError, match=r"y0\.json: names another tile \('\.\./\.\./x'\)"):
             read()
+
+
+@pytest.mark.parametrize("shard_too", [False, True], ids=["receipt", "shard and receipt"])
+def test_two_writers_whose_bytes_differ_leave_those_of_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, shard_too: bool
+) -> None:
+    ours, theirs = b"ours", b"theirs"
+    create = storage.create_bytes
+
+    def late(*arguments: Any) -> bool:
+        monkeypatch.undo()
+        # Between our shard and our receipt the other one writes its own.
+        if shard_too:
+            storage.write_bytes(ledger.shard_url("y0000x0000"), theirs)
+        create(ledger.receipt_url("y0000x0000"), json.dumps(asdict(of(theirs))).encode(), {})
+        return create(*arguments)
+
+    def of(shard: bytes) -> Receipt:
+        return receipt(sha256=hashlib.sha256(shard).hexdigest())
+
+    monkeypatch.setattr(storage, "create_bytes", late)
+    ledger.commit(ours, of(ours))
+    whole = storage.read_bytes(ledger.shard_url("y0000x0000"))
+    assert ledger.read_receipt("y0000x0000").sha256 == hashlib.sha256(whole).hexdigest()
+
+
+def test_an_output_that_another_driver_takes_meanwhile_is_shared(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = storage.exists
+
+    def late(*arguments: Any) -> bool:
+        found = exists(*arguments)
+        monkeypatch.undo()
+        ledger.claim(run_record())
+        storage.write_bytes(storage.join(ledger.output, "index", "field.parquet"), b"")
+        return found
+
+    monkeypatch.setattr(storage, "exists", late)
+    assert ledger.claim(run_record()) == run_record()

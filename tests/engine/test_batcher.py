@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deblend_batch.engine import batcher as batcher_module
 from deblend_batch.engine.batcher import Batcher, Rows
 from deblend_batch.tiling.stamps import Stamps
 
@@ -164,3 +165,22 @@ def test_bands_become_rows_that_vary_fastest() -> None:
     np.testing.assert_array_equal(rows.pixels[3], stamps.pixels[1, 1])
     np.testing.assert_array_equal(rows.central_yx[3], stamps.central_yx[1])
     assert rows.sigma.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_buffer_that_finds_no_memory_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, left = batcher_module._Batch.for_rows_like, [MemoryError()] * 3
+
+    def fail_first(rows: Rows, size: int) -> Any:
+        if left:
+            raise left.pop()
+        return make(rows, size)
+
+    batcher = Batcher(Recorder(), 4, n_batches=3)
+    monkeypatch.setattr(batcher_module._Batch, "for_rows_like", fail_first)
+    for _ in range(3):
+        with batcher.producing(), pytest.raises(MemoryError):
+            batcher.submit(rows_of(np.arange(4)))
+    with ThreadPoolExecutor(1) as pool, batcher.producing():
+        answer = pool.submit(batcher.submit, rows_of(np.arange(4))).result(10)
+    np.testing.assert_array_equal(fluxes(answer), np.arange(4))
+    batcher.close()
