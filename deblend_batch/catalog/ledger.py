@@ -377,9 +377,8 @@ def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
         record = kind(**json.loads(content))
     except (ValueError, TypeError, RecursionError) as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
-    if record.tile != storage.name_of(url).removesuffix(
-        ".json"
-    ):  # what it says must not decide which file is read or removed
+    # What it says must not decide which file is read or removed.
+    if record.tile != storage.name_of(url).removesuffix(".json"):
         raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
     return record
 

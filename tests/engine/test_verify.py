@@ -174,7 +174,10 @@ def _wrong_totals(run: Ledger) -> None:
         (_shorten, rf"shard {TILE}: altered or truncated \(\d+ bytes, \d+ written\)"),
         (_alter, f"shard {TILE}: altered or truncated"),
         (_copy_shard, f"shard {TILE}: altered or truncated"),
-        (_copy_shard_and_receipt, rf"receipt {TILE}: of another tile \(y0001x0001\)"),
+        (
+            _copy_shard_and_receipt,
+            rf"ledger/{TILE}.json: names another tile \('y0001x0001'\); remove it",
+        ),
         (_forge_copy, rf"shard {TILE}: rows of another tile \(y0001x0001\)"),
         (_forge_copy, rf"tile {TILE}: blend \d+ and \d+ more of no pair of this tile"),
         (_forge_copy, r"blend \d+ and \d+ more: in several places"),
