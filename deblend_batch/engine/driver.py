@@ -186,11 +186,15 @@ class Driver:
     def _dispatch(self) -> None:
         self._dispatch_suspect()
         while (work := self._queue.peek()) is not None:
-            free = [actor for actor in self._live if actor is not self._emptied]
-            idlest = min(free, key=lambda actor: len(actor.held), default=None)
-            if idlest is None or idlest.room(self._depth.tiles) <= 0 or not self._fits(work):
+            limit = self._depth.tiles
+            free = [
+                actor
+                for actor in self._live
+                if actor is not self._emptied and actor.room(limit) > 0
+            ]
+            if not free or not self._fits(work):
                 return
-            self._start(idlest, work)
+            self._start(min(free, key=lambda actor: len(actor.held)), work)
 
     def _dispatch_suspect(self) -> None:
         """Give a suspect an actor to itself: one is given nothing else until it has nothing left."""
@@ -252,6 +256,7 @@ class Driver:
                 ) from error
             self._spawn()
             return
+        self._boot_failures = 0
         actor.node = info.node
         self._live.append(actor)
         self._events.joined(info)
@@ -301,7 +306,7 @@ class Driver:
             self._depth.lower()
         if is_preempted(error):
             self._queue.put_back(work)
-        elif work.rows is not None:
+        elif work.rows is not None and failure is not Failure.TRANSIENT:
             self._try_next(work, error)
         elif failure in {Failure.DATA, Failure.BUG}:
             self._spoilt(work, failure, error)
@@ -328,6 +333,7 @@ class Driver:
             self._events.retried(work.spec.name, work.attempts, failure, one_line(error))
         elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
             work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
+            work.attempts = 0  # of the search, where only the store's failures count
             self._try_next(work, None)
         elif failure is Failure.TRANSIENT:
             raise unwrap(error)  # a store that is gone would quarantine what is sound
@@ -342,10 +348,11 @@ class Driver:
         except StopIteration as end:
             poison: list[Poison] = end.value
             work.rows, work.tries, work.known, work.fused = None, None, poison, True
+            work.attempts = self._engine.attempts
             if len(poison) == work.spec.n_pairs:
                 self._quarantine_pairs(work, poison)
                 return
-            work.attempts = self._engine.attempts - 1
+            work.attempts -= 1  # one try is left
         self._queue.put_back(work)
 
     def _replace(self, actor: _Actor, failure: Failure) -> None:

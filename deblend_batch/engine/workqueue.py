@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deblend_batch.engine.bisection import Poison, Tries
 from deblend_batch.engine.work import TileSpec
@@ -91,7 +91,8 @@ class WorkQueue:
             self._again.remove(work)
 
     def put_back(self, work: Work, delay_seconds: float = 0.0) -> None:
-        """Take a tile that is to be tried again, after a delay."""
+        """Take a tile that is to be tried again, after a delay; a try may have left a quarantine record."""
+        work.spec = replace(work.spec, recorded=True)
         work.not_before = time.monotonic() + delay_seconds
         self._again.append(work)
 

@@ -28,7 +28,7 @@ from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.work import RunContext
-from deblend_batch.errors import RunStoppedError
+from deblend_batch.errors import RunStoppedError, TransientStorageError
 from tests.support import SmallField, same_rows
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -70,9 +70,6 @@ class Saboteur:
         if self._deed == "cuda":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         raise KeyError(self._deed)
-
-
-from deblend_batch.errors import TransientStorageError
 
 
 def saboteur(marks: Path, deed: str, times: int | None) -> Any:
@@ -149,10 +146,11 @@ def test_a_pair_that_spoils_its_tile_is_left_out_alone(
     blend, flux = rows["blend_id"][4].as_py(), float(rows["flux_h"][4].as_py())
 
     def load(context: RunContext, device: str) -> Any:
-        return Poisoned(load_run_model(context, device), flux, deed)
+        return Poisoned(load_run_model(context, device), flux, deed, tmp_path / "network")
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 3})
     summary = process_field(config, loader=load)
+    assert (tmp_path / "network").exists() == (deed == "exit")
     assert summary.exit_code == 3
     assert summary.totals["pairs"]["quarantined"] == 1
     record = Ledger(str(output)).read_quarantine("y0001x0001")
@@ -171,20 +169,62 @@ def test_a_pair_that_spoils_its_tile_is_left_out_alone(
 
 
 class Poisoned:
-    """A real model that dies or raises when it meets the pair with a certain flux (nJy)."""
+    """A real model that dies or raises when it meets the pair with a certain flux (nJy).
 
-    def __init__(self, model: Any, poison_njy: float, deed: str) -> None:
-        self._model, self._poison, self._deed = model, poison_njy, deed
+    While the pair is searched for that kills it, the network fails once.
+    """
+
+    def __init__(self, model: Any, poison_njy: float, deed: str, mark: Path) -> None:
+        self._model, self._poison, self._deed, self._mark = model, poison_njy, deed, mark
         self.card, self.default_batch_size = model.card, model.default_batch_size
 
-    def predict(self, *arguments: Any) -> Any:
-        found = self._model.predict(*arguments)
+    def predict(self, stamps: Any, *arguments: Any) -> Any:
+        found = self._model.predict(stamps, *arguments)
         njy = found.flux * 10 ** (0.4 * (31.4 - 25.96))
         if (abs(njy / self._poison - 1) < 1e-5).any():
             if self._deed == "raise":
                 raise ArithmeticError("spoilt by a pair")
             os._exit(1)
+        if self._deed == "exit" and len(stamps) == 1 and first_time(self._mark):
+            raise TransientStorageError("s3://x: reset; check the network")
         return found
+
+
+def first_time(mark: Path) -> bool:
+    """Tell whether no process has asked this before."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def test_a_pair_that_fails_once_stands_in_one_place(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """A pair fails, its actor dies between quarantine record and shard, and the next one measures it."""
+    output, died = tmp_path / "out", tmp_path / "died"
+    rows = pq.read_table(pa.BufferReader(undisturbed["y0001x0001.parquet"]))
+    flux = float(rows["flux_h"][4].as_py())
+
+    def load(context: RunContext, device: str) -> Any:
+        commit = Ledger.commit
+
+        def die_first(self: Ledger, shard: bytes, receipt: Any) -> None:
+            if receipt.tile == "y0001x0001" and first_time(died):
+                os._exit(1)
+            commit(self, shard, receipt)
+
+        Ledger.commit = die_first  # type: ignore[method-assign]  # in the actor's process alone
+        model = load_run_model(context, device)
+        return model if died.exists() else Poisoned(model, flux, "raise", died)
+
+    summary = process_field(small_field.config(str(output), engine={"actors": 1}), loader=load)
+    assert died.exists()
+    assert summary.exit_code == 0
+    assert Ledger(str(output)).quarantined() == []
+    assert shards_of(output) == undisturbed
+    assert verify_run(str(output)).exit_code == 0
 
 
 def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: Path) -> None:
