@@ -325,10 +325,10 @@ class Ledger:
         """
         url = storage.join(self.output, "run.json")
         if not storage.exists(url, self.options):
-            strangers = self._strangers()
-            if strangers:
+            names = storage.list_names(self.output, self.options)
+            if names and "run.json" not in names:  # which another driver may just have made
                 raise OutputConflictError(
-                    f"{self.output}: not empty ({strangers[0]} is there) and not the output of a run; "
+                    f"{self.output}: not empty ({names[0]} is there) and not the output of a run; "
                     "give another output"
                 )
             if storage.create_bytes(url, _json(run), self.options):
@@ -341,14 +341,6 @@ class Ledger:
             return run
         self._check_same(found, run)
         return found
-
-    def _strangers(self) -> list[str]:
-        """List what keeps an output from becoming a run: nothing, if another driver has just taken it."""
-        names = storage.list_names(self.output, self.options)
-        index = storage.join(self.output, "index")
-        # A folder without finished files is what trying out the store leaves for a moment.
-        tried = names == ["index"] and not storage.list_names(index, self.options)
-        return [] if tried or "run.json" in names else names
 
     def check_claim(self, run: dict[str, Any]) -> None:
         """Check that :meth:`claim` would take up the run that is there, if there is one. Writes nothing.

@@ -190,10 +190,9 @@ class StatusReader:
 
     def _read_records(self) -> None:
         names = self._ledger.quarantined()
-        known = self._records
-        self._records = {
-            name: known.get(name) or self._ledger.read_quarantine(name) for name in names
-        }
+        new = self._ledger.read_quarantines([name for name in names if name not in self._records])
+        known = self._records | {record.tile: record for record in new}
+        self._records = {name: known[name] for name in names}
 
     def _recent_rate(self, newest: list[str]) -> float:
         """Pairs per second over the receipts that were written last, back to the last pause."""

@@ -167,7 +167,8 @@ def plan_run(
     """
     check_reachable(config)
     opened = open_fields(config)
-    check_tables(tables_of(config, [entry for entry, _ in opened]), config.storage_options)
+    detections = [entry.detections_url for entry, _ in opened]
+    check_tables(tables_of(config, detections), config.storage_options)
     fields = [field for _, field in opened]
     card = find_run_card(config)
     parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)

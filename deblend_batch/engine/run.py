@@ -175,7 +175,8 @@ class _Run:
         config = self._config
         check_reachable(config)
         opened = open_fields(config)
-        check_tables(tables_of(config, [entry for entry, _ in opened]), config.storage_options)
+        detections = [entry.detections_url for entry, _ in opened]
+        check_tables(tables_of(config, detections), config.storage_options)
         self._entries = [entry for entry, _ in opened]
         self._fields = [field for _, field in opened]
         self._grids = [TileGrid(field.shape_yx, config.tiles.size) for field in self._fields]
@@ -273,9 +274,8 @@ class _Run:
                 ledger.reopen(tile)
         finished = ledger.finished()
         self._count_flags(finished)
-        standing = [] if self._retry else recorded
-        records = ledger.read_quarantines(standing)
-        held = {tile: len(each.pairs) for tile, each in zip(standing, records, strict=True)}
+        records = ledger.read_quarantines([] if self._retry else recorded)
+        held = {record.tile: len(record.pairs) for record in records}
         fields = [
             FieldTiles(entry.field_url, index, grid, field.n_bands)
             for entry, index, grid, field in zip(

@@ -53,13 +53,11 @@ class RunMetrics:
         self._driver: DriverLike | None = None
         self._seen = 0
         self._progressed = time.time()
-        self._deadline = (
-            deadline.timestamp()
-            if isinstance(deadline, datetime)
-            else None
-            if deadline is None
-            else self._progressed + deadline
-        )
+        if isinstance(deadline, datetime):
+            deadline = deadline.timestamp()
+        elif deadline is not None:
+            deadline += self._progressed
+        self._deadline = deadline
 
     def watch(self, driver: DriverLike) -> None:
         """Tell of a driver from now on."""

@@ -113,7 +113,7 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     pairs = list_fields(config)
     fields = [Field.open(url, config.storage_options) for url, _ in pairs]
     tables = [table for _, table in pairs]
-    for table in _tables(config, tables):
+    for table in tables_of(config, tables):
         if not storage.exists(table, config.storage_options):
             raise NotFoundError(f"{table}: no such detection or pairs table; check the URL")
     for field in fields:
@@ -134,12 +134,21 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     return list(zip(entries, fields, strict=True))
 
 
-def tables_of(config: RunConfig, entries: Sequence[SurveyEntry]) -> list[str]:
-    """Return the tables that a run reads, each once: detections, and pre-detected pairs."""
-    return _tables(config, [entry.detections_url for entry in entries])
+def tables_of(config: RunConfig, detections: Sequence[str]) -> list[str]:
+    """Return the tables that a run reads, each once: those of detections, and of pre-detected pairs.
 
+    Parameters
+    ----------
+    config : RunConfig
+        The run's config.
+    detections : sequence of str
+        The detection table of each field.
 
-def _tables(config: RunConfig, detections: Sequence[str]) -> list[str]:
+    Returns
+    -------
+    list of str
+        URLs.
+    """
     pairs = [config.pairs.table] if config.pairs.table else []
     return list(dict.fromkeys([*detections, *pairs]))
 
