@@ -47,7 +47,8 @@ from benchmarks.support import (
     write_pairs,
 )
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, Receipt
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine.index import read_index
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError

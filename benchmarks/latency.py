@@ -33,7 +33,8 @@ from benchmarks.support import (
     write_pairs,
 )
 from deblend_batch import process_field, storage
-from deblend_batch.catalog.ledger import Ledger, Receipt
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine import run
 from deblend_batch.engine.depth import GROWTH
 from deblend_batch.engine.progress import ProgressMeter

@@ -5,94 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
 from deblend_batch import storage
+from deblend_batch.catalog.records import QuarantineRecord, R, Receipt, as_json, parsed
 from deblend_batch.errors import CatalogError, OutputConflictError
 
-UNPLACED = "unplaced"
-"""Name of the quarantine record of pairs that no tile holds."""
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a finished tile leaves in the ledger, after its shard.
-
-    Parameters
-    ----------
-    tile : str
-        The tile's name.
-    pairs, rows : int
-        Pairs measured and rows written.
-    bytes : int
-        Size of the shard.
-    sha256 : str
-        Of the shard.
-    fingerprint, model_sha256 : str
-        Of the run and its weights.
-    flags : dict
-        Rows with each flag.
-    seconds : dict
-        Wall time of ``cut`` (read and cut) and ``infer`` (waiting for the model).
-    worker : dict
-        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``; and how long
-        since its first tile that process has been up (``up_seconds``), and its model has computed
-        (``busy_seconds``).
-    written_at : str
-        UTC, ISO 8601.
-    """
-
-    tile: str
-    pairs: int
-    rows: int
-    bytes: int
-    sha256: str
-    fingerprint: str
-    model_sha256: str
-    flags: dict[str, int]
-    seconds: dict[str, float]
-    worker: dict[str, Any]
-    written_at: str
-
-
-@dataclass(frozen=True)
-class QuarantineRecord:
-    """Why a tile, or pairs that no tile holds, could not be processed.
-
-    Parameters
-    ----------
-    tile : str
-        The tile's name.
-    reason : str
-        One line.
-    error : str
-        Class of the error.
-    attempts : int
-        How often it was tried.
-    pairs : sequence of tuple
-        (blend id, central id, companion id) of each pair it holds.
-    written_at : str
-        UTC, ISO 8601.
-    """
-
-    tile: str
-    reason: str
-    error: str
-    attempts: int
-    pairs: Sequence[tuple[int, int, int]]
-    written_at: str = field(default_factory=now)
-
-
-R = TypeVar("R", Receipt, QuarantineRecord)
 
 
 class Ledger:
@@ -160,7 +81,7 @@ class Ledger:
             If the store refuses.
         """
         storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
-        url, content = self.receipt_url(receipt.tile), _json(asdict(receipt))
+        url, content = self.receipt_url(receipt.tile), as_json(asdict(receipt))
         if storage.create_bytes(url, content, self.options):
             return
         try:
@@ -186,7 +107,7 @@ class Ledger:
             If it is damaged.
         """
         url = self.receipt_url(tile)
-        return _parsed(Receipt, url, storage.read_bytes(url, self.options))
+        return parsed(Receipt, url, storage.read_bytes(url, self.options))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
         """Read the receipts of many tiles, with the store's own concurrency.
@@ -214,7 +135,7 @@ class Ledger:
         for start in range(0, len(urls), _READ_TOGETHER):
             some = urls[start : start + _READ_TOGETHER]
             for url, content in zip(some, storage.read_many(some, self.options), strict=True):
-                yield _parsed(kind, url, content)
+                yield parsed(kind, url, content)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -224,7 +145,7 @@ class Ledger:
         StorageError
             If the store refuses.
         """
-        storage.write_bytes(self.quarantine_url(record.tile), _json(asdict(record)), self.options)
+        storage.write_bytes(self.quarantine_url(record.tile), as_json(asdict(record)), self.options)
 
     def read_quarantine(self, tile: str) -> QuarantineRecord:
         """Read a tile's quarantine record.
@@ -237,7 +158,7 @@ class Ledger:
             If it is damaged.
         """
         url = self.quarantine_url(tile)
-        return _parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
+        return parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
 
     def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
         """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
@@ -296,7 +217,7 @@ class Ledger:
         StorageError
             If the store refuses.
         """
-        storage.write_bytes(storage.join(self.output, "run.json"), _json(run), self.options)
+        storage.write_bytes(storage.join(self.output, "run.json"), as_json(run), self.options)
 
     def _is_barren(self) -> bool:
         """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
@@ -331,7 +252,7 @@ class Ledger:
                     f"{self.output}: not empty ({names[0]} is there) and not the output of a run; "
                     "give another output"
                 )
-            if storage.create_bytes(url, _json(run), self.options):
+            if storage.create_bytes(url, as_json(run), self.options):
                 return run
         found = self.read_run()
         if found.get("fingerprint") != run["fingerprint"] and self._is_barren():
@@ -362,17 +283,6 @@ class Ledger:
     def _check_same(self, found: dict[str, Any], run: dict[str, Any]) -> None:
         if found.get("fingerprint") != run["fingerprint"]:
             raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
-
-
-def _parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
-    try:
-        record = kind(**json.loads(content))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
-    # What it says must not decide which file is read or removed.
-    if record.tile != storage.name_of(url).removesuffix(".json"):
-        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
-    return record
 
 
 def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
@@ -430,7 +340,3 @@ def run_id(output: str, fingerprint: str) -> str:
     url = output.rstrip("/")
     digits = hashlib.sha256(f"{url} {fingerprint}".encode()).hexdigest()[:8]
     return f"{url.rsplit('/', 1)[-1]}-{digits}"
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()

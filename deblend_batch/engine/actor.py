@@ -18,8 +18,9 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.engine.actor_metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.batcher import Batcher

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deblend_batch.catalog.ledger import Receipt
+from deblend_batch.catalog.records import Receipt
 
 Ids = NDArray[np.int64]
 

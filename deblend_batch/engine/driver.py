@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
 from deblend_batch.engine.actor import (
     ModelActor,

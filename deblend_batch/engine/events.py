@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.actor import WorkerInfo
 from deblend_batch.engine.failure import Failure
 

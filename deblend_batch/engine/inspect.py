@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.publish import Publication, publish_shards
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.index import list_indexes, read_index
 from deblend_batch.engine.progress import clock
 from deblend_batch.engine.verify import verify_run

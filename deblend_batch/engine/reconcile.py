@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import UNPLACED, QuarantineRecord
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
 from deblend_batch.detections.table import read_pairs_table
 from deblend_batch.engine.index import UnplacedPair
 from deblend_batch.engine.index_task import IndexTask
@@ -71,7 +71,7 @@ def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
     Returns
     -------
     QuarantineRecord
-        Under the name :data:`~deblend_batch.catalog.ledger.UNPLACED`.
+        Under the name :data:`~deblend_batch.catalog.records.UNPLACED`.
     """
     ids = np.array([(pair.central_id, pair.companion_id) for pair in unplaced], np.int64)
     members = np.column_stack([blend_ids(ids[:, 0], ids[:, 1]), ids]).tolist()

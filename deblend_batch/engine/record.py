@@ -9,7 +9,8 @@ from importlib import metadata
 from typing import Any
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, fingerprint, now, run_id
+from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
+from deblend_batch.catalog.records import now
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.failure import one_line
 from deblend_batch.engine.survey import SurveyEntry, field_identity

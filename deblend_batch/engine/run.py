@@ -13,8 +13,9 @@ import ray
 import structlog
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt, fingerprint
+from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model

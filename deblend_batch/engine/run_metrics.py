@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Protocol
 
-from deblend_batch.catalog.ledger import Receipt
+from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine.failure import Failure
 from deblend_batch.engine.metrics import Meters
 from deblend_batch.engine.progress import ProgressMeter

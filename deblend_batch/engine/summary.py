@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblend_batch import flags, storage
-from deblend_batch.catalog.ledger import UNPLACED
+from deblend_batch.catalog.records import UNPLACED
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.memory import MemoryUse
 from deblend_batch.engine.tally import Tally

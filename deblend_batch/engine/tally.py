@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deblend_batch import flags
-from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.index import FieldIndex
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import UNPLACED, Ledger, QuarantineRecord, Receipt
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.checks import Ids, compare_pairs, compare_totals, read_shard, twice
 from deblend_batch.engine.index import IndexReader, list_indexes, read_index
 from deblend_batch.errors import CatalogError

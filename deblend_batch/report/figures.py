@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from deblend_batch.catalog.ledger import Receipt
+from deblend_batch.catalog.records import Receipt
 from deblend_batch.pages.plotting import PALETTE, png, style
 from deblend_batch.report.survey import MAG_EDGES, CatalogSurvey
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, Receipt
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
 from deblend_batch.errors import CatalogError
 

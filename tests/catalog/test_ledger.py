@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from deblend_batch import storage
 from deblend_batch.catalog import ledger as ledger_module
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint
+from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError, StorageError

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, fingerprint, now
+from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.config import make_config
 from deblend_batch.engine.batcher import Batcher

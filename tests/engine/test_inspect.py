@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine import inspect
 from deblend_batch.engine.inspect import publish_run, read_status
 from deblend_batch.errors import CatalogError

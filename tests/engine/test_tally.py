@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.catalog.ledger import QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.tally import Count, Tally
 

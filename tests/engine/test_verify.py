@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine.checks import compare_pairs
 from deblend_batch.engine.verify import Verification, verify_run
 from deblend_batch.errors import CatalogError

@@ -16,7 +16,8 @@ import pytest
 import zarr
 
 from deblend_batch import flags
-from deblend_batch.catalog.ledger import Ledger, QuarantineRecord, Receipt, now
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import CatalogError

@@ -1,0 +1,129 @@
+"""The small JSON files of a ledger: receipts of finished tiles, and quarantine records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from deblend_batch import storage
+from deblend_batch.errors import CatalogError
+
+UNPLACED = "unplaced"
+"""Name of the quarantine record of pairs that no tile holds."""
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished tile leaves in the ledger, after its shard.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    pairs, rows : int
+        Pairs measured and rows written.
+    bytes : int
+        Size of the shard.
+    sha256 : str
+        Of the shard.
+    fingerprint, model_sha256 : str
+        Of the run and its weights.
+    flags : dict
+        Rows with each flag.
+    seconds : dict
+        Wall time of ``cut`` (read and cut) and ``infer`` (waiting for the model).
+    worker : dict
+        Where it was made: ``node``, ``pid``, ``device``, ``gpu_ids``, ``cuda_visible_devices``; and how long
+        since its first tile that process has been up (``up_seconds``), and its model has computed
+        (``busy_seconds``).
+    written_at : str
+        UTC, ISO 8601.
+    """
+
+    tile: str
+    pairs: int
+    rows: int
+    bytes: int
+    sha256: str
+    fingerprint: str
+    model_sha256: str
+    flags: dict[str, int]
+    seconds: dict[str, float]
+    worker: dict[str, Any]
+    written_at: str
+
+
+@dataclass(frozen=True)
+class QuarantineRecord:
+    """Why a tile, or pairs that no tile holds, could not be processed.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    reason : str
+        One line.
+    error : str
+        Class of the error.
+    attempts : int
+        How often it was tried.
+    pairs : sequence of tuple
+        (blend id, central id, companion id) of each pair it holds.
+    written_at : str
+        UTC, ISO 8601.
+    """
+
+    tile: str
+    reason: str
+    error: str
+    attempts: int
+    pairs: Sequence[tuple[int, int, int]]
+    written_at: str = field(default_factory=now)
+
+
+R = TypeVar("R", Receipt, QuarantineRecord)
+
+
+def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
+    """Read the record that a file holds.
+
+    Parameters
+    ----------
+    kind : {Receipt, QuarantineRecord}
+        What it must be.
+    url : str
+        Of the file, whose name must be that of the record's tile.
+    content : bytes
+        Of the file.
+
+    Returns
+    -------
+    Receipt or QuarantineRecord
+        What it says.
+
+    Raises
+    ------
+    CatalogError
+        If it is damaged.
+    """
+    try:
+        record = kind(**json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
+    # What it says must not decide which file is read or removed.
+    if record.tile != storage.name_of(url).removesuffix(".json"):
+        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
+    return record
+
+
+def as_json(value: dict[str, Any]) -> bytes:
+    """Return what to write for a JSON object: indented, UTF-8, one line feed at its end."""
+    return (json.dumps(value, indent=1) + "\n").encode()
