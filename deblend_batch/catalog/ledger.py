@@ -68,33 +68,55 @@ class Ledger:
         """List the tiles that have a quarantine record."""
         return self._names("quarantine", ".json")
 
-    def commit(self, shard: bytes, receipt: Receipt) -> None:
-        """Write a shard, then its receipt; the first receipt of a shard stands.
-
-        A late writer of the same tile rewrites the same bytes, so it can do no harm. Where they differ, as
-        results of GPUs may, and those of a shard that was made again from other pixels, the later of two
-        writers sees to it that shard and receipt are of one of them.
+    def create_shard(self, tile: str, shard: bytes) -> bytes:
+        """Write a tile's shard where it has none; return the shard that stands.
 
         Raises
         ------
         StorageError
             If the store refuses.
         """
-        storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
-        url, content = self.receipt_url(receipt.tile), as_json(asdict(receipt))
-        if storage.create_bytes(url, content, self.options):
-            return
-        try:
-            stands = self.read_receipt(receipt.tile).sha256
-        except CatalogError:  # damaged
-            stands = None
-        if stands != receipt.sha256 and stands != self._shard_sha256(receipt.tile):
-            storage.write_bytes(self.shard_url(receipt.tile), shard, self.options)
-            storage.write_bytes(url, content, self.options)
+        url = self.shard_url(tile)
+        if storage.create_bytes(url, shard, self.options):
+            return shard
+        return storage.read_bytes(url, self.options)
 
-    def _shard_sha256(self, tile: str) -> str:
-        content = storage.read_bytes(self.shard_url(tile), self.options)
-        return hashlib.sha256(content).hexdigest()
+    def replace_shard(self, tile: str, shard: bytes) -> None:
+        """Write a tile's shard in the place of another.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.write_bytes(self.shard_url(tile), shard, self.options)
+
+    def create_receipt(self, receipt: Receipt) -> bool:
+        """Write a tile's receipt where it has none; with it the tile is finished.
+
+        Returns
+        -------
+        bool
+            False if it has one, which stands.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        url = self.receipt_url(receipt.tile)
+        return storage.create_bytes(url, as_json(asdict(receipt)), self.options)
+
+    def replace_receipt(self, receipt: Receipt) -> None:
+        """Write a tile's receipt in the place of another.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        content = as_json(asdict(receipt))
+        storage.write_bytes(self.receipt_url(receipt.tile), content, self.options)
 
     def read_receipt(self, tile: str) -> Receipt:
         """Read a tile's receipt.
@@ -147,6 +169,17 @@ class Ledger:
         """
         storage.write_bytes(self.quarantine_url(record.tile), as_json(asdict(record)), self.options)
 
+    def create_quarantine(self, record: QuarantineRecord) -> bool:
+        """Write a quarantine record where there is none; False where there is one, which stands.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        url = self.quarantine_url(record.tile)
+        return storage.create_bytes(url, as_json(asdict(record)), self.options)
+
     def read_quarantine(self, tile: str) -> QuarantineRecord:
         """Read a tile's quarantine record.
 
@@ -171,9 +204,11 @@ class Ledger:
     def reopen(self, tile: str) -> None:
         """Make a tile with a quarantine record one that the next run takes again, all of it.
 
-        The receipt goes first: without it nothing of the tile counts, so nothing is lost if this is cut.
+        The receipt goes first: without it nothing of the tile counts, so nothing is lost if this is cut. The
+        record goes last: while it stands the tile can be found.
         """
         storage.remove(self.receipt_url(tile), self.options)
+        storage.remove(self.shard_url(tile), self.options)
         self.release(tile)
 
     def read_run(self) -> dict[str, Any]:

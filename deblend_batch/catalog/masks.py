@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
+from typing import Any
+
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
+from zarr.errors import ContainsArrayError
 
 from deblend_batch import storage
+from deblend_batch.errors import CatalogError, StorageError
 from deblend_batch.field import stores
 
 CHANNELS = ("overlap", "central", "companion")
+_ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
 _FOLDER = "masks.zarr"
 _PAIRS_PER_CHUNK = 256
 
@@ -58,11 +66,10 @@ class MaskStore:
         StorageError
             If the store refuses.
         """
-        if not storage.exists(storage.join(self.url, "zarr.json"), self._options):
-            stores.create_group(self.url, self._options, {"channels": CHANNELS, "scale": 1 / 255})
+        stores.require_group(self.url, self._options, _ATTRIBUTES)
 
-    def write(self, tile: str, blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> None:
-        """Write a tile's masks, in the place of earlier ones.
+    def write(self, tile: str, blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:
+        """Write a tile's masks, over earlier ones; others may write the same at this moment.
 
         Parameters
         ----------
@@ -73,34 +80,87 @@ class MaskStore:
         masks : ndarray of uint8, shape (pair, 3, y, x)
             Result of :func:`quantise`; the stamps' pixels, channels as in :data:`CHANNELS`.
 
+        Returns
+        -------
+        str
+            Their sha256: see :func:`digest`.
+
         Raises
         ------
         StorageError
             If the store refuses.
         """
         url = storage.member(self.url, tile)
-        group = stores.create_group(url, self._options, {"channels": CHANNELS, "scale": 1 / 255})
+        group = stores.require_group(url, self._options, _ATTRIBUTES)
         try:
-            for name, values, axes in (
-                ("masks", masks, ("pair", "channel", "y", "x")),
-                ("blend_id", blend_id, ("pair",)),
-            ):
-                group.create_array(
-                    name,
-                    data=values,
-                    chunks=(min(_PAIRS_PER_CHUNK, len(values)), *values.shape[1:]),
-                    compressors=ZstdCodec(level=1),
-                    dimension_names=axes,
-                )
+            _put(group, "masks", masks, ("pair", "channel", "y", "x"))
+            _put(group, "blend_id", blend_id, ("pair",))
         except Exception as error:
             raise storage.translate(url, error, writing=True) from error
+        return digest(blend_id, masks)
 
-    def tiles(self) -> list[str]:
-        """Return the names of the tiles whose masks are there.
+    def read(self, tile: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Read a tile's masks.
+
+        Parameters
+        ----------
+        tile : str
+            The tile's name.
+
+        Returns
+        -------
+        blend_id : ndarray of int64, shape (pair,)
+            The pairs.
+        masks : ndarray of uint8, shape (pair, 3, y, x)
+            Of these; 255 is certainty.
 
         Raises
         ------
+        CatalogError
+            If they are not there, or damaged.
         StorageError
             If the store refuses.
         """
-        return [name for name in storage.list_names(self.url, self._options) if name != "zarr.json"]
+        url = storage.member(self.url, tile)
+        try:
+            group = stores.open_group(url, self._options)
+            blend_id, masks = np.asarray(group["blend_id"]), np.asarray(group["masks"])
+        except StorageError:
+            raise
+        except Exception as error:
+            meaning = storage.translate(url, error)
+            if isinstance(meaning, StorageError):
+                raise meaning from error
+            raise CatalogError(
+                f"{url}: masks missing or damaged; remove the tile's receipt and run again"
+            ) from error
+        return blend_id, masks
+
+
+def digest(blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:
+    """Return the sha256, hexadecimal, of the masks of a tile: their pairs' ids, then the masks."""
+    content = hashlib.sha256(np.ascontiguousarray(blend_id).data)
+    content.update(np.ascontiguousarray(masks).data)
+    return content.hexdigest()
+
+
+def _put(
+    group: zarr.Group, name: str, values: NDArray[Any], dimension_names: tuple[str, ...]
+) -> None:
+    """Write an array; that of another shape, which an earlier try has left, makes way."""
+    create = partial(
+        group.create_array,
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(min(_PAIRS_PER_CHUNK, len(values)), *values.shape[1:]),
+        compressors=ZstdCodec(level=1, checksum=True),
+        dimension_names=dimension_names,
+    )
+    try:
+        array: zarr.Array[Any] = create()
+    except ContainsArrayError:
+        found = group[name]
+        same = getattr(found, "shape", None) == values.shape
+        array = found if isinstance(found, zarr.Array) and same else create(overwrite=True)
+    array[...] = values

@@ -46,6 +46,10 @@ class Receipt:
         (``busy_seconds``).
     written_at : str
         UTC, ISO 8601.
+    left_out : sequence of int
+        Blend ids of the tile's pairs that the shard does not hold: they are in the quarantine.
+    masks_sha256 : str, optional
+        Of the tile's masks, where the run keeps them: see :func:`deblend_batch.catalog.masks.digest`.
     """
 
     tile: str
@@ -59,6 +63,12 @@ class Receipt:
     seconds: dict[str, float]
     worker: dict[str, Any]
     written_at: str
+    left_out: Sequence[int] = field(default_factory=list)
+    masks_sha256: str | None = None
+
+    def agrees(self, record: QuarantineRecord) -> bool:
+        """Tell whether a quarantine record lists the pairs that the shard does not hold, and no other."""
+        return set(self.left_out) == {blend for blend, _, _ in record.pairs}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numcodecs.blosc
@@ -18,17 +19,19 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
+from deblend_batch.catalog.compare import tolerance_of
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
-from deblend_batch.catalog.shard import encode, make_rows
+from deblend_batch.catalog.shard import make_rows
 from deblend_batch.engine.actor_metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.batcher import Batcher
-from deblend_batch.engine.bisection import Poison
+from deblend_batch.engine.commit import Committer, TileResult
 from deblend_batch.engine.failure import classify, one_line
 from deblend_batch.engine.measurer import Measured, Measurer
 from deblend_batch.engine.memory import peak_rss_bytes
 from deblend_batch.engine.metrics import publish_often
+from deblend_batch.engine.poison import NO_DATA, Poison, quarantine_record
 from deblend_batch.engine.sizing import probe_gpu
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
 from deblend_batch.logs import configure_logs
@@ -38,7 +41,6 @@ from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
 
-_LISTED = 3
 _BATCHES_ON_GPU = 2
 
 ModelLoader = Callable[[RunContext, str], Any]
@@ -70,6 +72,25 @@ class WorkerInfo:
     gpu_ids: tuple[int, ...]
     cuda_visible_devices: str | None
     torch_threads: int
+
+
+@dataclass(frozen=True)
+class TileOutcome:
+    """What processing a tile came to.
+
+    Parameters
+    ----------
+    receipt : Receipt or None
+        What stands in the ledger; None where no pair is left, and nothing was written.
+    record : QuarantineRecord or None
+        What stands in the quarantine, where a pair is left out; what should, where there is no receipt.
+    failures : int
+        Pairs that failed; those without a usable pixel did not.
+    """
+
+    receipt: Receipt | None
+    record: QuarantineRecord | None
+    failures: int
 
 
 def load_run_model(context: RunContext, device: str) -> Any:
@@ -144,8 +165,8 @@ class ModelActor:
         batch_size = self._batch_size(device, share)
         self._batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
         self._measurer = Measurer(context, self._batcher, self._model.card.domain)
-        self._ledger = Ledger(context.output, context.options)
-        self._masks = MaskStore(context.output, context.options)
+        ledger = Ledger(context.output, context.options)
+        self._committer = Committer(ledger, MaskStore(context.output, context.options))
         self._began: float | None = None
         self._info = WorkerInfo(
             ray.get_runtime_context().get_node_id(),
@@ -169,9 +190,14 @@ class ModelActor:
         return self._info
 
     def process(
-        self, spec: TileSpec, known: Sequence[Poison] = (), attempt: int = 1, *parts: Stamps
-    ) -> tuple[Receipt | None, QuarantineRecord | None]:
-        """Measure a tile and commit its shard; pairs that cannot be measured go to the quarantine.
+        self,
+        spec: TileSpec,
+        known: Sequence[Poison] = (),
+        attempt: int = 1,
+        pieces: int = 1,
+        *parts: Stamps,
+    ) -> TileOutcome:
+        """Measure a tile and commit it; pairs that cannot be measured go to the quarantine.
 
         Parameters
         ----------
@@ -181,15 +207,15 @@ class ModelActor:
             Pairs to leave out, because they kill the process.
         attempt : int
             Which one it is, for the log.
+        pieces : int
+            Groups of neighbouring pairs to measure one after the other, for a tile that is too much at once.
         *parts : Stamps
             Its stamps, where CPU tasks have cut them; else the actor cuts its own.
 
         Returns
         -------
-        receipt : Receipt or None
-            What stands in the ledger; None where no pair is left, and nothing was written.
-        quarantined : QuarantineRecord or None
-            What stands in the quarantine, where a pair is left out; what should, where there is no receipt.
+        TileOutcome
+            What stands in the ledger.
 
         Raises
         ------
@@ -200,29 +226,32 @@ class ModelActor:
         """
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:
-                receipt, record = self._process(spec, known, parts)
+                outcome = self._process(spec, known, pieces, parts)
             except Exception as error:
                 log.warning("failed", failure=classify(error).value, reason=one_line(error))
                 raise
+            receipt, record = outcome.receipt, outcome.record
             if receipt is not None:
                 log.info("written", pairs=receipt.pairs, **receipt.seconds)
             if record is not None:
                 log.warning("left out", pairs=len(record.pairs), reason=record.reason)
-            return receipt, record
+            return outcome
 
     def _process(
-        self, spec: TileSpec, known: Sequence[Poison], parts: Sequence[Stamps]
-    ) -> tuple[Receipt | None, QuarantineRecord | None]:
+        self, spec: TileSpec, known: Sequence[Poison], pieces: int, parts: Sequence[Stamps]
+    ) -> TileOutcome:
         self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
-        measured, found = self._measurer.measure_sound(spec, pairs[left], parts)
+        measured, found = self._measurer.measure_sound(spec, pairs[left], parts, pieces)
         poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
         poison.sort(key=lambda each: each.row)
+        failures = sum(each.error != NO_DATA for each in poison)
         sound = np.setdiff1d(left, [each.row for each in poison])
         if not len(sound):
-            return None, quarantine_record(spec.name, pairs, poison)
-        return self._commit(spec, pairs, sound, measured, poison)
+            return TileOutcome(None, quarantine_record(spec.name, pairs, poison), failures)
+        receipt, record = self._commit(spec, pairs, sound, measured, poison)
+        return TileOutcome(receipt, record, failures)
 
     def probe(self, spec: TileSpec, start: int, stop: int) -> None:
         """Measure some pairs of a tile and forget them: to learn whether this process survives.
@@ -244,27 +273,25 @@ class ModelActor:
         measured: Measured,
         poison: Sequence[Poison],
     ) -> tuple[Receipt, QuarantineRecord | None]:
-        """Write what a tile leaves, its receipt last: only then does any of it count."""
         meta = open_field(spec.field_url, self._context).meta
         found = measured.measurement
         rows = make_rows(spec.name, pairs[sound], found, meta.bands, meta.zero_point)
-        shard = encode(rows)
-        receipt = self._receipt(spec, rows, shard, measured.seconds)
-        record = quarantine_record(spec.name, pairs, poison) if poison else None
-        if record is not None:
-            self._ledger.quarantine(record)
-        elif spec.recorded:
-            self._ledger.release(spec.name)
-        if measured.masks is not None:
-            self._masks.write(spec.name, pairs.blend_id[sound], measured.masks)
-        self._ledger.commit(shard, receipt)
-        return receipt, record
+        tolerance = tolerance_of(self._info.device)
+        result = TileResult(spec, pairs, rows, measured.masks, poison, tolerance)
+        describe = partial(self._receipt, spec.name, measured.seconds)
+        return self._committer.commit(result, describe)
 
     def _receipt(
-        self, spec: TileSpec, rows: pa.Table, shard: bytes, seconds: dict[str, float]
+        self,
+        tile: str,
+        seconds: dict[str, float],
+        rows: pa.Table,
+        shard: bytes,
+        left_out: list[int],
+        masks_sha256: str | None,
     ) -> Receipt:
         return Receipt(
-            tile=spec.name,
+            tile=tile,
             pairs=len(rows) // 2,
             rows=len(rows),
             bytes=len(shard),
@@ -280,6 +307,8 @@ class ModelActor:
                 **self._times(),
             },
             written_at=now(),
+            left_out=left_out,
+            masks_sha256=masks_sha256,
         )
 
     def _times(self) -> dict[str, float]:
@@ -287,44 +316,6 @@ class ModelActor:
         up = time.monotonic() - (self._began or time.monotonic())
         busy = self._batcher.work().busy_seconds
         return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
-
-
-def quarantine_record(
-    tile: str, pairs: Pairs, poison: Sequence[Poison], attempts: int = 1
-) -> QuarantineRecord:
-    """Make the record of the pairs of a tile that cannot be measured.
-
-    Parameters
-    ----------
-    tile : str
-        The tile's name.
-    pairs : Pairs
-        All its pairs.
-    poison : sequence of Poison
-        Those that cannot be measured, at least one.
-    attempts : int
-        How often the tile was tried.
-
-    Returns
-    -------
-    QuarantineRecord
-        The record.
-    """
-    rows = [each.row for each in poison]
-    members = zip(pairs.blend_id[rows].tolist(), pairs.source_id[rows].tolist(), strict=True)
-    return QuarantineRecord(
-        tile=tile,
-        reason=_summary("; ", [each.reason for each in poison]),
-        error=_summary(", ", [each.error for each in poison]),
-        attempts=attempts,
-        pairs=[(blend, central, companion) for blend, (central, companion) in members],
-    )
-
-
-def _summary(between: str, texts: Sequence[str]) -> str:
-    different = list(dict.fromkeys(texts))
-    more = f"{between}and {len(different) - _LISTED} more" if len(different) > _LISTED else ""
-    return between.join(different[:_LISTED]) + more
 
 
 def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:

@@ -20,6 +20,8 @@ from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
 
+_LEAST_ROWS = 16  # a model fills a smaller batch up to so many: see Model.predict
+
 
 class PredictionLike(Protocol):
     """What a model returns: see :class:`deblend_batch.models.Prediction`."""
@@ -297,9 +299,9 @@ class Batcher:
                     self.rows_at_once,
                 )
             except Exception as error:
-                if not is_out_of_memory(error) or self.rows_at_once <= 1:
+                if not is_out_of_memory(error) or self.rows_at_once <= _LEAST_ROWS:
                     raise
-                self.rows_at_once //= 2
+                self.rows_at_once = max(self.rows_at_once // 2, _LEAST_ROWS)
                 log.warning("batch halved", stamps=self.rows_at_once, reason=one_line(error))
             release_device_memory()
 

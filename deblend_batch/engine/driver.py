@@ -19,15 +19,23 @@ from deblend_batch.config import EngineConfig
 from deblend_batch.engine.actor import (
     ModelActor,
     ModelLoader,
+    TileOutcome,
     cut_tile,
     load_run_model,
-    quarantine_record,
 )
-from deblend_batch.engine.bisection import Poison, halve
+from deblend_batch.engine.bisection import halve
 from deblend_batch.engine.cluster import ActorPool, draining_nodes, grown_pool
 from deblend_batch.engine.depth import GROWTH, Depth
 from deblend_batch.engine.events import Events
-from deblend_batch.engine.failure import Failure, classify, is_preempted, one_line, unwrap
+from deblend_batch.engine.failure import (
+    POISONOUS,
+    Failure,
+    classify,
+    is_preempted,
+    one_line,
+    unwrap,
+)
+from deblend_batch.engine.poison import Poison, quarantine_record
 from deblend_batch.engine.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.workqueue import Work, WorkQueue
 from deblend_batch.errors import RunStoppedError
@@ -35,9 +43,11 @@ from deblend_batch.errors import RunStoppedError
 _BACKOFF_SECONDS = 0.5
 _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 5.0
-_MOST_CRASHES = 60
+_MOST_DEATHS = 128
+_MOST_PIECES = 64
 _UNEXPLAINED = 3
 _WORKER_IN_DOUBT = frozenset({Failure.WORKER, Failure.DEVICE, Failure.MEMORY})
+_OF_THE_PAIRS = POISONOUS | {Failure.WORKER}
 
 
 @dataclass(eq=False)
@@ -225,11 +235,11 @@ class Driver:
         if work.rows is not None:
             return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
         if self._pool.feed == "fused" or work.fused:
-            return actor.handle.process.remote(spec, work.known, work.attempts + 1)
+            return actor.handle.process.remote(spec, work.known, work.attempts + 1, work.pieces)
         task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
         parts = task.remote(spec, self._context)
         parts = parts if spec.n_parts > 1 else [parts]
-        return actor.handle.process.remote(spec, (), work.attempts + 1, *parts)
+        return actor.handle.process.remote(spec, (), work.attempts + 1, 1, *parts)
 
     def _collect(self) -> None:
         waiting = [*self._booting, *self._in_flight]
@@ -265,15 +275,15 @@ class Driver:
         actor, work = self._in_flight.pop(ref)
         actor.held.remove(work)
         try:
-            found = ray.get(ref)
+            outcome = ray.get(ref)
         except Exception as error:  # noqa: BLE001  # classed at once
             self._failed(actor, work, error)
             return
         if work.rows is not None:
             self._try_next(work, None)
         else:
-            self._learn(actor, found[0])
-            self._done(*found)
+            self._learn(actor, outcome.receipt)
+            self._done(work, outcome)
 
     def _learn(self, actor: _Actor, receipt: Receipt | None) -> None:
         """Take note of what the actor's model did while the actor was given all that it may hold."""
@@ -285,13 +295,21 @@ class Driver:
         actor.up_seconds += up
         self._depth.learn(busy, up - busy, len(self._live))
 
-    def _done(self, receipt: Receipt | None, record: QuarantineRecord | None) -> None:
-        self._failures_in_a_row = 0
-        self._anything_done = True
+    def _done(self, work: Work, outcome: TileOutcome) -> None:
+        receipt, record = outcome.receipt, outcome.record
         if receipt is not None:
             self._events.done(receipt)
         if record is not None:
             (self._events.left_out if receipt else self._events.quarantined)(record)
+        if record is not None and 2 * outcome.failures >= work.spec.n_pairs:
+            self._count_failure(record)
+        elif receipt is not None:
+            self._works()
+
+    def _works(self) -> None:
+        """Take note of a tile of which most pairs could be measured: others fail for causes of their own."""
+        self._failures_in_a_row = 0
+        self._anything_done = True
         unexplained, self._unexplained = self._unexplained, []
         for work, error in unexplained:
             self._quarantine(work, error)
@@ -306,9 +324,9 @@ class Driver:
             self._depth.lower()
         if is_preempted(error):
             self._queue.put_back(work)
-        elif work.rows is not None and failure is not Failure.TRANSIENT:
+        elif work.rows is not None and failure in _OF_THE_PAIRS:
             self._try_next(work, error)
-        elif failure in {Failure.DATA, Failure.BUG}:
+        elif failure in POISONOUS:
             self._spoilt(work, failure, error)
         else:
             self._try_again(work, failure, error)
@@ -331,28 +349,39 @@ class Driver:
         if work.attempts < self._engine.attempts:
             self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (work.attempts - 1))
             self._events.retried(work.spec.name, work.attempts, failure, one_line(error))
-        elif failure in _WORKER_IN_DOUBT and not work.known and work.spec.n_pairs > 1:
-            work.tries = halve(range(work.spec.n_pairs), error, _MOST_CRASHES)
-            work.attempts = 0  # of the search, where only the store's failures count
-            self._try_next(work, None)
         elif failure is Failure.TRANSIENT:
             raise unwrap(error)  # a store that is gone would quarantine what is sound
+        elif work.rows is not None:
+            self._try_next(work, error)
+        else:
+            self._exhausted(work, failure, error)
+
+    def _exhausted(self, work: Work, failure: Failure, error: Exception) -> None:
+        """Look for pairs that kill the worker, once; then do the tile in pieces; then give it up."""
+        n_pairs = work.spec.n_pairs
+        if failure is not Failure.MEMORY and not work.searched and n_pairs > 1:
+            work.searched = True
+            work.tries = halve(range(n_pairs), error, _MOST_DEATHS, confirm=True)
+            self._try_next(work, None)
+        elif work.pieces < min(n_pairs, _MOST_PIECES):
+            work.pieces, work.attempts, work.fused = 2 * work.pieces, 0, True
+            self._queue.put_back(work, _BACKOFF_SECONDS)
         else:
             self._quarantine(work, error)
 
     def _try_next(self, work: Work, outcome: Exception | None) -> None:
         """Go on narrowing down which pairs kill the workers; then do the tile without them."""
         assert work.tries is not None
+        work.attempts = 0  # of this try, where memory, the device and the store may fail too
         try:
             work.rows = work.tries.send(outcome)
         except StopIteration as end:
             poison: list[Poison] = end.value
             work.rows, work.tries, work.known, work.fused = None, None, poison, True
-            work.attempts = self._engine.attempts
             if len(poison) == work.spec.n_pairs:
                 self._quarantine_pairs(work, poison)
                 return
-            work.attempts -= 1  # one try is left
+            work.attempts = self._engine.attempts - 1  # one try is left
         self._queue.put_back(work)
 
     def _replace(self, actor: _Actor, failure: Failure) -> None:
@@ -372,10 +401,14 @@ class Driver:
         pairs = load_pairs(work.spec, self._context)
         record = quarantine_record(work.spec.name, pairs, poison, work.attempts)
         self._events.quarantined(record)
+        self._count_failure(record)
+
+    def _count_failure(self, record: QuarantineRecord) -> None:
+        """Stop where most of tile after tile fails, instead of putting a survey in quarantine."""
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= self._engine.max_failures:
             raise RunStoppedError(
-                f"{self._failures_in_a_row} tiles in a row failed, last {work.spec.name}: "
+                f"{self._failures_in_a_row} tiles in a row failed, last {record.tile}: "
                 f"{record.reason}; mend the cause, then: deblend-batch retry {self._context.output}"
             )
 

@@ -41,7 +41,8 @@ _OURS = (
     (UserError, Failure.USER),
 )
 
-_NO_MEMORY = ("out of memory", "can't allocate memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+_DEVICE = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS")
 
 
 def classify(error: BaseException) -> Failure:
@@ -62,7 +63,7 @@ def classify(error: BaseException) -> Failure:
             return failure
     if isinstance(error, OutOfMemoryError) or is_out_of_memory(root_cause(error)):
         return Failure.MEMORY
-    if "CUDA error" in str(error):
+    if any(text in str(error) for text in _DEVICE):
         return Failure.DEVICE
     if isinstance(error, RayTaskError):
         return Failure.BUG

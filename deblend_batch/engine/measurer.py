@@ -10,21 +10,25 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.shard import Measurement
 from deblend_batch.engine.batcher import Batcher, PredictionLike, Rows
-from deblend_batch.engine.bisection import Poison, halve
-from deblend_batch.engine.failure import POISONOUS, classify
+from deblend_batch.engine.bisection import halve
+from deblend_batch.engine.failure import POISONOUS, Failure, classify
 from deblend_batch.engine.measure import Part, domain_flags, measurement, reduce
+from deblend_batch.engine.poison import NO_DATA, Poison
 from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, open_field
 from deblend_batch.models.card import Domain
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.stamps import Stamps
 from deblend_batch.tiling.tile import compact_order
 
+log = structlog.get_logger()
+
 _HOPELESS = 64
-_NO_DATA = "no usable pixel in its stamp, in any band"
+_NO_PIXEL = "no usable pixel in its stamp, in any band"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Measurer:
         self._context = context
         self._batcher = batcher
         self._domain = domain
+        self._bug_shown = False
 
     def measure(self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = ()) -> Measured:
         """Measure pairs.
@@ -127,7 +132,7 @@ class Measurer:
         return Measured(replace(found, flags=found.flags | extra), masks, seconds)
 
     def measure_sound(
-        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = ()
+        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = (), pieces: int = 1
     ) -> tuple[Measured, list[Poison]]:
         """Measure all pairs that can be measured; those without a usable pixel in any band cannot.
 
@@ -135,6 +140,8 @@ class Measurer:
         ----------
         spec, pairs, parts
             As for :meth:`measure`.
+        pieces : int
+            Groups of neighbouring pairs to measure one after the other: each needs less memory than all.
 
         Returns
         -------
@@ -148,23 +155,55 @@ class Measurer:
         Exception
             The first failure, where nothing works, or trying fewer pairs would not help.
         """
-        measured, poison = self._measure_apart(spec, pairs, parts)
+        if pieces == 1:
+            measured, poison = self._measure_apart(spec, pairs, parts)
+        else:
+            measured, poison = self._measure_pieces(spec, pairs, pieces)
         blamed = {each.row for each in poison}
         sound = np.array([row for row in range(len(pairs)) if row not in blamed], np.int64)
         empty = np.isnan(measured.measurement.flux).all(axis=(1, 2))
-        poison += [Poison(row, _NO_DATA, "NoData") for row in sound[empty].tolist()]
+        poison += [Poison(row, _NO_PIXEL, NO_DATA) for row in sound[empty].tolist()]
         if empty.any():
             measured = measured.take(np.flatnonzero(~empty))
         return measured, sorted(poison, key=lambda each: each.row)
 
+    def _show_once(self, error: Exception) -> None:
+        """Log where the first bug of this process is: a quarantine record has room for one line."""
+        if classify(error) is Failure.BUG and not self._bug_shown:
+            self._bug_shown = True
+            log.error("unexpected", exc_info=error)
+
+    def _measure_pieces(
+        self, spec: TileSpec, pairs: Pairs, pieces: int
+    ) -> tuple[Measured, list[Poison]]:
+        found: list[tuple[NDArray[np.int64], Measured]] = []
+        poison: list[Poison] = []
+        failure: Exception | None = None
+        for rows in np.array_split(compact_order(pairs.yx[:, 0]), min(pieces, len(pairs))):
+            try:
+                measured, spoilt = self._measure_apart(spec, pairs[rows])
+            except Exception as error:
+                if classify(error) not in POISONOUS:
+                    raise
+                failure = error
+                poison += [Poison.of(int(row), error) for row in rows]
+                continue
+            poison += [replace(each, row=int(rows[each.row])) for each in spoilt]
+            found.append((np.delete(rows, [each.row for each in spoilt]), measured))
+        if failure is not None and not found:
+            raise failure
+        order = np.argsort(np.concatenate([kept for kept, _ in found]))
+        return Measured.concatenate([measured for _, measured in found]).take(order), poison
+
     def _measure_apart(
-        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps]
+        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = ()
     ) -> tuple[Measured, list[Poison]]:
         try:
             return self.measure(spec, pairs, parts), []
         except Exception as error:
             if classify(error) not in POISONOUS:
                 raise
+            self._show_once(error)
             order = compact_order(pairs.yx[:, 0])
             found, poison = _apart(
                 lambda rows: self.measure(spec, pairs[order[rows.start : rows.stop]]),

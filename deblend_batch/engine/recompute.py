@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.config import RunConfig, make_config
@@ -32,9 +33,6 @@ from deblend_batch.field.layout import Field
 from deblend_batch.models import ModelCard
 from deblend_batch.tiling.tile import TileGrid
 
-CUDA_TOLERANCE = 0.01
-"""Largest difference of a flux that a GPU measured in bfloat16, as a share of both members' flux."""
-_MEASURED = ("flux_", "mag_", "mask_", "flags")
 Rows = NDArray[np.int64]
 
 
@@ -63,7 +61,8 @@ def recompute(
     """Measure a random sample of the pairs of a run again, and compare the rows with its shards.
 
     Rows made on CPUs must be the same to the bit. Of those made on a GPU, fluxes may differ by
-    :data:`CUDA_TOLERANCE`, since there the network runs in bfloat16; what no model touches may not differ.
+    :data:`~deblend_batch.catalog.compare.CUDA_TOLERANCE`, since there the network runs in bfloat16; what no
+    model touches may not differ.
 
     Parameters
     ----------
@@ -156,9 +155,10 @@ def _compare_all(
             if spec.name not in chosen:
                 continue
             shard, again = _both(ledger, spec, chosen[spec.name], measurer, context)
-            on_gpu = str(ledger.read_receipt(spec.name).worker.get("device", "")).startswith("cuda")
-            tolerant |= on_gpu
-            different = differences(shard, again, CUDA_TOLERANCE if on_gpu else 0.0)
+            device = str(ledger.read_receipt(spec.name).worker.get("device", ""))
+            tolerance = tolerance_of(device)
+            tolerant |= tolerance > 0
+            different = differences(shard, again, tolerance)
             if different:
                 problems.append(_problem(spec.name, len(shard) // 2, different, run))
     notes = (f"fluxes of GPUs compared within {CUDA_TOLERANCE:.0%}",) if tolerant else ()
@@ -213,62 +213,6 @@ def _both(
     meta = open_field(spec.field_url, context).meta
     found = measurer.measure(spec, pairs).measurement
     return shard, make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
-
-
-def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]:
-    """Name the columns in which two tables of the same pairs differ.
-
-    Parameters
-    ----------
-    shard : pyarrow.Table
-        Rows of a shard.
-    again : pyarrow.Table
-        The same rows, made again.
-    tolerance : float
-        Difference that a flux may have, as a share of the flux of both members; 0 compares every bit of
-        every column. Otherwise what follows from fluxes and masks (magnitudes, errors, areas, flags) is left
-        out.
-
-    Returns
-    -------
-    list of str
-        Names of columns.
-    """
-    names = [name for name in again.schema.names if not tolerance or not _is_measured(name)]
-    different = [
-        name
-        for name in names
-        if name not in shard.schema.names or _bits(shard[name]) != _bits(again[name])
-    ]
-    fluxes = [name for name in again.schema.names if _is_flux(name)] if tolerance else []
-    return different + [
-        name
-        for name in fluxes
-        if name not in shard.schema.names or _far(shard[name], again[name], tolerance)
-    ]
-
-
-def _is_measured(name: str) -> bool:
-    return name.startswith(_MEASURED)
-
-
-def _is_flux(name: str) -> bool:
-    return name.startswith("flux_") and not name.startswith("flux_err_")
-
-
-def _bits(column: pa.ChunkedArray) -> bytes:
-    values = column.to_numpy()
-    if values.dtype == object:
-        return "\0".join(values.tolist()).encode()
-    return bytes(values.tobytes())
-
-
-def _far(before: pa.ChunkedArray, after: pa.ChunkedArray, tolerance: float) -> bool:
-    one, other = (column.to_numpy().astype(np.float64).reshape(-1, 2) for column in (before, after))
-    if not np.array_equal(np.isnan(one), np.isnan(other)):
-        return True
-    total = np.nansum(np.abs(other), axis=1, keepdims=True)
-    return bool((np.abs(one - other) > tolerance * total).any())
 
 
 def _problem(tile: str, n_pairs: int, different: list[str], run: Mapping[str, Any]) -> str:

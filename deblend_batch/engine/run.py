@@ -275,15 +275,16 @@ class _Run:
                 ledger.reopen(tile)
         finished = ledger.finished()
         self._count_flags(finished)
-        records = ledger.read_quarantines([] if self._retry else recorded)
-        held = {record.tile: len(record.pairs) for record in records}
+        records = list(ledger.read_quarantines([] if self._retry else recorded))
+        again = _unsettled(ledger, finished, records)
+        held = {record.tile: len(record.pairs) for record in records} | dict.fromkeys(again, 0)
         fields = [
             FieldTiles(entry.field_url, index, grid, field.n_bands)
             for entry, index, grid, field in zip(
                 self._entries, indexes, self._grids, self._fields, strict=True
             )
         ]
-        return Workload(fields, finished, held)
+        return Workload(fields, finished - again, held)
 
     def _count_flags(self, finished: set[str]) -> None:
         """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""
@@ -350,6 +351,17 @@ class _Run:
             notes=notes_on(self._config, tally),
             memory=memory if tally.workers else None,
         )
+
+
+def _unsettled(ledger: Ledger, finished: set[str], records: Sequence[QuarantineRecord]) -> set[str]:
+    """Find finished tiles whose record is not that of their shard: one of two drivers was cut short."""
+    both = [record for record in records if record.tile in finished]
+    receipts = ledger.read_receipts([record.tile for record in both])
+    return {
+        record.tile
+        for record, receipt in zip(both, receipts, strict=True)
+        if not receipt.agrees(record)
+    }
 
 
 def _warn_of(event: str, record: QuarantineRecord) -> None:

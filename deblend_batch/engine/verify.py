@@ -11,7 +11,7 @@ import numpy as np
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.masks import MaskStore, digest
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.checks import Ids, compare_pairs, compare_totals, read_shard, twice
 from deblend_batch.engine.index import IndexReader, list_indexes, read_index
@@ -86,6 +86,7 @@ class _Found:
 
     blends: list[Ids] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
+    masks: dict[str, str | None] = field(default_factory=dict)
     quarantined: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -159,7 +160,7 @@ def verify_run(
     if UNPLACED in listing.records:
         found.quarantined += len(ledger.read_quarantine(UNPLACED).pairs)
     found.problems += listing.orphans(frozenset(tiles))
-    found.problems += _missing_masks(ledger, run, set(found.written))
+    found.problems += _check_masks(ledger, run, found.masks)
     pairs = sum(map(len, found.blends))
     found.problems += [*twice(found.blends), *compare_totals(run, pairs, found.quarantined)]
     again, problems, notes = _recompute(ledger, run, found, recompute, seed)
@@ -270,6 +271,7 @@ def _check_written(
     found.problems += problems
     if not problems:
         found.written[tile] = len(blends)
+        found.masks[tile] = receipt.masks_sha256
 
 
 def _check_quarantined(tile: str, expected: Ids, record: QuarantineRecord, found: _Found) -> None:
@@ -288,11 +290,17 @@ def _listed(record: QuarantineRecord | None) -> Ids:
     return np.array([blend for blend, _, _ in record.pairs] if record else [], np.int64)
 
 
-def _missing_masks(ledger: Ledger, run: Mapping[str, Any], finished: set[str]) -> list[str]:
+def _check_masks(
+    ledger: Ledger, run: Mapping[str, Any], expected: Mapping[str, str | None]
+) -> list[str]:
+    """Compare the masks of tiles that are sound otherwise with what their receipts say."""
     if not run["config"].get("masks"):
         return []
-    there = MaskStore(ledger.output, ledger.options).tiles()
-    return [
-        f"tile {name}: its masks have gone; remove its receipt and run again"
-        for name in sorted(finished.difference(there))
-    ]
+    store, problems = MaskStore(ledger.output, ledger.options), []
+    for tile, sha256 in sorted(expected.items()):
+        try:
+            if digest(*store.read(tile)) != sha256:
+                problems.append(f"tile {tile}: masks altered; remove its receipt and run again")
+        except CatalogError as error:
+            problems.append(str(error))
+    return problems

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from deblend_batch.engine.bisection import Poison, Tries
+from deblend_batch.engine.bisection import Tries
+from deblend_batch.engine.poison import Poison
 from deblend_batch.engine.work import TileSpec
 
 _SUSPECT_AFTER = 2
@@ -33,6 +34,10 @@ class Work:
         While it is being found out which pairs kill a worker.
     rows : range, optional
         The pairs that are tried then.
+    searched : bool
+        Whether that has been done.
+    pieces : int
+        Groups of its pairs to measure one after the other.
     """
 
     spec: TileSpec
@@ -42,11 +47,13 @@ class Work:
     known: Sequence[Poison] = ()
     tries: Tries | None = None
     rows: range | None = None
+    searched: bool = False
+    pieces: int = 1
 
     @property
     def suspect(self) -> bool:
         """Whether it may be what kills its workers: it is then given an actor to itself."""
-        return self.attempts >= _SUSPECT_AFTER or self.tries is not None
+        return self.attempts >= _SUSPECT_AFTER or self.tries is not None or self.pieces > 1
 
 
 class WorkQueue:

@@ -12,7 +12,7 @@ import zarr
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from zarr.abc.store import ByteRequest, OffsetByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.errors import ContainsArrayError, GroupNotFoundError
+from zarr.errors import ContainsArrayError, ContainsGroupError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
@@ -132,6 +132,38 @@ def create_group(url: str, options: Options | None, attributes: Mapping[str, Any
             fs.invalidate_cache()
         store = _store(url, options, read_only=False)
         return zarr.create_group(store, zarr_format=3, attributes=dict(attributes))
+    except Exception as error:
+        raise storage.translate(url, error, writing=True) from error
+
+
+def require_group(url: str, options: Options | None, attributes: Mapping[str, Any]) -> zarr.Group:
+    """Open a group for writing, or make it where none is; others may do the same at this moment.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL.
+    options : mapping, optional
+        fsspec storage options.
+    attributes : mapping
+        Attributes of a new group, JSON-able.
+
+    Returns
+    -------
+    zarr.Group
+        Writable.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    try:
+        store = _store(url, options, read_only=False)
+        try:
+            return zarr.open_group(store, mode="a", zarr_format=3, attributes=dict(attributes))
+        except ContainsGroupError:
+            return zarr.open_group(store, mode="r+")
     except Exception as error:
         raise storage.translate(url, error, writing=True) from error
 

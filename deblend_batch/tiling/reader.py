@@ -97,7 +97,7 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
     lazy = whole[..., box.y0 : box.y1, box.x0 : box.x1]
     try:
         pixels = lazy.compute(scheduler=scheduler)
-    except DeblendError:
+    except (DeblendError, MemoryError):
         raise
     except Exception as error:
         meaning = translate(field.url, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -58,40 +57,34 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
     return Ledger(f"{place}/out/")
 
 
-def test_a_commit_is_a_shard_and_then_its_receipt(ledger: Ledger) -> None:
-    ledger.commit(b"shard", receipt())
-    assert ledger.shards() == ledger.receipts() == ["y0000x0000"]
-    assert storage.read_bytes(ledger.shard_url("y0000x0000")) == b"shard"
+def finish(ledger: Ledger, tile: str = "y0000x0000", **changes: Any) -> None:
+    """Leave what a finished tile leaves."""
+    ledger.create_shard(tile, b"shard")
+    ledger.create_receipt(receipt(tile, **changes))
+
+
+def test_a_tile_is_finished_with_its_receipt(ledger: Ledger) -> None:
+    assert ledger.create_shard("y0000x0000", b"shard") == b"shard"
+    assert (ledger.shards(), ledger.receipts()) == (["y0000x0000"], [])
+    assert ledger.finished() == set()
+    assert ledger.create_receipt(receipt())
+    assert ledger.finished() == {"y0000x0000"}
     assert ledger.read_receipt("y0000x0000") == receipt()
 
 
-def test_the_first_receipt_stands(ledger: Ledger) -> None:
-    ledger.commit(b"shard", receipt(worker={"pid": 1}))
-    ledger.commit(b"shard", receipt(worker={"pid": 2}))
+def test_the_first_shard_and_the_first_receipt_stand(ledger: Ledger) -> None:
+    finish(ledger, worker={"pid": 1})
+    assert ledger.create_shard("y0000x0000", b"other") == b"shard"
+    assert not ledger.create_receipt(receipt(worker={"pid": 2}))
+    assert storage.read_bytes(ledger.shard_url("y0000x0000")) == b"shard"
     assert ledger.read_receipt("y0000x0000").worker == {"pid": 1}
 
 
-@pytest.mark.parametrize("damaged", [False, True])
-def test_a_shard_of_other_bytes_brings_its_own_receipt(ledger: Ledger, damaged: bool) -> None:
-    ledger.commit(b"shard", receipt(sha256="one"))
-    if damaged:
-        storage.write_bytes(ledger.receipt_url("y0000x0000"), b"{")
-    ledger.commit(b"drahs", receipt(sha256="two"))
-    assert ledger.read_receipt("y0000x0000").sha256 == "two"
-
-
-def test_a_shard_without_its_receipt_is_not_finished(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The receipt is the last act: a worker that dies before it leaves nothing that counts."""
-
-    def die(*_: object) -> bool:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(storage, "create_bytes", die)
-    with pytest.raises(KeyboardInterrupt):
-        ledger.commit(b"shard", receipt())
-    assert (ledger.shards(), ledger.receipts()) == (["y0000x0000"], [])
+def test_a_tile_that_is_opened_again_leaves_nothing(ledger: Ledger) -> None:
+    finish(ledger)
+    ledger.quarantine(QuarantineRecord("y0000x0000", "reason", "Error", 1, []))
+    ledger.reopen("y0000x0000")
+    assert (ledger.shards(), ledger.receipts(), ledger.quarantined()) == ([], [], [])
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
@@ -101,7 +94,7 @@ def test_receipts_come_in_the_order_asked_for(
     monkeypatch.setattr(ledger_module, "_READ_TOGETHER", 2)
     tiles = [f"y0000x{number:04d}" for number in range(n)]
     for number, tile in enumerate(tiles):
-        ledger.commit(b"", receipt(tile, pairs=number))
+        finish(ledger, tile, pairs=number)
     backwards = tiles[::-1]
     assert [found.tile for found in ledger.read_receipts(backwards)] == backwards
     assert [found.pairs for found in ledger.read_receipts(tiles)] == list(range(n))
@@ -227,8 +220,8 @@ def test_a_fingerprint_depends_on_values_and_not_on_their_order(
 def test_no_tile_s_name_leaves_the_output(ledger: Ledger, name: str) -> None:
     record = QuarantineRecord(name, "reason", "Error", 1, [])
     masks = np.zeros((0, 3, 1, 1), np.uint8)
-    uses: dict[str, Callable[[], None]] = {
-        "shards": lambda: ledger.commit(b"shard", receipt(name)),
+    uses: dict[str, Callable[[], object]] = {
+        "shards": lambda: ledger.create_shard(name, b"shard"),
         "ledger": lambda: ledger.reopen(name),
         "quarantine": lambda: ledger.quarantine(record),
         "masks.zarr": lambda: MaskStore(ledger.output).write(name, np.zeros(0, np.int64), masks),
@@ -260,30 +253,6 @@ def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: An
     for read in reads:
         with pytest.raises(CatalogError, match=r"y0\.json: names another tile \('\.\./\.\./x'\)"):
             read()
-
-
-@pytest.mark.parametrize("shard_too", [False, True], ids=["receipt", "shard and receipt"])
-def test_two_writers_whose_bytes_differ_leave_those_of_one(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, shard_too: bool
-) -> None:
-    ours, theirs = b"ours", b"theirs"
-    create = storage.create_bytes
-
-    def late(*arguments: Any) -> bool:
-        monkeypatch.undo()
-        # Between our shard and our receipt the other one writes its own.
-        if shard_too:
-            storage.write_bytes(ledger.shard_url("y0000x0000"), theirs)
-        create(ledger.receipt_url("y0000x0000"), json.dumps(asdict(of(theirs))).encode(), {})
-        return create(*arguments)
-
-    def of(shard: bytes) -> Receipt:
-        return receipt(sha256=hashlib.sha256(shard).hexdigest())
-
-    monkeypatch.setattr(storage, "create_bytes", late)
-    ledger.commit(ours, of(ours))
-    whole = storage.read_bytes(ledger.shard_url("y0000x0000"))
-    assert ledger.read_receipt("y0000x0000").sha256 == hashlib.sha256(whole).hexdigest()
 
 
 def test_an_output_that_another_driver_takes_meanwhile_is_shared(

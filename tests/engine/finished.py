@@ -60,7 +60,8 @@ def commit(ledger: Ledger, tile: str, rows: pa.Table) -> Receipt:
     digest, n = hashlib.sha256(shard).hexdigest(), len(rows)
     seconds, worker = {"cut": 1.0, "infer": 1.0}, {"device": "cpu"}
     receipt = Receipt(tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now())
-    ledger.commit(shard, receipt)
+    ledger.replace_shard(tile, shard)
+    ledger.replace_receipt(receipt)
     return receipt
 
 
@@ -81,10 +82,3 @@ def leave_out(ledger: Ledger, tile: str, n_pairs: int) -> None:
     totals["written"] -= n_pairs
     totals["quarantined"] += n_pairs
     ledger.write_run(run | {"state": "complete_with_quarantine"})
-
-
-def put_receipt(ledger: Ledger, receipt: Receipt) -> None:
-    """Write a receipt over the one that stands."""
-    shard = storage.read_bytes(ledger.shard_url(receipt.tile))
-    storage.remove(ledger.receipt_url(receipt.tile))
-    ledger.commit(shard, receipt)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.engine.bisection import Poison, halve
+from deblend_batch.engine.bisection import halve
+from deblend_batch.engine.poison import Poison
 
 
 def narrow(n: int, bad: set[int], limit: int | None = None) -> tuple[list[range], list[Poison]]:
@@ -47,6 +48,42 @@ def test_a_limit_blames_what_is_left_as_a_whole(case: tuple[int, set[int]], limi
     rows = sorted([row for each in worked for row in each] + [each.row for each in blamed])
     assert rows == list(range(n))
     assert bad <= {each.row for each in blamed}
+
+
+@given(st.sets(st.integers(0, 4095), min_size=1, max_size=8))
+def test_few_bad_rows_of_many_stay_within_the_limit(bad: set[int]) -> None:
+    _, blamed = narrow(4096, bad, limit=128)
+    assert {each.row for each in blamed} == bad
+
+
+def test_what_a_limit_blames_is_small_where_bad_rows_are_many() -> None:
+    """The widest ranges go first: forty bad rows of 4,096 take less than half of them along."""
+    bad = set(range(0, 4096, 103))
+    _, blamed = narrow(4096, bad, limit=128)
+    assert bad <= {each.row for each in blamed}
+    assert len(blamed) < 2048
+
+
+def test_where_nothing_works_a_quarter_of_the_limit_suffices() -> None:
+    tries, failures = halve(range(4096), ValueError("all"), limit=128), 0
+    next(tries)
+    with pytest.raises(StopIteration) as end:
+        while failures < 128:
+            failures += 1
+            tries.send(ValueError("all"))
+    assert failures <= 34
+    assert len(end.value.value) == 4096
+
+
+def test_a_single_row_that_fails_once_is_not_blamed() -> None:
+    tries = halve(range(2), ValueError("both"), confirm=True)
+    tried = [next(tries), tries.send(ValueError("chance")), tries.send(None)]
+    assert tried == [range(1), range(1), range(1, 2)]
+    tried = [tries.send(ValueError("bad"))]
+    assert tried == [range(1, 2)]
+    with pytest.raises(StopIteration) as end:
+        tries.send(ValueError("bad again"))
+    assert [(each.row, each.reason) for each in end.value.value] == [(1, "bad again")]
 
 
 def test_one_bad_row_of_many_takes_two_tries_a_level() -> None:

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+import zlib
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,15 +23,16 @@ import pytest
 import ray
 import yaml
 
-from deblend_batch.catalog import ledger as ledger_module
+from deblend_batch.catalog import records
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.engine import measurer, work
 from deblend_batch.engine.actor import load_run_model
 from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.work import RunContext
 from deblend_batch.errors import RunStoppedError, TransientStorageError
-from tests.support import SmallField, same_rows
+from tests.support import SmallField, same_rows, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -199,32 +202,106 @@ def first_time(mark: Path) -> bool:
     return True
 
 
-def test_a_pair_that_fails_once_stands_in_one_place(
-    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+@pytest.mark.parametrize("step", ["create_shard", "create_receipt", "read_quarantine"])
+def test_an_actor_that_dies_in_a_commit_leaves_each_pair_in_one_place(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path, step: str
 ) -> None:
-    """A pair fails, its actor dies between quarantine record and shard, and the next one measures it."""
+    """A pair fails once; its actor dies after the record, the shard or the receipt, and the next one takes over."""
     output, died = tmp_path / "out", tmp_path / "died"
     rows = pq.read_table(pa.BufferReader(undisturbed["y0001x0001.parquet"]))
     flux = float(rows["flux_h"][4].as_py())
 
     def load(context: RunContext, device: str) -> Any:
-        commit = Ledger.commit
+        real = getattr(Ledger, step)
 
-        def die_first(self: Ledger, shard: bytes, receipt: Any) -> None:
-            if receipt.tile == "y0001x0001" and first_time(died):
+        def die_first(self: Ledger, what: Any, *arguments: Any) -> Any:
+            name = what if isinstance(what, str) else what.tile
+            if name == "y0001x0001" and first_time(died):
                 os._exit(1)
-            commit(self, shard, receipt)
+            return real(self, what, *arguments)
 
-        Ledger.commit = die_first  # type: ignore[method-assign]  # in the actor's process alone
+        setattr(Ledger, step, die_first)  # in the actor's process alone
         model = load_run_model(context, device)
         return model if died.exists() else Poisoned(model, flux, "raise", died)
 
-    summary = process_field(small_field.config(str(output), engine={"actors": 1}), loader=load)
+    config = small_field.config(str(output), engine={"actors": 1})
+    summary = process_field(config, loader=load)
     assert died.exists()
-    assert summary.exit_code == 0
-    assert Ledger(str(output)).quarantined() == []
+    left_out = step != "create_shard"  # the shard without the pair stood already
+    assert summary.exit_code == (3 if left_out else 0)
+    assert len(Ledger(str(output)).quarantined()) == left_out
+    assert verify_run(str(output)).exit_code == summary.exit_code
+    assert retry_run(str(output)).exit_code == 0
     assert shards_of(output) == undisturbed
     assert verify_run(str(output)).exit_code == 0
+
+
+def test_a_tile_that_is_too_much_for_memory_is_done_in_pieces(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """Its pixels do not fit, those of a quarter of its pairs do."""
+    output = tmp_path / "out"
+
+    def load(context: RunContext, device: str) -> Any:
+        read = work.read_tile
+
+        def read_little(field: Any, box: Any) -> Any:
+            if np.prod(box.shape_yx) > 150 * 150:
+                raise MemoryError("Unable to allocate 9 GiB")
+            return read(field, box)
+
+        work.read_tile = read_little  # in the actor's process alone
+        return load_run_model(context, device)
+
+    config = small_field.config(str(output), engine={"actors": 1, "attempts": 1})
+    summary = process_field(config, loader=load)
+    assert summary.exit_code == 0
+    assert shards_of(output) == undisturbed
+
+
+def test_a_worker_that_dies_on_whole_tiles_alone_is_given_pieces(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """The pairs that kill are searched for once; there are none, so nothing is blamed."""
+    output, deaths = tmp_path / "out", tmp_path / "deaths"
+
+    def load(context: RunContext, device: str) -> Any:
+        cut = work.cut_parts
+
+        def cut_little(spec: Any, pairs: Any, context: Any) -> Any:
+            if spec.name == "y0001x0001" and len(pairs) == spec.n_pairs:
+                with deaths.open("a") as file:
+                    file.write("died\n")
+                os._exit(1)
+            return cut(spec, pairs, context)
+
+        measurer.cut_parts = cut_little  # in the actor's process alone
+        return load_run_model(context, device)
+
+    config = small_field.config(str(output), engine={"actors": 1, "attempts": 2})
+    summary = process_field(config, loader=load)
+    assert summary.exit_code == 0
+    assert len(deaths.read_text().splitlines()) == 3  # two attempts, and one after the search
+    assert shards_of(output) == undisturbed
+
+
+def test_a_bug_that_most_pairs_meet_stops_the_run(small_field: SmallField, tmp_path: Path) -> None:
+    """Each tile has some pairs that work, so that none fails as a whole."""
+
+    class Picky:
+        def __init__(self, model: Any) -> None:
+            self._model = model
+            self.card, self.default_batch_size = model.card, model.default_batch_size
+
+        def predict(self, stamps: Any, *arguments: Any) -> Any:
+            if any(zlib.crc32(stamp.tobytes()) % 4 for stamp in stamps):
+                raise ZeroDivisionError("three quarters of all pairs")
+            return self._model.predict(stamps, *arguments)
+
+    config = small_field.config(str(tmp_path / "out"), engine={"actors": 1, "max_failures": 3})
+    with pytest.raises(RunStoppedError, match=r"3 tiles in a row failed, .*three quarters"):
+        process_field(config, loader=lambda *given: Picky(load_run_model(*given)))
+    assert Ledger(str(tmp_path / "out")).shards()
 
 
 def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: Path) -> None:
@@ -323,6 +400,20 @@ def test_two_drivers_on_one_output_share_it(
     assert read_status(str(output)).state == "complete"
 
 
+@pytest.mark.slow
+def test_two_drivers_that_write_masks_do_not_hinder_each_other(
+    head: Any, small_field: SmallField, tmp_path: Path
+) -> None:
+    model = write_tiny_model(str(tmp_path / "model.safetensors"), masks=True)
+    output = tmp_path / "out"
+    config = small_field.config(str(output), model=model, masks=True, engine={"actors": 1})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
+    said = [driver.communicate(timeout=120)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert verify_run(str(output)).problems == ()
+
+
 def test_a_clock_that_jumps_changes_no_row(
     undisturbed: dict[str, bytes],
     small_field: SmallField,
@@ -334,6 +425,9 @@ def test_a_clock_that_jumps_changes_no_row(
     output = tmp_path / "out"
     assert process_field(small_field.config(str(output)), loader=jumping).exit_code == 0
     assert shards_of(output) == undisturbed
+    receipts = Ledger(str(output)).read_receipts(Ledger(str(output)).receipts())
+    written_at = [datetime.fromisoformat(receipt.written_at) for receipt in receipts]
+    assert max(written_at) - min(written_at) > timedelta(hours=1)  # the clock did leap
     status = read_status(str(output))
     assert status.state == "complete"
     assert status.pairs_per_second >= 0
@@ -343,8 +437,14 @@ def test_a_clock_that_jumps_changes_no_row(
 def jump_about(replace: Any) -> None:
     """Make the time of day of this process leap."""
     real, leaps = time.time, itertools.cycle([0, 86_400, -86_400, 3_600])
+
+    class Leaping(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.fromtimestamp(time.time(), tz)
+
     replace(time, "time", lambda: real() + next(leaps))
-    replace(ledger_module, "now", lambda: datetime.fromtimestamp(time.time(), UTC).isoformat())
+    replace(records, "datetime", Leaping)
 
 
 def jumping(context: RunContext, device: str) -> Any:

@@ -17,7 +17,7 @@ from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine import inspect
 from deblend_batch.engine.inspect import publish_run, read_status
 from deblend_batch.errors import CatalogError
-from tests.engine.finished import finish_run, leave_out, put_receipt, read_rows
+from tests.engine.finished import finish_run, leave_out, read_rows
 from tests.support import SmallField
 
 
@@ -80,7 +80,7 @@ def write_receipts_at(run: Ledger, offsets: Sequence[float]) -> list[int]:
     for tile, offset in zip(reversed(run.receipts()), offsets, strict=True):
         at = began + timedelta(seconds=offset)
         receipt = replace(run.read_receipt(tile), written_at=at.isoformat())
-        put_receipt(run, receipt)
+        run.replace_receipt(receipt)
         os.utime(run.receipt_url(tile), (at.timestamp(), at.timestamp()))
         pairs.append(receipt.pairs)
     return pairs

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 import zarr
 
+from deblend_batch.catalog.compare import differences
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.recompute import choose, differences
+from deblend_batch.engine.recompute import choose
 from deblend_batch.engine.verify import verify_run
-from tests.engine.finished import commit, finish_run, put_receipt, read_rows
+from tests.engine.finished import commit, finish_run, read_rows
 from tests.support import SmallField, member
 
 TILE = "y0000x0000"
@@ -43,7 +44,7 @@ def scale_flux(run: Ledger, factor: float, device: str) -> None:
     rows = read_rows(run, TILE)
     flux = pa.array(rows["flux_h"].to_numpy() * np.float32(factor))
     commit(run, TILE, rows.set_column(rows.schema.names.index("flux_h"), "flux_h", flux))
-    put_receipt(run, replace(run.read_receipt(TILE), worker={"device": device}))
+    run.replace_receipt(replace(run.read_receipt(TILE), worker={"device": device}))
 
 
 def test_a_flux_that_differs_in_its_last_bits_is_found(run: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from scipy.spatial import cKDTree
 
 from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.config import make_config
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.inspect import read_status
@@ -652,13 +652,20 @@ def masks_of(output: str) -> dict[int, np.ndarray]:
     return found
 
 
-def test_verify_misses_masks_that_have_gone(small_field: SmallField, tmp_path: Path) -> None:
+def test_masks_that_are_lost_or_altered_are_made_again(
+    small_field: SmallField, tmp_path: Path
+) -> None:
     model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
     output = str(tmp_path / "out")
     process_field(small_field.config(output, model=model, masks=True))
-    tile = MaskStore(output).tiles()[0]
-    storage.remove_tree(f"{output}/masks.zarr/{tile}")
-    found = verify_run(output)
-    assert found.problems == (
-        f"tile {tile}: its masks have gone; remove its receipt and run again",
-    )
+    gone, altered, *_ = sorted(Ledger(output).receipts())
+    storage.remove_tree(f"{output}/masks.zarr/{gone}")
+    storage.remove(f"{output}/masks.zarr/{altered}/masks/c/0/0/0/0")  # zarr reads zeros then
+    for problem, tile, what in zip(
+        verify_run(output).problems, (gone, altered), ("missing or damaged", "altered"), strict=True
+    ):
+        assert re.search(rf"{tile}: masks {what}; remove .* receipt and run again", problem)
+    for tile in (gone, altered):
+        storage.remove(f"{output}/ledger/{tile}.json")
+    process_field(small_field.config(output, model=model, masks=True))
+    assert verify_run(output).problems == ()

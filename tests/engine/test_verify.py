@@ -19,7 +19,7 @@ from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine.checks import compare_pairs
 from deblend_batch.engine.verify import Verification, verify_run
 from deblend_batch.errors import CatalogError
-from tests.engine.finished import commit, finish_run, leave_out, put_receipt, read_rows
+from tests.engine.finished import commit, finish_run, leave_out, read_rows
 from tests.support import SmallField
 
 TILE = "y0000x0000"
@@ -77,7 +77,7 @@ def _alter(run: Ledger) -> None:
     flux = pa.array(rows["flux_h"].to_numpy() * np.float32(1.0001))
     receipt = run.read_receipt(TILE)
     commit(run, TILE, rows.set_column(rows.schema.names.index("flux_h"), "flux_h", flux))
-    put_receipt(run, receipt)
+    run.replace_receipt(receipt)
     storage.write_bytes(run.receipt_url(TILE), json.dumps(vars(receipt)).encode())
 
 
@@ -95,7 +95,7 @@ def _copy_shard_and_receipt(run: Ledger) -> None:
 def _forge_copy(run: Ledger) -> None:
     other = run.read_receipt("y0001x0001")
     _copy_shard(run)
-    put_receipt(run, replace(other, tile=TILE))
+    run.replace_receipt(replace(other, tile=TILE))
 
 
 def _lose_pair(run: Ledger) -> None:
@@ -119,17 +119,17 @@ def _record_a_part_alone(run: Ledger) -> None:
 
 
 def _wrong_rows(run: Ledger) -> None:
-    put_receipt(run, replace(run.read_receipt(TILE), rows=1))
+    run.replace_receipt(replace(run.read_receipt(TILE), rows=1))
 
 
 def _wrong_count(run: Ledger) -> None:
-    put_receipt(run, replace(run.read_receipt(TILE), pairs=1))
+    run.replace_receipt(replace(run.read_receipt(TILE), pairs=1))
 
 
 def _no_parquet(run: Ledger) -> None:
     storage.write_bytes(run.shard_url(TILE), b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    put_receipt(run, replace(run.read_receipt(TILE), sha256=empty))
+    run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty))
 
 
 def _damage_receipt(run: Ledger) -> None:

@@ -184,7 +184,8 @@ def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:
     ledger.write_run(record | {"config": {"field": None, "survey": ["a.zarr", "b.zarr"]}})
     for tile, rows in shards.items():
         receipt = Receipt(tile, len(rows) // 2, len(rows), 0, "", "f", "m", {}, {}, {}, now())
-        ledger.commit(encode(rows), receipt)
+        ledger.create_shard(tile, encode(rows))
+        ledger.create_receipt(receipt)
     return ledger
 
 

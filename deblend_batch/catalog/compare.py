@@ -1,0 +1,71 @@
+"""Whether two tables of catalogue rows say the same of the same pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+CUDA_TOLERANCE = 0.01
+"""Largest difference of a flux that a GPU measured in bfloat16, as a share of both members' flux."""
+_MEASURED = ("flux_", "mag_", "mask_", "flags")
+
+
+def tolerance_of(device: str) -> float:
+    """Return how far a flux made on a torch device may differ when it is made again: on a CPU, not at all."""
+    return CUDA_TOLERANCE if device.startswith("cuda") else 0.0
+
+
+def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]:
+    """Name the columns in which two tables of the same pairs differ.
+
+    Parameters
+    ----------
+    shard : pyarrow.Table
+        Rows of a shard.
+    again : pyarrow.Table
+        The same rows, made again.
+    tolerance : float
+        Difference that a flux may have, as a share of the flux of both members; 0 compares every bit of
+        every column. Otherwise what follows from fluxes and masks (magnitudes, errors, areas, flags) is left
+        out.
+
+    Returns
+    -------
+    list of str
+        Names of columns.
+    """
+    names = [name for name in again.schema.names if not tolerance or not _is_measured(name)]
+    different = [
+        name
+        for name in names
+        if name not in shard.schema.names or _bits(shard[name]) != _bits(again[name])
+    ]
+    fluxes = [name for name in again.schema.names if _is_flux(name)] if tolerance else []
+    return different + [
+        name
+        for name in fluxes
+        if name not in shard.schema.names or _far(shard[name], again[name], tolerance)
+    ]
+
+
+def _is_measured(name: str) -> bool:
+    return name.startswith(_MEASURED)
+
+
+def _is_flux(name: str) -> bool:
+    return name.startswith("flux_") and not name.startswith("flux_err_")
+
+
+def _bits(column: pa.ChunkedArray) -> bytes:
+    values = column.to_numpy()
+    if values.dtype == object:
+        return "\0".join(values.tolist()).encode()
+    return bytes(values.tobytes())
+
+
+def _far(before: pa.ChunkedArray, after: pa.ChunkedArray, tolerance: float) -> bool:
+    one, other = (column.to_numpy().astype(np.float64).reshape(-1, 2) for column in (before, after))
+    if not np.array_equal(np.isnan(one), np.isnan(other)):
+        return True
+    total = np.nansum(np.abs(other), axis=1, keepdims=True)
+    return bool((np.abs(one - other) > tolerance * total).any())
