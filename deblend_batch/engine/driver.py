@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.actor import (
-    ModelActor,
-    ModelLoader,
-    TileOutcome,
-    cut_tile,
-    load_run_model,
-)
+from deblend_batch.engine.actor import ModelLoader, TileOutcome, cut_tile, load_run_model
 from deblend_batch.engine.bisection import halve
-from deblend_batch.engine.cluster import ActorPool, draining_nodes, grown_pool
-from deblend_batch.engine.depth import GROWTH, Depth
+from deblend_batch.engine.cluster import ActorPool
+from deblend_batch.engine.crew import Actor, Crew
+from deblend_batch.engine.depth import Depth
 from deblend_batch.engine.events import Events
 from deblend_batch.engine.failure import (
     POISONOUS,
@@ -42,26 +36,11 @@ from deblend_batch.errors import RunStoppedError
 
 _BACKOFF_SECONDS = 0.5
 _TICK_SECONDS = 0.5
-_LOOK_SECONDS = 5.0
 _MOST_DEATHS = 128
 _MOST_PIECES = 64
 _UNEXPLAINED = 3
 _WORKER_IN_DOUBT = frozenset({Failure.WORKER, Failure.DEVICE, Failure.MEMORY})
 _OF_THE_PAIRS = POISONOUS | {Failure.WORKER}
-
-
-@dataclass(eq=False)
-class _Actor:
-    handle: Any
-    node: str = ""
-    held: list[Work] = field(default_factory=list)
-    busy_seconds: float = 0.0
-    up_seconds: float = 0.0
-
-    def room(self, limit: int) -> int:
-        if any(work.suspect for work in self.held):
-            return 0
-        return limit - len(self.held)
 
 
 class Driver:
@@ -90,26 +69,19 @@ class Driver:
         loader: ModelLoader = load_run_model,
     ) -> None:
         self._context = context
-        self._pool = pool
         self._engine = engine
         self._events = events
-        self._loader = loader
+        self._crew = Crew(context, pool, engine, events, loader)
         self._depth = Depth(engine.tiles_in_flight)
-        self._live: list[_Actor] = []
-        self._leaving: list[_Actor] = []
-        self._booting: dict[Any, _Actor] = {}
-        self._in_flight: dict[Any, tuple[_Actor, Work]] = {}
-        self._boot_failures = 0
+        self._in_flight: dict[Any, tuple[Actor, Work]] = {}
         self._failures_in_a_row = 0
         self._anything_done = False
         self._unexplained: list[tuple[Work, Exception]] = []
-        self._looked = time.monotonic()
-        self._emptied: _Actor | None = None
+        self._emptied: Actor | None = None
 
     def start(self) -> None:
         """Make the actors, which takes seconds: what else is to be done can be done meanwhile."""
-        for _ in range(self._pool.n_actors):
-            self._spawn()
+        self._crew.start()
 
     @property
     def tiles_in_flight(self) -> int:
@@ -119,12 +91,12 @@ class Driver:
     @property
     def actors_ready(self) -> int:
         """Actors that take tiles, or finish those that they have."""
-        return len(self._live) + len(self._leaving)
+        return self._crew.n_ready
 
     @property
     def actors_starting(self) -> int:
         """Actors that have no node yet, or still load their model."""
-        return len(self._booting)
+        return len(self._crew.booting)
 
     def run(self, tiles: Iterator[TileSpec], most_in_flight: int) -> None:
         """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
@@ -147,10 +119,11 @@ class Driver:
         self._depth.allow(most_in_flight)
         try:
             while self._in_flight or self._queue.left():
-                self._look_at_nodes()
+                self._crew.look_at_nodes()
                 self._dispatch()
                 self._collect()
                 self._events.tick()
+                self._crew.say_waiting()
             if self._unexplained:
                 raise unwrap(self._unexplained[0][1])
         finally:
@@ -158,40 +131,8 @@ class Driver:
 
     def close(self) -> None:
         """Kill the actors; what they held is done again by a later run."""
-        for actor in [*self._live, *self._leaving, *self._booting.values()]:
-            ray.kill(actor.handle)
-        self._live.clear()
-        self._leaving.clear()
-        self._booting.clear()
+        self._crew.close()
         self._in_flight.clear()
-
-    def _spawn(self) -> None:
-        remote = ray.remote(ModelActor).options(
-            num_cpus=self._pool.cpus,
-            num_gpus=self._pool.gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=GROWTH * self._engine.tiles_in_flight + 1,
-        )
-        actor = _Actor(remote.remote(self._context, 1, self._pool.gpus, self._loader))
-        self._booting[actor.handle.ready.remote()] = actor
-
-    def _look_at_nodes(self) -> None:
-        """Use nodes that have joined since, and give nothing more to those that will be taken away."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        leaving = draining_nodes()
-        for actor in [actor for actor in self._live if actor.node in leaving]:
-            self._live.remove(actor)
-            self._leaving.append(actor)
-            self._spawn()
-        for actor in [actor for actor in self._leaving if not actor.held]:
-            self._leaving.remove(actor)
-            ray.kill(actor.handle)
-        self._pool = grown_pool(self._pool, self._engine, ray.cluster_resources())
-        for _ in range(self._pool.n_actors - len(self._live) - len(self._booting)):
-            self._spawn()
 
     def _dispatch(self) -> None:
         self._dispatch_suspect()
@@ -199,7 +140,7 @@ class Driver:
             limit = self._depth.tiles
             free = [
                 actor
-                for actor in self._live
+                for actor in self._crew.live
                 if actor is not self._emptied and actor.room(limit) > 0
             ]
             if not free or not self._fits(work):
@@ -209,32 +150,32 @@ class Driver:
     def _dispatch_suspect(self) -> None:
         """Give a suspect an actor to itself: one is given nothing else until it has nothing left."""
         work = self._queue.peek_suspect()
-        if work is None or not self._live:
+        if work is None or not self._crew.live:
             self._emptied = None
             return
-        if self._emptied not in self._live:
-            self._emptied = min(self._live, key=lambda actor: len(actor.held))
+        if self._emptied not in self._crew.live:
+            self._emptied = min(self._crew.live, key=lambda actor: len(actor.held))
         if self._emptied is not None and not self._emptied.held:
             self._start(self._emptied, work)
             self._emptied = None
 
-    def _start(self, actor: _Actor, work: Work) -> None:
+    def _start(self, actor: Actor, work: Work) -> None:
         self._queue.take(work)
         actor.held.append(work)
         self._in_flight[self._send(actor, work)] = (actor, work)
 
     def _fits(self, work: Work) -> bool:
         """Tell whether the object store holds the stamps of one more tile, where they go through it."""
-        if self._pool.feed == "fused" or not self._in_flight:
+        if self._crew.pool.feed == "fused" or not self._in_flight:
             return True
         held = sum(each.spec.stamp_bytes(self._context) for _, each in self._in_flight.values())
-        return held + work.spec.stamp_bytes(self._context) <= self._pool.store_bytes
+        return held + work.spec.stamp_bytes(self._context) <= self._crew.pool.store_bytes
 
-    def _send(self, actor: _Actor, work: Work) -> Any:
+    def _send(self, actor: Actor, work: Work) -> Any:
         spec = work.spec
         if work.rows is not None:
             return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
-        if self._pool.feed == "fused" or work.fused:
+        if self._crew.pool.feed == "fused" or work.fused:
             return actor.handle.process.remote(spec, work.known, work.attempts + 1, work.pieces)
         task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
         parts = task.remote(spec, self._context)
@@ -242,34 +183,16 @@ class Driver:
         return actor.handle.process.remote(spec, (), work.attempts + 1, 1, *parts)
 
     def _collect(self) -> None:
-        waiting = [*self._booting, *self._in_flight]
+        waiting = [*self._crew.booting, *self._in_flight]
         if not waiting:
             time.sleep(_TICK_SECONDS)  # every tile left waits for its back-off
             return
         done, _ = ray.wait(waiting, num_returns=1, timeout=_TICK_SECONDS, fetch_local=False)
         for ref in done:
-            if ref in self._booting:
-                self._boot(ref)
+            if ref in self._crew.booting:
+                self._crew.take_in(ref)
             else:
                 self._finish(ref)
-
-    def _boot(self, ref: Any) -> None:
-        actor = self._booting.pop(ref)
-        try:
-            info = ray.get(ref)
-        except Exception as error:
-            self._boot_failures += not is_preempted(error)
-            if self._boot_failures >= self._engine.attempts * self._pool.n_actors:
-                raise RunStoppedError(
-                    f"model actors die before they are ready ({one_line(error)}); "
-                    "run again with --debug, or see Ray's logs"
-                ) from error
-            self._spawn()
-            return
-        self._boot_failures = 0
-        actor.node = info.node
-        self._live.append(actor)
-        self._events.joined(info)
 
     def _finish(self, ref: Any) -> None:
         actor, work = self._in_flight.pop(ref)
@@ -285,7 +208,7 @@ class Driver:
             self._learn(actor, outcome.receipt)
             self._done(work, outcome)
 
-    def _learn(self, actor: _Actor, receipt: Receipt | None) -> None:
+    def _learn(self, actor: Actor, receipt: Receipt | None) -> None:
         """Take note of what the actor's model did while the actor was given all that it may hold."""
         if receipt is None or self._queue.peek() is None:
             return
@@ -293,7 +216,7 @@ class Driver:
         up = receipt.worker["up_seconds"] - actor.up_seconds
         actor.busy_seconds += busy
         actor.up_seconds += up
-        self._depth.learn(busy, up - busy, len(self._live))
+        self._depth.learn(busy, up - busy, len(self._crew.live))
 
     def _done(self, work: Work, outcome: TileOutcome) -> None:
         receipt, record = outcome.receipt, outcome.record
@@ -314,12 +237,12 @@ class Driver:
         for work, error in unexplained:
             self._quarantine(work, error)
 
-    def _failed(self, actor: _Actor, work: Work, error: Exception) -> None:
+    def _failed(self, actor: Actor, work: Work, error: Exception) -> None:
         failure = classify(error)
         if failure is Failure.USER:
             raise unwrap(error)
         if failure in _WORKER_IN_DOUBT:
-            self._replace(actor, failure)
+            self._crew.replace(actor, failure)
         if failure is Failure.MEMORY:
             self._depth.lower()
         if is_preempted(error):
@@ -334,7 +257,7 @@ class Driver:
     def _spoilt(self, work: Work, failure: Failure, error: Exception) -> None:
         """Deal with a tile of which no pair can be measured, or whose stamps could not be cut elsewhere."""
         work.attempts += 1
-        if self._pool.feed == "split" and not work.fused:
+        if self._crew.pool.feed == "split" and not work.fused:
             work.fused = True  # its actor finds the pairs that it fails for
             self._queue.put_back(work)
         elif failure is Failure.BUG and not self._anything_done:
@@ -384,16 +307,6 @@ class Driver:
             work.attempts = self._engine.attempts - 1  # one try is left
         self._queue.put_back(work)
 
-    def _replace(self, actor: _Actor, failure: Failure) -> None:
-        """Put a new actor in the place of a dead or doubtful one, once, however many tiles it held."""
-        if actor not in self._live:
-            return
-        if failure is not Failure.DEVICE and _alive(actor):
-            return  # a CPU task died, not the actor
-        self._live.remove(actor)
-        ray.kill(actor.handle)
-        self._spawn()
-
     def _quarantine(self, work: Work, error: Exception) -> None:
         self._quarantine_pairs(work, [Poison.of(row, error) for row in range(work.spec.n_pairs)])
 
@@ -411,11 +324,3 @@ class Driver:
                 f"{self._failures_in_a_row} tiles in a row failed, last {record.tile}: "
                 f"{record.reason}; mend the cause, then: deblend-batch retry {self._context.output}"
             )
-
-
-def _alive(actor: _Actor) -> bool:
-    try:
-        ray.get(actor.handle.ready.remote(), timeout=5)
-    except Exception:  # noqa: BLE001  # whatever it is, the actor does not answer
-        return False
-    return True

@@ -26,6 +26,8 @@ class Events:
         A tile's name, how often it was tried, the failure's class and one line, when it is tried again.
     joined : callable
         A worker that became ready.
+    waiting : callable
+        How many model actors are still to come, every half minute while there is none.
     tick : callable
         Called about twice a second.
     """
@@ -35,4 +37,5 @@ class Events:
     left_out: Callable[[QuarantineRecord], None]
     retried: Callable[[str, int, Failure, str], None]
     joined: Callable[[WorkerInfo], None]
+    waiting: Callable[[int], None]
     tick: Callable[[], None]

@@ -204,15 +204,16 @@ class _Run:
 
     def _process(self, resources: Mapping[str, float]) -> None:
         engine = self._config.engine
+        pool = plan_pool(engine, resources)
         events = Events(
             self._done,
             self._quarantined,
             self._left_out,
             self._retried,
             self._joined,
+            partial(_warn_of_waiting, pool),
             self._tick,
         )
-        pool = plan_pool(engine, resources)
         self._record.begin(self._tally)
         driver = Driver(self._context, pool, engine, events, self._loader)
         self._metrics.watch(driver)
@@ -362,6 +363,18 @@ def _unsettled(ledger: Ledger, finished: set[str], records: Sequence[QuarantineR
         for record, receipt in zip(both, receipts, strict=True)
         if not receipt.agrees(record)
     }
+
+
+def _warn_of_waiting(pool: ActorPool, n_actors: int) -> None:
+    free, all_there_is = ray.available_resources(), ray.cluster_resources()
+    kinds = ("CPU", "GPU")
+    log.warning(
+        "no model actor is ready yet",
+        waiting_for=n_actors,
+        each_needs=f"{pool.cpus:g} CPU, {pool.gpus:g} GPU",
+        free=", ".join(f"{free.get(k, 0):g} of {all_there_is.get(k, 0):g} {k}" for k in kinds),
+        mend="end what holds them, or ask for fewer or smaller actors (engine.actors, gpus_per_actor)",
+    )
 
 
 def _warn_of(event: str, record: QuarantineRecord) -> None:

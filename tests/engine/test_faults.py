@@ -25,13 +25,15 @@ import yaml
 
 from deblend_batch.catalog import records
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine import measurer, work
+from deblend_batch.engine import crew, measurer, work
+from deblend_batch.engine import run as run_module
 from deblend_batch.engine.actor import load_run_model
 from deblend_batch.engine.inspect import read_status
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.work import RunContext
 from deblend_batch.errors import RunStoppedError, TransientStorageError
+from deblend_batch.tiling.reader import read_tile
 from tests.support import SmallField, same_rows, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -206,7 +208,7 @@ def first_time(mark: Path) -> bool:
 def test_an_actor_that_dies_in_a_commit_leaves_each_pair_in_one_place(
     undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path, step: str
 ) -> None:
-    """A pair fails once; its actor dies after the record, the shard or the receipt, and the next one takes over."""
+    """A pair fails once; its actor dies after record, shard or receipt, and the next one takes over."""
     output, died = tmp_path / "out", tmp_path / "died"
     rows = pq.read_table(pa.BufferReader(undisturbed["y0001x0001.parquet"]))
     flux = float(rows["flux_h"][4].as_py())
@@ -243,14 +245,14 @@ def test_a_tile_that_is_too_much_for_memory_is_done_in_pieces(
     output = tmp_path / "out"
 
     def load(context: RunContext, device: str) -> Any:
-        read = work.read_tile
+        read = read_tile
 
         def read_little(field: Any, box: Any) -> Any:
             if np.prod(box.shape_yx) > 150 * 150:
                 raise MemoryError("Unable to allocate 9 GiB")
             return read(field, box)
 
-        work.read_tile = read_little  # in the actor's process alone
+        work.read_tile = read_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 1})
@@ -275,7 +277,7 @@ def test_a_worker_that_dies_on_whole_tiles_alone_is_given_pieces(
                 os._exit(1)
             return cut(spec, pairs, context)
 
-        measurer.cut_parts = cut_little  # in the actor's process alone
+        measurer.cut_parts = cut_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 2})
@@ -440,7 +442,7 @@ def jump_about(replace: Any) -> None:
 
     class Leaping(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Any:
             return datetime.fromtimestamp(time.time(), tz)
 
     replace(time, "time", lambda: real() + next(leaps))
@@ -451,3 +453,30 @@ def jumping(context: RunContext, device: str) -> Any:
     """Load the run's model in a process whose clock leaps."""
     jump_about(setattr)
     return load_run_model(context, device)
+
+
+def test_a_run_that_waits_for_a_core_says_so(
+    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
+    assert ray.get(hog.holds.remote())
+    monkeypatch.setattr(crew, "_WAITING_SECONDS", 1.0)
+    said: list[dict[str, Any]] = []
+
+    def release(**words: Any) -> None:
+        said.append(words)
+        ray.kill(hog)
+
+    monkeypatch.setattr(run_module.log, "warning", lambda event, **words: release(**words))
+    config = small_field.config(str(tmp_path / "out"), engine={"actors": 1})
+    assert process_field(config).exit_code == 0
+    total = ray.cluster_resources()["CPU"]
+    assert said[0]["each_needs"] == "1 CPU, 0 GPU"
+    assert said[0]["free"].startswith(f"0 of {total:g} CPU")
+
+
+class Hog:
+    """Takes what cores there are."""
+
+    def holds(self) -> bool:
+        return True
