@@ -50,8 +50,6 @@ TILE_PX = 512
 BATCH = 64
 FIELD_PX = 4096
 _SAMPLE_SECONDS = 1.0
-# Kills this frequent must not look like tiles that kill their actors.
-_ATTEMPTS = 100
 
 
 @dataclass
@@ -179,7 +177,6 @@ class Job:
                 "actors": self._actors,
                 "feed": "fused",
                 "batch_size": BATCH,
-                "attempts": _ATTEMPTS,
             },
         }
         loader = stub_loader(self._speed, BATCH)

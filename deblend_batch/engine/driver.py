@@ -281,13 +281,15 @@ class Driver:
 
     def _exhausted(self, work: Work, failure: Failure, error: Exception) -> None:
         """Look for pairs that kill the worker, once; then do the tile in pieces; then give it up."""
-        n_pairs = work.spec.n_pairs
+        n_pairs, pieces = work.spec.n_pairs, 2 * work.pieces
         if failure is not Failure.MEMORY and not work.searched and n_pairs > 1:
             work.searched = True
             work.tries = halve(range(n_pairs), error, _MOST_DEATHS, confirm=True)
             self._try_next(work, None)
         elif work.pieces < min(n_pairs, _MOST_PIECES):
-            work.pieces, work.attempts, work.fused = 2 * work.pieces, 0, True
+            reason = f"{one_line(error)}; now in {pieces} pieces"
+            self._events.retried(work.spec.name, work.attempts, failure, reason)
+            work.pieces, work.attempts, work.fused = pieces, 0, True
             self._queue.put_back(work, _BACKOFF_SECONDS)
         else:
             self._quarantine(work, error)
@@ -312,7 +314,7 @@ class Driver:
 
     def _quarantine_pairs(self, work: Work, poison: list[Poison]) -> None:
         pairs = load_pairs(work.spec, self._context)
-        record = quarantine_record(work.spec.name, pairs, poison, work.attempts)
+        record = quarantine_record(work.spec.name, pairs, poison, max(work.attempts, 1))
         self._events.quarantined(record)
         self._count_failure(record)
 
