@@ -9,7 +9,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -110,6 +110,33 @@ def list_indexes(output: str, options: dict[str, Any]) -> list[str]:
     folder = storage.join(output, "index")
     names = storage.list_names(folder, options)
     return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED_SUFFIX)]
+
+
+def count_missing(run: Mapping[str, Any], urls: Sequence[str]) -> int:
+    """Count the fields of a run that have no index file.
+
+    Parameters
+    ----------
+    run : mapping
+        Its ``run.json``.
+    urls : sequence of str
+        Its index files.
+
+    Returns
+    -------
+    int
+        Fields. All are indexed before the first tile is written: where there are tiles, files were lost.
+    """
+    return max(len(run["fingerprint_of"]["fields"]) - len(urls), 0)
+
+
+def say_lost(n_lost: int) -> str:
+    """Say in one line that index files were lost, and that they can be made again."""
+    of = "" if n_lost == 1 else f" of {n_lost:,} fields"
+    return (
+        f"index/: the pair index{of} is missing, and without it nothing says which tiles there should be; "
+        "run again with the same config, which makes it anew (remove nothing)"
+    )
 
 
 def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> None:

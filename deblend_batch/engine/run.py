@@ -46,7 +46,7 @@ from deblend_batch.engine.survey import check_reachable, open_fields, tables_of
 from deblend_batch.engine.tally import Tally
 from deblend_batch.engine.weights import find_run_card
 from deblend_batch.engine.work import RunContext
-from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.engine.workload import FieldTiles, Workload, read_done
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
 from deblend_batch.logs import chosen_format, tell_always
 from deblend_batch.tiling.tile import TileGrid
@@ -242,7 +242,7 @@ class _Run:
             self._ledger.quarantine(record)
             tally.add_unplaced(record)
         tally.counted = True
-        self._meter.expect(tally.pairs.pending)
+        self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
 
     def _project(self, pool: ActorPool, needs: ModelNeeds, indexes: Sequence[FieldIndex]) -> None:
@@ -269,14 +269,12 @@ class _Run:
 
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
-        recorded = [tile for tile in ledger.quarantined() if tile != UNPLACED]
         if self._retry:
-            for tile in recorded:
-                ledger.reopen(tile)
-        finished = ledger.finished()
+            for tile in ledger.quarantined():
+                if tile != UNPLACED:
+                    ledger.reopen(tile)
+        finished, held = read_done(ledger)
         self._count_flags(finished)
-        records = ledger.read_quarantines([] if self._retry else recorded)
-        held = {record.tile: len(record.pairs) for record in records}
         fields = [
             FieldTiles(entry.field_url, index, grid, field.n_bands)
             for entry, index, grid, field in zip(
@@ -296,16 +294,22 @@ class _Run:
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
         self._metrics.add_receipt(receipt)
+        self._advance(receipt.pairs)
+
+    def _advance(self, pairs: int) -> None:
         tiles = self._tally.tiles
-        self._meter.advance(receipt.pairs, f"tiles {tiles.written:,}/{tiles.expected:,}")
+        done = tiles.expected - tiles.pending
+        self._meter.advance(pairs, f"tiles {done:,}/{tiles.expected:,}")
 
     def _quarantined(self, record: QuarantineRecord) -> None:
         self._ledger.quarantine(record)
         self._tally.add_quarantine(record)
+        self._advance(len(record.pairs))
         _warn_of("quarantined", record)
 
     def _left_out(self, record: QuarantineRecord) -> None:
         self._tally.add_left_out(record)
+        self._advance(len(record.pairs))
         _warn_of("left out", record)
 
     def _retried(self, tile: str, attempt: int, failure: Failure, reason: str) -> None:

@@ -7,11 +7,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import UNPLACED
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.tally import Count
 from deblend_batch.engine.work import TileSpec
+from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.tile import TileGrid
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,39 @@ def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
         was stopped between the two, and the tile is done again.
     """
     return listed if (listed == n_pairs) != written else 0
+
+
+def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
+    """Read what earlier starts of a run left.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the run.
+
+    Returns
+    -------
+    written : set of str
+        Tiles that have a shard and its receipt.
+    held : dict of str to int
+        For each tile with a quarantine record the number of pairs that it lists. Where it is damaged, 0, and
+        the tile does not count as written: nobody knows which pairs its shard lacks.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    written, held = ledger.finished(), {}
+    tiles = [tile for tile in ledger.quarantined() if tile != UNPLACED]
+    for tile, record in zip(tiles, ledger.try_quarantines(tiles), strict=True):
+        if isinstance(record, CatalogError):
+            log.warning("a damaged quarantine record: its tile is done again", tile=tile)
+            written.discard(tile)
+            held[tile] = 0
+        else:
+            held[tile] = len(record.pairs)
+    return written, held
 
 
 @dataclass(frozen=True)
