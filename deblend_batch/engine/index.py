@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
@@ -211,7 +212,7 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
     """
     with storage.open_read(url, options) as file:
         try:
-            table = pq.read_table(file, columns=["unit"])
+            table = read_table(file, columns=["unit"])
             return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -241,7 +242,7 @@ class IndexReader:
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Pairs:
-        return _pairs(self._file.read_row_group(group))
+        return _pairs(self._file.read_row_group(group, use_threads=False))
 
     def read(self, start: int, stop: int) -> Pairs:
         """Read rows ``start`` to ``stop`` (exclusive).
