@@ -210,7 +210,7 @@ def _what_is_left(state: str, pending: Mapping[str, int], unindexed: int) -> str
     if unindexed:
         left = f"the pairs of {unindexed:,} fields are not known yet"
     else:
-        left = f"{len(pending):,} tiles with {sum(pending.values()):,} pairs are still to do"
+        left = f"{sum(pending.values()):,} pairs in {len(pending):,} of its tiles are still to do"
     wait = ", unless its driver still works on it" if state == "running" else ""
     return f"the run is {state}, {left}; run again with the same config to finish it{wait}"
 
@@ -256,7 +256,8 @@ def _check_tiles(
         record = records.get(name)
         shard = next(shards) if listing.is_whole(name) else None
         if isinstance(record, CatalogError):
-            found.problems.append(str(record))
+            damaged = [record, *(each for each in shard or () if isinstance(each, CatalogError))]
+            found.problems += map(str, damaged)
         elif shard is not None:
             _check_written(name, blends, *shard, record, found)
         elif record is not None:

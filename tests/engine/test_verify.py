@@ -233,7 +233,7 @@ def test_what_is_still_to_do_is_no_damage(run: Ledger, state: str, left: tuple[s
     rows = dict(found.to_rows())
     assert rows["verdict"] == "not finished; what is there: sound"
     assert rows["not finished"].startswith(
-        f"the run is {state}, 1 tiles with {n_pairs} pairs are still to do; run again with the same config"
+        f"the run is {state}, {n_pairs} pairs in 1 of its tiles are still to do; run again with the same"
     )
 
 
