@@ -99,6 +99,9 @@ def test_of_a_finished_run_nothing_is_left(small_field: SmallField, tmp_path: Pa
     assert dict(plan.to_rows())["tiles"] == "9 with pairs, 8 of them done, 1 in quarantine"
     storage.write_bytes(ledger.quarantine_url("y0000x0000"), b"")
     assert plan_run(config).pairs_left == held
+    beside = ledger.read_receipt("y0001x0001").pairs
+    storage.write_bytes(ledger.quarantine_url("y0001x0001"), b"{")
+    assert plan_run(config).pairs_left == held + beside
     storage.write_bytes(storage.join(ledger.output, "run.json"), b"")
     with pytest.raises(CatalogError, match=r"run.json: damaged .*; remove it and run again"):
         plan_run(config)
