@@ -68,8 +68,8 @@ class Ledger:
         """
         found = storage.list_newest(storage.join(self.output, "ledger"), self.options)
         files = [file for file in found if file.name.endswith(".json")]
-        whole = [file.name.removesuffix(".json") for file in files if file.size]
-        return whole, sorted(file.name.removesuffix(".json") for file in files if not file.size)
+        whole = [file.name.removesuffix(".json") for file in files if file.size != 0]
+        return whole, sorted(file.name.removesuffix(".json") for file in files if file.size == 0)
 
     def finished(self) -> set[str]:
         """Return the tiles that have both: a shard counts only with its receipt."""

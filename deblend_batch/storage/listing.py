@@ -18,10 +18,10 @@ _MODIFIED = ("mtime", "LastModified", "last_modified", "created")
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a listing tells of a file: its name in its folder, and its size in bytes."""
+    """What a listing tells of a file: its name in its folder, and its size in bytes where the store says."""
 
     name: str
-    size: int
+    size: int | None
 
 
 @translated
@@ -65,7 +65,7 @@ def list_newest(url: str, options: Options | None = None) -> list[StoredFile]:
     """
     entries = _entries(url, options, detail=True)
     entries.sort(key=lambda each: _modified(each[1]), reverse=True)
-    return [StoredFile(name, int(facts.get("size") or 0)) for name, facts in entries]
+    return [StoredFile(name, facts.get("size")) for name, facts in entries]
 
 
 def _entries(
