@@ -19,7 +19,7 @@ _SECRET_NAME = re.compile(
     r"|auth|authorization|(.*[-_])?key([-_]pair)?([-_]id)?|apikey|accountkey|\w*accesskeyid|googleaccessid)$",
     re.IGNORECASE,
 )
-_BYTES = re.compile(r"(\s\w+:)?\s*\b(b['\"]|bytearray\(|array\()")
+_BYTES = re.compile(r"(\s[A-Z]\w+:)?\s*\b(b['\"]|bytearray\(|array\()")
 _CAUSE = 100
 _LONG = 20  # a version or a flag is shorter, a signature is not
 # Control characters, those that turn the direction of writing or have no width, and halves of characters.
