@@ -159,9 +159,9 @@ def measure_series(folder: str, title: str, most: int, pairs_per_tile: int) -> N
 class StopWhenPlanned(Meter):
     """Interrupts a run when its plan is there: what it leaves is a run that has done nothing."""
 
-    def expect(self, total: int) -> None:
+    def expect(self, total: int, done: int) -> None:
         """Interrupt."""
-        super().expect(total)
+        super().expect(total, done)
         raise KeyboardInterrupt
 
 

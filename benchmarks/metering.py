@@ -34,11 +34,11 @@ class Meter(ProgressMeter):
         self.advances: list[tuple[float, int]] = []
         self.on_plan: Callable[[], None] = lambda: None
 
-    def expect(self, total: int) -> None:
+    def expect(self, total: int, done: int) -> None:
         """Remember when the plan was there, in seconds since the meter was made."""
         self.planned = self.planned or time.monotonic() - self.made
         self.on_plan()
-        super().expect(total)
+        super().expect(total, done)
 
     def start(self) -> None:
         """Remember when the first actor was ready."""

@@ -19,6 +19,8 @@ _SECRET_NAME = re.compile(
     r"|auth|authorization|(.*[-_])?key([-_]pair)?([-_]id)?|apikey|accountkey|\w*accesskeyid|googleaccessid)$",
     re.IGNORECASE,
 )
+_BYTES = re.compile(r"(\s[A-Z]\w+:)?\s*\b(b['\"]|bytearray\(|array\()")
+_CAUSE = 100
 _LONG = 20  # a version or a flag is shorter, a signature is not
 # Control characters, those that turn the direction of writing or have no width, and halves of characters.
 _UNPRINTABLE = re.compile(
@@ -85,6 +87,31 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Do as :func:`printable` does, with a text that has several lines of its own."""
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def cause(error: BaseException) -> str:
+    r"""Say why decoding failed, in a few words: without the bytes that checksums and codecs list.
+
+    Parameters
+    ----------
+    error : BaseException
+        Of a decoder.
+
+    Returns
+    -------
+    str
+        Its first line, at most 100 characters; the name of its class where it says nothing.
+
+    Examples
+    --------
+    >>> cause(ValueError("Checksums do not match. Stored: b'\x96{'. Computed: b'a'."))
+    'Checksums do not match'
+    """
+    first = str(error).strip().partition("\n")[0]
+    words = _BYTES.split(first)[0].rstrip(" .,;:(")
+    if len(words) > _CAUSE:
+        words = f"{words[: _CAUSE - 3]}..."
+    return words or type(error).__name__
 
 
 def _without_user(found: re.Match[str]) -> str:

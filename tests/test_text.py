@@ -18,7 +18,7 @@ from deblend_batch.config import make_config
 from deblend_batch.errors import ConfigError, DeblendError, StorageError
 from deblend_batch.logs import configure_logs
 from deblend_batch.pages.page import Section, render_page
-from deblend_batch.text import has_secret, printable, redacted
+from deblend_batch.text import cause, has_secret, printable, redacted
 
 WORD = "hunter2"
 HOSTILE = "a\x1b]0;b\x07\r\nc\x9b31m\u202ed\u2066\u200b\U000e0041é"
@@ -140,3 +140,22 @@ def test_nor_does_a_page() -> None:
     assert not [
         each for each in page if each != "\n" and unicodedata.category(each) in {"Cc", "Cf"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ValueError("Checksums do not match. Stored: b'\\x96\\n'. Computed: b\"'\"."),
+            "Checksums do not match",
+        ),
+        (ValueError("no frame: bytearray(b'abc') is not one"), "no frame"),
+        (ValueError("of 12 bytes"), "of 12 bytes"),
+        (ValueError("x" * 500), "x" * 97 + "..."),
+        (RuntimeError("first\nsecond"), "first"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+    ids=["checksum", "array", "no literal", "long", "lines", "silent"],
+)
+def test_the_cause_of_a_failure_is_a_few_words(error: Exception, said: str) -> None:
+    assert cause(error) == said

@@ -10,10 +10,11 @@ from typing import Any
 
 from deblend_batch import storage
 from deblend_batch.catalog.records import QuarantineRecord, R, Receipt, as_json, parsed
-from deblend_batch.errors import CatalogError, OutputConflictError
+from deblend_batch.errors import CatalogError
 
 _READ_TOGETHER = 512
 _RUN_VERSION = 1
+_MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
 
 
 class Ledger:
@@ -30,6 +31,11 @@ class Ledger:
     def __init__(self, output: str, options: dict[str, Any] | None = None) -> None:
         self.output = output.rstrip("/")
         self.options = options or {}
+
+    @property
+    def run_url(self) -> str:
+        """URL of ``run.json``."""
+        return storage.join(self.output, "run.json")
 
     def shard_url(self, tile: str) -> str:
         """Return the URL of a tile's shard."""
@@ -55,14 +61,19 @@ class Ledger:
         """List the tiles that have a receipt."""
         return self._names("ledger", ".json")
 
-    def newest_receipts(self) -> list[str]:
-        """List the tiles that have a receipt, the last written first."""
-        names = storage.list_newest(storage.join(self.output, "ledger"), self.options)
-        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    def newest_receipts(self) -> tuple[list[str], list[str]]:
+        """List the tiles that have a receipt, the last written first, and those whose receipt is empty.
+
+        An empty one, as a machine without power may leave it, counts for nothing: its tile is done again.
+        """
+        found = storage.list_newest(storage.join(self.output, "ledger"), self.options)
+        files = [file for file in found if file.name.endswith(".json")]
+        whole = [file.name.removesuffix(".json") for file in files if file.size != 0]
+        return whole, sorted(file.name.removesuffix(".json") for file in files if file.size == 0)
 
     def finished(self) -> set[str]:
         """Return the tiles that have both: a shard counts only with its receipt."""
-        return set(self.receipts()) & set(self.shards())
+        return set(self.newest_receipts()[0]) & set(self.shards())
 
     def quarantined(self) -> list[str]:
         """List the tiles that have a quarantine record."""
@@ -151,13 +162,20 @@ class Ledger:
         CatalogError
             If one is damaged.
         """
-        return self._read_many(Receipt, [self.receipt_url(tile) for tile in tiles])
+        return map(_sound, self.try_receipts(tiles))
 
-    def _read_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R]:
+    def try_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt | CatalogError]:
+        """Do as :meth:`read_receipts` does; one that is damaged comes as the error that says so."""
+        return self._try_many(Receipt, [self.receipt_url(tile) for tile in tiles])
+
+    def _try_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R | CatalogError]:
         for start in range(0, len(urls), _READ_TOGETHER):
             some = urls[start : start + _READ_TOGETHER]
             for url, content in zip(some, storage.read_many(some, self.options), strict=True):
-                yield parsed(kind, url, content)
+                try:
+                    yield parsed(kind, url, content)
+                except CatalogError as error:
+                    yield error
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record.
@@ -195,7 +213,11 @@ class Ledger:
 
     def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
         """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
-        return self._read_many(QuarantineRecord, [self.quarantine_url(tile) for tile in tiles])
+        return map(_sound, self.try_quarantines(tiles))
+
+    def try_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord | CatalogError]:
+        """Read the quarantine records of many tiles; see :meth:`try_receipts`."""
+        return self._try_many(QuarantineRecord, [self.quarantine_url(tile) for tile in tiles])
 
     def release(self, tile: str) -> None:
         """Remove a tile's quarantine record."""
@@ -219,21 +241,22 @@ class Ledger:
         CatalogError
             If the folder holds no run, or ``run.json`` is damaged or of another program or release.
         """
-        url = storage.join(self.output, "run.json")
+        url = self.run_url
         if not storage.exists(url, self.options):
+            if self.receipts():
+                raise CatalogError(
+                    f"{url}: missing, though there are receipts in ledger/; run again with the same "
+                    "config, which makes it anew"
+                )
             raise CatalogError(
                 f"{self.output}: not the output of a run (no run.json); check the path"
             )
         try:
             run = json.loads(storage.read_bytes(url, self.options))
-        except ValueError as error:
-            raise CatalogError(
-                f"{url}: damaged ({error}); restore it or start a new output"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise CatalogError(f"{url}: damaged ({error}); {_MEND_RUN}") from error
         if not isinstance(run, dict):
-            raise CatalogError(
-                f"{url}: damaged (not a JSON object); restore it or start a new output"
-            )
+            raise CatalogError(f"{url}: damaged (not a JSON object); {_MEND_RUN}")
         version = run.get("deblend_batch_run")
         if version is None:
             raise CatalogError(f"{url}: not that of deblend-batch; check the path")
@@ -252,88 +275,13 @@ class Ledger:
         StorageError
             If the store refuses.
         """
-        storage.write_bytes(storage.join(self.output, "run.json"), as_json(run), self.options)
-
-    def _is_barren(self) -> bool:
-        """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
-        state = self.read_run().get("state")
-        return state == "failed" and not (self.shards() or self.receipts() or self.quarantined())
-
-    def claim(self, run: dict[str, Any]) -> dict[str, Any]:
-        """Take the output for a run, or take up the run that is there.
-
-        Parameters
-        ----------
-        run : dict
-            The content of a new ``run.json``.
-
-        Returns
-        -------
-        dict
-            ``run``, or what an earlier start of the same run has written.
-
-        Raises
-        ------
-        OutputConflictError
-            If the output belongs to another run, or holds files of something else.
-        StorageError
-            If the store refuses.
-        """
-        url = storage.join(self.output, "run.json")
-        if not storage.exists(url, self.options):
-            names = storage.list_names(self.output, self.options)
-            if names and "run.json" not in names:  # which another driver may just have made
-                raise OutputConflictError(
-                    f"{self.output}: not empty ({names[0]} is there) and not the output of a run; "
-                    "give another output"
-                )
-            if storage.create_bytes(url, as_json(run), self.options):
-                return run
-        found = self.read_run()
-        if found.get("fingerprint") != run["fingerprint"] and self._is_barren():
-            # An earlier start failed on its inputs before it made anything: nothing of it is worth keeping.
-            storage.remove_tree(storage.join(self.output, "index"), self.options)
-            self.write_run(run)
-            return run
-        self._check_same(found, run)
-        return found
-
-    def check_claim(self, run: dict[str, Any]) -> None:
-        """Check that :meth:`claim` would take up the run that is there, if there is one. Writes nothing.
-
-        Parameters
-        ----------
-        run : dict
-            The content of a new ``run.json``.
-
-        Raises
-        ------
-        OutputConflictError
-            If the output belongs to another run.
-        """
-        url = storage.join(self.output, "run.json")
-        if storage.exists(url, self.options) and not self._is_barren():
-            self._check_same(self.read_run(), run)
-
-    def _check_same(self, found: dict[str, Any], run: dict[str, Any]) -> None:
-        if found.get("fingerprint") != run["fingerprint"]:
-            raise OutputConflictError(f"{self.output}: {_conflict(found, run)}")
+        storage.write_bytes(self.run_url, as_json(run), self.options)
 
 
-def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
-    """Say how the run that is there differs, and what can be done."""
-    parts, wanted = found.get("fingerprint_of", {}), run["fingerprint_of"]
-    changed = [key for key in wanted if parts.get(key) != wanted[key]]
-    if "release" in changed:
-        theirs, ours = (each["versions"]["deblend_batch"] for each in (found, run))
-        return (
-            f"begun by deblend-batch {theirs}, and this is {ours}, whose rows may differ; "
-            f"give another output, or finish it with {theirs}"
-        )
-    return (
-        f"belongs to another run ({', '.join(changed) or 'fingerprint'} differs); "
-        "give another output, or the config and inputs it was started with"
-    )
+def _sound(record: R | CatalogError) -> R:
+    if isinstance(record, CatalogError):
+        raise record
+    return record
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

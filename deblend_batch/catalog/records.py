@@ -124,6 +124,8 @@ def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
     CatalogError
         If it is damaged.
     """
+    if not content:
+        raise CatalogError(f"{url}: empty; run again to make it anew")
     try:
         record = kind(**json.loads(content))
     except (ValueError, TypeError, RecursionError) as error:

@@ -94,7 +94,6 @@ def run(
 ) -> int:
     """Process a field or a survey into catalogue shards; run again to resume."""
     from deblend_batch.config import load_config
-    from deblend_batch.engine.plan import plan_run
     from deblend_batch.engine.run import process_field
     from deblend_batch.logs import prints_to_log
 
@@ -102,6 +101,8 @@ def run(
     options = read_storage_options(storage_options)
     settled = load_config(config, overrides, options)
     if dry_run:
+        from deblend_batch.engine.plan import plan_run  # torch, which no driver needs
+
         show(plan_run(settled), as_json=as_json)
         return 0
     with prints_to_log():

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.records import Receipt
+from deblend_batch.catalog.tables import read_table
 
 Ids = NDArray[np.int64]
 
@@ -40,7 +39,7 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
         how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
         return None, [f"shard {tile}: {how}; remove its receipt and run again"]
     try:
-        table = pq.read_table(io.BytesIO(content), columns=["blend_id", "tile"])
+        table = read_table(content, columns=["blend_id", "tile"])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         return None, [f"shard {tile}: not a shard ({reason}); remove its receipt and run again"]

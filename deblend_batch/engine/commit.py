@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.compare import differences
@@ -20,6 +19,7 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.catalog.shard import encode
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.poison import Poison, quarantine_record
 from deblend_batch.engine.work import TileSpec
 from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
@@ -230,7 +230,7 @@ def _content(receipt: Receipt) -> tuple[Any, ...]:
 
 def _read(shard: bytes) -> pa.Table | None:
     try:
-        return pq.read_table(pa.BufferReader(shard), use_threads=False, pre_buffer=False)
+        return read_table(shard)
     except (pa.ArrowException, OSError, KeyError):
         return None
 

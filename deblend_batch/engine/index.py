@@ -9,7 +9,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
@@ -112,6 +113,33 @@ def list_indexes(output: str, options: dict[str, Any]) -> list[str]:
     return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED_SUFFIX)]
 
 
+def count_missing(run: Mapping[str, Any], urls: Sequence[str]) -> int:
+    """Count the fields of a run that have no index file.
+
+    Parameters
+    ----------
+    run : mapping
+        Its ``run.json``.
+    urls : sequence of str
+        Its index files.
+
+    Returns
+    -------
+    int
+        Fields. All are indexed before the first tile is written: where there are tiles, files were lost.
+    """
+    return max(len(run["fingerprint_of"]["fields"]) - len(urls), 0)
+
+
+def say_lost(n_lost: int) -> str:
+    """Say in one line that index files were lost, and that they can be made again."""
+    of = "" if n_lost == 1 else f" of {n_lost:,} fields"
+    return (
+        f"index/: the pair index{of} is missing, and without it nothing says which tiles there should be; "
+        "run again with the same config, which makes it anew (remove nothing)"
+    )
+
+
 def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> None:
     """Write an index file.
 
@@ -184,7 +212,7 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
     """
     with storage.open_read(url, options) as file:
         try:
-            table = pq.read_table(file, columns=["unit"])
+            table = read_table(file, columns=["unit"])
             return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -214,7 +242,7 @@ class IndexReader:
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Pairs:
-        return _pairs(self._file.read_row_group(group))
+        return _pairs(self._file.read_row_group(group, use_threads=False))
 
     def read(self, start: int, stop: int) -> Pairs:
         """Read rows ``start`` to ``stop`` (exclusive).

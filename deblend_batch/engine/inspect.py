@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
 from statistics import median_low
@@ -14,83 +14,15 @@ import numpy as np
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.publish import Publication, publish_shards
-from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
-from deblend_batch.engine.index import list_indexes, read_index
-from deblend_batch.engine.progress import clock
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, R, Receipt
+from deblend_batch.engine.index import count_missing, list_indexes, read_index, say_lost
+from deblend_batch.engine.status import RunStatus, is_stalled
+from deblend_batch.engine.tally import Count
 from deblend_batch.engine.verify import verify_run
 from deblend_batch.engine.workload import count_held
 from deblend_batch.errors import CatalogError
 
 _RATE_OF = 200
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How far a run is.
-
-    Parameters
-    ----------
-    output, state, updated_at : str
-        Where, and what ``run.json`` last said, when.
-    pairs_expected, pairs_written, pairs_quarantined : int
-        Pairs, of the fields whose pairs are known so far.
-    tiles_expected, tiles_written, tiles_quarantined : int
-        Tiles of those fields; one that is written may lack pairs, which are in quarantine.
-    pairs_per_second : float
-        From the receipts of the last tiles; 0 where there are too few.
-    eta_seconds : float, optional
-        Time left at that rate; None where the run is over, or the rate unknown.
-    failures : dict
-        Quarantine records by class of error, and retries by class of failure.
-    """
-
-    output: str
-    state: str
-    updated_at: str
-    pairs_expected: int
-    pairs_written: int
-    pairs_quarantined: int
-    tiles_expected: int
-    tiles_written: int
-    tiles_quarantined: int
-    pairs_per_second: float
-    eta_seconds: float | None
-    failures: dict[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the status as JSON-able values."""
-        return asdict(self)
-
-    def to_line(self) -> str:
-        """Return the status as one line of a log."""
-        parts = [
-            self.state,
-            f"tiles {self.tiles_written:,}/{self.tiles_expected:,}",
-            f"pairs {self.pairs_written:,}/{self.pairs_expected:,}",
-            f"quarantined {self.pairs_quarantined:,}",
-            f"{self.pairs_per_second:,.0f} pairs/s",
-        ]
-        if self.eta_seconds is not None:
-            parts.append(f"ETA {clock(self.eta_seconds)}")
-        return "  ".join([*parts, *(f"{name}: {n}" for name, n in self.failures.items())])
-
-    def to_rows(self) -> list[tuple[str, str]]:
-        """Return the status as names and texts."""
-        rows = [
-            ("output", self.output),
-            ("state", f"{self.state}, {self.updated_at}"),
-            ("pairs", _of(self.pairs_written, self.pairs_expected, self.pairs_quarantined)),
-            ("tiles", _of(self.tiles_written, self.tiles_expected, self.tiles_quarantined)),
-            ("rate", f"{self.pairs_per_second:,.0f} pairs/s"),
-        ]
-        if self.eta_seconds is not None:
-            rows.append(("ETA", clock(self.eta_seconds)))
-        rows += [("failures", f"{name}: {count}") for name, count in self.failures.items()]
-        return rows
-
-
-def _of(written: int, expected: int, quarantined: int) -> str:
-    return f"{written:,} of {expected:,} written, {quarantined:,} quarantined"
 
 
 def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus:
@@ -150,36 +82,55 @@ class StatusReader:
         """
         ledger = self._ledger
         run = ledger.read_run()
-        pairs_of = self._expected()
-        newest = ledger.newest_receipts()
+        pairs_of, missing = self._expected(run)
+        newest, empty = ledger.newest_receipts()
         finished = set(newest) & set(ledger.shards())
-        self._read_records()
-        unplaced = len(self._records[UNPLACED].pairs) if UNPLACED in self._records else 0
-        held, failures = _held(self._records.values(), pairs_of, finished)
-        n_held = sum(held.values())
-        written = sum(pairs_of.get(name, 0) - held.get(name, 0) for name in finished)
-        expected = sum(pairs_of.values()) + unplaced
-        rate = self._recent_rate([tile for tile in newest if tile in finished][:_RATE_OF])
-        left = expected - written - n_held - unplaced
-        over = run["state"] != "running"
+        problems = [
+            f"{ledger.receipt_url(tile)}: empty; run again to make it anew" for tile in empty
+        ]
+        problems += self._read_records() + self._read_newest(
+            [tile for tile in newest if tile in finished][:_RATE_OF]
+        )
+        pairs, tiles, failures = self._count(pairs_of, finished)
+        if missing and newest:
+            problems.insert(0, say_lost(missing))
+            pairs, tiles = (_known(run["totals"][of]) for of in ("pairs", "tiles"))
+        updated_at = max(
+            [run["updated_at"], *(each.written_at for each in self._receipts.values())]
+        )
+        idle = max(time.time() - _timestamp(updated_at), 0.0)
+        stalled = is_stalled(run["state"], idle)
+        rate = 0.0 if stalled else _recent_rate(self._receipts.values())
         failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
         return RunStatus(
             output=ledger.output,
             state=run["state"],
-            updated_at=run["updated_at"],
-            pairs_expected=expected,
-            pairs_written=written,
-            pairs_quarantined=n_held + unplaced,
-            tiles_expected=len(pairs_of),
-            tiles_written=len(finished),
-            tiles_quarantined=len(held.keys() - finished),
+            updated_at=updated_at,
+            idle_seconds=idle,
+            pairs_expected=pairs.expected,
+            pairs_written=pairs.written,
+            pairs_quarantined=pairs.quarantined,
+            tiles_expected=tiles.expected,
+            tiles_written=tiles.written,
+            tiles_quarantined=tiles.quarantined,
             pairs_per_second=rate,
-            eta_seconds=None if over or not rate else left / rate,
+            eta_seconds=pairs.pending / rate if rate and run["state"] == "running" else None,
             failures=dict(failures),
+            problems=tuple(problems),
         )
 
-    def _expected(self) -> dict[str, int]:
-        """Pairs that each tile should hold, of the fields indexed so far."""
+    def _count(
+        self, pairs_of: dict[str, int], finished: set[str]
+    ) -> tuple[Count, Count, Counter[str]]:
+        """Count pairs and tiles, and quarantine records by class of error."""
+        unplaced = len(self._records[UNPLACED].pairs) if UNPLACED in self._records else 0
+        held, failures = _held(self._records.values(), pairs_of, finished)
+        written = sum(pairs_of.get(name, 0) - held.get(name, 0) for name in finished)
+        pairs = Count(sum(pairs_of.values()) + unplaced, written, sum(held.values()) + unplaced)
+        return pairs, Count(len(pairs_of), len(finished), len(held.keys() - finished)), failures
+
+    def _expected(self, run: dict[str, Any]) -> tuple[dict[str, int], int]:
+        """Pairs that each tile should hold, of the fields indexed so far; and how many fields are not."""
         options = self._ledger.options
         urls = list_indexes(self._ledger.output, options)
         for url in urls:
@@ -187,29 +138,54 @@ class StatusReader:
                 index = read_index(url, options)
                 counts = np.diff(index.starts).tolist()
                 self._pairs_of[url] = dict(zip(index.tile_names, counts, strict=True))
-        return {name: n for url in urls for name, n in self._pairs_of[url].items()}
+        known = {name: n for url in urls for name, n in self._pairs_of[url].items()}
+        return known, count_missing(run, urls)
 
-    def _read_records(self) -> None:
+    def _read_records(self) -> list[str]:
+        """Read the new quarantine records; return what is wrong with those that are damaged."""
         names = self._ledger.quarantined()
-        new = self._ledger.read_quarantines([name for name in names if name not in self._records])
-        known = self._records | {record.tile: record for record in new}
-        self._records = {name: known[name] for name in names}
+        unread = [name for name in names if name not in self._records]
+        known, problems = _sorted_out(self._ledger.try_quarantines(unread))
+        known = self._records | known
+        self._records = {name: known[name] for name in names if name in known}
+        return problems
 
-    def _recent_rate(self, newest: list[str]) -> float:
-        """Pairs per second over the receipts that were written last, back to the last pause."""
+    def _read_newest(self, newest: list[str]) -> list[str]:
+        """Read those of the last receipts that are new; return what is wrong with damaged ones."""
         unread = [tile for tile in newest if tile not in self._receipts]
-        self._receipts = {tile: self._receipts[tile] for tile in newest if tile in self._receipts}
-        self._receipts.update(zip(unread, self._ledger.read_receipts(unread), strict=True))
-        receipts = sorted(self._receipts.values(), key=_written)
-        receipts = receipts[_after_last_pause(receipts) :]
-        if len(receipts) < 2:
-            return 0.0
-        times = [_written(receipt) for receipt in receipts]
-        began = min(
-            time - sum(receipt.seconds.values())
-            for time, receipt in zip(times, receipts, strict=True)
-        )
-        return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
+        known, problems = _sorted_out(self._ledger.try_receipts(unread))
+        known = self._receipts | known
+        self._receipts = {tile: known[tile] for tile in newest if tile in known}
+        return problems
+
+
+def _sorted_out(found: Iterable[R | CatalogError]) -> tuple[dict[str, R], list[str]]:
+    """Part records, by tile, from the errors that stand for damaged ones."""
+    sound: dict[str, R] = {}
+    problems = []
+    for each in found:
+        if isinstance(each, CatalogError):
+            problems.append(str(each))
+        else:
+            sound[each.tile] = each
+    return sound, problems
+
+
+def _known(totals: dict[str, int]) -> Count:
+    return Count(totals["expected"], totals["written"], totals["quarantined"])
+
+
+def _recent_rate(newest: Iterable[Receipt]) -> float:
+    """Pairs per second over the receipts that were written last, back to the last pause."""
+    receipts = sorted(newest, key=_written)
+    receipts = receipts[_after_last_pause(receipts) :]
+    if len(receipts) < 2:
+        return 0.0
+    times = [_written(receipt) for receipt in receipts]
+    began = min(
+        end - sum(receipt.seconds.values()) for end, receipt in zip(times, receipts, strict=True)
+    )
+    return sum(receipt.pairs for receipt in receipts) / max(max(times) - began, 1e-3)
 
 
 def _held(
@@ -230,7 +206,11 @@ def _held(
 
 
 def _written(receipt: Receipt) -> float:
-    return datetime.fromisoformat(receipt.written_at).timestamp()
+    return _timestamp(receipt.written_at)
+
+
+def _timestamp(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
 
 
 def _after_last_pause(receipts: list[Receipt]) -> int:

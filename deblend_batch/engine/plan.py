@@ -18,6 +18,7 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.cluster import ActorPool, plan_pool
 from deblend_batch.engine.depth import GROWTH
+from deblend_batch.engine.done import read_done
 from deblend_batch.engine.index import FieldIndex
 from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
 from deblend_batch.engine.memory import largest_batch, model_needs, project_run, this_machine
@@ -56,8 +57,8 @@ class RunPlan:
         Where, and with which model.
     fields, tiles, pairs : int
         How many; tiles are those that hold pairs.
-    tiles_done, pairs_left : int
-        Tiles that are already in the output, and pairs of the others.
+    tiles_done, tiles_quarantined, pairs_left : int
+        Tiles that are already in the output, those in quarantine, and pairs of the others.
     detections : dict
         Rows ``read`` and ``used``, and why others are not.
     unplaced_pairs : int
@@ -89,6 +90,7 @@ class RunPlan:
     fields: int
     tiles: int
     tiles_done: int
+    tiles_quarantined: int
     pairs: int
     pairs_left: int
     detections: dict[str, int]
@@ -111,10 +113,8 @@ class RunPlan:
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the plan as names and texts."""
         unused = self.detections.get("read", 0) - self.detections.get("used", 0)
-        where = "as given" if self.speed_is_given else "measured here"
-        took = 1e6 * self.sample.seconds_per_pair
-        cost, memory = self.duration, self.memory
-        hours = f", {cost.gpu_hours:,.2g} GPU-hours" if cost.gpu_hours else ""
+        memory, held = self.memory, self.tiles_quarantined
+        in_quarantine = f", {held:,} in quarantine" if held else ""
         here = f", {gigabytes(self.node_bytes)} on this machine" if self.node_bytes else ""
         rows = [
             ("output", self.output),
@@ -122,19 +122,34 @@ class RunPlan:
             ("fields", f"{self.fields:,}"),
             ("detections", f"{self.detections.get('used', 0):,} used, {unused:,} not"),
             ("pairs", f"{self.pairs:,} in tiles, {self.unplaced_pairs:,} that no tile holds"),
-            ("tiles", f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done"),
+            (
+                "tiles",
+                f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done{in_quarantine}",
+            ),
             ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
             ("actors", f"{self.actors:,} ({self.feed})"),
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
-            ("cutting", f"{took:,.0f} us a pair, from {self.sample.tiles:,} tiles read here"),
-            ("speed", f"{self.stamps_per_second:,.0f} stamps/s per actor, {where}"),
-            ("time", f"{clock(cost.seconds)}, {cost.core_hours:,.2g} core-hours{hours}"),
+            *self._cost_rows(),
         ]
         if memory.stamps:
             store = f"{gigabytes(memory.stamps)} of the object store per actor"
             rows.insert(10, ("stamps", store))
         return rows + [("note", note) for note in self.notes]
+
+    def _cost_rows(self) -> list[tuple[str, str]]:
+        """Return what the rest will cost; where nothing is left, nothing was measured."""
+        if not self.pairs_left:
+            return [("time", "none: nothing is left to do")]
+        cost, sample = self.duration, self.sample
+        took = 1e6 * sample.seconds_per_pair
+        where = "as given" if self.speed_is_given else "measured here"
+        hours = f", {cost.gpu_hours:,.2g} GPU-hours" if cost.gpu_hours else ""
+        return [
+            ("cutting", f"{took:,.0f} us a pair, from {sample.tiles:,} tiles read here"),
+            ("speed", f"{self.stamps_per_second:,.0f} stamps/s per actor, {where}"),
+            ("time", f"{clock(cost.seconds)}, {cost.core_hours:,.2g} core-hours{hours}"),
+        ]
 
 
 def plan_run(
@@ -195,6 +210,7 @@ def plan_run(
         fields=len(fields),
         tiles=tally.tiles.expected,
         tiles_done=tally.tiles.written,
+        tiles_quarantined=tally.tiles.quarantined,
         pairs=tally.pairs.expected,
         pairs_left=left,
         detections=dict(tally.detections),
@@ -280,12 +296,11 @@ def _count(
     config: RunConfig, fields: Sequence[Field], indexes: Sequence[FieldIndex], tally: Tally
 ) -> tuple[int, int]:
     """Count detections, pairs and tiles; return the pairs that are left, and their stamps in all bands."""
-    ledger = Ledger(config.output, config.storage_options)
-    finished = ledger.finished()
+    finished, held = read_done(Ledger(config.output, config.storage_options))
     left = stamps = 0
     for field, index in zip(fields, indexes, strict=True):
         grid = TileGrid(field.shape_yx, config.tiles.size)
-        work = Workload([FieldTiles(field.url, index, grid)], finished)
+        work = Workload([FieldTiles(field.url, index, grid)], finished, held)
         pairs, tiles = work.count()
         left += pairs.pending
         stamps += field.n_bands * pairs.pending

@@ -52,6 +52,7 @@ class ProgressMeter:
         self._said = self._started
         self._total: int | None = None
         self._done = 0
+        self._before = 0
         self._prefix = ""
         self._last: tuple[str, int, int | None] | None = None
         self._bar: Progress | None = None
@@ -71,12 +72,12 @@ class ProgressMeter:
     @property
     def rate(self) -> float:
         """Items per second since :meth:`start`."""
-        return self._done / max(time.monotonic() - self._started, 1e-9)
+        return (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
 
     @property
     def eta_seconds(self) -> float | None:
         """Time left at that rate; None where it is not known yet."""
-        if not self._done or self._total is None:
+        if self._done == self._before or self._total is None:
             return None
         return (self._total - self._done) / self.rate
 
@@ -84,9 +85,9 @@ class ProgressMeter:
         """Start the clock: what came before was preparation."""
         self._started = time.monotonic()
 
-    def expect(self, total: int) -> None:
-        """Set how many items there will be."""
-        self._total = total
+    def expect(self, total: int, done: int) -> None:
+        """Set how many items there will be in all, and how many an earlier start has done."""
+        self._total, self._done, self._before = total, done, done
 
     def advance(self, items: int, prefix: str) -> None:
         """Count items as done.
@@ -153,5 +154,5 @@ class ProgressMeter:
         """Take the bar away, or say the last line."""
         if self._bar is not None:
             self._bar.stop()
-        elif self._done:
+        elif self._done > self._before:
             self.say()

@@ -12,7 +12,7 @@ from deblend_batch.errors import ConfigError
 # Measured (docs/performance.md): resident memory of a process of Ray with this package and torch loaded.
 _ACTOR_BYTES = 570_000_000
 _CUTTER_BYTES = 330_000_000
-_DRIVER_BYTES = 250_000_000
+_DRIVER_BYTES = 260_000_000  # which loads no torch: that would be 180 MB more
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
 # Measured: while a tile is read, chunks as stored, decoded, put together and padded exist at once.

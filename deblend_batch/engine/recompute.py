@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from deblend_batch import storage
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.shard import make_rows
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.actor import load_run_model
 from deblend_batch.engine.batcher import Batcher
@@ -206,7 +206,7 @@ def _both(
 ) -> tuple[pa.Table, pa.Table]:
     """Return rows of a tile's shard, and the same rows made again."""
     with storage.open_read(ledger.shard_url(spec.name), ledger.options) as file:
-        whole = pq.read_table(file)
+        whole = read_table(file)
     shard = whole.take(np.stack([2 * numbers, 2 * numbers + 1], axis=1).ravel())
     pairs = load_pairs(spec, context)
     pairs = pairs[np.flatnonzero(np.isin(pairs.blend_id, shard["blend_id"].to_numpy()))]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.detections.table import read_pairs_table
 from deblend_batch.engine.index import UnplacedPair
 from deblend_batch.engine.index_task import IndexTask
@@ -82,5 +82,5 @@ def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
 
 def _blends(task: IndexTask) -> NDArray[np.int64]:
     with storage.open_read(task.url, task.options) as file:
-        column: NDArray[np.int64] = pq.read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
+        column: NDArray[np.int64] = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
     return column

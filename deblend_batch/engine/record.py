@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from deblend_batch import storage
+from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
 from deblend_batch.catalog.records import now
 from deblend_batch.config import RunConfig
@@ -131,7 +132,7 @@ class RunRecord:
             If the output belongs to another run, or holds files of something else.
         """
         new = _new_content(config, parts)
-        content = ledger.claim(new) | {key: new[key] for key in ("config", "run")}
+        content = claim(ledger, new) | {key: new[key] for key in ("config", "run")}
         if content["versions"] != new["versions"]:
             content["earlier_versions"].append(content["versions"])
             content["versions"] = new["versions"]
@@ -155,7 +156,7 @@ class RunRecord:
         OutputConflictError
             If the output belongs to another run.
         """
-        ledger.check_claim(_new_content(config, parts))
+        check_claim(ledger, _new_content(config, parts))
 
     def flags_of(self, n_tiles: int) -> dict[str, int] | None:
         """Return the flags counted so far, if they are those of so many tiles.

@@ -21,6 +21,7 @@ from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
 from deblend_batch.engine.depth import GROWTH
+from deblend_batch.engine.done import read_done
 from deblend_batch.engine.driver import Driver
 from deblend_batch.engine.events import Events
 from deblend_batch.engine.failure import Failure, ask, one_line
@@ -243,7 +244,7 @@ class _Run:
             self._ledger.quarantine(record)
             tally.add_unplaced(record)
         tally.counted = True
-        self._meter.expect(tally.pairs.pending)
+        self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
 
     def _project(self, pool: ActorPool, needs: ModelNeeds, indexes: Sequence[FieldIndex]) -> None:
@@ -270,22 +271,19 @@ class _Run:
 
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
-        recorded = [tile for tile in ledger.quarantined() if tile != UNPLACED]
         if self._retry:
-            for tile in recorded:
-                ledger.reopen(tile)
-        finished = ledger.finished()
+            for tile in ledger.quarantined():
+                if tile != UNPLACED:
+                    ledger.reopen(tile)
+        finished, held = read_done(ledger)
         self._count_flags(finished)
-        records = list(ledger.read_quarantines([] if self._retry else recorded))
-        again = _unsettled(ledger, finished, records)
-        held = {record.tile: len(record.pairs) for record in records} | dict.fromkeys(again, 0)
         fields = [
             FieldTiles(entry.field_url, index, grid, field.n_bands)
             for entry, index, grid, field in zip(
                 self._entries, indexes, self._grids, self._fields, strict=True
             )
         ]
-        return Workload(fields, finished - again, held)
+        return Workload(fields, finished, held)
 
     def _count_flags(self, finished: set[str]) -> None:
         """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""
@@ -298,16 +296,22 @@ class _Run:
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
         self._metrics.add_receipt(receipt)
+        self._advance(receipt.pairs)
+
+    def _advance(self, pairs: int) -> None:
         tiles = self._tally.tiles
-        self._meter.advance(receipt.pairs, f"tiles {tiles.written:,}/{tiles.expected:,}")
+        done = tiles.expected - tiles.pending
+        self._meter.advance(pairs, f"tiles {done:,}/{tiles.expected:,}")
 
     def _quarantined(self, record: QuarantineRecord) -> None:
         self._ledger.quarantine(record)
         self._tally.add_quarantine(record)
+        self._advance(len(record.pairs))
         _warn_of("quarantined", record)
 
     def _left_out(self, record: QuarantineRecord) -> None:
         self._tally.add_left_out(record)
+        self._advance(len(record.pairs))
         _warn_of("left out", record)
 
     def _retried(self, tile: str, attempt: int, failure: Failure, reason: str) -> None:
@@ -352,17 +356,6 @@ class _Run:
             notes=notes_on(self._config, tally),
             memory=memory if tally.workers else None,
         )
-
-
-def _unsettled(ledger: Ledger, finished: set[str], records: Sequence[QuarantineRecord]) -> set[str]:
-    """Find finished tiles whose record is not that of their shard: one of two drivers was cut short."""
-    both = [record for record in records if record.tile in finished]
-    receipts = ledger.read_receipts([record.tile for record in both])
-    return {
-        record.tile
-        for record, receipt in zip(both, receipts, strict=True)
-        if not receipt.agrees(record)
-    }
 
 
 def _warn_of_waiting(pool: ActorPool, n_actors: int) -> None:

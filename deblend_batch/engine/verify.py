@@ -14,7 +14,13 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore, digest
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.checks import Ids, compare_pairs, compare_totals, read_shard, twice
-from deblend_batch.engine.index import IndexReader, list_indexes, read_index
+from deblend_batch.engine.index import (
+    IndexReader,
+    count_missing,
+    list_indexes,
+    read_index,
+    say_lost,
+)
 from deblend_batch.errors import CatalogError
 
 RECOMPUTED_PAIRS = 16
@@ -42,6 +48,10 @@ class Verification:
         One line each; empty where all is well.
     notes : tuple of str
         What could not be checked, and why.
+    pending_tiles, pending_pairs : int
+        Of a run that has not ended: what is still to do.
+    unfinished : str
+        That it has not ended, what is left, and how to end it, in one line; empty where it has ended.
     """
 
     output: str
@@ -52,11 +62,14 @@ class Verification:
     recomputed: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    pending_tiles: int = 0
+    pending_pairs: int = 0
+    unfinished: str = ""
 
     @property
     def exit_code(self) -> int:
         """0 where all is well, 2 where something is missing or damaged, 3 with quarantined pairs."""
-        if self.problems:
+        if self.problems or self.unfinished:
             return 2
         return 3 if self.quarantined else 0
 
@@ -66,7 +79,9 @@ class Verification:
 
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the findings as names and texts; of very many problems only the first."""
-        verdict = f"{len(self.problems)} problems" if self.problems else "sound"
+        verdict = _count_problems(len(self.problems))
+        if self.unfinished:
+            verdict = f"not finished; what is there: {verdict}"
         rows = [
             ("output", self.output),
             ("checked", f"{self.tiles:,} tiles, {self.pairs:,} pairs, {self.rows:,} rows"),
@@ -74,16 +89,24 @@ class Verification:
             ("recomputed", f"{self.recomputed:,} pairs"),
             ("verdict", verdict),
         ]
+        if self.unfinished:
+            rows.append(("not finished", self.unfinished))
         rows += [("problem", problem) for problem in self.problems[:_LINES_SHOWN]]
         if len(self.problems) > _LINES_SHOWN:
             rows.append(("problem", f"and {len(self.problems) - _LINES_SHOWN:,} more (--json)"))
         return rows + [("note", note) for note in self.notes]
 
 
+def _count_problems(n: int) -> str:
+    return f"{n:,} problem{'s' if n > 1 else ''}" if n else "sound"
+
+
 @dataclass
 class _Found:
     """What has been found so far; of each pair only its id is kept."""
 
+    ended: bool
+    pending: dict[str, int] = field(default_factory=dict)
     blends: list[Ids] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
     masks: dict[str, str | None] = field(default_factory=dict)
@@ -152,17 +175,22 @@ def verify_run(
     """
     ledger = Ledger(output, options)
     run = ledger.read_run()
-    listing, found = _Listing.of(ledger), _Found()
+    listing, found = _Listing.of(ledger), _Found(run["state"].startswith("complete"))
+    indexes = list_indexes(ledger.output, ledger.options)
+    missing = count_missing(run, indexes)
     tiles: set[str] = set()
-    for some in _tile_groups(ledger):
+    for some in _tile_groups(ledger, indexes):
         tiles.update(name for name, _ in some)
         _check_tiles(ledger, listing, some, found)
-    if UNPLACED in listing.records:
-        found.quarantined += len(ledger.read_quarantine(UNPLACED).pairs)
-    found.problems += listing.orphans(frozenset(tiles))
-    found.problems += _check_masks(ledger, run, found.masks)
     pairs = sum(map(len, found.blends))
-    found.problems += [*twice(found.blends), *compare_totals(run, pairs, found.quarantined)]
+    if UNPLACED in listing.records:
+        _check_unplaced(ledger, found)
+    if missing and (found.ended or listing.receipts):
+        found.problems.insert(0, say_lost(missing))
+    elif not missing:
+        found.problems += listing.orphans(frozenset(tiles))
+        found.problems += compare_totals(run, pairs, found.quarantined)
+    found.problems += [*_check_masks(ledger, run, found.masks), *twice(found.blends)]
     again, problems, notes = _recompute(ledger, run, found, recompute, seed)
     return Verification(
         output=ledger.output,
@@ -173,7 +201,19 @@ def verify_run(
         recomputed=again,
         problems=(*found.problems, *problems),
         notes=notes,
+        pending_tiles=len(found.pending),
+        pending_pairs=sum(found.pending.values()),
+        unfinished="" if found.ended else _what_is_left(run["state"], found.pending, missing),
     )
+
+
+def _what_is_left(state: str, pending: Mapping[str, int], unindexed: int) -> str:
+    if unindexed:
+        left = f"the pairs of {unindexed:,} fields are not known yet"
+    else:
+        left = f"{sum(pending.values()):,} pairs in {len(pending):,} of its tiles are still to do"
+    wait = ", unless its driver still works on it" if state == "running" else ""
+    return f"the run is {state}, {left}; run again with the same config to finish it{wait}"
 
 
 def _recompute(
@@ -189,9 +229,9 @@ def _recompute(
     return result.pairs, result.problems, result.notes
 
 
-def _tile_groups(ledger: Ledger) -> Iterator[list[tuple[str, Ids]]]:
+def _tile_groups(ledger: Ledger, indexes: Sequence[str]) -> Iterator[list[tuple[str, Ids]]]:
     """Read the tiles of a run with the blend ids of their pairs, some at a time, field by field."""
-    for url in list_indexes(ledger.output, ledger.options):
+    for url in indexes:
         index, reader = read_index(url, ledger.options), IndexReader(url, ledger.options)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
@@ -210,37 +250,44 @@ def _check_tiles(
         _contents(ledger, there[start : start + _SHARDS_TOGETHER])
         for start in range(0, len(there), _SHARDS_TOGETHER)
     )
-    shards = zip(_receipts(ledger, there), contents, strict=True)
+    shards = zip(ledger.try_receipts(there), contents, strict=True)
+    recorded = [name for name, _ in tiles if name in listing.records]
+    records = dict(zip(recorded, ledger.try_quarantines(recorded), strict=True))
     for name, blends in tiles:
-        record = ledger.read_quarantine(name) if name in listing.records else None
-        if listing.is_whole(name):
-            _check_written(name, blends, *next(shards), record, found)
+        record = records.get(name)
+        shard = next(shards) if listing.is_whole(name) else None
+        if isinstance(record, CatalogError):
+            damaged = [record, *(each for each in shard or () if isinstance(each, CatalogError))]
+            found.problems += map(str, damaged)
+        elif shard is not None:
+            _check_written(name, blends, *shard, record, found)
         elif record is not None:
             _check_quarantined(name, blends, record, found)
         else:
-            lost = [
-                kind
-                for kind, names in (("shard", listing.shards), ("receipt", listing.receipts))
-                if name not in names
-            ]
-            found.problems.append(
-                f"tile {name}: {len(blends)} pairs, no {' and '.join(lost)}; run again to make it"
-            )
+            _check_absent(name, blends, listing, found)
 
 
-def _receipts(ledger: Ledger, tiles: Sequence[str]) -> list[Receipt | CatalogError]:
-    """Read receipts together; one that is damaged comes as the error that says so."""
-    try:
-        return list(ledger.read_receipts(tiles))
-    except CatalogError:
-        return [_receipt(ledger, tile) for tile in tiles]
+def _check_absent(tile: str, expected: Ids, listing: _Listing, found: _Found) -> None:
+    """Tell a tile that has been lost from one that is still to do: its receipt is the last to be written."""
+    if not found.ended and tile not in listing.receipts:
+        found.pending[tile] = len(expected)
+        return
+    lost = [
+        kind
+        for kind, names in (("shard", listing.shards), ("receipt", listing.receipts))
+        if tile not in names
+    ]
+    found.problems.append(
+        f"tile {tile}: {len(expected)} pairs, no {' and '.join(lost)}; run again to make it"
+    )
 
 
-def _receipt(ledger: Ledger, tile: str) -> Receipt | CatalogError:
-    try:
-        return ledger.read_receipt(tile)
-    except CatalogError as error:
-        return error
+def _check_unplaced(ledger: Ledger, found: _Found) -> None:
+    (record,) = ledger.try_quarantines([UNPLACED])
+    if isinstance(record, CatalogError):
+        found.problems.append(str(record))
+    else:
+        found.quarantined += len(record.pairs)
 
 
 def _contents(ledger: Ledger, tiles: Sequence[str]) -> list[bytes]:
@@ -276,6 +323,9 @@ def _check_written(
 
 def _check_quarantined(tile: str, expected: Ids, record: QuarantineRecord, found: _Found) -> None:
     held = _listed(record)
+    if len(held) < len(expected) and not found.ended:
+        found.pending[tile] = len(expected)  # its worker was stopped before it wrote the others
+        return
     found.quarantined += len(held)
     if len(held) < len(expected):
         found.problems.append(

@@ -18,6 +18,7 @@ from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.storage import Options
+from deblend_batch.text import cause
 
 __all__ = ["CHUNK_PX", "SHARD_PX", "Field", "FieldMeta", "create_field", "finish_field"]
 
@@ -174,7 +175,7 @@ class Field:
             if isinstance(meaning, UserError):
                 raise meaning from error
             raise BadDataError(
-                f"{self.url}: '{member}' has a chunk that cannot be decoded ({error}); ingest again"
+                f"{self.url}: '{member}' has a chunk that cannot be decoded ({cause(error)}); ingest again"
             ) from error
         return np.asarray(window)
 

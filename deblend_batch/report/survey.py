@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
+from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError
 
 MAG_EDGES = np.linspace(14, 30, 65)
@@ -79,7 +78,7 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     for receipt in receipts:
         content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
         try:
-            rows = pq.read_table(io.BytesIO(content))
+            rows = read_table(content)
         except pa.ArrowInvalid as error:
             raise CatalogError(
                 f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"

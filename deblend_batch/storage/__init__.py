@@ -9,7 +9,7 @@ from __future__ import annotations
 from deblend_batch.storage.content import identity
 from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import filesystem
-from deblend_batch.storage.listing import exists, expand, list_names, list_newest
+from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
 from deblend_batch.storage.retrying import repeat_async
@@ -25,6 +25,7 @@ from deblend_batch.storage.writing import (
 __all__ = [
     "TEMPORARY_PREFIX",
     "Options",
+    "StoredFile",
     "create_bytes",
     "exists",
     "expand",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 from deblend_batch.errors import StorageError
@@ -13,6 +14,14 @@ from deblend_batch.storage.urls import is_local, name_of, scheme_of
 from deblend_batch.storage.writing import TEMPORARY_PREFIX
 
 _MODIFIED = ("mtime", "LastModified", "last_modified", "created")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What a listing tells of a file: its name in its folder, and its size in bytes where the store says."""
+
+    name: str
+    size: int | None
 
 
 @translated
@@ -46,8 +55,8 @@ def list_names(url: str, options: Options | None = None) -> list[str]:
 
 
 @translated
-def list_newest(url: str, options: Options | None = None) -> list[str]:
-    """List the names in a folder, the last modified first; an absent folder is empty.
+def list_newest(url: str, options: Options | None = None) -> list[StoredFile]:
+    """List the files in a folder, the last modified first; an absent folder is empty.
 
     Raises
     ------
@@ -55,7 +64,8 @@ def list_newest(url: str, options: Options | None = None) -> list[str]:
         If the store cannot be listed.
     """
     entries = _entries(url, options, detail=True)
-    return [name for name, _ in sorted(entries, key=lambda each: _modified(each[1]), reverse=True)]
+    entries.sort(key=lambda each: _modified(each[1]), reverse=True)
+    return [StoredFile(name, facts.get("size")) for name, facts in entries]
 
 
 def _entries(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
 from deblend_batch.storage import is_local, translate
+from deblend_batch.text import cause
 from deblend_batch.tiling.tile import Box
 
 REQUESTS_AT_ONCE = 8
@@ -103,10 +104,25 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
         meaning = translate(field.url, error)
         if meaning is not error:
             raise meaning from error
-        where = f"{field.url}: {array.path or 'image'}[{box.y0}:{box.y1}, {box.x0}:{box.x1}]"
-        raise BadDataError(f"{where}: cannot decode a chunk ({error})") from error
+        where = f"{field.url}: {array.path or 'image'}{_first_damaged(array, box)}"
+        raise BadDataError(f"{where}: cannot decode a chunk ({cause(error)})") from error
     planes: NDArray[np.float32] = pixels[None] if pixels.ndim == 2 else pixels
     return planes
+
+
+def _first_damaged(array: zarr.Array[Any], box: Box) -> str:
+    """Name the pixels of the first chunk under a box that cannot be decoded, or those of the box."""
+    height, width = array.chunks[-2:]
+    for y in range(box.y0 // height * height, box.y1, height):
+        for x in range(box.x0 // width * width, box.x1, width):
+            y1, x1 = (
+                min(edge) for edge in zip((y + height, x + width), array.shape[-2:], strict=True)
+            )
+            try:
+                array[..., y:y1, x:x1]
+            except Exception:  # noqa: BLE001  # whatever it was, the first reading tells it
+                return f"[{y}:{y1}, {x}:{x1}]"
+    return f"[{box.y0}:{box.y1}, {box.x0}:{box.x1}]"
 
 
 def _way(field: Field, array: zarr.Array[Any]) -> tuple[tuple[int, ...], Callable[..., Any]]:

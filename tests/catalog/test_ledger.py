@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deblend_batch import storage
 from deblend_batch.catalog import ledger as ledger_module
+from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
@@ -87,6 +88,16 @@ def test_a_tile_that_is_opened_again_leaves_nothing(ledger: Ledger) -> None:
     assert (ledger.shards(), ledger.receipts(), ledger.quarantined()) == ([], [], [])
 
 
+def test_an_empty_receipt_is_none(ledger: Ledger) -> None:
+    finish(ledger)
+    finish(ledger, "y0000x0001")
+    storage.write_bytes(ledger.receipt_url("y0000x0000"), b"")
+    assert ledger.finished() == {"y0000x0001"}
+    assert ledger.newest_receipts() == (["y0000x0001"], ["y0000x0000"])
+    with pytest.raises(CatalogError, match=r"y0000x0000.json: empty; run again to make it anew"):
+        ledger.read_receipt("y0000x0000")
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_receipts_come_in_the_order_asked_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, n: int
@@ -123,8 +134,8 @@ def test_a_quarantine_record_says_what_it_holds_until_it_is_released(ledger: Led
 
 def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
     first = run_record() | {"created_at": "first"}
-    assert ledger.claim(first) == first
-    assert ledger.claim(run_record() | {"created_at": "second"}) == first
+    assert claim(ledger, first) == first
+    assert claim(ledger, run_record() | {"created_at": "second"}) == first
 
 
 @pytest.mark.parametrize(
@@ -140,27 +151,60 @@ def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
 def test_another_run_is_refused_and_what_differs_is_named(
     ledger: Ledger, changes: dict[str, Any], named: str
 ) -> None:
-    ledger.claim(run_record())
+    claim(ledger, run_record())
     with pytest.raises(
         OutputConflictError, match=rf"out: belongs to another run \({named} differs\); give another"
     ):
-        ledger.claim(run_record(**changes))
+        claim(ledger, run_record(**changes))
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "shards/y0000x0000.parquet", "index/field.parquet"])
 def test_a_folder_of_something_else_is_refused(ledger: Ledger, name: str) -> None:
-    """What lies there, an index too, may come of other inputs: only a run.json vouches for it."""
+    """What lies there, an index too, may come of other inputs: only run.json or receipts vouch for it."""
     storage.write_bytes(storage.join(ledger.output, name), b"x")
     top = name.split("/", maxsplit=1)[0]
-    with pytest.raises(OutputConflictError, match=rf"not empty \({top} is there\)"):
-        ledger.claim(run_record())
+    for take in (check_claim, claim):
+        with pytest.raises(
+            OutputConflictError, match=rf"not empty \({top} is there\), .*; empty it or"
+        ):
+            take(ledger, run_record())
     assert not storage.exists(storage.join(ledger.output, "run.json"))
+
+
+def test_receipts_of_the_run_vouch_for_an_output_that_lost_its_run_json(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = run_record()
+    finish(ledger, fingerprint=new["fingerprint"])
+    storage.write_bytes(ledger.receipt_url("y0000x0001"), b"")  # empty: it says nothing
+    with pytest.raises(CatalogError, match=r"run.json: missing, though .* run again with the same"):
+        ledger.read_run()
+    check_claim(ledger, new)
+    assert not storage.exists(ledger.run_url)
+    assert claim(ledger, new) == ledger.read_run() == new
+    assert "run.json was missing and is made anew" in capsys.readouterr().out
+
+
+def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
+    ours = run_record()
+    finish(ledger, fingerprint=ours["fingerprint"])
+    finish(ledger, "y0000x0001", fingerprint="another")
+    for take in (check_claim, claim):
+        with pytest.raises(
+            OutputConflictError,
+            match=r"out: run.json is missing, and 1 of 2 receipts .*ledger/y0000x0001.json\); give",
+        ):
+            take(ledger, ours)
+    assert not storage.exists(ledger.run_url)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"deblend_batch_run": 1, "sta', "run.json: damaged"),
+        (
+            b'{"deblend_batch_run": 1, "sta',
+            "run.json: damaged .*; remove it and run again with the same config",
+        ),
         (b"\xff\xfe", "run.json: damaged"),
         (b"[1, 2]", "run.json: damaged"),
         (b"", "run.json: damaged"),
@@ -169,7 +213,7 @@ def test_a_folder_of_something_else_is_refused(ledger: Ledger, name: str) -> Non
     ],
     ids=["cut off", "no text", "no object", "empty", "another program's", "of the future"],
 )
-@pytest.mark.parametrize("use", [read_status, verify_run, lambda url: Ledger(url).claim({})])
+@pytest.mark.parametrize("use", [read_status, verify_run, lambda url: claim(Ledger(url), {})])
 def test_a_run_json_that_cannot_be_used_is_one_line(
     tmp_path: Path, use: Any, content: bytes, message: str
 ) -> None:
@@ -263,9 +307,9 @@ def test_an_output_that_another_driver_takes_meanwhile_is_shared(
     def late(*arguments: Any) -> bool:
         found = exists(*arguments)
         monkeypatch.undo()
-        ledger.claim(run_record())
+        claim(ledger, run_record())
         storage.write_bytes(storage.join(ledger.output, "index", "field.parquet"), b"")
         return found
 
     monkeypatch.setattr(storage, "exists", late)
-    assert ledger.claim(run_record()) == run_record()
+    assert claim(ledger, run_record()) == run_record()

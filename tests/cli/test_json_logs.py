@@ -67,6 +67,12 @@ def test_the_standard_output_is_the_result_alone(told: tuple[Ledger, str, str]) 
     assert "\x1b" not in line["text"]
 
 
+def test_the_driver_takes_the_memory_that_was_projected(told: tuple[Ledger, str, str]) -> None:
+    """It loads no torch, which would be 180 MB more."""
+    memory = json.loads(told[1])["memory"]
+    assert memory["driver"] < 1.2 * memory["projected"]["driver"]
+
+
 def test_each_line_of_the_driver_is_an_object(told: tuple[Ledger, str, str]) -> None:
     ledger, _, err = told
     lines = objects(err)

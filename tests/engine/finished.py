@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,12 +55,14 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
     return ledger
 
 
-def commit(ledger: Ledger, tile: str, rows: pa.Table) -> Receipt:
+def commit(ledger: Ledger, tile: str, rows: pa.Table, left_out: Sequence[int] = ()) -> Receipt:
     """Write a tile's shard, and its receipt in the place of any earlier one."""
     shard = encode(rows)
     digest, n = hashlib.sha256(shard).hexdigest(), len(rows)
     seconds, worker = {"cut": 1.0, "infer": 1.0}, {"device": "cpu"}
-    receipt = Receipt(tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now())
+    receipt = Receipt(
+        tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now(), list(left_out)
+    )
     ledger.replace_shard(tile, shard)
     ledger.replace_receipt(receipt)
     return receipt
@@ -76,7 +79,7 @@ def leave_out(ledger: Ledger, tile: str, n_pairs: int) -> None:
     ids = [rows[name].to_pylist() for name in ("blend_id", "source_id", "neighbour_id")]
     pairs = list(zip(*(column[: 2 * n_pairs : 2] for column in ids), strict=True))
     ledger.quarantine(QuarantineRecord(tile, "a chunk", "BadDataError", 1, pairs))
-    commit(ledger, tile, rows.slice(2 * n_pairs))
+    commit(ledger, tile, rows.slice(2 * n_pairs), [blend for blend, _, _ in pairs])
     run = ledger.read_run()
     totals = run["totals"]["pairs"]
     totals["written"] -= n_pairs

@@ -23,8 +23,8 @@ from deblend_batch.catalog.masks import MaskStore, digest
 from deblend_batch.catalog.records import Receipt, now
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.engine.commit import Committer, TileResult
+from deblend_batch.engine.done import read_done
 from deblend_batch.engine.poison import Poison
-from deblend_batch.engine.run import _unsettled as unsettled
 from deblend_batch.engine.work import TileSpec
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 from deblend_batch.tiling.tile import Box
@@ -272,6 +272,6 @@ def test_two_writers_leave_each_pair_in_one_place(
 
 def resume(ledger: Ledger, poison: set[int]) -> None:
     """Do what the next start does with this tile."""
-    records = list(ledger.read_quarantines(ledger.quarantined()))
-    if not ledger.finished() - unsettled(ledger, ledger.finished(), records):
-        committer(ledger).commit(result(sorted(poison), recorded=bool(records)), describe)
+    written, held = read_done(ledger)
+    if not written:
+        committer(ledger).commit(result(sorted(poison), recorded=bool(held)), describe)

@@ -111,6 +111,80 @@ def test_a_damaged_index_is_one_line(run: Ledger) -> None:
         read_status(run.output)
 
 
+def test_a_lost_index_is_said_and_the_counts_are_those_of_the_record(run: Ledger) -> None:
+    storage.remove_tree(storage.join(run.output, "index"))
+    status = read_status(run.output)
+    assert (status.pairs_written, status.pairs_expected) == (93, 93)
+    assert (status.tiles_written, status.tiles_expected) == (9, 9)
+    (problem,) = status.problems
+    assert problem.startswith("index/: the pair index is missing")
+    assert ("damaged", problem) in status.to_rows()
+
+
+@pytest.mark.parametrize("kind", ["receipt", "quarantine"])
+def test_an_empty_file_is_counted_and_named_and_the_rest_goes_on(run: Ledger, kind: str) -> None:
+    tile = run.receipts()[0]
+    n_pairs = run.read_receipt(tile).pairs
+    url = getattr(run, f"{kind}_url")(tile)
+    storage.write_bytes(url, b"")
+    status = read_status(run.output)
+    assert status.problems == (f"{url}: empty; run again to make it anew",)
+    assert status.pairs_written == 93 - (n_pairs if kind == "receipt" else 0)
+    assert "  damaged: 1  " in status.to_line()
+
+
+def test_a_receipt_that_is_cut_is_named(run: Ledger) -> None:
+    tile = run.receipts()[0]
+    storage.write_bytes(run.receipt_url(tile), b'{"tile"')
+    (problem,) = read_status(run.output).problems
+    assert "damaged (" in problem
+    assert problem.endswith("; remove it and run again")
+
+
+def test_of_very_many_problems_only_the_first_are_printed(run: Ledger) -> None:
+    for tile in run.receipts():
+        storage.write_bytes(run.receipt_url(tile), b"")
+    rows = [value for name, value in read_status(run.output).to_rows() if name == "damaged"]
+    assert len(rows) == 6
+    assert rows[-1] == "and 4 more (--json)"
+
+
+def leave_running(run: Ledger, seconds_ago: float) -> str:
+    """Let the last sign of the run's driver be so old; return when it was."""
+    at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds")
+    for tile in run.receipts():
+        run.replace_receipt(replace(run.read_receipt(tile), written_at=at))
+    storage.remove(run.receipt_url(run.receipts()[0]))
+    run.write_run(run.read_run() | {"state": "running", "updated_at": at})
+    return at
+
+
+def test_a_run_that_has_long_given_no_sign_may_have_died(run: Ledger) -> None:
+    at = leave_running(run, 3600)
+    status = read_status(run.output)
+    assert (status.stalled, status.pairs_per_second, status.eta_seconds) == (True, 0.0, None)
+    rows = dict(status.to_rows())
+    assert rows["state"].startswith(f"running, but nothing has moved since {at} (1:00:0")
+    assert "its driver may have died; if so, run again to go on" in rows["state"]
+    assert not {"rate", "ETA"} & rows.keys()
+    assert "running (nothing new for 1:00:0" in status.to_line()
+    assert "pairs/s" not in status.to_line()
+    assert status.to_dict()["stalled"] is True
+
+
+@pytest.mark.parametrize("sign", ["run.json", "receipt"])
+def test_a_sign_of_life_is_the_record_or_a_receipt(run: Ledger, sign: str) -> None:
+    leave_running(run, 3600)
+    now = datetime.now(UTC).isoformat()
+    if sign == "receipt":
+        run.replace_receipt(replace(run.read_receipt(run.receipts()[0]), written_at=now))
+    else:
+        run.write_run(run.read_run() | {"updated_at": now})
+    status = read_status(run.output)
+    assert not status.stalled
+    assert dict(status.to_rows())["state"].startswith("running, last update 0:00:0")
+
+
 def test_a_damaged_run_is_not_published(run: Ledger) -> None:
     storage.remove(run.shard_url("y0000x0000"))
     with pytest.raises(CatalogError, match=r"tile y0000x0000: .* no shard; run again to make it"):

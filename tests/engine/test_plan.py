@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.config import make_config
 from deblend_batch.engine import plan as module
 from deblend_batch.engine.plan import RunPlan, plan_run
 from deblend_batch.engine.projection import NodeSize
-from deblend_batch.errors import ConfigError
+from deblend_batch.errors import CatalogError, ConfigError
+from tests.engine.finished import finish_run, read_rows
 from tests.support import SmallField
 
 
@@ -79,6 +83,39 @@ def test_stamps_cross_the_object_store_where_tasks_cut(
     rows = dict(planned(small_field, tmp_path, engine=engine).to_rows())
     assert rows["actors"] == "1 (split)"
     assert "of the object store per actor" in rows["stamps"]
+
+
+def test_of_a_finished_run_nothing_is_left(small_field: SmallField, tmp_path: Path) -> None:
+    ledger = finish_run(small_field, str(tmp_path / "out"))
+    config = make_config(small_field.config(ledger.output))
+    plan = plan_run(config)
+    assert (plan.tiles_done, plan.pairs_left) == (9, 0)
+    rows = dict(plan.to_rows())
+    assert rows["time"] == "none: nothing is left to do"
+    assert not {"speed", "cutting"} & rows.keys()
+    held = put_in_quarantine(ledger, "y0000x0000")
+    plan = plan_run(config)
+    assert (plan.tiles_done, plan.tiles_quarantined, plan.pairs_left) == (8, 1, 0)
+    assert dict(plan.to_rows())["tiles"] == "9 with pairs, 8 of them done, 1 in quarantine"
+    storage.write_bytes(ledger.quarantine_url("y0000x0000"), b"")
+    assert plan_run(config).pairs_left == held
+    beside = ledger.read_receipt("y0001x0001").pairs
+    storage.write_bytes(ledger.quarantine_url("y0001x0001"), b"{")
+    assert plan_run(config).pairs_left == held + beside
+    storage.write_bytes(storage.join(ledger.output, "run.json"), b"")
+    with pytest.raises(CatalogError, match=r"run.json: damaged .*; remove it and run again"):
+        plan_run(config)
+
+
+def put_in_quarantine(ledger: Ledger, tile: str) -> int:
+    """Put all of a tile in quarantine; return its number of pairs."""
+    blends = read_rows(ledger, tile)["blend_id"].to_pylist()[::2]
+    ledger.quarantine(
+        QuarantineRecord(tile, "a chunk", "BadDataError", 1, [(b, 0, 0) for b in blends])
+    )
+    storage.remove(ledger.receipt_url(tile))
+    storage.remove(ledger.shard_url(tile))
+    return len(blends)
 
 
 def test_no_pairs_is_said_with_its_reason(small_field: SmallField, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -19,7 +20,7 @@ def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tick_repeats_no_line() -> None:
     log = io.StringIO()
     meter = ProgressMeter("pairs", log)
-    meter.expect(186)
+    meter.expect(186, 0)
     meter.tick()
     meter.tick()
     assert log.getvalue() == "pairs 0/186\n"
@@ -28,6 +29,18 @@ def test_a_tick_repeats_no_line() -> None:
     assert [line.split("  ")[:2] for line in log.getvalue().splitlines()[1:]] == [
         ["tiles 1/9", "pairs 3/186"]
     ]
+
+
+def test_what_an_earlier_start_did_counts_but_not_for_the_rate() -> None:
+    log = io.StringIO()
+    meter = ProgressMeter("pairs", log)
+    meter.expect(186, 100)
+    assert meter.eta_seconds is None
+    meter.start()
+    meter.advance(43, "tiles 7/9")
+    assert "tiles 7/9  pairs 143/186  " in log.getvalue()
+    assert meter.eta_seconds == pytest.approx(43 / meter.rate, rel=0.1)
+    assert meter.rate * (time.monotonic() - meter._started) == pytest.approx(43, rel=0.1)
 
 
 def test_the_last_line_is_said_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -316,6 +317,25 @@ def test_pairs_in_a_region_without_data_are_quarantined(
         == np.sort(every["blend_id"].to_numpy()[~gone]).tolist()
     )
     assert verify_run(output).exit_code == 3
+
+
+@pytest.mark.parametrize("lost", ["run.json", "index"])
+def test_what_was_lost_beside_the_shards_is_made_anew(
+    finished: str, small_field: SmallField, tmp_path: Path, lost: str
+) -> None:
+    ledger = Ledger(str(shutil.copytree(finished, tmp_path / "out")))
+    storage.remove_tree(storage.join(ledger.output, lost))
+    first, second, *_ = ledger.receipts()
+    storage.write_bytes(ledger.receipt_url(first), b"")
+    storage.write_bytes(ledger.quarantine_url(second), b"")
+    log = io.StringIO()
+    meter = ProgressMeter("pairs", log)
+    summary = process_field(small_field.config(ledger.output), progress=meter)
+    assert summary.exit_code == 0
+    assert same_rows(read_shards(finished), read_shards(ledger.output))
+    assert (ledger.quarantined(), verify_run(ledger.output).problems) == ([], ())
+    # Tiles and pairs are those of the whole run, not of what was left of it.
+    assert log.getvalue().splitlines()[-1].startswith("tiles 9/9  pairs 93/93")
 
 
 def test_another_run_s_output_is_refused(finished: str, small_field: SmallField) -> None:

@@ -136,6 +136,10 @@ def _damage_receipt(run: Ledger) -> None:
     storage.write_bytes(run.receipt_url(TILE), b'{"tile": ')
 
 
+def _empty_receipt(run: Ledger) -> None:
+    storage.write_bytes(run.receipt_url(TILE), b"")
+
+
 def _stray_shard(run: Ledger) -> None:
     storage.write_bytes(run.shard_url("y0009x0000"), storage.read_bytes(run.shard_url(TILE)))
 
@@ -191,6 +195,7 @@ def _wrong_totals(run: Ledger) -> None:
         (_wrong_count, rf"tile {TILE}: \d+ pairs expected, 1 written \+ 0 quarantined"),
         (_no_parquet, rf"shard {TILE}: not a shard \(.*\); remove its receipt and run again"),
         (_damage_receipt, rf"ledger/{TILE}.json: damaged \(.*\); remove it and run again"),
+        (_empty_receipt, rf"ledger/{TILE}.json: empty; run again to make it anew"),
         (_stray_shard, "shard y0009x0000: orphan, no tile of this run; remove it"),
         (_stray_receipt, "receipt y0009x0000: orphan, no tile of this run; remove it"),
         (_stray_record, "quarantine record y0009x0000: orphan, no tile of this run; remove it"),
@@ -207,7 +212,82 @@ def test_verify_names_the_damage(
     found = verify_run(run.output, recompute=0)
     assert found.exit_code == 2
     assert any(re.search(problem, line) for line in found.problems), found.problems
-    assert ("verdict", f"{len(found.problems)} problems") in found.to_rows()
+    plural = "s" if len(found.problems) > 1 else ""
+    assert ("verdict", f"{len(found.problems)} problem{plural}") in found.to_rows()
+
+
+def _unfinish(run: Ledger, state: str = "interrupted") -> None:
+    run.write_run(run.read_run() | {"state": state})
+
+
+@pytest.mark.parametrize("state", ["interrupted", "running", "failed"])
+@pytest.mark.parametrize("left", [("receipt",), ("receipt", "shard")], ids=["shard alone", "none"])
+def test_what_is_still_to_do_is_no_damage(run: Ledger, state: str, left: tuple[str, ...]) -> None:
+    n_pairs = run.read_receipt(TILE).pairs
+    for what in left:
+        storage.remove(getattr(run, f"{what}_url")(TILE))
+    _unfinish(run, state)
+    found = verify_run(run.output, recompute=0)
+    assert (found.problems, found.exit_code) == ((), 2)
+    assert (found.pending_tiles, found.pending_pairs) == (1, n_pairs)
+    rows = dict(found.to_rows())
+    assert rows["verdict"] == "not finished; what is there: sound"
+    assert rows["not finished"].startswith(
+        f"the run is {state}, {n_pairs} pairs in 1 of its tiles are still to do; run again with the same"
+    )
+
+
+def test_damage_of_an_unfinished_run_is_told_apart(run: Ledger) -> None:
+    _lose_receipt(run)
+    storage.remove(run.shard_url("y0001x0001"))
+    _unfinish(run)
+    found = verify_run(run.output, recompute=0)
+    assert found.pending_tiles == 1
+    (problem,) = found.problems
+    assert re.match(r"tile y0001x0001: \d+ pairs, no shard; run again to make it", problem)
+    assert dict(found.to_rows())["verdict"] == "not finished; what is there: 1 problem"
+
+
+def test_a_part_in_quarantine_of_an_unfinished_run_is_still_to_do(run: Ledger) -> None:
+    n_pairs = run.read_receipt(TILE).pairs
+    _record_a_part_alone(run)
+    _unfinish(run)
+    found = verify_run(run.output, recompute=0)
+    assert (found.problems, found.quarantined, found.pending_pairs) == ((), 0, n_pairs)
+
+
+def test_a_lost_index_makes_no_orphans(run: Ledger) -> None:
+    storage.remove_tree(storage.join(run.output, "index"))
+    found = verify_run(run.output)
+    (problem,) = found.problems
+    assert re.match(
+        r"index/: the pair index is missing, .*; run again with the same config", problem
+    )
+    assert found.exit_code == 2
+
+
+def test_a_run_that_has_not_been_indexed_has_lost_nothing(run: Ledger) -> None:
+    for folder in ("index", "ledger"):  # and no shard is an orphan for that
+        storage.remove_tree(storage.join(run.output, folder))
+    _unfinish(run, "running")
+    found = verify_run(run.output)
+    assert (found.problems, found.exit_code) == ((), 2)
+    assert "the pairs of 1 fields are not known yet" in found.unfinished
+
+
+@pytest.mark.parametrize("content", [b"", b"{"], ids=["empty", "cut"])
+@pytest.mark.parametrize("name", [TILE, "unplaced"])
+def test_a_damaged_quarantine_record_is_one_problem_of_several(
+    run: Ledger, name: str, content: bytes
+) -> None:
+    storage.write_bytes(run.quarantine_url(name), content)
+    _stray_shard(run)
+    found = verify_run(run.output, recompute=0)
+    assert any(
+        re.search(rf"quarantine/{name}.json: (empty|damaged .*); .*run again", line)
+        for line in found.problems
+    )
+    assert any("orphan" in line for line in found.problems)
 
 
 def test_of_very_many_problems_only_the_first_are_printed() -> None:

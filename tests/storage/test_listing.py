@@ -38,17 +38,20 @@ def test_globs_expand_sorted(folder: str) -> None:
 
 def test_the_last_modified_comes_first(tmp_path: Path) -> None:
     for age, name in enumerate(("b", "c", "a")):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b"x" * age)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     (tmp_path / ".tmp-x").touch()
-    assert storage.list_newest(str(tmp_path)) == ["b", "c", "a"]
+    assert storage.list_newest(str(tmp_path)) == [
+        storage.StoredFile(name, age) for age, name in enumerate(("b", "c", "a"))
+    ]
     assert storage.list_newest(str(tmp_path / "nothing")) == []
 
 
 def test_every_store_lists_the_newest(folder: str) -> None:
-    for name in ("b", "a"):
-        storage.write_bytes(storage.join(folder, name), b"x")
-    assert sorted(storage.list_newest(folder)) == ["a", "b"]
+    for name in ("b", "a", ""):
+        storage.write_bytes(storage.join(folder, f"_{name}"), name.encode())
+    found = {each.name: each.size for each in storage.list_newest(folder)}
+    assert found == {"_": 0, "_a": 1, "_b": 1}
 
 
 def test_a_folder_under_a_file_is_said_to_be_one(tmp_path: Path) -> None:

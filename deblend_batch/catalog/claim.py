@@ -1,0 +1,132 @@
+"""Taking an output for a run: an output belongs to one run, and who may go on with it is decided here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from deblend_batch import storage
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.records import as_json
+from deblend_batch.errors import OutputConflictError
+
+log = structlog.get_logger()
+
+
+def claim(ledger: Ledger, run: dict[str, Any]) -> dict[str, Any]:
+    """Take an output for a run, or take up the run that is there.
+
+    Where ``run.json`` has been lost, receipts that are all of this run vouch for what is there.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the output.
+    run : dict
+        The content of a new ``run.json``.
+
+    Returns
+    -------
+    dict
+        ``run``, or what an earlier start of the same run has written.
+
+    Raises
+    ------
+    OutputConflictError
+        If the output belongs to another run, or holds files of something else.
+    CatalogError
+        If ``run.json`` is damaged.
+    StorageError
+        If the store refuses.
+    """
+    if not storage.exists(ledger.run_url, ledger.options):
+        receipts = _check_vouched(ledger, run)
+        if storage.create_bytes(ledger.run_url, as_json(run), ledger.options):
+            if receipts:
+                log.warning(
+                    "run.json was missing and is made anew: all receipts are of this run",
+                    output=ledger.output,
+                    receipts=receipts,
+                )
+            return run
+    found = ledger.read_run()
+    if found.get("fingerprint") != run["fingerprint"] and _is_barren(ledger):
+        # An earlier start failed on its inputs before it made anything: nothing of it is worth keeping.
+        storage.remove_tree(storage.join(ledger.output, "index"), ledger.options)
+        ledger.write_run(run)
+        return run
+    _check_same(ledger, found, run)
+    return found
+
+
+def check_claim(ledger: Ledger, run: dict[str, Any]) -> None:
+    """Check that :func:`claim` would take the output. Writes nothing.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the output.
+    run : dict
+        The content of a new ``run.json``.
+
+    Raises
+    ------
+    OutputConflictError
+        If the output belongs to another run, or holds files of something else.
+    CatalogError
+        If ``run.json`` is damaged.
+    """
+    if not storage.exists(ledger.run_url, ledger.options):
+        _check_vouched(ledger, run)
+    elif not _is_barren(ledger):
+        _check_same(ledger, ledger.read_run(), run)
+
+
+def _check_vouched(ledger: Ledger, run: dict[str, Any]) -> int:
+    """Check that an output without ``run.json`` is empty, or all its receipts of a run; count them."""
+    names = storage.list_names(ledger.output, ledger.options)
+    if not names or "run.json" in names:  # which another driver may just have made
+        return 0
+    tiles, _ = ledger.newest_receipts()
+    receipts = ledger.read_receipts(tiles)
+    others = [each.tile for each in receipts if each.fingerprint != run["fingerprint"]]
+    if others:
+        raise OutputConflictError(
+            f"{ledger.output}: run.json is missing, and {len(others)} of {len(tiles)} receipts are of "
+            f"another run (ledger/{others[0]}.json); give another output, or the config and inputs it was "
+            "started with"
+        )
+    if not tiles:
+        raise OutputConflictError(
+            f"{ledger.output}: not empty ({names[0]} is there), with neither run.json nor a receipt to say "
+            "of which run; empty it or give another output"
+        )
+    return len(tiles)
+
+
+def _is_barren(ledger: Ledger) -> bool:
+    """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
+    state = ledger.read_run().get("state")
+    return state == "failed" and not (ledger.shards() or ledger.receipts() or ledger.quarantined())
+
+
+def _check_same(ledger: Ledger, found: dict[str, Any], run: dict[str, Any]) -> None:
+    if found.get("fingerprint") != run["fingerprint"]:
+        raise OutputConflictError(f"{ledger.output}: {_conflict(found, run)}")
+
+
+def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
+    """Say how the run that is there differs, and what can be done."""
+    parts, wanted = found.get("fingerprint_of", {}), run["fingerprint_of"]
+    changed = [key for key in wanted if parts.get(key) != wanted[key]]
+    if "release" in changed:
+        theirs, ours = (each["versions"]["deblend_batch"] for each in (found, run))
+        return (
+            f"begun by deblend-batch {theirs}, and this is {ours}, whose rows may differ; "
+            f"give another output, or finish it with {theirs}"
+        )
+    return (
+        f"belongs to another run ({', '.join(changed) or 'fingerprint'} differs); "
+        "give another output, or the config and inputs it was started with"
+    )
