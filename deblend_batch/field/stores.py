@@ -17,11 +17,10 @@ from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.field.bounds import DOCUMENTS, BoundedDocuments
 from deblend_batch.field.counting import CountingStore
 from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
-
-_MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
 
 
 def open_group(url: str, options: Options | None = None) -> zarr.Group:
@@ -51,7 +50,9 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     try:
         if not storage.is_local(url):
             _ask(url, options)
-        return zarr.open_group(_store(url, options, read_only=True), mode="r")
+        # Consolidated metadata may be older than the arrays, and say of an absent one what it says of a damaged.
+        store = _store(url, options, read_only=True)
+        return zarr.open_group(store, mode="r", use_consolidated=False)
     except UserError:
         raise
     except (GroupNotFoundError, FileNotFoundError) as error:
@@ -138,7 +139,7 @@ def create_group(url: str, options: Options | None, attributes: Mapping[str, Any
 
 def is_zarr(names: Iterable[str]) -> bool:
     """Tell whether a folder with these names is a Zarr node."""
-    return not _MEMBERS.isdisjoint(names)
+    return not DOCUMENTS.isdisjoint(names)
 
 
 def _ask(url: str, options: Options | None) -> None:
@@ -148,7 +149,7 @@ def _ask(url: str, options: Options | None) -> None:
     """
     fs, path = storage.filesystem(url, options)
     with contextlib.suppress(FileNotFoundError):
-        fs.cat_file(storage.join(path, "zarr.json"), start=0)
+        fs.cat_file(storage.join(path, "zarr.json"), start=0, end=1)
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
@@ -157,12 +158,12 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
         local = LocalStore(path, read_only=read_only)
-        return CountingStore(local) if read_only else local
+        return CountingStore(BoundedDocuments(local)) if read_only else local
     fs, path = storage.filesystem(url, options, asynchronous=True)
     if not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
     store = _RemoteStore(fs, path=path, read_only=read_only)
-    return KeptIndexes(CountingStore(store)) if read_only else store
+    return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
 
 
 class _RemoteStore(FsspecStore):
