@@ -43,9 +43,7 @@ class _RefusedError(Exception):
     """What is wrong with an array, as the end of a sentence that begins with its name."""
 
 
-def bounded(
-    array: zarr.Array[Any], url: str, name: str, remedy: str = _REMEDY
-) -> zarr.Array[Any]:
+def bounded(array: zarr.Array[Any], url: str, name: str, remedy: str = _REMEDY) -> zarr.Array[Any]:
     """Check what an array asks for, and return it so that a read keeps to it.
 
     Parameters

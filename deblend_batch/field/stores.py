@@ -50,7 +50,7 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     try:
         if not storage.is_local(url):
             _ask(url, options)
-        # Consolidated metadata may be older than the arrays, and say of an absent one what it says of a damaged.
+        # Consolidated metadata may be older than the arrays, and know no optional member from a damaged one.
         store = _store(url, options, read_only=True)
         return zarr.open_group(store, mode="r", use_consolidated=False)
     except UserError:

@@ -134,7 +134,10 @@ def test_sets_that_cannot_be_made(
     ("changes", "message"),
     [
         ({"shape": [3, 10**6, 10**6]}, r"'stamps' has shape \(3, .*, rows of more than 67,108,864"),
-        ({"chunk_grid": grid(1 << 20, 32, 32)}, "'stamps' has chunks of shape .* to decode one, more"),
+        (
+            {"chunk_grid": grid(1 << 20, 32, 32)},
+            "'stamps' has chunks of shape .* to decode one, more",
+        ),
         ({"codecs": [{"name": "vlen-bytes"}]}, "'stamps' .*vlen-bytes"),
     ],
 )
