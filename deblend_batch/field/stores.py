@@ -10,7 +10,7 @@ from typing import Any
 
 import zarr
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from zarr.abc.store import ByteRequest, OffsetByteRequest, Store
+from zarr.abc.store import ByteRequest, OffsetByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
@@ -21,6 +21,8 @@ from deblend_batch.field.bounds import DOCUMENTS, BoundedDocuments
 from deblend_batch.field.counting import CountingStore
 from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
+
+_AZURE = frozenset({"az", "abfs", "abfss"})
 
 
 def open_group(url: str, options: Options | None = None) -> zarr.Group:
@@ -153,16 +155,18 @@ def _ask(url: str, options: Options | None) -> None:
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
-    path = storage.filesystem(url, options)[1]
     if storage.is_local(url):
+        path = storage.filesystem(url, options)[1]
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
         local = LocalStore(path, read_only=read_only)
         return CountingStore(BoundedDocuments(local)) if read_only else local
-    fs, path = storage.filesystem(url, options, asynchronous=True)
-    if not fs.async_impl:
+    azure = storage.scheme_of(url) in _AZURE
+    # adlfs prints a traceback, when Python ends, for each of its file systems that coroutines use.
+    fs, path = storage.filesystem(url, options, asynchronous=not azure)
+    if azure or not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    store = _RemoteStore(fs, path=path, read_only=read_only)
+    store = (_AzureStore if azure else _RemoteStore)(fs, path=path, read_only=read_only)
     return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
 
 
@@ -175,6 +179,21 @@ class _RemoteStore(FsspecStore):
         # Of a whole object s3fs asks for the size first, which is another round trip.
         wanted = byte_range or OffsetByteRequest(0)
         return await storage.repeat_async(partial(super().get, key, prototype, wanted))
+
+
+class _AzureStore(_RemoteStore):
+    """One whose client cannot ask for the end of an object, where a shard has its index."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if isinstance(byte_range, SuffixByteRequest):
+            try:
+                size = await self.getsize(key)
+            except FileNotFoundError:
+                return None
+            byte_range = OffsetByteRequest(max(size - byte_range.suffix, 0))
+        return await super().get(key, prototype, byte_range)
 
 
 def _explained(url: str, what: str, error: Exception) -> Exception:
