@@ -65,7 +65,8 @@ def azure_answer(status: int, code: str) -> Exception:
     refused = azure.HttpResponseError("Because.\nRequestId:1", response=response)
     with pytest.raises(azure.HttpResponseError, match="Because") as caught:
         process_storage_error(refused)
-    return caught.value
+    raised: Exception = caught.value
+    return raised
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,7 @@ def test_failures_are_told_apart(error: Exception, transient: bool, unrepeated: 
             r"u: permission denied \(ExpiredToken\); check",
         ),
         (exceptions.NoCredentialsError(), StorageError, "u: Unable to locate credentials; check"),
+        (http_answer(403), StorageError, "u: permission denied; check the owner"),
         (google(503), TransientStorageError, "u: Because., 503; check the URL, the network"),
         (google(502), TransientStorageError, "u: ProxyError; check the URL, the network"),
         (google(401, "Invalid Credentials"), StorageError, "u: permission denied; check the owner"),
