@@ -25,10 +25,11 @@ _EXTRA_OF_SCHEME = {
 _S3 = frozenset({"s3", "s3a"})
 _S3_RETRIES = {"mode": "standard", "total_max_attempts": 5}
 _GOOGLE = frozenset({"gs", "gcs"})
-_GCSFS_BY_GRPC = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
-"""Read by gcsfs when it is imported: its experimental part asks by gRPC what kind each bucket is, and waits a
-minute where nothing answers."""
 _KNOWN = "a local path, s3://, gs://, az:// or http(s)://"
+
+# gcsfs reads it when it is imported: its experimental part asks by gRPC what kind each bucket is, and waits a
+# minute where nothing answers.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
 def filesystem(
@@ -66,7 +67,6 @@ def filesystem(
     if "://" in url and scheme not in fsspec.available_protocols():
         raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
     if scheme in _GOOGLE:
-        os.environ.setdefault(_GCSFS_BY_GRPC, "false")
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # a traceback of each that it raises
     settings = _client_options(scheme, options_of(url, options))
     if asynchronous:
