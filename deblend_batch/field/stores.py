@@ -23,6 +23,8 @@ from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
 
 _AZURE = frozenset({"az", "abfs", "abfss"})
+_IN_THREADS = _AZURE | {"gs", "gcs"}
+"""Schemes whose clients print a traceback, when Python ends, for each file system that coroutines used."""
 
 
 def open_group(url: str, options: Options | None = None) -> zarr.Group:
@@ -161,12 +163,11 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
             raise PermissionError(path)  # zarr would take it for an empty store
         local = LocalStore(path, read_only=read_only)
         return CountingStore(BoundedDocuments(local)) if read_only else local
-    azure = storage.scheme_of(url) in _AZURE
-    # adlfs prints a traceback, when Python ends, for each of its file systems that coroutines use.
-    fs, path = storage.filesystem(url, options, asynchronous=not azure)
-    if azure or not fs.async_impl:
+    scheme = storage.scheme_of(url)
+    fs, path = storage.filesystem(url, options, asynchronous=scheme not in _IN_THREADS)
+    if scheme in _IN_THREADS or not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    store = (_AzureStore if azure else _RemoteStore)(fs, path=path, read_only=read_only)
+    store = (_AzureStore if scheme in _AZURE else _RemoteStore)(fs, path=path, read_only=read_only)
     return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
 
 
