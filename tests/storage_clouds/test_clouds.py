@@ -121,6 +121,7 @@ def test_a_process_that_has_read_a_field_ends_quietly(cloud: Server) -> None:
     assert (done.stdout, done.stderr) == ("(64, 64)\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body directly with raw bytes:ResourceWarning")
 @pytest.mark.usefixtures("cluster")
 def test_a_run_from_and_to_the_store(
     cloud: Server, small_field: SmallField, tmp_path: Path
