@@ -93,7 +93,7 @@ def measure_looks(tiles: int) -> None:
 def _write_run(output: str, tiles: int, options: dict[str, Any]) -> None:
     """Write what a look reads: run.json, receipts, and shards of no content that matters."""
     digest, at = "0" * 64, datetime.now(UTC).isoformat()
-    run = {"state": "running", "updated_at": at, "totals": {"retries": {}}}
+    run = {"state": "running", "updated_at": at, "totals": {"retries": {}}, "deblend_batch_run": 1}
     storage.write_bytes(f"{output}/run.json", json.dumps(run).encode(), options)
     fs, path = storage.filesystem(output, options)
     objects = {}
