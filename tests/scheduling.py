@@ -18,6 +18,7 @@ ON_RAY = (
     "tests/simulate/test_pairset.py",
     "tests/simulate/test_real.py",
     "tests/simulate/test_workers.py",
+    "tests/storage_clouds/",
     "tests/storage_s3/",
     "tests/test_demo.py",
     "tests/train/",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,17 @@ def write_tiny_model(url: str, seed: int = 0, *, masks: bool = False) -> str:
     )
     write_weights(url, card, build_network(architecture, shape, url)[0].state_dict())
     return url
+
+
+def edit_array(url: str, name: str, **changes: Any) -> None:
+    """Change the metadata of an array of a local Zarr group, format 3, as a stranger can."""
+    path = Path(url, name, "zarr.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def grid(*edges: int) -> dict[str, Any]:
+    """Return the metadata of a regular grid of chunks."""
+    return {"name": "regular", "configuration": {"chunk_shape": edges}}
 
 
 def member(group: zarr.Group, name: str) -> zarr.Array[Any]:

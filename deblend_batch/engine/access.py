@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from deblend_batch import storage
-from deblend_batch.errors import StorageError, UserError
+from deblend_batch.errors import NotFoundError, StorageError, UserError
 from deblend_batch.storage import Options
 
 PROBE = f"{storage.TEMPORARY_PREFIX}probe"
@@ -15,26 +15,36 @@ _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use
 
 
 def check_tables(urls: Iterable[str], options: Options) -> None:
-    """Check that tables in remote stores can be listed and read, one of each folder.
+    """Check that tables are there, and that those in remote stores can be read: one request for a file.
 
     Of fields this is known once they are open.
 
     Parameters
     ----------
     urls : iterable of str
-        The tables.
+        The tables: files, or folders of files.
     options : mapping
         Storage options.
 
     Raises
     ------
+    NotFoundError
+        If one does not exist.
     UserError
-        If one cannot.
+        If one cannot be read.
     """
-    remote = (url for url in urls if not storage.is_local(url))
-    for url in {url.rstrip("/").rpartition("/")[0]: url for url in remote}.values():
-        if not storage.list_names(url, options):
-            storage.read_start(url, 1, options)
+    for url in urls:
+        if not _is_file(url, options) and not storage.list_names(url, options):
+            raise NotFoundError(f"{url}: no such detection or pairs table; check the URL")
+
+
+def _is_file(url: str, options: Options) -> bool:
+    if storage.is_local(url):
+        return storage.exists(url)
+    try:
+        return bool(storage.read_start(url, 1, options))
+    except NotFoundError:
+        return False
 
 
 def check_output(output: str, options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from deblend_batch.engine.batcher import Batcher
 from deblend_batch.engine.metrics import Meters
@@ -50,4 +51,10 @@ def reads_counted(run: str) -> Iterator[None]:
     try:
         yield
     finally:
-        Meters(run).count_up_to("deblend_batch_read_bytes_total", bytes_read() - before)
+        _meters_of(run).count("deblend_batch_read_bytes_total", bytes_read() - before)
+
+
+@lru_cache(maxsize=8)
+def _meters_of(run: str) -> Meters:
+    """Return the meters of a run in this process: to make one is to register it anew with Ray's agent."""
+    return Meters(run)

@@ -129,6 +129,19 @@ class Meters:
         more = total - self._counted.get(name, 0.0)
         if more > 0:
             self._counted[name] = total
+            self.count(name, more)
+
+    def count(self, name: str, more: float) -> None:
+        """Raise a counter.
+
+        Parameters
+        ----------
+        name : str
+            In :data:`METRICS`.
+        more : float
+            By how much; nothing happens unless it is positive.
+        """
+        if more > 0:
             self._metric(name).inc(float(more), {"run": self._run})
 
     def observe(self, name: str, value: float, **labels: str) -> None:

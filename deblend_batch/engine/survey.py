@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from deblend_batch import storage
 from deblend_batch.catalog.schema import check_bands
 from deblend_batch.config import RunConfig, SurveyField
 from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.field.bounds import MAX_DOCUMENT_BYTES
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
@@ -108,14 +110,11 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     FieldError
         If a field breaks the layout, or its bands give two columns of the catalogue one name.
     NotFoundError
-        If a field or detection table does not exist.
+        If a field does not exist.
     """
     pairs = list_fields(config)
     fields = [Field.open(url, config.storage_options) for url, _ in pairs]
     tables = [table for _, table in pairs]
-    for table in tables_of(config, tables):
-        if not storage.exists(table, config.storage_options):
-            raise NotFoundError(f"{table}: no such detection or pairs table; check the URL")
     for field in fields:
         check_bands(field.meta.bands, field.url)
     circles = [_circle(field) for field in fields]
@@ -199,9 +198,8 @@ def field_identity(url: str, options: dict[str, Any]) -> str:
     """
     digest = hashlib.sha256()
     for name in ("zarr.json", "image/zarr.json", ".zattrs", "image/.zarray"):
-        member = storage.join(url, name)
-        if storage.exists(member, options):
-            digest.update(storage.read_bytes(member, options))
+        with suppress(NotFoundError):
+            digest.update(storage.read_start(storage.join(url, name), MAX_DOCUMENT_BYTES, options))
     return digest.hexdigest()
 
 

@@ -1,7 +1,8 @@
 """What the arrays of a stranger's Zarr may ask for: codecs, sizes of chunks, bytes of a stored object.
 
-Metadata are a few hundred bytes that anyone can write; what they announce is checked before it is allocated
-or read, and an array is read through codecs and a store that keep to what was checked.
+Metadata are a few hundred bytes that anyone can write, and no more than a few million are read; what they
+announce is checked before it is allocated or read, and an array is read through codecs and a store that keep
+to what was checked.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from zarr.storage import StorePath, WrapperStore
 from deblend_batch.errors import FieldError
 from deblend_batch.field.decoding import COMPRESSORS, BoundedCodec, BoundedCompressor
 
+DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
+"""Names of the objects that hold metadata."""
+MAX_DOCUMENT_BYTES = 1 << 22
+"""What such an object can have: 40 times the longest FITS header, and as much as a thousand arrays need."""
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_SHARD_BYTES = 1 << 32
 _MAX_CHUNKS_PER_SHARD = 1 << 16
@@ -38,7 +43,7 @@ class _RefusedError(Exception):
     """What is wrong with an array, as the end of a sentence that begins with its name."""
 
 
-def bounded(array: zarr.Array[Any], url: str, name: str) -> zarr.Array[Any]:
+def bounded(array: zarr.Array[Any], url: str, name: str, remedy: str = _REMEDY) -> zarr.Array[Any]:
     """Check what an array asks for, and return it so that a read keeps to it.
 
     Parameters
@@ -49,6 +54,8 @@ def bounded(array: zarr.Array[Any], url: str, name: str) -> zarr.Array[Any]:
         The group's URL, for messages.
     name : str
         The array's name, for messages.
+    remedy : str
+        How to mend what is refused, for messages.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def bounded(array: zarr.Array[Any], url: str, name: str) -> zarr.Array[Any]:
         else:
             guarded = _with_bounded_v3(metadata, chunk_bytes)
     except _RefusedError as error:
-        raise FieldError(f"{url}: '{name}' {error}; {_REMEDY}") from error
+        raise FieldError(f"{url}: '{name}' {error}; {remedy}") from error
     store = _bounded_store(array.store, chunk_bytes, chunk_shape, shard_shape)
     store_path = StorePath(store, array.path)
     return zarr.Array(zarr.AsyncArray(guarded, store_path, array.async_array.config))
@@ -139,6 +146,36 @@ class BoundedStore(WrapperStore[Store]):
     def _check(key: str, size: int, limit: int) -> None:
         if size > limit:
             raise ValueError(f"{key} holds more than the {limit:,} bytes that it can need")
+
+
+class BoundedDocuments(BoundedStore):
+    """A store that reads no more of its metadata than :data:`MAX_DOCUMENT_BYTES` each, and all else as asked.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Where the objects are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, MAX_DOCUMENT_BYTES)
+
+    def _with_store(self, store: Store) -> BoundedDocuments:
+        return type(self)(store)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Read an object or a range of it, as Zarr asks.
+
+        Raises
+        ------
+        ValueError
+            If it holds metadata and is larger than they can be.
+        """
+        if key.rpartition("/")[2] in DOCUMENTS:
+            return await super().get(key, prototype, byte_range)
+        return await self._store.get(key, prototype, byte_range)
 
 
 def _chunks_of(metadata: ArrayV3Metadata) -> tuple[tuple[int, ...], tuple[int, ...] | None]:

@@ -10,18 +10,21 @@ from typing import Any
 
 import zarr
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from zarr.abc.store import ByteRequest, OffsetByteRequest, Store
+from zarr.abc.store import ByteRequest, OffsetByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError, ContainsGroupError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.field.bounds import DOCUMENTS, BoundedDocuments
 from deblend_batch.field.counting import CountingStore
 from deblend_batch.field.indexes import KeptIndexes
 from deblend_batch.storage import Options
 
-_MEMBERS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
+_AZURE = frozenset({"az", "abfs", "abfss"})
+_IN_THREADS = _AZURE | {"gs", "gcs"}
+"""Schemes whose clients print a traceback, when Python ends, for each file system that coroutines used."""
 
 
 def open_group(url: str, options: Options | None = None) -> zarr.Group:
@@ -51,7 +54,9 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     try:
         if not storage.is_local(url):
             _ask(url, options)
-        return zarr.open_group(_store(url, options, read_only=True), mode="r")
+        # Consolidated metadata may be older than the arrays, and know no optional member from a damaged one.
+        store = _store(url, options, read_only=True)
+        return zarr.open_group(store, mode="r", use_consolidated=False)
     except UserError:
         raise
     except (GroupNotFoundError, FileNotFoundError) as error:
@@ -170,7 +175,7 @@ def require_group(url: str, options: Options | None, attributes: Mapping[str, An
 
 def is_zarr(names: Iterable[str]) -> bool:
     """Tell whether a folder with these names is a Zarr node."""
-    return not _MEMBERS.isdisjoint(names)
+    return not DOCUMENTS.isdisjoint(names)
 
 
 def _ask(url: str, options: Options | None) -> None:
@@ -180,21 +185,22 @@ def _ask(url: str, options: Options | None) -> None:
     """
     fs, path = storage.filesystem(url, options)
     with contextlib.suppress(FileNotFoundError):
-        fs.cat_file(storage.join(path, "zarr.json"), start=0)
+        fs.cat_file(storage.join(path, "zarr.json"), start=0, end=1)
 
 
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
-    path = storage.filesystem(url, options)[1]
     if storage.is_local(url):
+        path = storage.filesystem(url, options)[1]
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
         local = LocalStore(path, read_only=read_only)
-        return CountingStore(local) if read_only else local
-    fs, path = storage.filesystem(url, options, asynchronous=True)
-    if not fs.async_impl:
+        return CountingStore(BoundedDocuments(local)) if read_only else local
+    scheme = storage.scheme_of(url)
+    fs, path = storage.filesystem(url, options, asynchronous=scheme not in _IN_THREADS)
+    if scheme in _IN_THREADS or not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    store = _RemoteStore(fs, path=path, read_only=read_only)
-    return KeptIndexes(CountingStore(store)) if read_only else store
+    store = (_AzureStore if scheme in _AZURE else _RemoteStore)(fs, path=path, read_only=read_only)
+    return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
 
 
 class _RemoteStore(FsspecStore):
@@ -206,6 +212,21 @@ class _RemoteStore(FsspecStore):
         # Of a whole object s3fs asks for the size first, which is another round trip.
         wanted = byte_range or OffsetByteRequest(0)
         return await storage.repeat_async(partial(super().get, key, prototype, wanted))
+
+
+class _AzureStore(_RemoteStore):
+    """One whose client cannot ask for the end of an object, where a shard has its index."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if isinstance(byte_range, SuffixByteRequest):
+            try:
+                size = await self.getsize(key)
+            except FileNotFoundError:
+                return None
+            byte_range = OffsetByteRequest(max(size - byte_range.suffix, 0))
+        return await super().get(key, prototype, byte_range)
 
 
 def _explained(url: str, what: str, error: Exception) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,9 +12,12 @@ import zarr
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError, NotFoundError, OutputConflictError
 from deblend_batch.field import stores
+from deblend_batch.field.bounds import bounded
 from deblend_batch.storage import Options
 
 _UNFINISHED, _COMPLETE = 0, 1
+_MAX_ROW_BYTES = 1 << 26
+"""Of one galaxy or pair: 80 times what three stamps of 256 x 256 pixels take."""
 
 
 def check_free(url: str, marker: str, options: Options | None, *, overwrite: bool) -> None:
@@ -129,3 +133,41 @@ def open_group(
     if group.attrs.get(marker) != _COMPLETE:
         raise ConfigError(f"{url}: not a complete {what} (attribute '{marker}'); {remedy}")
     return group
+
+
+def open_array(group: zarr.Group, url: str, name: str, remedy: str) -> zarr.Array[Any]:
+    """Open an array of a group that anyone may have made, so that a row of it takes little memory.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        As :func:`open_group` returned it.
+    url : str
+        The group's URL, for messages.
+    name : str
+        Name of the array.
+    remedy : str
+        How to mend what is missing or refused, for messages.
+
+    Returns
+    -------
+    zarr.Array
+        For reading; see :func:`deblend_batch.field.bounds.bounded`.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, or a row of it is too large.
+    FieldError
+        If its metadata cannot be read, or it asks for too much.
+    """
+    array = stores.open_member(group, url, name)
+    if array is None:
+        raise ConfigError(f"{url}: array {name!r} is missing; {remedy}")
+    size = math.prod(array.shape[1:]) * array.dtype.itemsize
+    if size > _MAX_ROW_BYTES:
+        raise ConfigError(
+            f"{url}: array {name!r} has shape {array.shape}, rows of more than {_MAX_ROW_BYTES:,} bytes; "
+            f"{remedy}"
+        )
+    return bounded(array, url, name, remedy)

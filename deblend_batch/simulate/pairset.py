@@ -18,7 +18,6 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.field import stores
 from deblend_batch.simulate import groups
 from deblend_batch.simulate.batch import Encoding, PairBatch
 from deblend_batch.simulate.pairs import PairSampler
@@ -29,6 +28,7 @@ from deblend_batch.simulate.workers import ALONE, Workers, shared_url
 from deblend_batch.storage import Options
 
 MARKER = "deblend_batch_pairs"
+_REMEDY = "make one with 'deblend-batch simulate pairs'"
 RANGE = 8 * BLOCK
 """Pairs that are written at a time: the chunk of the narrow arrays, so that no two ranges share one."""
 _CHANNELS: dict[Encoding, tuple[str, ...]] = {
@@ -242,8 +242,7 @@ class PairSet:
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         self.url = url
-        remedy = "make one with 'deblend-batch simulate pairs'"
-        self._group = groups.open_group(url, MARKER, "set of pairs", remedy, options)
+        self._group = groups.open_group(url, MARKER, "set of pairs", _REMEDY, options)
 
     def __len__(self) -> int:
         return int(self._array("sigma").shape[0])
@@ -267,10 +266,7 @@ class PairSet:
         return np.asarray(self._array("masks")[start:stop], np.bool_)
 
     def _array(self, name: str) -> Any:
-        member = stores.open_member(self._group, self.url, name)
-        if member is None:
-            raise ConfigError(f"{self.url}: array {name!r} is missing; make the set again")
-        return member
+        return groups.open_array(self._group, self.url, name, _REMEDY)
 
 
 def _columns(batch: PairBatch, encoding: Encoding, threshold: float) -> dict[str, NDArray[Any]]:

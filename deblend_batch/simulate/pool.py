@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError
@@ -19,6 +20,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SPLIT_EDGES = (0.8, 0.9)
 _STORED_PEAK = 1000.0
 _MARKER = "deblend_batch_galaxy_pool"
+_REMEDY = "draw one and save it with save_pool"
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,17 @@ def load_pool(url: str, options: Options | None = None) -> GalaxyPool:
     NotFoundError
         If there is nothing at ``url``.
     ConfigError
-        If it is not a complete pool.
+        If it is not a complete pool, or larger than memory.
+    FieldError
+        If an array asks for too much.
     """
-    group = groups.open_group(
-        url, _MARKER, "galaxy pool", "draw one and save it with save_pool", options
-    )
-    columns: dict[str, Any] = {name: group[name][...] for name in _ARRAYS}  # type: ignore[index]
+    group = groups.open_group(url, _MARKER, "galaxy pool", _REMEDY, options)
+    arrays = {name: groups.open_array(group, url, name, _REMEDY) for name in _ARRAYS}
+    size, free = sum(array.nbytes for array in arrays.values()), psutil.virtual_memory().available
+    if size > free:
+        raise ConfigError(
+            f"{url}: the pool has {size:,} bytes, more than the {free:,} of memory that are free; "
+            "draw fewer galaxies"
+        )
+    columns: dict[str, Any] = {name: array[...] for name, array in arrays.items()}
     return GalaxyPool(preset=str(group.attrs["preset"]), **columns)

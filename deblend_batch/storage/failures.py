@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
-import traceback
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 from deblend_batch.errors import NotFoundError, StorageError, TransientStorageError
-from deblend_batch.storage.responses import CLIENTS, code_of, is_transient, package_of
+from deblend_batch.storage.responses import (
+    CLIENTS,
+    code_of,
+    is_denied,
+    is_transient,
+    package_of,
+    packages_of,
+    status_of,
+)
 from deblend_batch.storage.retrying import repeat
 from deblend_batch.storage.urls import is_local
 
@@ -66,9 +73,9 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
     Exception
         A :class:`NotFoundError` or :class:`StorageError` for a store's failure; ``error`` itself otherwise.
     """
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or status_of(error) == 404:
         return _not_created(url, error) if writing else _not_found(url)
-    if isinstance(error, PermissionError):
+    if is_denied(error):
         code = code_of(error)
         return StorageError(
             f"{url}: permission denied{f' ({code})' if code else ''}; "
@@ -83,24 +90,21 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
     if isinstance(error, OSError) or package_of(error) in CLIENTS:
         kind = TransientStorageError if is_transient(error) else StorageError
         return kind(f"{url}: {_first_line(error)}; check the URL, the network and the credentials")
-    if isinstance(error, TypeError | AttributeError) and _in_client(error):
-        return StorageError(
+    packages = packages_of(error)
+    if isinstance(error, TypeError | AttributeError) and not CLIENTS.isdisjoint(packages):
+        return StorageError(  # clients check no option themselves
             f"{url}: its storage options have an unknown name or a value of the wrong kind; check them"
         )
+    if isinstance(error, ValueError | KeyError) and packages and packages[-1] in CLIENTS:
+        return StorageError(f"{url}: {_first_line(error)}; check the URL and its storage options")
     return error
-
-
-def _in_client(error: Exception) -> bool:
-    """Tell whether a store's client, which checks no option itself, was at work."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(str(frame.f_globals.get("__name__")).split(".")[0] in CLIENTS for frame, _ in frames)
 
 
 def _not_found(url: str) -> NotFoundError:
     return NotFoundError(f"{url}: no such file or object; check the URL")
 
 
-def _not_created(url: str, error: OSError) -> StorageError:
+def _not_created(url: str, error: Exception) -> StorageError:
     # A local file system says no more than "No such file or directory"; a store names the bucket.
     reason = "" if is_local(url) else f" ({_first_line(error)})"
     return StorageError(f"{url}: nothing can be created here{reason}; write to another path")

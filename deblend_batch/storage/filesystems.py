@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,7 +24,12 @@ _EXTRA_OF_SCHEME = {
 }
 _S3 = frozenset({"s3", "s3a"})
 _S3_RETRIES = {"mode": "standard", "total_max_attempts": 5}
+_GOOGLE = frozenset({"gs", "gcs"})
 _KNOWN = "a local path, s3://, gs://, az:// or http(s)://"
+
+# gcsfs reads it when it is imported: its experimental part asks by gRPC what kind each bucket is, and waits a
+# minute where nothing answers.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
 def filesystem(
@@ -59,17 +66,23 @@ def filesystem(
     scheme = scheme_of(url)
     if "://" in url and scheme not in fsspec.available_protocols():
         raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
+    if scheme in _GOOGLE:
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # a traceback of each that it raises
     settings = _client_options(scheme, options_of(url, options))
     if asynchronous:
         settings["asynchronous"] = True
     try:
         fs, path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **settings))
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{url}: its storage options, or the environment, name a file that is not there; check them"
+        ) from error
     except ImportError as error:
         extra = _EXTRA_OF_SCHEME.get(scheme)
         remedy = f"pip install 'deblend-batch[{extra}]'" if extra else str(error)
         raise StorageError(f"{url}: cannot open {scheme}:// URLs here; {remedy}") from error
     except ValueError as error:
-        raise StorageError(f"{url}: {error}; use {_KNOWN}") from error
+        raise StorageError(f"{url}: {error}; check the URL and its storage options") from error
     if scheme in _S3:
         # s3fs would repeat what botocore has repeated: 25 requests for one, of 15 s each if a server hangs.
         fs.retries = 1

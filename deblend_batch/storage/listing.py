@@ -108,4 +108,7 @@ def expand(url: str, options: Options | None = None) -> list[str]:
         return [url]
     fs, path = filesystem(url, options)
     found = sorted(str(match) for match in fs.glob(path))
-    return found if is_local(url) else [fs.unstrip_protocol(match) for match in found]
+    if is_local(url):
+        return found
+    # In the scheme of the URL, which options are found by: clients have one name for several.
+    return [match if "://" in match else f"{scheme_of(url)}://{match}" for match in found]

@@ -9,7 +9,10 @@ from typing import Any, BinaryIO, cast
 from deblend_batch.storage.failures import translate, translated
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.options import Options
+from deblend_batch.storage.responses import status_of
 from deblend_batch.storage.retrying import repeat
+
+_NO_SUCH_RANGE = 416
 
 
 @translated
@@ -31,6 +34,8 @@ def read_bytes(url: str, options: Options | None = None) -> bytes:
 def read_start(url: str, n_bytes: int, options: Options | None = None) -> bytes:
     """Read the first bytes of a file; of a remote one no more is fetched, where its server knows ranges.
 
+    Of an empty one, which has no range, nothing.
+
     Raises
     ------
     NotFoundError
@@ -39,7 +44,12 @@ def read_start(url: str, n_bytes: int, options: Options | None = None) -> bytes:
         If it cannot be read.
     """
     fs, path = filesystem(url, options)
-    return cast("bytes", fs.cat_file(path, start=0, end=n_bytes))
+    try:
+        return cast("bytes", fs.cat_file(path, start=0, end=n_bytes))
+    except Exception as error:
+        if status_of(error) != _NO_SUCH_RANGE:
+            raise
+        return b""
 
 
 def read_many(urls: Sequence[str], options: Options | None = None) -> list[bytes]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from deblend_batch.config import make_config
+from deblend_batch.engine.access import check_tables
 from deblend_batch.engine.survey import open_fields
 from deblend_batch.errors import FieldError, StorageError
 from deblend_batch.field.layout import create_field, finish_field
-from tests.support import SmallField, make_meta
+from tests.support import make_meta
 
 
 def test_bands_that_would_share_a_column_are_refused(tmp_path: Path) -> None:
@@ -28,12 +29,7 @@ def test_bands_that_would_share_a_column_are_refused(tmp_path: Path) -> None:
         open_fields(config)
 
 
-def test_a_table_on_a_server_that_cannot_be_reached_is_not_called_absent(
-    small_field: SmallField, tmp_path: Path
-) -> None:
+def test_a_table_on_a_server_that_cannot_be_reached_is_not_called_absent() -> None:
     table = "http://127.0.0.1:9/d.parquet"
-    config = make_config(
-        {"field": small_field.url, "detections": table, "output": str(tmp_path / "out")}
-    )
     with pytest.raises(StorageError, match=f"^{table}: Cannot connect .*; check the URL, the net"):
-        open_fields(config)
+        check_tables([table], {})

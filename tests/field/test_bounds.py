@@ -18,12 +18,14 @@ import zarr
 from numcodecs.abc import Codec
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
+from deblend_batch import storage
 from deblend_batch.errors import BadDataError, FieldError
+from deblend_batch.field.bounds import MAX_DOCUMENT_BYTES
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box
 from tests.field.fits_files import noise_image
-from tests.support import make_meta
+from tests.support import edit_array, grid, make_meta
 
 EDGE = 256
 CHUNK = 128
@@ -54,16 +56,6 @@ def write_field(url: str, **array: Any) -> zarr.Array[Any]:
     image[...] = IMAGE
     group.attrs.update(make_meta().to_attributes())
     return image
-
-
-def edit(url: str, **changes: Any) -> None:
-    """Change the metadata of an image, as a stranger can."""
-    path = Path(url, "image", "zarr.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def grid(*edges: int) -> dict[str, Any]:
-    return {"name": "regular", "configuration": {"chunk_shape": edges}}
 
 
 def sharding(*edges: int, index: str = "crc32c") -> list[dict[str, Any]]:
@@ -103,6 +95,16 @@ def test_what_other_tools_write_is_read(array: dict[str, Any], tmp_path: Path) -
     np.testing.assert_array_equal(tile.image[0], IMAGE[10:250, 20:240])
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_consolidated_metadata_are_no_hindrance(zarr_format: int, tmp_path: Path) -> None:
+    """Many tools write them; members that a field may lack are then absent from them, too."""
+    url = f"{tmp_path}/a.zarr"
+    write_field(url, zarr_format=zarr_format)
+    zarr.consolidate_metadata(url)
+    assert Field.open(url).shape_yx == IMAGE.shape
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -133,8 +135,43 @@ def test_what_asks_for_too_much_is_refused_at_once(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     write_field(f"{tmp_path}/a.zarr")
-    edit(f"{tmp_path}/a.zarr", **changes)
+    edit_array(f"{tmp_path}/a.zarr", "image", **changes)
     with bounded_memory(), pytest.raises(FieldError, match=rf"a\.zarr: 'image' .*{message}"):
+        Field.open(f"{tmp_path}/a.zarr")
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "name"),
+    [
+        (3, "zarr.json"),
+        (3, "image/zarr.json"),
+        (2, ".zgroup"),
+        (2, ".zattrs"),
+        (2, "image/.zarray"),
+        (2, "image/.zattrs"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_metadata_are_read_up_to_a_size(
+    zarr_format: int, name: str, scheme: str, tmp_path: Path
+) -> None:
+    """All of it is valid JSON, so that nothing but its size is wrong."""
+    url = f"{scheme}{tmp_path}/a.zarr"
+    write_field(url, zarr_format=zarr_format)
+    document = storage.join(url, name)
+    content = storage.read_bytes(document)
+    storage.write_bytes(document, content + b" " * MAX_DOCUMENT_BYTES)
+    with pytest.raises(FieldError, match=rf"a\.zarr: cannot read .*{name} holds more than the 4,1"):
+        Field.open(url)
+    storage.write_bytes(document, content + b" " * (MAX_DOCUMENT_BYTES - len(content)))
+    assert Field.open(url).shape_yx == IMAGE.shape
+
+
+def test_metadata_of_any_size_take_no_memory(tmp_path: Path) -> None:
+    write_field(f"{tmp_path}/a.zarr")
+    with (tmp_path / "a.zarr" / "image" / "zarr.json").open("r+b") as file:
+        file.truncate(BOMB_BYTES)  # sparse: costs the stranger nothing
+    with bounded_memory(), pytest.raises(FieldError, match=r"json holds more than the 4,194,304"):
         Field.open(f"{tmp_path}/a.zarr")
 
 
@@ -194,7 +231,7 @@ def test_no_codec_of_format_3_is_read_but_those_listed(
         {"name": name, "configuration": {"dtype": "<f4"} if "delta" in name else {}}
         for name in names
     ]
-    edit(f"{tmp_path}/a.zarr", codecs=codecs)
+    edit_array(f"{tmp_path}/a.zarr", "image", codecs=codecs)
     with pytest.raises(FieldError, match=message):
         Field.open(f"{tmp_path}/a.zarr")
 

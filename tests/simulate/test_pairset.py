@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
-from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError
+from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError, UserError
 from deblend_batch.simulate.batch import Encoding, PairBatch
 from deblend_batch.simulate.pairs import PairSampler
 from deblend_batch.simulate.pairset import (
@@ -22,6 +23,7 @@ from deblend_batch.simulate.pairset import (
 from deblend_batch.simulate.pool import GalaxyPool
 from deblend_batch.simulate.rules import training_rules
 from deblend_batch.simulate.workers import ALONE, Workers
+from tests.support import edit_array, grid
 
 
 @pytest.fixture
@@ -126,3 +128,24 @@ def test_sets_that_cannot_be_made(
     with pytest.raises(ConfigError, match=message):
         create_pairs(str(tmp_path / "pairs.zarr"), sampler, n, encoding=encoding)
     assert not (tmp_path / "pairs.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [3, 10**6, 10**6]}, r"'stamps' has shape \(3, .*, rows of more than 67,108,864"),
+        (
+            {"chunk_grid": grid(1 << 20, 32, 32)},
+            "'stamps' has chunks of shape .* to decode one, more",
+        ),
+        ({"codecs": [{"name": "vlen-bytes"}]}, "'stamps' .*vlen-bytes"),
+    ],
+)
+def test_what_a_stranger_s_set_asks_for_is_bounded(
+    sampler: PairSampler, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    url = str(tmp_path / "pairs.zarr")
+    write_pairs(url, sampler, 3)
+    edit_array(url, "stamps", **changes)
+    with pytest.raises(UserError, match=rf"pairs\.zarr: .*{message}.*; make one with"):
+        read_pairs(url)

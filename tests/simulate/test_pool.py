@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError
+from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError, UserError
 from deblend_batch.simulate.pool import SPLITS, GalaxyPool, Split, load_pool, save_pool, split_of
+from tests.support import edit_array, grid
 
 
 def test_stamps_have_unit_flux_about_their_centres(pool: GalaxyPool) -> None:
@@ -82,6 +85,32 @@ def test_an_incomplete_pool_is_refused(tmp_path: Path) -> None:
     zarr.create_group(str(tmp_path / "half.zarr"))
     with pytest.raises(ConfigError, match=r"half\.zarr: not a complete galaxy pool"):
         load_pool(str(tmp_path / "half.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("images", {"shape": [10**8, 128, 128]}, "the pool has 3,276,8.* bytes, more than"),
+        ("images", {"shape": [160, 10**6, 10**6]}, "'images' has shape .*, rows of more than"),
+        ("mag", {"chunk_grid": grid(1 << 40)}, "'mag' has chunks of shape .* to decode one, more"),
+    ],
+)
+def test_a_pool_that_asks_for_too_much_is_refused_before_it_is_read(
+    pool: GalaxyPool, tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    url = str(tmp_path / "pool.zarr")
+    save_pool(url, pool)
+    edit_array(url, name, **changes)
+    with pytest.raises(UserError, match=rf"pool\.zarr: .*{message}.*; draw "):
+        load_pool(url)
+
+
+def test_a_pool_without_an_array_is_refused(pool: GalaxyPool, tmp_path: Path) -> None:
+    url = str(tmp_path / "pool.zarr")
+    save_pool(url, pool)
+    shutil.rmtree(tmp_path / "pool.zarr" / "mag")
+    with pytest.raises(ConfigError, match=r"pool\.zarr: array 'mag' is missing; draw one and save"):
+        load_pool(url)
 
 
 def test_nothing_to_join_is_refused() -> None:

@@ -13,7 +13,8 @@ import yaml
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
-from deblend_batch.engine.access import PROBE, check_output
+from deblend_batch.engine.access import PROBE, check_output, check_tables
+from deblend_batch.errors import NotFoundError
 from tests.storage_s3.proxy import Faults, Proxy
 from tests.storage_s3.seaweedfs import SeaweedFS
 
@@ -148,6 +149,26 @@ def test_what_a_store_does_not_allow_is_known_before_any_work(
     said = refused(verb, {**inputs, "output": output, "storage_options": options})
     assert re.fullmatch(message, said), said
     assert not storage.exists(storage.join(output, "run.json"), s3.options)
+
+
+def test_one_look_at_a_table_suffices(
+    inputs: dict[str, Any], s3: SeaweedFS, proxy: Proxy, tmp_path: Path
+) -> None:
+    """A file is asked for its first byte; a folder, which is none, is listed."""
+    options = {**s3.options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
+    check_tables([inputs["detections"]], options)
+    assert [proxy.count(verb) for verb in ("GET", "HEAD", "LIST")] == [1, 0, 0]
+    folder = "s3://survey/inputs/folder.parquet"
+    storage.write_bytes(f"{folder}/part-0.parquet", b"x", s3.options)
+    proxy.forget()
+    check_tables([folder], options)
+    assert [proxy.count(verb) for verb in ("GET", "HEAD", "LIST")] == [1, 0, 1]
+    with pytest.raises(NotFoundError, match=r"^s3://survey/none: no such detection or pairs table"):
+        check_tables(["s3://survey/none"], options)
+    (tmp_path / "folder").mkdir()
+    check_tables([str(tmp_path / "folder")], {})
+    with pytest.raises(NotFoundError, match=r"none\.csv: no such detection or pairs table; check"):
+        check_tables([str(tmp_path / "none.csv")], {})
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])
