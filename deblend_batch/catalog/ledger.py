@@ -10,9 +10,10 @@ from typing import Any
 
 from deblend_batch import storage
 from deblend_batch.catalog.records import QuarantineRecord, R, Receipt, as_json, parsed
-from deblend_batch.errors import CatalogError
+from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
 
 _READ_TOGETHER = 512
+_TRIES = 5
 _RUN_VERSION = 1
 _MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
 
@@ -88,19 +89,19 @@ class Ledger:
             If the store refuses.
         """
         url = self.shard_url(tile)
-        if storage.create_bytes(url, shard, self.options):
-            return shard
-        return storage.read_bytes(url, self.options)
+        for _ in range(_TRIES):
+            if storage.create_bytes(url, shard, self.options):
+                return shard
+            try:
+                return storage.read_bytes(url, self.options)
+            except NotFoundError:  # a retry has just taken it away
+                continue
+        raise TransientStorageError(f"{url}: comes and goes; is another program at work there?")
 
-    def replace_shard(self, tile: str, shard: bytes) -> None:
-        """Write a tile's shard in the place of another.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.write_bytes(self.shard_url(tile), shard, self.options)
+    def discard(self, tile: str) -> None:
+        """Remove a tile's receipt, without which nothing of it counts, and its shard."""
+        storage.remove(self.receipt_url(tile), self.options)
+        storage.remove(self.shard_url(tile), self.options)
 
     def create_receipt(self, receipt: Receipt) -> bool:
         """Write a tile's receipt where it has none; with it the tile is finished.
@@ -187,17 +188,6 @@ class Ledger:
         """
         storage.write_bytes(self.quarantine_url(record.tile), as_json(asdict(record)), self.options)
 
-    def create_quarantine(self, record: QuarantineRecord) -> bool:
-        """Write a quarantine record where there is none; False where there is one, which stands.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        url = self.quarantine_url(record.tile)
-        return storage.create_bytes(url, as_json(asdict(record)), self.options)
-
     def read_quarantine(self, tile: str) -> QuarantineRecord:
         """Read a tile's quarantine record.
 
@@ -229,8 +219,7 @@ class Ledger:
         The receipt goes first: without it nothing of the tile counts, so nothing is lost if this is cut. The
         record goes last: while it stands the tile can be found.
         """
-        storage.remove(self.receipt_url(tile), self.options)
-        storage.remove(self.shard_url(tile), self.options)
+        self.discard(tile)
         self.release(tile)
 
     def read_run(self) -> dict[str, Any]:

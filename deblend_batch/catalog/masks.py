@@ -19,6 +19,7 @@ from deblend_batch.field import stores
 CHANNELS = ("overlap", "central", "companion")
 _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
 _FOLDER = "masks.zarr"
+_DIGITS = 16
 _PAIRS_PER_CHUNK = 256
 
 
@@ -42,9 +43,9 @@ def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
 class MaskStore:
     """The ``masks.zarr`` of a run.
 
-    Each tile owns a group of its name with two arrays, whose rows are the pairs of its shard in the same
-    order: ``masks``, uint8 (pair, 3, y, x), and ``blend_id``, int64 (pair,). What stands there counts only
-    with the tile's receipt, which is written later.
+    A tile's masks are a group ``<tile>-<first digits of their sha256>`` with two arrays, whose rows are the
+    pairs of its shard in the same order: ``masks``, uint8 (pair, 3, y, x), and ``blend_id``, int64 (pair,).
+    By that name writers that do not agree keep out of each other's way; the tile's receipt says whose count.
 
     Parameters
     ----------
@@ -68,8 +69,11 @@ class MaskStore:
         """
         stores.require_group(self.url, self._options, _ATTRIBUTES)
 
+    def _url(self, tile: str, sha256: str) -> str:
+        return storage.member(self.url, f"{tile}-{sha256[:_DIGITS]}")
+
     def write(self, tile: str, blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:
-        """Write a tile's masks, over earlier ones; others may write the same at this moment.
+        """Write masks of a tile's pairs; others may write the same, or other ones, at this moment.
 
         Parameters
         ----------
@@ -90,22 +94,35 @@ class MaskStore:
         StorageError
             If the store refuses.
         """
-        url = storage.member(self.url, tile)
+        sha256 = digest(blend_id, masks)
+        url = self._url(tile, sha256)
         group = stores.require_group(url, self._options, _ATTRIBUTES)
         try:
             _put(group, "masks", masks, ("pair", "channel", "y", "x"))
             _put(group, "blend_id", blend_id, ("pair",))
         except Exception as error:
             raise storage.translate(url, error, writing=True) from error
-        return digest(blend_id, masks)
+        return sha256
 
-    def read(self, tile: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def remove(self, tile: str, sha256: str) -> None:
+        """Remove masks of a tile; absent ones are no error.
+
+        Raises
+        ------
+        StorageError
+            If the store refuses.
+        """
+        storage.remove_tree(self._url(tile, sha256), self._options)
+
+    def read(self, tile: str, sha256: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
 
         Parameters
         ----------
         tile : str
             The tile's name.
+        sha256 : str
+            Of the masks, as the tile's receipt says.
 
         Returns
         -------
@@ -117,11 +134,11 @@ class MaskStore:
         Raises
         ------
         CatalogError
-            If they are not there, or damaged.
+            If they are not there, damaged, or others.
         StorageError
             If the store refuses.
         """
-        url = storage.member(self.url, tile)
+        url = self._url(tile, sha256)
         try:
             group = stores.open_group(url, self._options)
             blend_id, masks = np.asarray(group["blend_id"]), np.asarray(group["masks"])
@@ -132,8 +149,12 @@ class MaskStore:
             if isinstance(meaning, StorageError):
                 raise meaning from error
             raise CatalogError(
-                f"{url}: masks missing or damaged; remove the tile's receipt and run again"
+                f"{url}: masks missing or damaged; remove this and the tile's receipt, and run again"
             ) from error
+        if digest(blend_id, masks) != sha256:
+            raise CatalogError(
+                f"{url}: masks altered; remove this and the tile's receipt, and run again"
+            )
         return blend_id, masks
 
 
@@ -147,9 +168,9 @@ def digest(blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:
 def _put(
     group: zarr.Group, name: str, values: NDArray[Any], dimension_names: tuple[str, ...]
 ) -> None:
-    """Write an array; that of another shape, which an earlier try has left, makes way."""
-    create = partial(
-        group.create_array,
+    """Write an array; what is there of its name is a part or the whole of the same."""
+    require = partial(
+        group.require_array,
         name,
         shape=values.shape,
         dtype=values.dtype,
@@ -158,9 +179,7 @@ def _put(
         dimension_names=dimension_names,
     )
     try:
-        array: zarr.Array[Any] = create()
-    except ContainsArrayError:
-        found = group[name]
-        same = getattr(found, "shape", None) == values.shape
-        array = found if isinstance(found, zarr.Array) and same else create(overwrite=True)
+        array = require()
+    except ContainsArrayError:  # somebody has made it since it was looked for
+        array = require()
     array[...] = values

@@ -128,12 +128,30 @@ def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
         raise CatalogError(f"{url}: empty; run again to make it anew")
     try:
         record = kind(**json.loads(content))
+        _check_types(record)
     except (ValueError, TypeError, RecursionError) as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
     # What it says must not decide which file is read or removed.
     if record.tile != storage.name_of(url).removesuffix(".json"):
         raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
     return record
+
+
+def _check_types(record: Receipt | QuarantineRecord) -> None:
+    """Refuse what JSON allows and the sequences of a record do not."""
+    if isinstance(record, Receipt):
+        sound = isinstance(record.left_out, list) and all(
+            isinstance(blend, int) for blend in record.left_out
+        )
+    else:
+        sound = isinstance(record.pairs, list) and all(
+            isinstance(pair, list)
+            and len(pair) == 3
+            and all(isinstance(each, int) for each in pair)
+            for pair in record.pairs
+        )
+    if not sound:
+        raise TypeError("left_out or pairs are not lists of ids")
 
 
 def as_json(value: dict[str, Any]) -> bytes:

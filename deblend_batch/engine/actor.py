@@ -19,7 +19,6 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.catalog.compare import tolerance_of
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
@@ -276,8 +275,7 @@ class ModelActor:
         meta = open_field(spec.field_url, self._context).meta
         found = measured.measurement
         rows = make_rows(spec.name, pairs[sound], found, meta.bands, meta.zero_point)
-        tolerance = tolerance_of(self._info.device)
-        result = TileResult(spec, pairs, rows, measured.masks, poison, tolerance)
+        result = TileResult(spec, pairs, rows, measured.masks, poison)
         describe = partial(self._receipt, spec.name, measured.seconds)
         return self._committer.commit(result, describe)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -280,8 +280,9 @@ class Batcher:
                     failure = None
                 except BaseException as own:  # noqa: BLE001
                     failure = own
-            if failure is not None and not piece.request.done.done():
-                piece.request.done.set_exception(failure)
+            if failure is not None:
+                with suppress(InvalidStateError):  # another piece has failed
+                    piece.request.done.set_exception(failure)
 
     def _predict(self, batch: _Batch, start: int, stop: int) -> PredictionLike:
         """Run the model; where memory does not suffice, in smaller batches from then on."""
@@ -310,8 +311,9 @@ def _answer(piece: _Piece, result: PredictionLike) -> None:
     request = piece.request
     request.results[piece.number] = result
     request.open_rows -= piece.stop - piece.start
-    if request.open_rows == 0 and not request.done.done():
-        request.done.set_result([part for part in request.results if part is not None])
+    if request.open_rows == 0:
+        with suppress(InvalidStateError):
+            request.done.set_result([part for part in request.results if part is not None])
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 """Committing a tile: whoever does it, at once or again, comes to the same shard, record and receipt.
 
-The shard is created once and stands. Who finds another's there describes that one, so that two drivers, of
-which one could not measure a pair that the other has measured, leave each pair in one place.
+The shard is created once and stands, unless it is damaged. Who finds another's there describes that one, so
+that two drivers, of which one could not measure a pair that the other has measured, leave each pair in one
+place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch.catalog.compare import differences
+from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
@@ -25,8 +26,9 @@ from deblend_batch.engine.work import TileSpec
 from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
 from deblend_batch.tiling.pairs import Pairs
 
-_ROUNDS = 8
-_ELSEWHERE = "could not be measured by another driver of this run"
+_TRIES = 5
+_MASKS = b"masks_sha256"
+_ELSEWHERE = "could not be measured by another writer of its tile"
 
 Ids = NDArray[np.int64]
 Describe = Callable[[pa.Table, bytes, list[int], str | None], Receipt]
@@ -48,8 +50,6 @@ class TileResult:
         Of the same pairs, where they are kept.
     poison : sequence of Poison
         The pairs that could not be measured.
-    tolerance : float
-        Difference that a flux may have when it is measured again, as a share of both members'.
     """
 
     spec: TileSpec
@@ -57,7 +57,6 @@ class TileResult:
     rows: pa.Table
     masks: NDArray[np.uint8] | None
     poison: Sequence[Poison]
-    tolerance: float = 0.0
 
     @property
     def blends(self) -> Ids:
@@ -88,7 +87,7 @@ class Committer:
     def commit(
         self, result: TileResult, describe: Describe
     ) -> tuple[Receipt, QuarantineRecord | None]:
-        """Write a tile's quarantine record, shard, masks and receipt, in this order; the receipt commits.
+        """Write a tile's quarantine record, masks, shard and receipt, in this order; the receipt commits.
 
         Parameters
         ----------
@@ -110,81 +109,35 @@ class Committer:
         StorageError
             If the store refuses.
         """
-        own = self._announce(result)
-        for _ in range(_ROUNDS):
-            receipt = self._write(result, own, describe)
-            record = self._conclude(result, own, receipt)
-            if (record is None and own is None) or self._stands(receipt):
-                return receipt, record
-        raise TransientStorageError(
-            f"{self._ledger.shard_url(result.spec.name)}: another driver of this run keeps writing "
-            "it; stop that one"
-        )
-
-    def _announce(self, result: TileResult) -> QuarantineRecord | None:
-        """List what could not be measured, before a shard without it can be seen."""
-        if not result.poison:
-            return None
-        own = quarantine_record(result.spec.name, result.pairs, result.poison)
-        if not self._ledger.create_quarantine(own):
-            # Whoever wrote the one that is there may be about to write its shard.
-            there, known = self._record(own.tile), {blend for blend, _, _ in own.pairs}
-            more = [pair for pair in there.pairs if pair[0] not in known] if there else []
-            self._ledger.quarantine(replace(own, pairs=[*own.pairs, *more]))
-        return own
-
-    def _write(
-        self, result: TileResult, own: QuarantineRecord | None, describe: Describe
-    ) -> Receipt:
-        """Write shard, masks and receipt; return the receipt of what stands."""
-        rows, shard = self._settle(result, own)
-        blends = _blends(rows)
-        sha256 = self._write_masks(result, blends)
-        lost = np.setdiff1d(result.pairs.blend_id, blends)
-        receipt = describe(rows, shard, lost.tolist(), sha256)
+        tile, own = result.spec.name, None
+        if result.poison:
+            own = quarantine_record(tile, result.pairs, result.poison)
+            self._ledger.quarantine(own)  # before a shard without these pairs can be seen
+        rows, shard, masks = self._settle(result)
+        lost = np.setdiff1d(result.pairs.blend_id, _blends(rows))
+        receipt = describe(rows, shard, lost.tolist(), masks)
         if not self._ledger.create_receipt(receipt) and not self._stands(receipt):
-            self._write_masks(result, blends)  # others may have come in between
-            self._ledger.replace_receipt(receipt)
-        return receipt
+            self._ledger.replace_receipt(receipt)  # it is damaged, or of a shard that is no more
+        return receipt, self._conclude(result, own, receipt)
 
-    def _write_masks(self, result: TileResult, blends: Ids) -> str | None:
-        if result.masks is None:
-            return None
-        masks = result.masks[np.isin(result.blends, blends)]
-        return self._masks.write(result.spec.name, blends, masks)
-
-    def _settle(self, result: TileResult, own: QuarantineRecord | None) -> tuple[pa.Table, bytes]:
-        """Create the shard; return its rows and bytes, or those of the one that stands."""
-        tile, shard = result.spec.name, encode(result.rows)
-        standing = self._ledger.create_shard(tile, shard)
-        if standing != shard:
-            rows = _read(standing)
-            if rows is not None and self._fits(result, rows, own):
-                return rows, standing
-            self._ledger.replace_shard(tile, shard)
-        return result.rows, shard
-
-    def _fits(self, result: TileResult, standing: pa.Table, own: QuarantineRecord | None) -> bool:
-        """Tell whether a shard is what another writer of this tile makes; else it is damaged, or old."""
-        if standing.schema.names != result.rows.schema.names:
-            return False
-        blends = _blends(standing)
-        if len(standing) != 2 * len(blends) or not np.isin(blends, result.pairs.blend_id).all():
-            return False
-        if result.masks is not None and not np.isin(blends, result.blends).all():
-            return False
-        both = np.intersect1d(blends, result.blends)
-        shared = standing.filter(pa.array(np.isin(standing["blend_id"].to_numpy(), both)))
-        if differences(shared, result.rows_of(both), result.tolerance):
-            return False
-        lost = np.setdiff1d(result.pairs.blend_id, blends)
-        return bool(np.isin(lost, self._listed(result.spec.name, lost, own)).all())
-
-    def _listed(self, tile: str, lost: Ids, own: QuarantineRecord | None) -> list[int]:
-        if not len(lost):
-            return []
-        records = [record for record in (own, self._record(tile)) if record is not None]
-        return [blend for record in records for blend, _, _ in record.pairs]
+    def _settle(self, result: TileResult) -> tuple[pa.Table, bytes, str | None]:
+        """Create masks and shard; return rows, bytes and masks' sha256 of the shard that stands."""
+        tile, masks = result.spec.name, None
+        if result.masks is not None:
+            masks = self._masks.write(tile, result.blends, result.masks)
+        own = _with_masks(result.rows, masks)
+        shard = encode(own)
+        for _ in range(_TRIES):
+            standing = self._ledger.create_shard(tile, shard)
+            rows = own if standing == shard else _read(standing)
+            if rows is not None and _fits(result, rows):
+                if masks is not None and masks != _masks_of(rows):
+                    self._masks.remove(tile, masks)
+                return rows, standing, _masks_of(rows)
+            self._ledger.discard(tile)
+        raise TransientStorageError(
+            f"{self._ledger.shard_url(tile)}: whatever is written here comes back damaged; check the store"
+        )
 
     def _stands(self, receipt: Receipt) -> bool:
         """Tell whether the receipt that is there is of the same shard and masks."""
@@ -222,6 +175,32 @@ class Committer:
             return self._ledger.read_quarantine(tile)
         except (NotFoundError, CatalogError):
             return None
+
+
+def _fits(result: TileResult, standing: pa.Table) -> bool:
+    """Tell whether a shard is what a writer of this tile makes on any machine; else it is damaged, or old."""
+    if standing.schema.names != result.rows.schema.names:
+        return False
+    if (result.masks is None) != (_masks_of(standing) is None):
+        return False
+    blends = _blends(standing)
+    if len(standing) != 2 * len(blends) or not np.isin(blends, result.pairs.blend_id).all():
+        return False
+    both = np.intersect1d(blends, result.blends)
+    shared = standing.filter(pa.array(np.isin(standing["blend_id"].to_numpy(), both)))
+    return not differences(shared, result.rows_of(both), CUDA_TOLERANCE)
+
+
+def _with_masks(rows: pa.Table, sha256: str | None) -> pa.Table:
+    """Let a shard name its masks, so that who finds it knows which of a tile's masks are its own."""
+    if sha256 is None:
+        return rows
+    return rows.replace_schema_metadata({**(rows.schema.metadata or {}), _MASKS: sha256})
+
+
+def _masks_of(rows: pa.Table) -> str | None:
+    found = (rows.schema.metadata or {}).get(_MASKS)
+    return None if found is None else found.decode()
 
 
 def _content(receipt: Receipt) -> tuple[Any, ...]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import structlog
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
+from deblend_batch.errors import CatalogError, NotFoundError
 
 log = structlog.get_logger()
 
@@ -32,8 +34,6 @@ def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
 
     Raises
     ------
-    CatalogError
-        If the receipt of a tile with a quarantine record is damaged.
     StorageError
         If the store refuses.
     """
@@ -51,6 +51,33 @@ def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
     return written - again, held
 
 
+def reopen(ledger: Ledger, masks: MaskStore) -> None:
+    """Make every tile with a quarantine record one that is done again, all of it: see :meth:`Ledger.reopen`.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the run.
+    masks : MaskStore
+        Of the run.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses.
+    """
+    for tile in ledger.quarantined():
+        if tile == UNPLACED:
+            continue
+        try:
+            sha256 = ledger.read_receipt(tile).masks_sha256
+        except (NotFoundError, CatalogError):
+            sha256 = None
+        ledger.reopen(tile)
+        if sha256 is not None:
+            masks.remove(tile, sha256)
+
+
 def unsettled(ledger: Ledger, records: Mapping[str, QuarantineRecord]) -> set[str]:
     """Find finished tiles whose quarantine record does not list what their shard lacks.
 
@@ -66,5 +93,9 @@ def unsettled(ledger: Ledger, records: Mapping[str, QuarantineRecord]) -> set[st
     set of str
         Their names.
     """
-    receipts = ledger.read_receipts(list(records))
-    return {receipt.tile for receipt in receipts if not receipt.agrees(records[receipt.tile])}
+    receipts = ledger.try_receipts(list(records))
+    return {
+        tile
+        for (tile, record), receipt in zip(records.items(), receipts, strict=True)
+        if isinstance(receipt, CatalogError) or not receipt.agrees(record)
+    }

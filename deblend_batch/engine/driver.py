@@ -98,7 +98,7 @@ class Driver:
         """Actors that have no node yet, or still load their model."""
         return len(self._crew.booting)
 
-    def run(self, tiles: Iterator[TileSpec], most_in_flight: int) -> None:
+    def run(self, tiles: Iterator[TileSpec], most_in_flight: int, *, proven: bool = False) -> None:
         """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
 
         Parameters
@@ -107,6 +107,8 @@ class Driver:
             The work; drawn only as actors have room.
         most_in_flight : int
             Tiles that an actor may come to hold while its model waits for pixels.
+        proven : bool
+            Whether an earlier start has finished tiles: a tile that fails is then a fault of its own.
 
         Raises
         ------
@@ -117,6 +119,7 @@ class Driver:
         """
         self._queue = WorkQueue(tiles)
         self._depth.allow(most_in_flight)
+        self._anything_done = proven
         try:
             while self._in_flight or self._queue.left():
                 self._crew.look_at_nodes()
@@ -268,10 +271,13 @@ class Driver:
             self._quarantine(work, error)
 
     def _try_again(self, work: Work, failure: Failure, error: Exception) -> None:
-        work.attempts += 1
-        if work.attempts < self._engine.attempts:
-            self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (work.attempts - 1))
-            self._events.retried(work.spec.name, work.attempts, failure, one_line(error))
+        if failure is Failure.TRANSIENT:
+            work.refusals = times = work.refusals + 1
+        else:
+            work.attempts = times = work.attempts + 1
+        if times < self._engine.attempts:
+            self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (times - 1))
+            self._events.retried(work.spec.name, times, failure, one_line(error))
         elif failure is Failure.TRANSIENT:
             raise unwrap(error)  # a store that is gone would quarantine what is sound
         elif work.rows is not None:
@@ -282,7 +288,7 @@ class Driver:
     def _exhausted(self, work: Work, failure: Failure, error: Exception) -> None:
         """Look for pairs that kill the worker, once; then do the tile in pieces; then give it up."""
         n_pairs, pieces = work.spec.n_pairs, 2 * work.pieces
-        if failure is not Failure.MEMORY and not work.searched and n_pairs > 1:
+        if failure is not Failure.MEMORY and not work.searched:
             work.searched = True
             work.tries = halve(range(n_pairs), error, _MOST_DEATHS, confirm=True)
             self._try_next(work, None)
@@ -297,7 +303,7 @@ class Driver:
     def _try_next(self, work: Work, outcome: Exception | None) -> None:
         """Go on narrowing down which pairs kill the workers; then do the tile without them."""
         assert work.tries is not None
-        work.attempts = 0  # of this try, where memory, the device and the store may fail too
+        work.attempts = work.refusals = 0  # of this try
         try:
             work.rows = work.tries.send(outcome)
         except StopIteration as end:

@@ -15,13 +15,13 @@ import structlog
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
-from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.access import check_output, check_tables
 from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
 from deblend_batch.engine.depth import GROWTH
-from deblend_batch.engine.done import read_done
+from deblend_batch.engine.done import read_done, reopen
 from deblend_batch.engine.driver import Driver
 from deblend_batch.engine.events import Events
 from deblend_batch.engine.failure import Failure, ask, one_line
@@ -222,7 +222,8 @@ class _Run:
             driver.start()
             pending = self._plan(pool).pending()
             self._record.begin(self._tally)
-            driver.run(pending, self._most_in_flight)
+            proven = self._tally.tiles.written > 0
+            driver.run(pending, self._most_in_flight, proven=proven)
         self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
 
     def _plan(self, pool: ActorPool) -> Workload:
@@ -272,9 +273,7 @@ class _Run:
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
         if self._retry:
-            for tile in ledger.quarantined():
-                if tile != UNPLACED:
-                    ledger.reopen(tile)
+            reopen(ledger, MaskStore(ledger.output, ledger.options))
         finished, held = read_done(ledger)
         self._count_flags(finished)
         fields = [

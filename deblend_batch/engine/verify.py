@@ -11,7 +11,7 @@ import numpy as np
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.catalog.masks import MaskStore, digest
+from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.checks import Ids, compare_pairs, compare_totals, read_shard, twice
 from deblend_batch.engine.index import (
@@ -349,8 +349,7 @@ def _check_masks(
     store, problems = MaskStore(ledger.output, ledger.options), []
     for tile, sha256 in sorted(expected.items()):
         try:
-            if digest(*store.read(tile)) != sha256:
-                problems.append(f"tile {tile}: masks altered; remove its receipt and run again")
+            store.read(tile, sha256 or "")
         except CatalogError as error:
             problems.append(str(error))
     return problems

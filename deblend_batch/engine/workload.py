@@ -88,9 +88,9 @@ def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
     Returns
     -------
     int
-        ``listed``, but 0 where the record does not count: one of all pairs beside a shard is of a tile that
-        was given up and finished after all; one of some pairs without a shard is what a worker left that
-        was stopped between the two, and the tile is done again.
+        ``listed``, but 0 where the record does not count, and the tile is done again: one of all pairs beside
+        a shard is of a tile that one driver gave up and another finished; one of some pairs without a shard
+        is what a worker left that was stopped between the two.
     """
     return listed if (listed == n_pairs) != written else 0
 

@@ -23,7 +23,9 @@ class Work:
     spec : TileSpec
         The tile.
     attempts : int
-        How often it failed.
+        How often it failed, but for a store's fault.
+    refusals : int
+        How often it failed by a store's.
     not_before : float
         When it may be tried again, on the monotonic clock.
     fused : bool
@@ -42,6 +44,7 @@ class Work:
 
     spec: TileSpec
     attempts: int = 0
+    refusals: int = 0
     not_before: float = 0.0
     fused: bool = False
     known: Sequence[Poison] = ()
@@ -53,7 +56,8 @@ class Work:
     @property
     def suspect(self) -> bool:
         """Whether it may be what kills its workers: it is then given an actor to itself."""
-        return self.attempts >= _SUSPECT_AFTER or self.tries is not None or self.pieces > 1
+        doubtful = self.tries is not None or self.searched or self.pieces > 1
+        return doubtful or self.attempts >= _SUSPECT_AFTER
 
 
 class WorkQueue:

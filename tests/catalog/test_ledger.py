@@ -73,6 +73,25 @@ def test_a_tile_is_finished_with_its_receipt(ledger: Ledger) -> None:
     assert ledger.read_receipt("y0000x0000") == receipt()
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("receipt", {"left_out": 5}),
+        ("receipt", {"left_out": None}),
+        ("receipt", {"left_out": ["7"]}),
+        ("quarantine", {"pairs": None}),
+        ("quarantine", {"pairs": [7]}),
+        ("quarantine", {"pairs": [[1, 2]]}),
+    ],
+)
+def test_ids_of_another_kind_are_damage(ledger: Ledger, kind: str, changes: dict[str, Any]) -> None:
+    record = QuarantineRecord("y0", "reason", "Error", 1, [(9, 1, 2)])
+    content = asdict(receipt("y0") if kind == "receipt" else record) | changes
+    storage.write_bytes(getattr(ledger, f"{kind}_url")("y0"), json.dumps(content).encode())
+    with pytest.raises(CatalogError, match=r"y0\.json: damaged .*; remove it and run again"):
+        getattr(ledger, f"read_{kind}")("y0")
+
+
 def test_the_first_shard_and_the_first_receipt_stand(ledger: Ledger) -> None:
     finish(ledger, worker={"pid": 1})
     assert ledger.create_shard("y0000x0000", b"other") == b"shard"

@@ -63,7 +63,7 @@ def commit(ledger: Ledger, tile: str, rows: pa.Table, left_out: Sequence[int] = 
     receipt = Receipt(
         tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now(), list(left_out)
     )
-    ledger.replace_shard(tile, shard)
+    storage.write_bytes(ledger.shard_url(tile), shard)
     ledger.replace_receipt(receipt)
     return receipt
 

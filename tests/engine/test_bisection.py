@@ -76,6 +76,17 @@ def test_where_nothing_works_a_quarter_of_the_limit_suffices() -> None:
     assert len(end.value.value) == 4096
 
 
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_range_of_one_row_is_tried_too(failures: int) -> None:
+    tries = halve(range(7, 8), ValueError("whole"), confirm=True)
+    assert next(tries) == range(7, 8)
+    outcomes = iter([ValueError("again")] * failures)
+    with pytest.raises(StopIteration) as end:  # noqa: PT012
+        for _ in range(3):
+            assert tries.send(next(outcomes, None)) == range(7, 8)
+    assert [each.row for each in end.value.value] == ([7] if failures == 2 else [])
+
+
 def test_a_single_row_that_fails_once_is_not_blamed() -> None:
     tries = halve(range(2), ValueError("both"), confirm=True)
     tried = [next(tries), tries.send(ValueError("chance")), tries.send(None)]
