@@ -37,16 +37,18 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
     """
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
         how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
-        return None, [f"shard {tile}: {how}; remove its receipt and run again"]
+        return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
     try:
         table = read_table(content, columns=["blend_id", "tile"])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        return None, [f"shard {tile}: not a shard ({reason}); remove its receipt and run again"]
+        return None, [
+            f"shard {tile}: not a shard ({reason}); remove it and its receipt, and run again"
+        ]
     problems = []
     if others := set(table["tile"].unique().to_pylist()) - {tile}:
         problems.append(
-            f"shard {tile}: rows of another tile ({min(others)}); remove its receipt and run again"
+            f"shard {tile}: rows of another tile ({min(others)}); remove it and its receipt, and run again"
         )
     both = table["blend_id"].to_numpy()
     if len(both) != receipt.rows or len(both) % 2 or (both[::2] != both[1::2]).any():
@@ -79,8 +81,11 @@ def compare_pairs(tile: str, expected: Ids, counted: int, shard: Ids, held: Ids)
     problems = [
         f"tile {tile}: {_some(blends)} {what}"
         for blends, what in (
-            (missing, "neither in its shard nor in quarantine; remove its receipt and run again"),
-            (foreign, "of no pair of this tile; remove its receipt and run again"),
+            (
+                missing,
+                "neither in its shard nor in quarantine; remove shard and receipt, and run again",
+            ),
+            (foreign, "of no pair of this tile; remove shard and receipt, and run again"),
             (unique[times > 1], "more than once in its shard and quarantine record"),
         )
         if len(blends)

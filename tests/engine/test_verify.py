@@ -193,7 +193,10 @@ def _wrong_totals(run: Ledger) -> None:
         (_record_a_part_alone, rf"tile {TILE}: 2 of its \d+ pairs in quarantine, and no shard"),
         (_wrong_rows, rf"shard {TILE}: \d+ rows for \d+ pairs"),
         (_wrong_count, rf"tile {TILE}: \d+ pairs expected, 1 written \+ 0 quarantined"),
-        (_no_parquet, rf"shard {TILE}: not a shard \(.*\); remove its receipt and run again"),
+        (
+            _no_parquet,
+            rf"shard {TILE}: not a shard \(.*\); remove it and its receipt, and run again",
+        ),
         (_damage_receipt, rf"ledger/{TILE}.json: damaged \(.*\); remove it and run again"),
         (_empty_receipt, rf"ledger/{TILE}.json: empty; run again to make it anew"),
         (_stray_shard, "shard y0009x0000: orphan, no tile of this run; remove it"),
