@@ -38,6 +38,10 @@ class DetectionsError(UserError, ValueError):
     """A detection or pairs table that cannot be used."""
 
 
+class TooLargeError(UserError, ValueError):
+    """An input that asks for more memory, disk or time than it can need."""
+
+
 class ModelError(UserError, ValueError):
     """A model name, weights file or stamp batch that cannot be used."""
 

@@ -13,6 +13,7 @@ from deblend_batch.storage.listing import StoredFile, exists, expand, list_names
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
 from deblend_batch.storage.retrying import repeat_async
+from deblend_batch.storage.unpacking import unpacked
 from deblend_batch.storage.urls import is_local, join, member, name_of, scheme_of
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
@@ -47,5 +48,6 @@ __all__ = [
     "repeat_async",
     "scheme_of",
     "translate",
+    "unpacked",
     "write_bytes",
 ]
