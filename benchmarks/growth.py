@@ -49,7 +49,7 @@ from benchmarks.support import (
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
-from deblend_batch.engine.index import read_index
+from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
 from deblend_batch.models import find_card

@@ -36,8 +36,8 @@ from deblend_batch import process_field, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine import run
-from deblend_batch.engine.depth import GROWTH
-from deblend_batch.engine.progress import ProgressMeter
+from deblend_batch.engine.driver.depth import GROWTH
+from deblend_batch.progress import ProgressMeter
 from tests.storage_s3.proxy import Proxy
 from tests.storage_s3.seaweedfs import BUCKET, SeaweedFS
 

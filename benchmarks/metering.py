@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from deblend_batch.engine.progress import ProgressMeter
+from deblend_batch.engine.account.summary import RunSummary
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.summary import RunSummary
+from deblend_batch.progress import ProgressMeter
 
 _SAMPLE_SECONDS = 0.1
 _SHORTEST_SPAN_SECONDS = 2.0

@@ -39,8 +39,8 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
-from deblend_batch.field import stores
-from deblend_batch.field.indexes import KeptIndexes
+from deblend_batch.arrays import stores
+from deblend_batch.arrays.indexes import KeptIndexes
 from deblend_batch.field.layout import create_field
 from deblend_batch.tiling.reader import REQUESTS_AT_ONCE
 from deblend_batch.tiling.tile import Box

@@ -23,14 +23,14 @@ _STEPS: Sequence[tuple[str, str]] = (
     ("/zarr/", "read core + halo (Zarr, Blosc, Dask)"),
     ("/dask/", "read core + halo (Zarr, Blosc, Dask)"),
     ("tiling/stamps.py", "cut"),
-    ("copy (deblend_batch/engine/batcher.py", "copy to a batch"),
-    ("engine/batcher.py", "batches, else"),
-    ("engine/index.py", "read the index"),
+    ("copy (deblend_batch/engine/worker/batcher.py", "copy to a batch"),
+    ("engine/worker/batcher.py", "batches, else"),
+    ("engine/inputs/index.py", "read the index"),
     ("catalog/shard.py", "rows and Parquet"),
     ("catalog/ledger.py", "write shard and receipt"),
-    ("engine/measure.py", "reduce answers, flags"),
-    ("engine/measurer.py", "tile, else"),
-    ("engine/actor.py", "tile, else"),
+    ("engine/worker/reduce.py", "reduce answers, flags"),
+    ("engine/worker/measurer.py", "tile, else"),
+    ("engine/worker/actor.py", "tile, else"),
 )
 _WAITS = ("wait (", "_worker (", "select (", "main_loop (", "gather (", "poll (", "sleep (")
 _LISTED = 12

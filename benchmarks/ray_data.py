@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from benchmarks.metering import measured_tree
 from benchmarks.support import MODEL, Stub
 from deblend_batch.catalog.shard import Measurement, make_rows
-from deblend_batch.engine.index import read_index
-from deblend_batch.engine.work import RunContext, TileSpec, cut_parts, load_pairs
-from deblend_batch.engine.workload import FieldTiles
+from deblend_batch.engine.inputs.index import read_index
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs
+from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.field.layout import Field
 from deblend_batch.models import find_card
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs

@@ -43,8 +43,8 @@ from benchmarks.support import (
     write_pairs,
 )
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.engine.account.summary import RunSummary
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.summary import RunSummary
 
 TILE_PX = 512
 BATCH = 64

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from ray._private.internal_api import get_memory_info_reply
 
-from deblend_batch.engine.work import RunContext
+from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.field.layout import FieldMeta, create_field, finish_field
 from deblend_batch.models import Domain
 

@@ -27,11 +27,11 @@ from benchmarks.store_calls import counted_calls
 from benchmarks.support import load_now, say_machine, start_ray
 from deblend_batch import storage
 from deblend_batch.catalog.records import Receipt
-from deblend_batch.engine.actor_metrics import ActorMetrics
-from deblend_batch.engine.inspect import StatusReader
-from deblend_batch.engine.progress import ProgressMeter
-from deblend_batch.engine.run_metrics import RunMetrics
-from deblend_batch.engine.tally import Tally
+from deblend_batch.engine.account.metrics import RunMetrics
+from deblend_batch.engine.account.reader import StatusReader
+from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.worker.metrics import ActorMetrics
+from deblend_batch.progress import ProgressMeter
 from tests.storage_s3.seaweedfs import BUCKET, SeaweedFS
 
 _TIMES = 2000

@@ -91,11 +91,11 @@ def run_demo(
     OutputConflictError
         If the folder holds something else.
     """
-    from deblend_batch.engine.cluster import connected
+    from deblend_batch.cluster.connection import connected
     from deblend_batch.engine.run import process_field
     from deblend_batch.evaluation.evaluate import evaluate_catalog
     from deblend_batch.report.page import write_report
-    from deblend_batch.simulate.fields import simulate_field
+    from deblend_batch.simulate.fields.field import simulate_field
 
     started = time.monotonic()
     folder = _take(folder)

@@ -1,7 +1,7 @@
 """A program run under limits of memory, time and disk: one that passes them is stopped and the test fails.
 
-Memory is what is resident, in the program and all that it starts: an address space of many gigabytes, as torch
-and Ray have, costs nothing.
+Memory is what is resident, in the program and all that it starts: an address space of many gigabytes, as
+torch and Ray have, costs nothing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _watch(
         ]
         if passed:
             _stop(program)
-            pytest.fail(f"{program.args} passed its limits ({'; '.join(passed)})")
+            pytest.fail(f"{program.args!r} passed its limits ({'; '.join(passed)})")
         time.sleep(_LOOK_SECONDS)
     return most, written, time.monotonic() - started
 

@@ -10,7 +10,7 @@ import yaml
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
 from deblend_batch.demo import DemoResult, run_demo
-from deblend_batch.engine.verify import verify_run
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import ConfigError, OutputConflictError
 
 SMALL = {"size": 1024, "pairs": 60}

@@ -13,8 +13,8 @@ from zarr.codecs import ZstdCodec
 from zarr.errors import ContainsArrayError
 
 from deblend_batch import storage
+from deblend_batch.arrays import stores
 from deblend_batch.errors import CatalogError, StorageError
-from deblend_batch.field import stores
 
 CHANNELS = ("overlap", "central", "companion")
 _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}

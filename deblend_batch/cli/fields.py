@@ -65,8 +65,8 @@ def ingest(
     as_json: JsonOpt = False,
 ) -> None:
     """Make a field from FITS images, window by window."""
-    from deblend_batch.engine.progress import ProgressMeter
-    from deblend_batch.field.ingest import ingest as make_field
+    from deblend_batch.ingest.ingest import ingest as make_field
+    from deblend_batch.progress import ProgressMeter
 
     if urls is None or len(urls) < 2:
         raise ConfigError(
@@ -121,7 +121,7 @@ def detect(
     as_json: JsonOpt = False,
 ) -> None:
     """Make a detection table from a field, tile by tile on Ray tasks."""
-    from deblend_batch.engine.detect import detect_field
+    from deblend_batch.detect.field import detect_field
 
     summary = detect_field(
         field,
@@ -154,7 +154,7 @@ def simulate_a_field(
     """Simulate a survey field with its truth and its detections."""
     from dataclasses import asdict
 
-    from deblend_batch.simulate.fields import simulate_field
+    from deblend_batch.simulate.fields.field import simulate_field
 
     truth = simulate_field(
         field,
@@ -211,10 +211,10 @@ def simulate_pairs(
     storage_options: StorageOpt = None,
 ) -> None:
     """Simulate pairs of galaxies: stamps, members, masks and fluxes."""
-    from deblend_batch.simulate import pairset
-    from deblend_batch.simulate.galaxy_source import GalaxySource
-    from deblend_batch.simulate.pairs import PairRules, PairSampler
-    from deblend_batch.simulate.workers import open_workers
+    from deblend_batch.cluster.workers import open_workers
+    from deblend_batch.simulate.galaxies.galaxy_source import GalaxySource
+    from deblend_batch.simulate.pairs import pairset
+    from deblend_batch.simulate.pairs.blending import PairRules, PairSampler
 
     source = GalaxySource(preset, seed, galaxies, real_catalog, candels_blender)
     side = source.usual_split if split is None else None if split == "all" else split

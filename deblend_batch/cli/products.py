@@ -31,7 +31,7 @@ def publish(
     output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False
 ) -> None:
     """Publish a complete run as a HATS catalogue, for lsdb."""
-    from deblend_batch.engine.inspect import publish_run
+    from deblend_batch.engine.audit.publication import publish_run
 
     published = publish_run(output, read_storage_options(storage_options))
     show(published, as_json=as_json)

@@ -124,7 +124,7 @@ def status(
     as_json: JsonOpt = False,
 ) -> None:
     """Say how far a run is, from its output alone."""
-    from deblend_batch.engine.inspect import StatusReader
+    from deblend_batch.engine.account.reader import StatusReader
 
     reader = StatusReader(output, read_storage_options(storage_options))
     if watch:
@@ -161,7 +161,7 @@ def verify(
     as_json: JsonOpt = False,
 ) -> int:
     """Check every shard of a run against its ledger, and some pairs against the inputs."""
-    from deblend_batch.engine.verify import verify_run
+    from deblend_batch.engine.audit.verify import verify_run
 
     options = read_storage_options(storage_options)
     found = verify_run(output, options, recompute=recompute, seed=seed)

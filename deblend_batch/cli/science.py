@@ -124,7 +124,10 @@ def evaluate(
         options=options,
     )
     if html:
-        found.write_html(html, options)
+        # Here, so that numbers alone need no matplotlib.
+        from deblend_batch.evaluation.report.page import write_report
+
+        write_report(found, html, options)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from deblend_batch.engine.inspect import StatusReader
-from deblend_batch.engine.status import RunStatus
+from deblend_batch.engine.account.reader import StatusReader
+from deblend_batch.engine.account.status import RunStatus
 
 
 class _Screen(Protocol):

@@ -15,15 +15,22 @@ import torch
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.config import RunConfig
-from deblend_batch.engine.access import check_output, check_tables
-from deblend_batch.engine.cluster import ActorPool, plan_pool
-from deblend_batch.engine.depth import GROWTH
-from deblend_batch.engine.done import read_done
-from deblend_batch.engine.index import FieldIndex
-from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
-from deblend_batch.engine.memory import largest_batch, model_needs, project_run, this_machine
-from deblend_batch.engine.progress import clock
-from deblend_batch.engine.projection import (
+from deblend_batch.engine.account.done import read_done
+from deblend_batch.engine.account.record import RunRecord
+from deblend_batch.engine.account.summary import no_pairs
+from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.driver.depth import GROWTH
+from deblend_batch.engine.inputs.access import check_output, check_tables
+from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
+from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.inputs.survey import check_reachable, list_fields, open_fields, tables_of
+from deblend_batch.engine.inputs.weights import find_run_card
+from deblend_batch.engine.inputs.work import RunContext
+from deblend_batch.engine.inputs.workload import FieldTiles, Workload
+from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run, this_machine
+from deblend_batch.engine.needs.pool import ActorPool, plan_pool
+from deblend_batch.engine.needs.projection import (
     Duration,
     Memory,
     NodeSize,
@@ -31,17 +38,11 @@ from deblend_batch.engine.projection import (
     gigabytes,
     project_time,
 )
-from deblend_batch.engine.record import RunRecord, fingerprint_parts
-from deblend_batch.engine.sampling import SECONDS, Sample, sample_tiles
-from deblend_batch.engine.summary import no_pairs
-from deblend_batch.engine.survey import check_reachable, list_fields, open_fields, tables_of
-from deblend_batch.engine.tally import Tally
-from deblend_batch.engine.weights import find_run_card
-from deblend_batch.engine.work import RunContext
-from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.engine.needs.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.layout import Field
 from deblend_batch.models import ModelCard, load_model
+from deblend_batch.progress import clock
 from deblend_batch.tiling.tile import TileGrid
 
 _PROBE_BATCHES = 2

@@ -16,40 +16,42 @@ from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
+from deblend_batch.cluster.connection import connected
+from deblend_batch.cluster.failure import Failure, ask, one_line
+from deblend_batch.cluster.metrics import published
 from deblend_batch.config import RunConfig, load_config, make_config
-from deblend_batch.engine.access import check_output, check_tables
-from deblend_batch.engine.actor import ModelLoader, WorkerInfo, load_run_model
-from deblend_batch.engine.cluster import ActorPool, connected, plan_pool
-from deblend_batch.engine.depth import GROWTH
-from deblend_batch.engine.done import read_done, reopen
-from deblend_batch.engine.driver import Driver
-from deblend_batch.engine.events import Events
-from deblend_batch.engine.failure import Failure, ask, one_line
-from deblend_batch.engine.index import FieldIndex, unused_url
-from deblend_batch.engine.index_task import IndexTask, index_field, index_tasks
-from deblend_batch.engine.memory import (
+from deblend_batch.engine.account.done import read_done, reopen
+from deblend_batch.engine.account.metrics import RunMetrics
+from deblend_batch.engine.account.record import RunRecord
+from deblend_batch.engine.account.summary import RunSummary, notes_on
+from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.driver.depth import GROWTH
+from deblend_batch.engine.driver.events import Events
+from deblend_batch.engine.driver.loop import Driver
+from deblend_batch.engine.driver.signals import stop_signals
+from deblend_batch.engine.inputs.access import check_output, check_tables
+from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
+from deblend_batch.engine.inputs.index import FieldIndex, unused_url
+from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.inputs.reconcile import reconcile, unplaced_record
+from deblend_batch.engine.inputs.survey import check_reachable, open_fields, tables_of
+from deblend_batch.engine.inputs.weights import find_run_card
+from deblend_batch.engine.inputs.work import RunContext
+from deblend_batch.engine.inputs.workload import FieldTiles, Workload
+from deblend_batch.engine.needs.memory import (
     MemoryUse,
     cluster_nodes,
     largest_batch,
     model_needs,
-    peak_rss_bytes,
     project_run,
 )
-from deblend_batch.engine.metrics import published
-from deblend_batch.engine.progress import ProgressMeter
-from deblend_batch.engine.projection import ModelNeeds, check_fits, most_that_fit
-from deblend_batch.engine.reconcile import reconcile, unplaced_record
-from deblend_batch.engine.record import RunRecord, fingerprint_parts
-from deblend_batch.engine.run_metrics import RunMetrics
-from deblend_batch.engine.signals import stop_signals
-from deblend_batch.engine.summary import RunSummary, notes_on
-from deblend_batch.engine.survey import check_reachable, open_fields, tables_of
-from deblend_batch.engine.tally import Tally
-from deblend_batch.engine.weights import find_run_card
-from deblend_batch.engine.work import RunContext
-from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.engine.needs.pool import ActorPool, plan_pool
+from deblend_batch.engine.needs.projection import ModelNeeds, check_fits, most_that_fit
+from deblend_batch.engine.worker.actor import ModelLoader, WorkerInfo, load_run_model
+from deblend_batch.engine.worker.process import peak_rss_bytes
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
 from deblend_batch.logs import chosen_format, tell_always
+from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.evaluation.catalog import Matched, match_catalog
 from deblend_batch.evaluation.evaluation import Evaluation
 from deblend_batch.evaluation.members import Members, Recovered
-from deblend_batch.evaluation.methods import (
+from deblend_batch.evaluation.methods.method import (
     Method,
     available_baselines,
     baseline_methods,
@@ -22,7 +22,7 @@ from deblend_batch.evaluation.scores import BOOTSTRAP_DRAWS, Score, score
 from deblend_batch.evaluation.tables import percent
 
 if TYPE_CHECKING:
-    from deblend_batch.simulate.batch import PairBatch
+    from deblend_batch.simulate.pairs.batch import PairBatch
 
 _BATCH = 256
 
@@ -77,7 +77,7 @@ def evaluate(
     models : sequence of str
         Names or URLs of the models to run on ``pairs``.
     baselines : sequence of str, optional
-        Baselines to run beside them, of :data:`deblend_batch.evaluation.methods.BASELINES`; all that
+        Baselines to run beside them, of :data:`deblend_batch.evaluation.methods.method.BASELINES`; all that
         can run here if not given.
     device : str, optional
         Torch device of the models; the CPU if None.
@@ -114,7 +114,7 @@ def _evaluate_pair_set(
 ) -> Evaluation:
     # Here, so that the other modes need neither torch nor the simulator.
     from deblend_batch.models import load_model
-    from deblend_batch.simulate.pairset import PairSet
+    from deblend_batch.simulate.pairs.pairset import PairSet
 
     methods = [model_method(load_model(name, options, device)) for name in models]
     methods += baseline_methods(available_baselines() if baselines is None else baselines)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deblend_batch import storage
 from deblend_batch.evaluation import group_tables, tables
 from deblend_batch.evaluation.members import Members, Recovered
 from deblend_batch.evaluation.pairsets import Example
@@ -113,27 +112,3 @@ class Evaluation:
         if self.paper is None:
             shown += [*self.interval_tables(), *self.group_tables()]
         return "\n\n".join(["\n".join(head), *(table.to_text() for table in shown)])
-
-    def to_html(self) -> str:
-        """Return the whole report as one self-contained page."""
-        # Here, so that numbers alone need no matplotlib.
-        from deblend_batch.evaluation.report import render_report
-
-        return render_report(self)
-
-    def write_html(self, url: str, options: storage.Options | None = None) -> None:
-        """Write the report.
-
-        Parameters
-        ----------
-        url : str
-            Path or URL of the page.
-        options : mapping, optional
-            fsspec storage options.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.write_bytes(url, self.to_html().encode(), options)

@@ -17,11 +17,11 @@ from deblend_batch.evaluation.members import (
     flat,
     members_of_pairs,
 )
-from deblend_batch.evaluation.methods import Estimate, Method
+from deblend_batch.evaluation.methods.method import Estimate, Method
 from deblend_batch.evaluation.metrics import flux_error, iou
 
 if TYPE_CHECKING:
-    from deblend_batch.simulate.batch import PairBatch
+    from deblend_batch.simulate.pairs.batch import PairBatch
 
 EXAMPLE_RANKS = (0.1, 0.5, 0.9, 0.99)
 """Which pairs are shown: those at these quantiles of the flux error."""

@@ -13,8 +13,8 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from deblend_batch import storage
+from deblend_batch.arrays import stores
 from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, StorageError
-from deblend_batch.field import stores
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
 from deblend_batch.storage import Options
 

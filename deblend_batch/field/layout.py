@@ -10,9 +10,9 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.arrays import stores
+from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import BadDataError, FieldError, UserError
-from deblend_batch.field import stores
-from deblend_batch.field.bounds import bounded
 from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
@@ -81,7 +81,7 @@ class Field:
         NotFoundError
             If there is no Zarr group.
         FieldError
-            If the group breaks the layout, or asks for more than :mod:`deblend_batch.field.bounds` allows;
+            If the group breaks the layout, or asks for more than :mod:`deblend_batch.arrays.bounds` allows;
             the message names what, and how to mend it.
         StorageError
             If the store refuses.

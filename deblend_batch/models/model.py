@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deblend_batch.models.architectures import load_network, parse_config
+from deblend_batch.models.architectures import parse_config
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.card import ModelCard
 from deblend_batch.models.device import open_device
 from deblend_batch.models.estimate import estimate
 from deblend_batch.models.interface import Estimate
+from deblend_batch.models.loading import load_network
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.staging import Rows, Staging
 from deblend_batch.models.uncertainty import ErrorModel, Evidence, crowding

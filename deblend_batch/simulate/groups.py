@@ -10,9 +10,9 @@ from typing import Any
 import zarr
 
 from deblend_batch import storage
+from deblend_batch.arrays import stores
+from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import ConfigError, FieldError, NotFoundError, OutputConflictError
-from deblend_batch.field import stores
-from deblend_batch.field.bounds import bounded
 from deblend_batch.storage import Options
 
 _UNFINISHED, _COMPLETE = 0, 1
@@ -152,7 +152,7 @@ def open_array(group: zarr.Group, url: str, name: str, remedy: str) -> zarr.Arra
     Returns
     -------
     zarr.Array
-        For reading; see :func:`deblend_batch.field.bounds.bounded`.
+        For reading; see :func:`deblend_batch.arrays.bounds.bounded`.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from deblend_batch.errors import TooLargeError
 FREE_BYTES = 1 << 26
 """What any stream may unpack to, however small it is."""
 MAX_RATIO = 300
-"""Bytes unpacked for one read, beyond the free ones: a table of ten columns of zeros and an id stays below 100."""
+"""Bytes unpacked for one read, beyond the free ones; ten columns of zeros beside an id stay below 100."""
 
 _MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 1 << 20

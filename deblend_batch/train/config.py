@@ -9,8 +9,8 @@ from pydantic import Field
 
 from deblend_batch import storage
 from deblend_batch.settings import Section, checked, read_mapping
-from deblend_batch.simulate.draw import Variation
-from deblend_batch.simulate.rules import PairRules
+from deblend_batch.simulate.galaxies.draw import Variation
+from deblend_batch.simulate.pairs.rules import PairRules
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 
 class PoolConfig(Section):
-    """The isolated galaxies; see :class:`deblend_batch.simulate.draw.Variation`."""
+    """The isolated galaxies; see :class:`deblend_batch.simulate.galaxies.draw.Variation`."""
 
     size: int = Field(20000, ge=64)
     """Number of galaxies, over all three splits."""
@@ -42,7 +42,7 @@ class PoolConfig(Section):
 
 
 class PairsConfig(Section):
-    """How galaxies are paired; see :class:`deblend_batch.simulate.rules.PairRules`."""
+    """How galaxies are paired; see :class:`deblend_batch.simulate.pairs.rules.PairRules`."""
 
     noise_factor: tuple[Positive, Positive] = (0.5, 60.0)
     """Range of a factor on the preset's noise."""

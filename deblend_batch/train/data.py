@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deblend_batch import storage
+from deblend_batch.cluster.workers import open_workers
 from deblend_batch.errors import ConfigError, NotFoundError
-from deblend_batch.simulate.batch import PairBatch
-from deblend_batch.simulate.draw import draw_pool
-from deblend_batch.simulate.pairs import PairSampler
-from deblend_batch.simulate.pool import GalaxyPool, Split, load_pool, save_pool
-from deblend_batch.simulate.rules import PairRules
-from deblend_batch.simulate.workers import open_workers
+from deblend_batch.simulate.galaxies.draw import draw_pool
+from deblend_batch.simulate.galaxies.pool import GalaxyPool, Split, load_pool, save_pool
+from deblend_batch.simulate.pairs.batch import PairBatch
+from deblend_batch.simulate.pairs.blending import PairSampler
+from deblend_batch.simulate.pairs.rules import PairRules
 from deblend_batch.train.config import TrainConfig
 
 Batch = dict[str, Tensor]
@@ -181,3 +181,32 @@ def _draw(config: TrainConfig) -> GalaxyPool:
         return draw_pool(
             config.preset, pool.size, pool.seed, variation=pool.variation, workers=workers
         )
+
+
+def prepare_folder(config: TrainConfig, folder: str, options: storage.Options | None = None) -> str:
+    """Write the config into the output folder, and draw the galaxies unless they are there.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The config.
+    folder : str
+        Path or URL.
+    options : mapping, optional
+        fsspec ``storage_options``.
+
+    Returns
+    -------
+    str
+        URL of the galaxy pool.
+
+    Raises
+    ------
+    ConfigError
+        If the pool or the preset cannot be used.
+    StorageError
+        If the folder cannot be written: said before hours of drawing.
+    """
+    settled = config.model_dump_json(indent=2).encode()
+    storage.write_bytes(storage.join(folder, "config.json"), settled, options)
+    return ensure_pool(config, folder, options)

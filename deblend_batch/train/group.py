@@ -15,16 +15,16 @@ import ray
 import torch
 
 from deblend_batch import storage
-from deblend_batch.engine.cluster import connected
-from deblend_batch.engine.failure import ask, one_line
+from deblend_batch.cluster.connection import connected
+from deblend_batch.cluster.failure import ask, one_line
+from deblend_batch.cluster.workers import shared_url
 from deblend_batch.errors import ConfigError, RunStoppedError, TransientStorageError, UserError
 from deblend_batch.models.device import open_device
-from deblend_batch.simulate.workers import shared_url
 from deblend_batch.train.config import TrainConfig
+from deblend_batch.train.data import prepare_folder
 from deblend_batch.train.loop import Training
 from deblend_batch.train.news import News, Report
 from deblend_batch.train.replica import Replica
-from deblend_batch.train.run import prepare_folder
 
 _RESTARTS = 3
 _POLL_SECONDS = 0.5

@@ -15,7 +15,7 @@ from deblend_batch.models.card import Domain
 from deblend_batch.models.estimate import estimate
 from deblend_batch.models.preprocess import PreprocessConfig
 from deblend_batch.models.uncertainty import Evidence, crowding
-from deblend_batch.simulate.pool import Split
+from deblend_batch.simulate.galaxies.pool import Split
 from deblend_batch.train.data import Batch, PairSource, to_tensors
 from deblend_batch.train.step import prepare_batch
 

@@ -11,7 +11,7 @@ from deblend_batch.config import absolute_url
 from deblend_batch.errors import InterruptedRunError
 from deblend_batch.models.device import open_device
 from deblend_batch.train.config import TrainConfig
-from deblend_batch.train.data import ensure_pool
+from deblend_batch.train.data import prepare_folder
 from deblend_batch.train.loop import Training
 from deblend_batch.train.news import Report
 from deblend_batch.train.replica import Replica
@@ -70,35 +70,6 @@ def train(
         raise InterruptedRunError(
             f"{output_folder}: training interrupted; run again to resume from the last checkpoint"
         ) from error
-
-
-def prepare_folder(config: TrainConfig, folder: str, options: storage.Options | None = None) -> str:
-    """Write the config into the output folder, and draw the galaxies unless they are there.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        The config.
-    folder : str
-        Path or URL.
-    options : mapping, optional
-        fsspec ``storage_options``.
-
-    Returns
-    -------
-    str
-        URL of the galaxy pool.
-
-    Raises
-    ------
-    ConfigError
-        If the pool or the preset cannot be used.
-    StorageError
-        If the folder cannot be written: said before hours of drawing.
-    """
-    settled = config.model_dump_json(indent=2).encode()
-    storage.write_bytes(storage.join(folder, "config.json"), settled, options)
-    return ensure_pool(config, folder, options)
 
 
 def _train_alone(

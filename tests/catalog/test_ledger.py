@@ -19,8 +19,8 @@ from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
-from deblend_batch.engine.inspect import read_status
-from deblend_batch.engine.verify import verify_run
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError, StorageError
 from deblend_batch.report.survey import survey_catalog
 

@@ -17,9 +17,9 @@ import pytest
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.publish import Publication, publish_shards
-from deblend_batch.engine.inspect import publish_run
+from deblend_batch.engine.audit.publication import publish_run
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import CatalogError, UserError
 from tests.support import SmallField, read_shards
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deblend_batch.engine.metrics import METRICS, PREFIX
+from deblend_batch.cluster.metrics import METRICS, PREFIX
 from tests.deploy.prometheus import MONITORING, alerts, dashboard, panel_queries, program
 from tests.deploy.reading import KUBERNETES, ROOT, document
 

@@ -14,15 +14,16 @@ from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.config import make_config
-from deblend_batch.engine.batcher import Batcher
-from deblend_batch.engine.index_task import index_field, index_tasks
-from deblend_batch.engine.measurer import Measurer
-from deblend_batch.engine.record import RunRecord, fingerprint_parts
-from deblend_batch.engine.survey import open_fields
-from deblend_batch.engine.tally import Tally
-from deblend_batch.engine.weights import find_run_card
-from deblend_batch.engine.work import RunContext, load_pairs
-from deblend_batch.engine.workload import FieldTiles, Workload
+from deblend_batch.engine.account.record import RunRecord
+from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
+from deblend_batch.engine.inputs.index_task import index_field, index_tasks
+from deblend_batch.engine.inputs.survey import open_fields
+from deblend_batch.engine.inputs.weights import find_run_card
+from deblend_batch.engine.inputs.work import RunContext, load_pairs
+from deblend_batch.engine.inputs.workload import FieldTiles, Workload
+from deblend_batch.engine.worker.batcher import Batcher
+from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.models import load_model
 from deblend_batch.tiling.tile import TileGrid
 from tests.support import SmallField

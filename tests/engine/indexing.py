@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deblend_batch.config import PairsConfig
-from deblend_batch.engine.index_task import IndexTask
-from deblend_batch.engine.survey import SurveyEntry
+from deblend_batch.engine.inputs.index_task import IndexTask
+from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.tiling.pairs import Pairs
 from tests.support import make_meta

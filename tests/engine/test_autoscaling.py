@@ -15,8 +15,8 @@ import psutil
 import pytest
 import yaml
 
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from tests.conftest import free_port
 from tests.engine.test_nodes import nodes_of, shards, wait_until
 from tests.support import SmallField

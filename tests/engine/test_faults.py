@@ -25,13 +25,15 @@ import yaml
 
 from deblend_batch.catalog import records
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine import crew, measurer, work
 from deblend_batch.engine import run as run_module
-from deblend_batch.engine.actor import load_run_model
-from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.driver import crew
+from deblend_batch.engine.inputs import work
+from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
-from deblend_batch.engine.verify import verify_run
-from deblend_batch.engine.work import RunContext
+from deblend_batch.engine.worker import measurer
+from deblend_batch.engine.worker.actor import load_run_model
 from deblend_batch.errors import RunStoppedError, TransientStorageError
 from deblend_batch.tiling.reader import read_tile
 from tests.support import SmallField, same_rows, write_tiny_model

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import ray
 
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from tests.conftest import RayHead
 from tests.engine.slow_models import slow_model
 from tests.support import SmallField

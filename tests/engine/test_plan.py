@@ -13,8 +13,8 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.config import make_config
 from deblend_batch.engine import plan as module
+from deblend_batch.engine.needs.projection import NodeSize
 from deblend_batch.engine.plan import RunPlan, plan_run
-from deblend_batch.engine.projection import NodeSize
 from deblend_batch.errors import CatalogError, ConfigError
 from tests.engine.finished import finish_run, read_rows
 from tests.support import SmallField

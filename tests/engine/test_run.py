@@ -24,11 +24,10 @@ from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.config import make_config
 from deblend_batch.engine import run as run_module
-from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.plan import plan_run
-from deblend_batch.engine.progress import ProgressMeter
 from deblend_batch.engine.run import process_field, retry_run
-from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import (
     ConfigError,
     DetectionsError,
@@ -37,6 +36,7 @@ from deblend_batch.errors import (
 )
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
+from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.pairing import blend_ids, match_within
 from tests.support import (
     SmallField,
@@ -214,7 +214,7 @@ def test_a_run_interrupted_while_ray_starts_is_known_to_be(
 def test_another_release_does_not_mix_its_rows_in(
     finished: str, small_field: SmallField, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deblend_batch.engine.record.__version__", "99.0.0")
+    monkeypatch.setattr("deblend_batch.engine.account.record.__version__", "99.0.0")
     with pytest.raises(
         OutputConflictError,
         match=rf"begun by deblend-batch {__version__}, and this is 99.0.0, whose",
@@ -489,7 +489,7 @@ def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     assert again.totals["pairs"] == pairs
     shard.write_bytes(whole)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deblend_batch.engine.record.__version__", "99.0.0")
+        patch.setattr("deblend_batch.engine.account.record.__version__", "99.0.0")
         with pytest.raises(OutputConflictError, match=r"99.0.0, whose rows may differ"):
             retry_run(output)
     assert Ledger(output).quarantined() == held

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 STAMP_PX = 64
 SIGMA = 0.01

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from deblend_batch.evaluation.axes import scale_log, scale_medians
+from deblend_batch.evaluation.report.axes import scale_log, scale_medians
 
 
 @pytest.mark.parametrize(

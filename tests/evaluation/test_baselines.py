@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deblend_batch.evaluation import baselines
-from deblend_batch.evaluation.baselines import Measured
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.evaluation.methods import baselines
+from deblend_batch.evaluation.methods.baselines import Measured
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 RECIPES: dict[str, Callable[[PairBatch], Measured]] = {
     "seed": lambda b: baselines.seed_recipe(b.stamps, b.true_yx),

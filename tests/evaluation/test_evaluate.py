@@ -12,8 +12,8 @@ import deblend_batch
 from deblend_batch.cli.main import main
 from deblend_batch.errors import ConfigError
 from deblend_batch.evaluation.evaluate import evaluate, evaluate_pairs
-from deblend_batch.evaluation.methods import Estimate, Method, baseline_methods, crop
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.evaluation.methods.method import Estimate, Method, baseline_methods, crop
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 HEADER = (
     "id,distance,g1_id,g1_mag,g1_rad,g1_type,g2_id,g2_mag,g2_rad,g2_type,g1_flux,g2_flux,"

@@ -8,11 +8,12 @@ import pytest
 
 from deblend_batch.evaluation.evaluate import evaluate_catalog, evaluate_pairs
 from deblend_batch.evaluation.evaluation import Evaluation
-from deblend_batch.evaluation.example_figure import example_caption, residual_sigma
 from deblend_batch.evaluation.members import Members, Recovered
-from deblend_batch.evaluation.methods import Estimate, Method, baseline_methods
+from deblend_batch.evaluation.methods.method import Estimate, Method, baseline_methods
+from deblend_batch.evaluation.report.example_figure import example_caption, residual_sigma
+from deblend_batch.evaluation.report.page import render_report, write_report
 from deblend_batch.evaluation.scores import score
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 
 def _with_masks(batch: PairBatch) -> Estimate:
@@ -27,7 +28,7 @@ def evaluation(gaussian_pairs: PairBatch) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def page(evaluation: Evaluation) -> str:
-    return evaluation.to_html()
+    return render_report(evaluation)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_page_says_what_undetected_means_and_how_the_intervals_are_made(page: 
 def test_the_page_is_written_whole_and_the_same_again(
     evaluation: Evaluation, page: str, tmp_path: Path
 ) -> None:
-    evaluation.write_html(str(tmp_path / "report.html"))
+    write_report(evaluation, str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
 
 
@@ -102,7 +103,7 @@ def test_poor_data_still_makes_a_page(case: str) -> None:
         separation_unit="arcsec",
     )
     flux = unknown if case == "all undetected" else members.flux
-    assert "<h2>Summary</h2>" in _evaluation(members, flux).to_html()
+    assert "<h2>Summary</h2>" in render_report(_evaluation(members, flux))
 
 
 def test_a_catalogue_has_a_page(
@@ -132,4 +133,4 @@ def test_a_catalogue_has_a_page(
     found = evaluate_catalog(str(tmp_path / "catalog.parquet"), str(tmp_path / "truth.parquet"))
     assert found.scores[0].members["pooled"].flux_mape == pytest.approx(0.02, rel=1e-3)
     assert found.scores[0].members["pooled"].coverage == 1
-    assert "Catalogue against truth, h" in found.to_html()
+    assert "Catalogue against truth, h" in render_report(found)

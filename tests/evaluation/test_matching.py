@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deblend_batch.evaluation.matching import match_limit_px, match_members
+from deblend_batch.evaluation.methods.matching import match_limit_px, match_members
 
 MEMBERS = np.array([[10.0, 10.0], [10.0, 16.0]])
 

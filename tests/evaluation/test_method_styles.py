@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deblend_batch.evaluation.method_styles import method_styles
+from deblend_batch.evaluation.report.styles import method_styles
 
 
 @pytest.mark.parametrize("n", [1, 7, 15])

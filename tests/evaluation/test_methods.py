@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.evaluation import methods, sextractor
 from deblend_batch.evaluation.errors import EvaluationError
+from deblend_batch.evaluation.methods import method as methods
+from deblend_batch.evaluation.methods import sextractor
 from deblend_batch.models import load_model
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 
 @pytest.mark.parametrize("size", [64, 48, 33, 32])

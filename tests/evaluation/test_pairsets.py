@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deblend_batch.evaluation.errors import EvaluationError
-from deblend_batch.evaluation.methods import Estimate, Method, crop
+from deblend_batch.evaluation.methods.method import Estimate, Method, crop
 from deblend_batch.evaluation.pairsets import EXAMPLE_RANKS, run_methods
-from deblend_batch.simulate.batch import PairBatch
-from deblend_batch.simulate.population import KINDS
+from deblend_batch.simulate.galaxies.population import KINDS
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 
 def _known(batch: PairBatch) -> Estimate:

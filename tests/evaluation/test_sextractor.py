@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deblend_batch.evaluation import sextractor
 from deblend_batch.evaluation.errors import EvaluationError
-from deblend_batch.simulate.batch import PairBatch
+from deblend_batch.evaluation.methods import sextractor
+from deblend_batch.simulate.pairs.batch import PairBatch
 
 installed = pytest.mark.skipif(
     sextractor.find_program() is None, reason="SExtractor is not installed"

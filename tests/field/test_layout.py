@@ -28,7 +28,7 @@ from deblend_batch.errors import (
     StorageError,
 )
 from deblend_batch.field.layout import Field, FieldMeta, create_field, finish_field
-from tests.field.fits_files import noise_image
+from tests.ingest.fits_files import noise_image
 from tests.support import WCS_CARDS
 
 SHAPE = (300, 700)
@@ -311,7 +311,7 @@ def test_an_endpoint_that_refuses_leaves_no_tracebacks() -> None:
     pytest.importorskip("s3fs")
     code = (
         "from deblend_batch.errors import StorageError\n"
-        "from deblend_batch.field.stores import open_group\n"
+        "from deblend_batch.arrays.stores import open_group\n"
         "try:\n    open_group('s3://bucket/f.zarr')\n"
         "except StorageError as error:\n    print(error)\n"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
-from tests.field.fits_files import add_gaussians, grid_positions, noise_image
+from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 
 @pytest.mark.parametrize(("level", "sigma"), [(0.0, 1.0), (50.0, 7.4), (0.0, 2.5e-12)])

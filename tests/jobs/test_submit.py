@@ -13,9 +13,9 @@ import yaml
 from ray.job_submission import JobSubmissionClient
 
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from tests.engine.test_nodes import shards, wait_until
 from tests.support import SmallField
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deblend_batch.simulate.draw import WIDE, draw_pool
-from deblend_batch.simulate.pool import GalaxyPool
+from deblend_batch.simulate.galaxies.draw import WIDE, draw_pool
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.presets import get_preset
 
 GRID = np.arange(128.0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.batch import Encoding, PairBatch, encode_masks
-from deblend_batch.simulate.pairs import PairSampler
-from deblend_batch.simulate.pool import GalaxyPool
-from deblend_batch.simulate.rules import PairRules
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
+from deblend_batch.simulate.pairs.batch import Encoding, PairBatch, encode_masks
+from deblend_batch.simulate.pairs.blending import PairSampler
+from deblend_batch.simulate.pairs.rules import PairRules
 
 CENTRAL, COMPANION = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.simulate.canvas import noise_plane, paste, tiles
+from deblend_batch.simulate.fields.canvas import noise_plane, paste, tiles
 
 
 @pytest.mark.parametrize(

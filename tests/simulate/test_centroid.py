@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.simulate.centroid import windowed_centroid
+from deblend_batch.simulate.galaxies.centroid import windowed_centroid
 
 
 def blob(y: float, x: float, sigma: float = 2.5, size: int = 64) -> np.ndarray:

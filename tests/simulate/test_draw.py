@@ -5,11 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
+from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.draw import WIDE, Variation, draw_chunk, draw_magnitude, draw_pool
-from deblend_batch.simulate.pool import GalaxyPool
+from deblend_batch.simulate.galaxies.draw import (
+    WIDE,
+    Variation,
+    draw_chunk,
+    draw_magnitude,
+    draw_pool,
+)
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.presets import get_preset, preset_names
-from deblend_batch.simulate.workers import ALONE, Workers
 
 PRESET = get_preset("candels-h")
 

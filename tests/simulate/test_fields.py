@@ -9,9 +9,9 @@ import pytest
 
 from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.field.layout import Field
-from deblend_batch.simulate.fields import simulate_field
+from deblend_batch.simulate.fields.field import simulate_field
+from deblend_batch.simulate.fields.truth import FieldTruth
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.truth import FieldTruth
 
 SMALL: dict[str, Any] = {
     "shape_yx": (500, 640),

@@ -9,14 +9,14 @@ import pytest
 from astropy.table import Table
 
 from deblend_batch.errors import NotFoundError
-from deblend_batch.simulate.fit_population import (
+from deblend_batch.simulate.galaxies.fit_population import (
     LEVELS,
     MAGNITUDES,
     fit_population,
     main,
     sersic_total,
 )
-from deblend_batch.simulate.population import Population
+from deblend_batch.simulate.galaxies.population import Population
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,9 @@ def test_total_flux_of_sersic_profiles(n: float, factor: float) -> None:
 
 
 def test_the_shipped_distribution_is_the_fit_to_cosmos(shared: Path) -> None:
-    text = resources.files("deblend_batch.simulate").joinpath("population.json").read_text()
+    text = (
+        resources.files("deblend_batch.simulate.galaxies").joinpath("population.json").read_text()
+    )
     table = shared / "data" / "real_galaxies" / "cosmos_parametric_fits_25000.fits"
     assert json.loads(text) == fit_population(str(table))
     assert len(json.loads(text)["magnitude_f814w"]) == MAGNITUDES.size

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from deblend_batch.simulate.galaxies import Renderer
-from deblend_batch.simulate.population import KINDS, Component, Kind, Population, Structure
+from deblend_batch.simulate.galaxies.galaxy import Renderer
+from deblend_batch.simulate.galaxies.population import KINDS, Component, Kind, Population, Structure
 from deblend_batch.simulate.presets import PsfModel
 from deblend_batch.simulate.psf import Psf
 

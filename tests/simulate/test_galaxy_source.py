@@ -8,9 +8,9 @@ import pytest
 
 from deblend_batch.cli.main import main
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.galaxy_source import GalaxySource
-from deblend_batch.simulate.pairset import PairSet
-from deblend_batch.simulate.population import UNKNOWN_KIND
+from deblend_batch.simulate.galaxies.galaxy_source import GalaxySource
+from deblend_batch.simulate.galaxies.population import UNKNOWN_KIND
+from deblend_batch.simulate.pairs.pairset import PairSet
 
 
 def simulate(folder: Path, *words: str) -> PairSet:

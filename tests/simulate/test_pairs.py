@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.batch import PairBatch
-from deblend_batch.simulate.pairs import PairSampler, correlated_noise
-from deblend_batch.simulate.pool import SPLITS, GalaxyPool, Split
-from deblend_batch.simulate.rules import PairRules, training_rules
+from deblend_batch.simulate.galaxies.pool import SPLITS, GalaxyPool, Split
+from deblend_batch.simulate.pairs.batch import PairBatch
+from deblend_batch.simulate.pairs.blending import PairSampler, correlated_noise
+from deblend_batch.simulate.pairs.rules import PairRules, training_rules
 
 
 def assert_same(first: PairBatch, second: PairBatch) -> None:

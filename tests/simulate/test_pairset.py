@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import zarr
 
+from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError, UserError
-from deblend_batch.simulate.batch import Encoding, PairBatch
-from deblend_batch.simulate.pairs import PairSampler
-from deblend_batch.simulate.pairset import (
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
+from deblend_batch.simulate.pairs.batch import Encoding, PairBatch
+from deblend_batch.simulate.pairs.blending import PairSampler
+from deblend_batch.simulate.pairs.pairset import (
     RANGE,
     PairSet,
     create_pairs,
@@ -20,9 +22,7 @@ from deblend_batch.simulate.pairset import (
     write_pairs,
     write_range,
 )
-from deblend_batch.simulate.pool import GalaxyPool
-from deblend_batch.simulate.rules import training_rules
-from deblend_batch.simulate.workers import ALONE, Workers
+from deblend_batch.simulate.pairs.rules import training_rules
 from tests.support import edit_array, grid
 
 

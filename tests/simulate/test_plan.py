@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.plan import BLOCK, Floats, PairPlan, PairPlanner, turned
-from deblend_batch.simulate.pool import GalaxyPool
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
+from deblend_batch.simulate.pairs.plan import BLOCK, Floats, PairPlan, PairPlanner, turned
+from deblend_batch.simulate.pairs.rules import PairRules, signal_to_noise, training_rules
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.rules import PairRules, signal_to_noise, training_rules
 
 PRESET = get_preset("candels-h")
 

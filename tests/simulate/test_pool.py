@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError, UserError
-from deblend_batch.simulate.pool import SPLITS, GalaxyPool, Split, load_pool, save_pool, split_of
+from deblend_batch.simulate.galaxies.pool import (
+    SPLITS,
+    GalaxyPool,
+    Split,
+    load_pool,
+    save_pool,
+    split_of,
+)
 from tests.support import edit_array, grid
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.simulate.population import KINDS, Component, Kind, Population, Structure
+from deblend_batch.simulate.galaxies.population import KINDS, Component, Kind, Population, Structure
 
 POPULATION = Population.shipped()
 

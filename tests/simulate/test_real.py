@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError, NotFoundError
-from deblend_batch.simulate.pairs import PairSampler
-from deblend_batch.simulate.population import KINDS, UNKNOWN_KIND
+from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
+from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
+from deblend_batch.simulate.galaxies.variation import Variation
+from deblend_batch.simulate.pairs.blending import PairSampler
+from deblend_batch.simulate.pairs.rules import PairRules
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.real import pool_from_candels_blender, pool_from_real_catalog
-from deblend_batch.simulate.rules import PairRules
-from deblend_batch.simulate.variation import Variation
-from deblend_batch.simulate.workers import ALONE, Workers
 
 
 def test_candels_stamps_become_a_pool(triplet: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.simulate.rules import (
+from deblend_batch.simulate.pairs.rules import (
     centroid_sigma,
     offset_limits,
     signal_to_noise,

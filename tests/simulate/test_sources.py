@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.simulate.population import Component, Structure
+from deblend_batch.cluster.workers import ALONE
+from deblend_batch.simulate.fields.sources import draw_in_order, draw_sources, stamp_size
+from deblend_batch.simulate.fields.systems import Source
+from deblend_batch.simulate.galaxies.population import Component, Structure
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.sources import draw_in_order, draw_sources, stamp_size
-from deblend_batch.simulate.systems import Source
-from deblend_batch.simulate.workers import ALONE
 
 PRESET = get_preset("candels-h")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.fields.systems import Source, SystemLayout
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.systems import Source, SystemLayout
 
 LAYOUT = SystemLayout(
     preset=get_preset("candels-h"),

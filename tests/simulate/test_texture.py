@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deblend_batch.simulate.population import Kind
-from deblend_batch.simulate.texture import (
+from deblend_batch.simulate.galaxies.population import Kind
+from deblend_batch.simulate.galaxies.texture import (
     Clumps,
     DiscFrame,
     disc_frame,

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from deblend_batch.field.layout import Field, create_field, finish_field
-from deblend_batch.simulate.fields import field_meta
+from deblend_batch.simulate.fields.field import field_meta
+from deblend_batch.simulate.fields.truth import Sources, detections_table, truth_table, write_table
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.truth import Sources, detections_table, truth_table, write_table
 
 PRESET = get_preset("euclid-vis")
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deblend_batch.simulate.galaxies.variation import WIDE, Variation
 from deblend_batch.simulate.presets import get_preset
-from deblend_batch.simulate.variation import WIDE, Variation
 
 PRESET = get_preset("candels-h")
 

@@ -14,10 +14,10 @@ import pytest
 
 import deblend_batch
 from deblend_batch import storage
-from deblend_batch.engine.access import check_output, check_tables
-from deblend_batch.engine.verify import verify_run
+from deblend_batch.arrays import stores
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.inputs.access import check_output, check_tables
 from deblend_batch.errors import NotFoundError, StorageError
-from deblend_batch.field import stores
 from deblend_batch.field.layout import Field, finish_field
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box

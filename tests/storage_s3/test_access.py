@@ -13,7 +13,7 @@ import yaml
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
-from deblend_batch.engine.access import PROBE, check_output, check_tables
+from deblend_batch.engine.inputs.access import PROBE, check_output, check_tables
 from deblend_batch.errors import NotFoundError
 from tests.storage_s3.proxy import Faults, Proxy
 from tests.storage_s3.seaweedfs import SeaweedFS

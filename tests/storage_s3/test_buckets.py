@@ -11,13 +11,13 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.inspect import read_status
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import StorageError
-from deblend_batch.field.ingest import ingest
 from deblend_batch.field.layout import Field
-from tests.field.fits_files import noise_image, write_image
+from deblend_batch.ingest.ingest import ingest
+from tests.ingest.fits_files import noise_image, write_image
 from tests.storage_s3.bucket import DETECTIONS, MODEL, shards_of
 from tests.storage_s3.proxy import Proxy
 from tests.storage_s3.seaweedfs import CATALOGS, PUBLIC, SeaweedFS

@@ -16,15 +16,15 @@ import pytest
 import yaml
 
 from deblend_batch import storage
+from deblend_batch.arrays import stores
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
-from deblend_batch.engine import driver
-from deblend_batch.engine.depth import Depth
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.driver import loop as driver
+from deblend_batch.engine.driver.depth import Depth
+from deblend_batch.engine.inputs.work import RunContext, open_field
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
-from deblend_batch.engine.work import RunContext, open_field
 from deblend_batch.errors import DeblendError, StorageError, TransientStorageError
-from deblend_batch.field import stores
 from deblend_batch.field.layout import Field, finish_field
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box

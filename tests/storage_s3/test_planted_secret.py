@@ -17,7 +17,7 @@ from astropy.io import fits
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
-from tests.field.fits_files import celestial_header
+from tests.ingest.fits_files import celestial_header
 from tests.storage_s3.seaweedfs import SeaweedFS
 from tests.support import SmallField, gaussian_image
 

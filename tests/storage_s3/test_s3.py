@@ -18,9 +18,10 @@ import yaml
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.cli.main import main
-from deblend_batch.engine.inspect import StatusReader, publish_run, read_status
+from deblend_batch.engine.account.reader import StatusReader, read_status
+from deblend_batch.engine.audit.publication import publish_run
+from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.verify import verify_run
 from deblend_batch.errors import NotFoundError, StorageError
 from deblend_batch.field.layout import Field
 from deblend_batch.report.page import write_report
@@ -172,7 +173,9 @@ def test_ray_s_logs_hold_no_secret(finished: str, s3: Any) -> None:
     assert not [path for path in logs if path.is_file() and s3.secret in path.read_text("latin-1")]
 
 
-@pytest.mark.parametrize("module", ["config", "engine.work", "engine.index_task", "engine.detect"])
+@pytest.mark.parametrize(
+    "module", ["config", "engine.inputs.work", "engine.inputs.index_task", "detect.field"]
+)
 def test_records_that_carry_options_do_not_show_them(module: str) -> None:
     """What is printed by a traceback, a debugger or a log line holds no secret."""
     found = importlib.import_module(f"deblend_batch.{module}")

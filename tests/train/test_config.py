@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deblend_batch.errors import ConfigError, NotFoundError
-from deblend_batch.simulate.rules import training_rules
+from deblend_batch.simulate.pairs.rules import training_rules
 from deblend_batch.train.config import TrainConfig, load_train_config, make_train_config
 
 

@@ -21,8 +21,8 @@ from ray.util.state import list_actors
 
 from deblend_batch.errors import ConfigError, StorageError
 from deblend_batch.models.weights import read_weights
-from deblend_batch.simulate.draw import draw_pool
-from deblend_batch.simulate.pool import save_pool
+from deblend_batch.simulate.galaxies.draw import draw_pool
+from deblend_batch.simulate.galaxies.pool import save_pool
 from deblend_batch.train.config import TrainConfig, make_train_config
 from deblend_batch.train.group import _reason
 from deblend_batch.train.news import Report

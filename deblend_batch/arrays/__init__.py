@@ -1,0 +1,1 @@
+"""Zarr groups of any store: opened with one-line errors, and bounded in what strangers may ask for."""

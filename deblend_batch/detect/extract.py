@@ -1,0 +1,301 @@
+"""Finding sources in pixels, a pure function of arrays: threshold, deblend, measure.
+
+Source Extraction and Photometry (Barbary 2016, doi:10.21105/joss.00058; Bertin & Arnouts 1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from deblend_batch.field.extraction import extract_objects
+
+_FWHM_TO_SIGMA = 1 / 2.3548200450309493
+_KRON_FACTOR = 2.5
+_KRON_REACH = 6.0
+_MIN_KRON = 3.5
+_MIN_KRON_PX = 1.75
+_MAX_RECENTRE = 0.5
+
+
+@dataclass(frozen=True)
+class ExtractParams:
+    """What counts as a source.
+
+    Parameters
+    ----------
+    psf_fwhm_px : float
+        Full width at half maximum of the point spread function: the detection filter.
+    threshold_sigma : float
+        Detection threshold, in units of the noise of the filtered image.
+    min_area_px : int
+        Smallest number of connected pixels above the threshold.
+    deblend_levels : int
+        Number of levels between threshold and peak at which a detection may split.
+    deblend_contrast : float
+        Smallest fraction of the flux of a blend that a member must have.
+    min_snr : float
+        Smallest signal to noise of a source's total flux.
+    noise_correlation : float
+        Noise of the filtered image over what independent pixels would give
+        (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
+        are raised by it.
+    """
+
+    psf_fwhm_px: float
+    threshold_sigma: float = 4.0
+    min_area_px: int = 5
+    deblend_levels: int = 64
+    deblend_contrast: float = 0.001
+    min_snr: float = 5.0
+    noise_correlation: float = 1.0
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """Sources as columns; row ``i`` of each array is source ``i``.
+
+    Parameters
+    ----------
+    yx : ndarray of float64, shape (n, 2)
+        Windowed centroid (y, x), 0-based pixel centres.
+    flux, flux_err : ndarray of float64, shape (n,)
+        In a Kron aperture with neighbours masked, and its one-sigma error; image units.
+    radius_px : ndarray of float64, shape (n,)
+        Half-light radius.
+    semi_major_px, semi_minor_px : ndarray of float64, shape (n,)
+        Second moments of the isophote.
+    theta_rad : ndarray of float64, shape (n,)
+        Angle of the major axis from +x towards +y.
+    flags : ndarray of int32, shape (n,)
+        Of ``sep``: 1 merged (deblended), 2 truncated at the edge, and aperture flags.
+    """
+
+    yx: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    flux_err: NDArray[np.float64]
+    radius_px: NDArray[np.float64]
+    semi_major_px: NDArray[np.float64]
+    semi_minor_px: NDArray[np.float64]
+    theta_rad: NDArray[np.float64]
+    flags: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __getitem__(self, rows: slice | NDArray[np.generic]) -> SourceTable:
+        return SourceTable(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def snr(self) -> NDArray[np.float64]:
+        """Flux over its error, shape (n,)."""
+        return self.flux / self.flux_err
+
+    def shifted(self, origin_yx: tuple[int, int]) -> SourceTable:
+        """Return the table with positions in the field, of sources found in a piece of it.
+
+        Parameters
+        ----------
+        origin_yx : tuple of int
+            Row and column in the field of the piece's first pixel.
+
+        Returns
+        -------
+        SourceTable
+            Same sources.
+        """
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SourceTable(**{**columns, "yx": self.yx + np.array(origin_yx, np.float64)})
+
+
+def extract_sources(
+    image: NDArray[np.float32],
+    sigma: NDArray[np.float32] | float,
+    bad: NDArray[np.bool_] | None,
+    params: ExtractParams,
+) -> SourceTable:
+    """Find and measure the sources of an image.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (y, x)
+        Background subtracted, image units; NaN and inf count as bad.
+    sigma : ndarray of float32, shape (y, x), or float
+        Noise rms per pixel, image units; pixels where it is not finite and positive count as bad.
+    bad : ndarray of bool, shape (y, x), or None
+        Pixels to leave out.
+    params : ExtractParams
+        What counts as a source.
+
+    Returns
+    -------
+    SourceTable
+        In the order of detection; none where no pixel is good.
+    """
+    noise = np.broadcast_to(np.asarray(sigma, np.float32), image.shape)
+    masked = ~np.isfinite(image) | ~np.isfinite(noise) | (noise <= 0)
+    if bad is not None:
+        masked |= bad
+    if masked.all():
+        return _no_sources()
+    pixels = np.where(masked, np.float32(0), image).astype(np.float32, order="C")
+    noise = np.where(masked, np.float32(np.median(noise[~masked])), noise)
+    kernel = psf_kernel(params.psf_fwhm_px)
+    # sep's "matched" filter thresholds likewise but deblends worse (its levels are in other units than
+    # the pixels), and its cleaning takes real neighbours of bright sources: measured on survey images.
+    objects, segments = extract_objects(
+        pixels,
+        params.threshold_sigma * params.noise_correlation * float(np.sqrt((kernel**2).sum())),
+        err=noise,
+        mask=masked,
+        minarea=params.min_area_px,
+        filter_kernel=kernel,
+        filter_type="conv",
+        deblend_nthresh=params.deblend_levels,
+        deblend_cont=params.deblend_contrast,
+        clean=False,
+        segmentation_map=True,
+    )
+    found = _measure(pixels, noise * params.noise_correlation, masked, objects, segments)
+    return found[np.flatnonzero(found.snr >= params.min_snr)]
+
+
+def select_owned(
+    sources: SourceTable, start_yx: tuple[int, int], stop_yx: tuple[int, int]
+) -> SourceTable:
+    """Keep the sources whose centroid lies on a pixel of a half-open box.
+
+    Boxes that cover an image once own each of its sources exactly once; a pixel reaches half a pixel
+    round its centre.
+
+    Parameters
+    ----------
+    sources : SourceTable
+        Positions in the same frame as the box.
+    start_yx, stop_yx : tuple of int
+        First row and column of the box, and those after its last.
+
+    Returns
+    -------
+    SourceTable
+        The sources of the box.
+    """
+    pixel = np.floor(sources.yx + 0.5)
+    inside = ((pixel >= np.array(start_yx)) & (pixel < np.array(stop_yx))).all(axis=1)
+    return sources[np.flatnonzero(inside)]
+
+
+def psf_kernel(fwhm_px: float) -> NDArray[np.float32]:
+    """Return a Gaussian detection filter.
+
+    Parameters
+    ----------
+    fwhm_px : float
+        Full width at half maximum.
+
+    Returns
+    -------
+    ndarray of float32, shape (y, x)
+        Odd size, at least 3 x 3, sum 1.
+    """
+    half = max(1, int(np.ceil(fwhm_px)))
+    offset = np.arange(-half, half + 1, dtype=np.float64)
+    profile = np.exp(-0.5 * (offset / (fwhm_px * _FWHM_TO_SIGMA)) ** 2)
+    kernel = np.outer(profile, profile)
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
+def _measure(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    objects: Any,
+    segments: NDArray[np.int32],
+) -> SourceTable:
+    if len(objects) == 0:
+        return _no_sources()
+    flux, flux_err, flags = _kron(pixels, noise, masked, objects, segments)
+    radius, radius_flags = sep.flux_radius(
+        pixels,
+        objects["x"],
+        objects["y"],
+        _KRON_REACH * objects["a"],
+        0.5,
+        normflux=flux,
+        mask=masked,
+        seg_id=_ids(objects),
+        segmap=segments,
+        subpix=5,
+    )
+    return SourceTable(
+        yx=_centroids(pixels, masked, objects, radius),
+        flux=flux,
+        flux_err=flux_err,
+        radius_px=np.where(radius > 0, radius, np.nan),
+        semi_major_px=objects["a"].astype(np.float64),
+        semi_minor_px=objects["b"].astype(np.float64),
+        theta_rad=objects["theta"].astype(np.float64),
+        flags=(objects["flag"] | flags | radius_flags).astype(np.int32),
+    )
+
+
+def _kron(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    objects: Any,
+    segments: NDArray[np.int32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]]:
+    """Flux, error and flags in 2.5 Kron radii; pixels of other sources count as masked."""
+    x, y, a, b = (objects[name] for name in ("x", "y", "a", "b"))
+    theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
+    around: dict[str, Any] = {"mask": masked, "seg_id": _ids(objects), "segmap": segments}
+    kron, kron_flags = sep.kron_radius(pixels, x, y, a, b, theta, _KRON_REACH, **around)
+    # SExtractor's floors: noise round a faint source must not shrink its aperture.
+    scale = np.maximum(_KRON_FACTOR * np.nan_to_num(kron), _MIN_KRON)
+    small = ~(scale * np.sqrt(a * b) >= _MIN_KRON_PX)
+    scale = np.where(small, _MIN_KRON_PX, scale)
+    a, b = np.where(small, 1.0, a), np.where(small, 1.0, b)
+    flux, flux_err, flags = sep.sum_ellipse(
+        pixels, x, y, a, b, theta, scale, err=noise, subpix=5, **around
+    )
+    return flux, flux_err, (flags | kron_flags).astype(np.int32)
+
+
+def _centroids(
+    pixels: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    objects: Any,
+    radius_px: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Windowed centroids; the isophote's where the window ran away to a neighbour."""
+    isophotal = np.stack([objects["y"], objects["x"]], axis=1)
+    window = 2 * _FWHM_TO_SIGMA * np.nan_to_num(radius_px)
+    x, y, flags = sep.winpos(pixels, objects["x"], objects["y"], window, mask=masked)
+    windowed = np.stack([y, x], axis=1)
+    shift = np.hypot(*(windowed - isophotal).T)
+    trusted = (flags == 0) & (shift < _MAX_RECENTRE * np.maximum(radius_px, 1.0))
+    return np.where(trusted[:, None], windowed, isophotal)
+
+
+def _ids(objects: Any) -> NDArray[np.int32]:
+    """Return the numbers of the objects in the segmentation map."""
+    return np.arange(1, len(objects) + 1, dtype=np.int32)
+
+
+def _no_sources() -> SourceTable:
+    nothing = np.empty(0)
+    return SourceTable(
+        yx=np.empty((0, 2)),
+        flux=nothing,
+        flux_err=nothing,
+        radius_px=nothing,
+        semi_major_px=nothing,
+        semi_minor_px=nothing,
+        theta_rad=nothing,
+        flags=np.empty(0, np.int32),
+    )

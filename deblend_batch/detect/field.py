@@ -1,0 +1,230 @@
+"""Detection of a whole field: tile by tile on Ray tasks, each source exactly once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.cluster.connection import connected
+from deblend_batch.cluster.failure import ask
+from deblend_batch.config import absolute_url
+from deblend_batch.detect.correlation import measure_correlation
+from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
+from deblend_batch.detections.formats import kind_of
+from deblend_batch.detections.write import write_detections
+from deblend_batch.errors import ConfigError, OutputConflictError
+from deblend_batch.field.healpix import healpix_29
+from deblend_batch.field.layout import Field
+from deblend_batch.field.photometry import magnitude, nanojansky_per_unit
+from deblend_batch.progress import ProgressMeter
+from deblend_batch.tiling.reader import read_tile
+from deblend_batch.tiling.tile import Box, TileGrid
+
+HALO_PX = 256
+"""Pixels round a core that its task sees: a source this much smaller is the same in every tiling."""
+_TASKS_PER_CPU = 2
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class DetectionSummary:
+    """What a detection found.
+
+    Parameters
+    ----------
+    field, detections : str
+        Input and output.
+    band : str
+        The band detected in.
+    sources : int
+        How many.
+    tiles : int
+        Tiles searched.
+    seconds : float
+        Wall time, without raising Ray.
+    """
+
+    field: str
+    detections: str
+    band: str
+    sources: int
+    tiles: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON-able values."""
+        return asdict(self)
+
+    def to_rows(self) -> list[tuple[str, str]]:
+        """Return the summary as names and texts."""
+        return [
+            ("sources", f"{self.sources:,} in band {self.band}"),
+            ("tiles", f"{self.tiles:,} in {self.seconds:.1f} s"),
+            ("detections", self.detections),
+        ]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every tile task must know."""
+
+    field_url: str
+    band: int
+    noise_sigma: float | None
+    params: ExtractParams
+    options: dict[str, Any] = field(repr=False)
+
+
+def detect_field(
+    field_url: str,
+    detections_url: str,
+    *,
+    band: str | None = None,
+    threshold_sigma: float = ExtractParams.threshold_sigma,
+    min_snr: float = ExtractParams.min_snr,
+    tile_size: int = 2048,
+    overwrite: bool = False,
+    options: dict[str, Any] | None = None,
+    progress: ProgressMeter | None = None,
+) -> DetectionSummary:
+    """Detect the sources of a field and write a detection table.
+
+    Parameters
+    ----------
+    field_url, detections_url : str
+        Input; and output, whose suffix says its format.
+    band : str, optional
+        The band to detect in; the first if None.
+    threshold_sigma : float
+        Isophote, in units of the noise of the filtered image.
+    min_snr : float
+        Least signal to noise of a source.
+    tile_size : int
+        Edge of a tile's core, px; changes no result for sources smaller than the halo.
+    overwrite : bool
+        Replace an existing table.
+    options : dict, optional
+        Storage options.
+    progress : ProgressMeter, optional
+        Told of finished tiles; one on the standard error if None.
+
+    Returns
+    -------
+    DetectionSummary
+        What was found. Ids are the nested HEALPix indices, order 29, of the positions: the same source has
+        the same id in every run, and no two fields share one.
+
+    Raises
+    ------
+    ConfigError
+        If the field has no such band, or a path is relative inside a Ray job.
+    OutputConflictError
+        If the table exists.
+    UserError
+        If an input or the output cannot be used.
+    """
+    options = options or {}
+    field_url = absolute_url("field", field_url)
+    detections_url = absolute_url("detections", detections_url)
+    kind_of(detections_url, b"")  # a suffix that cannot be written is better known now
+    if not overwrite and storage.exists(detections_url, options):
+        raise OutputConflictError(
+            f"{detections_url}: exists already; give --overwrite to replace it"
+        )
+    opened = Field.open(field_url, options)
+    search = _plan(opened, band, threshold_sigma, min_snr, options)
+    grid = TileGrid(opened.shape_yx, tile_size)
+    meter = progress or ProgressMeter("tiles")
+    with connected() as resources:
+        started = time.monotonic()
+        try:
+            found = _search_tiles(search, grid, int(resources.get("CPU", 1)), meter)
+            sources = ask(ray.remote(_write).remote(detections_url, options, *found))
+        finally:
+            meter.close()
+    return DetectionSummary(
+        field_url,
+        detections_url,
+        opened.meta.bands[search.band],
+        sources,
+        len(grid),
+        time.monotonic() - started,
+    )
+
+
+def _plan(
+    opened: Field, band: str | None, threshold_sigma: float, min_snr: float, options: dict[str, Any]
+) -> _Search:
+    bands = opened.meta.bands
+    if band is not None and band not in bands:
+        raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
+    number = 0 if band is None else bands.index(band)
+    params = ExtractParams(
+        noise_correlation=measure_correlation(opened, number),
+        psf_fwhm_px=opened.meta.psf_fwhm_arcsec[number] / opened.pixel_scale_arcsec,
+        threshold_sigma=threshold_sigma,
+        min_snr=min_snr,
+    )
+    noise = None if opened.variance is not None else opened.measure_noise()[number]
+    return _Search(opened.url, number, noise, params, options)
+
+
+def _search_tiles(search: _Search, grid: TileGrid, cpus: int, meter: ProgressMeter) -> list[Any]:
+    """Run a task a tile, a bounded number at a time; results stay in the object store."""
+    task = ray.remote(_search_tile)
+    running: dict[Any, int] = {}
+    found: dict[int, Any] = {}
+    numbers = iter(range(len(grid)))
+    meter.start()
+    while len(found) < len(grid):
+        while len(running) < _TASKS_PER_CPU * cpus and (number := next(numbers, None)) is not None:
+            running[task.remote(search, grid.core(number))] = number
+        for ref in ray.wait(list(running), num_returns=1, fetch_local=False)[0]:
+            found[running.pop(ref)] = ref
+            meter.reach("detecting", len(found), len(grid))
+    return [found[number] for number in range(len(grid))]
+
+
+def _search_tile(search: _Search, core: Box) -> Columns:
+    """Find the sources whose centroid lies in a core."""
+    opened = Field.open(search.field_url, search.options)
+    pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
+    image = pixels.image[search.band]
+    sigma: Any = search.noise_sigma
+    if pixels.variance is not None:
+        sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))
+    sources = extract_sources(image, sigma, None, search.params).shifted(pixels.box.origin_yx)
+    sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
+    radec = opened.pixel_to_world(sources.yx)
+    factor = nanojansky_per_unit(np.float64(opened.meta.zero_point[search.band]))
+    return {
+        "id": healpix_29(radec[:, 0], radec[:, 1]),
+        "ra": radec[:, 0],
+        "dec": radec[:, 1],
+        "x": sources.yx[:, 1],
+        "y": sources.yx[:, 0],
+        "mag": magnitude(sources.flux * factor).astype(np.float32),
+        "radius": (sources.radius_px * opened.pixel_scale_arcsec).astype(np.float32),
+        "flux": (sources.flux * factor).astype(np.float32),
+        "flux_err": (sources.flux_err * factor).astype(np.float32),
+        "snr": sources.snr.astype(np.float32),
+        "flags": sources.flags.astype(np.int32),
+    }
+
+
+def _write(url: str, options: dict[str, Any], *parts: Columns) -> int:
+    """Put the tiles' sources together, by id, and write the table; a task: the driver stays small."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # Two detections whose centroids converged to one position are one source: the brighter stands.
+    brightest_first = np.argsort(-columns["flux"], kind="stable")
+    _, first = np.unique(columns["id"][brightest_first], return_index=True)
+    kept = brightest_first[first]
+    write_detections(url, {name: values[kept] for name, values in columns.items()}, options)
+    return len(kept)

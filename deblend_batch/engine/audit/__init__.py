@@ -1,0 +1,1 @@
+"""Whether an output is what it says: verification, recomputation, publication."""

@@ -1,0 +1,82 @@
+"""What decides the rows of a run: release, options, inputs, weights."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from deblend_batch import storage
+from deblend_batch.config import RunConfig
+from deblend_batch.engine.inputs.survey import SurveyEntry, field_identity
+from deblend_batch.version import __version__
+
+
+def release(version: str) -> str:
+    """Return the part of a version that rows depend on.
+
+    Releases that share their first two numbers give the same rows, so that a run may be finished with a
+    later one of them; a change that alters a row raises the second number.
+
+    Parameters
+    ----------
+    version : str
+        Of this package.
+
+    Returns
+    -------
+    str
+        Its first two numbers.
+
+    Examples
+    --------
+    >>> release("0.1.3")
+    '0.1'
+    """
+    return ".".join(version.split(".")[:2])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes a catalogue."""
+    packages = ("ray", "dask", "zarr", "torch", "numpy", "astropy", "pyarrow")
+    return {
+        "deblend_batch": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def fingerprint_parts(
+    config: RunConfig, entries: list[SurveyEntry], model_sha256: str
+) -> dict[str, Any]:
+    """Collect what decides the rows of a run: release, options, inputs, weights.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The config.
+    entries : list of SurveyEntry
+        Its fields.
+    model_sha256 : str
+        Of the weights.
+
+    Returns
+    -------
+    dict
+        Named parts, so that a mismatch can say which one differs.
+    """
+    options = config.storage_options
+    tables = dict.fromkeys(entry.detections_url for entry in entries)
+    return {
+        "release": release(__version__),
+        "fields": [field_identity(entry.field_url, options) for entry in entries],
+        "detections": [storage.identity(url, options) for url in tables],
+        "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
+        "pairs.table": storage.identity(config.pairs.table, options)
+        if config.pairs.table
+        else None,
+        "columns": config.columns,
+        "tiles": config.tiles.model_dump(mode="json"),
+        "model": model_sha256,
+        "masks": config.masks,
+    }

@@ -1,0 +1,289 @@
+"""Indexing a field: from its detection table to the pairs of each tile; one Ray task a field."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from deblend_batch import storage
+from deblend_batch.config import PairsConfig, RunConfig
+from deblend_batch.detections.table import (
+    Detections,
+    check_unique,
+    read_detections,
+    read_pairs_table,
+)
+from deblend_batch.engine.inputs.index import (
+    FieldIndex,
+    UnplacedPair,
+    read_index,
+    unused_url,
+    write_index,
+)
+from deblend_batch.engine.inputs.survey import SurveyEntry
+from deblend_batch.field.layout import Field
+from deblend_batch.tiling.pairing import build_pairs, match_within, order_members
+from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
+from deblend_batch.tiling.tile import TileGrid, inside_image
+from deblend_batch.tiling.units import divide
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """All that is needed to index one field, anywhere on the cluster."""
+
+    entry: SurveyEntry
+    url: str
+    tile_size: int
+    max_pairs: int
+    stamp_size: int
+    pairs: PairsConfig
+    columns: dict[str, str]
+    options: dict[str, Any] = field(repr=False)
+    keep_unused: bool = True
+    """Whether the detections that cannot be used are listed in a file beside the index."""
+
+
+def index_tasks(
+    config: RunConfig, entries: Sequence[SurveyEntry], stamp_size: int
+) -> list[IndexTask]:
+    """Describe the indexing of each field of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The config.
+    entries : sequence of SurveyEntry
+        Its fields.
+    stamp_size : int
+        Edge of the model's stamps, px.
+
+    Returns
+    -------
+    list of IndexTask
+        One a field, in the same order.
+    """
+    return [
+        IndexTask(
+            entry,
+            storage.join(config.output, "index", f"{entry.index_name()}.parquet"),
+            config.tiles.size,
+            config.tiles.max_pairs,
+            stamp_size,
+            config.pairs,
+            config.columns,
+            config.storage_options,
+        )
+        for entry in entries
+    ]
+
+
+def index_field(task: IndexTask) -> FieldIndex:
+    """Index a field, or read the index that an earlier start of the same run left.
+
+    Parameters
+    ----------
+    task : IndexTask
+        What to index.
+
+    Returns
+    -------
+    FieldIndex
+        One entry a tile.
+
+    Raises
+    ------
+    DetectionsError
+        If the detection or pairs table cannot be used.
+    """
+    if storage.exists(task.url, task.options):
+        return read_index(task.url, task.options)
+    index, pairs = build_index(task)
+    write_index(index, pairs, task.options)
+    return index
+
+
+def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
+    """Find the pairs of a field and the tiles that own them; writes only the list of unused detections.
+
+    Parameters
+    ----------
+    task : IndexTask
+        What to index.
+
+    Returns
+    -------
+    index : FieldIndex
+        One entry a unit of work.
+    pairs : Pairs
+        The pairs, by tile, unit and blend id.
+
+    Raises
+    ------
+    DetectionsError
+        If the detection or pairs table cannot be used.
+    """
+    opened = Field.open(task.entry.field_url, task.options)
+    grid = TileGrid(opened.shape_yx, task.tile_size)
+    noise = () if opened.variance is not None else opened.measure_noise()
+    detections, yx, counts = _load(task, opened)
+    pairs, unplaced = _find(task, opened, detections, yx)
+    owner = grid.owner(pairs.yx[:, 0])
+    units = divide(owner, pairs.yx[:, 0], task.max_pairs)
+    order = units.rows
+    alone = len(pairs) == 0 and task.pairs.table is None
+    index = FieldIndex(
+        task.url,
+        units.tiles.astype(np.int32),
+        tuple(
+            f"{task.entry.prefix}{grid.name(tile)}{suffix}"
+            for tile, suffix in zip(units.tiles.tolist(), units.suffixes, strict=True)
+        ),
+        units.starts,
+        tuple(float(value) for value in noise),
+        counts,
+        tuple(unplaced),
+        _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
+    )
+    return index, pairs[order]
+
+
+@dataclass(frozen=True)
+class _Screened:
+    """A part of a detection table: what lies in or near the image, and what cannot be used."""
+
+    ids: NDArray[np.int64]
+    near: Detections
+    yx: NDArray[np.float64]
+    counts: Counter[str]
+    unused: pa.Table
+
+
+def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float64], dict[str, int]]:
+    """Stream the detection table; keep what lies in or near the image, list what is not used."""
+    url, first, shared = (
+        task.entry.detections_url,
+        task.entry.first_of_table,
+        task.entry.shared_table,
+    )
+    parts = [
+        _screen(task, opened, part) for part in read_detections(url, task.columns, task.options)
+    ]
+    check_unique(np.concatenate([part.ids for part in parts]), url)
+    if task.keep_unused and first and any(len(part.unused) for part in parts):
+        sink = io.BytesIO()
+        pq.write_table(pa.concat_tables([part.unused for part in parts]), sink)
+        storage.write_bytes(unused_url(task.url), sink.getvalue(), task.options)
+    counts = sum((part.counts for part in parts), Counter[str]())
+    # What is outside this field may be in another; the first field counts the table's rows for all.
+    known = ("read", "not_finite", "used") if first else ("used",)
+    names = known if shared else ("read", "not_finite", "outside", "used")
+    near = Detections.concatenate([part.near for part in parts])
+    yx = np.concatenate([part.yx for part in parts])
+    return near, yx, {name: counts[name] for name in names}
+
+
+def _screen(task: IndexTask, opened: Field, part: Detections) -> _Screened:
+    reach_px = max(task.pairs.max_separation / opened.pixel_scale_arcsec, task.stamp_size / 2) + 1
+    part, yx = _placed(part, opened)
+    finite = np.isfinite(part.ra) & np.isfinite(part.dec)
+    far = np.array(opened.shape_yx) - 1 + reach_px
+    close = finite & ((yx > -reach_px) & (yx < far)).all(axis=1)
+    inside = close & inside_image(yx, opened.shape_yx)
+    counts = {
+        "read": len(yx),
+        "not_finite": int((~finite).sum()),
+        "outside": int((finite & ~inside).sum()),
+        "used": int(inside.sum()),
+    }
+    unused = ~finite if task.entry.shared_table else ~inside
+    reason = np.where(finite[unused], "outside the image", "position is not finite").astype(str)
+    rejected = pa.table({"id": part.id[unused], "reason": reason})
+    return _Screened(part.id, part[close], yx[close], Counter(counts), rejected)
+
+
+def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.float64]]:
+    """Give detections both kinds of positions; the sky position is the one that counts where both exist."""
+    if part.yx is None:
+        return part, opened.world_to_pixel(part.ra, part.dec)
+    radec = opened.pixel_to_world(part.yx)
+    return replace(part, ra=radec[:, 0], dec=radec[:, 1]), part.yx
+
+
+def _find(
+    task: IndexTask, opened: Field, detections: Detections, yx: NDArray[np.float64]
+) -> tuple[Pairs, list[UnplacedPair]]:
+    inside = inside_image(yx, opened.shape_yx)
+    unplaced: list[UnplacedPair] = []
+    if task.pairs.table is None:
+        rows = match_within(detections.ra, detections.dec, task.pairs.max_separation)
+        rows = order_members(rows, detections)
+    else:
+        rows, unplaced = _predetected(task, detections)
+    lost = ~np.any(inside[rows], axis=1)
+    if task.pairs.table is not None and task.entry.alone:
+        unplaced += [
+            UnplacedPair(int(central), int(companion), "both members are outside the image")
+            for central, companion in detections.id[rows[lost]]
+        ]
+    rows = rows[~lost]
+    if len(rows) and task.entry.earlier_overlaps:
+        rows = rows[~_owned_earlier(task, detections, rows)]
+    return build_pairs(rows, detections, yx, opened.shape_yx, task.stamp_size), unplaced
+
+
+def _predetected(
+    task: IndexTask, detections: Detections
+) -> tuple[NDArray[np.int64], list[UnplacedPair]]:
+    """Rows of the members of pre-detected pairs; the table says who is central."""
+    table = str(task.pairs.table)
+    central, companion = read_pairs_table(table, task.pairs.columns, task.options)
+    order = np.argsort(detections.id)
+    sorted_ids = detections.id[order]
+    members = np.stack([central, companion], axis=-1)
+    if len(sorted_ids) == 0:
+        known = np.zeros(members.shape, bool)
+        position = np.zeros(members.shape, np.int64)
+    else:
+        position = np.minimum(np.searchsorted(sorted_ids, members), len(sorted_ids) - 1)
+        known = sorted_ids[position] == members
+    placed = known.all(axis=1)
+    rows = order[position[placed]] if len(order) else np.empty((0, 2), np.int64)
+    if not task.entry.alone:
+        return rows, []
+    reason = "a member is not in the detection table, has no finite position, or is far outside the image"
+    lost = [UnplacedPair(int(a), int(b), reason) for a, b in members[~placed]]
+    return rows, lost
+
+
+def _owned_earlier(
+    task: IndexTask, detections: Detections, rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether an earlier field of the survey holds one of the members."""
+    owned = np.zeros(len(rows), bool)
+    for url in task.entry.earlier_overlaps:
+        other = Field.open(url, task.options)
+        yx = other.world_to_pixel(detections.ra, detections.dec)
+        inside = inside_image(yx, other.shape_yx)
+        owned |= np.any(inside[rows], axis=1)
+    return owned
+
+
+def _nearest_arcsec(detections: Detections, inside: NDArray[np.bool_]) -> float | None:
+    """Return the least distance between a detection in the image and another, where there are two."""
+    if len(detections) < 2 or not inside.any():
+        return None
+    vectors = unit_vectors(detections.ra, detections.dec)
+    _, nearest = cKDTree(vectors).query(vectors[inside], k=2)
+    # The first neighbour is the detection itself, or another at the very same position.
+    return float(separations_arcsec(vectors[inside], vectors[nearest[:, 1]]).min())

@@ -1,0 +1,86 @@
+"""What only all fields of a run together can tell: ids that clash, and pairs that no field holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
+from deblend_batch.catalog.tables import read_table
+from deblend_batch.detections.table import read_pairs_table
+from deblend_batch.engine.inputs.index import UnplacedPair
+from deblend_batch.engine.inputs.index_task import IndexTask
+from deblend_batch.errors import DetectionsError
+from deblend_batch.tiling.pairing import blend_ids
+
+
+def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
+    """Check the indexes of a survey against each other and against its pairs table.
+
+    Parameters
+    ----------
+    tasks : sequence of IndexTask
+        One per field, all indexed.
+
+    Returns
+    -------
+    list of UnplacedPair
+        Pre-detected pairs that no field holds.
+
+    Raises
+    ------
+    DetectionsError
+        If two fields hold pairs of the same ids: their tables name different sources alike.
+    """
+    blends = [_blends(task) for task in tasks]
+    ids, counts = np.unique(np.concatenate(blends), return_counts=True)
+    if (counts > 1).any():
+        twice = ids[counts > 1][0]
+        tables = [
+            task.entry.detections_url
+            for task, own in zip(tasks, blends, strict=True)
+            if twice in own
+        ]
+        raise DetectionsError(
+            f"{tables[0]} and {tables[-1]}: pairs of the same ids in both; "
+            "give every source of a survey its own id"
+        )
+    first = tasks[0]
+    if first.pairs.table is None:
+        return []
+    central, companion = read_pairs_table(first.pairs.table, first.pairs.columns, first.options)
+    lost = ~np.isin(blend_ids(central, companion), ids)
+    reason = "no field of the survey holds it, or a member is not in the detection tables"
+    return [
+        UnplacedPair(int(one), int(other), reason)
+        for one, other in zip(central[lost], companion[lost], strict=True)
+    ]
+
+
+def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
+    """Make the quarantine record of pairs that no tile can hold.
+
+    Parameters
+    ----------
+    unplaced : sequence of UnplacedPair
+        The pairs, at least one.
+
+    Returns
+    -------
+    QuarantineRecord
+        Under the name :data:`~deblend_batch.catalog.records.UNPLACED`.
+    """
+    ids = np.array([(pair.central_id, pair.companion_id) for pair in unplaced], np.int64)
+    members = np.column_stack([blend_ids(ids[:, 0], ids[:, 1]), ids]).tolist()
+    pairs = [(blend, central, companion) for blend, central, companion in members]
+    reason = "; ".join(sorted({pair.reason for pair in unplaced}))
+    return QuarantineRecord(UNPLACED, reason, "UnplacedPair", 0, pairs)
+
+
+def _blends(task: IndexTask) -> NDArray[np.int64]:
+    with storage.open_read(task.url, task.options) as file:
+        column: NDArray[np.int64] = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
+    return column

@@ -1,0 +1,168 @@
+"""The tiles of a run: which are written or in quarantine, and the lazy stream of those that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.work import TileSpec
+from deblend_batch.tiling.tile import TileGrid
+
+
+@dataclass
+class Count:
+    """Pairs, or tiles, by what has become of them."""
+
+    expected: int = 0
+    written: int = 0
+    quarantined: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Those that are neither written nor in quarantine; 0 at the end of a run."""
+        return self.expected - self.written - self.quarantined
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.expected + other.expected,
+            self.written + other.written,
+            self.quarantined + other.quarantined,
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON-able values; ``expected`` is the sum of the others."""
+        return {**asdict(self), "pending": self.pending}
+
+
+@dataclass(frozen=True)
+class FieldTiles:
+    """The tiles of one field.
+
+    Parameters
+    ----------
+    field_url : str
+        The field.
+    index : FieldIndex
+        Its pairs, by tile.
+    grid : TileGrid
+        How it is divided.
+    bands : int
+        Its bands.
+    """
+
+    field_url: str
+    index: FieldIndex
+    grid: TileGrid
+    bands: int = 1
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Return the names of the tiles that hold pairs, and how many each holds."""
+        index = self.index
+        return zip(index.tile_names, np.diff(index.starts).tolist(), strict=True)
+
+    def spec(self, row: int, *, recorded: bool = False) -> TileSpec:
+        """Describe a tile.
+
+        Parameters
+        ----------
+        row : int
+            Its place in the index.
+        recorded : bool
+            Whether an earlier start left a quarantine record of it.
+
+        Returns
+        -------
+        TileSpec
+            The tile.
+        """
+        index = self.index
+        return TileSpec(
+            index.tile_names[row],
+            self.field_url,
+            index.url,
+            self.grid.core(int(index.tiles[row])),
+            int(index.starts[row]),
+            int(index.starts[row + 1]),
+            index.noise_sigma,
+            self.bands,
+            recorded,
+        )
+
+    def specs(self) -> Iterator[TileSpec]:
+        """Describe the tiles that hold pairs, in the index's order."""
+        return (self.spec(row) for row in range(len(self.index.tile_names)))
+
+
+def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
+    """Count the pairs of a tile that stand in quarantine.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Of the tile.
+    listed : int
+        In its quarantine record; 0 where there is none.
+    written : bool
+        Whether it has a shard and its receipt.
+
+    Returns
+    -------
+    int
+        ``listed``, but 0 where the record does not count, and the tile is done again: one of all pairs beside
+        a shard is of a tile that one driver gave up and another finished; one of some pairs without a shard
+        is what a worker left that was stopped between the two.
+    """
+    return listed if (listed == n_pairs) != written else 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The tiles of all fields of a run, as an earlier start of it left them.
+
+    Parameters
+    ----------
+    fields : sequence of FieldTiles
+        In the run's order.
+    written : set of str
+        Names of tiles that have a shard and its receipt.
+    held : mapping of str to int
+        For each tile with a quarantine record the number of pairs that it lists.
+    """
+
+    fields: Sequence[FieldTiles]
+    written: AbstractSet[str]
+    held: Mapping[str, int] = field(default_factory=dict)
+
+    def pending(self) -> Iterator[TileSpec]:
+        """Describe the tiles that are left, field by field."""
+        return (
+            each.spec(row, recorded=name in self.held)
+            for each in self.fields
+            for row, (name, n_pairs) in enumerate(each.sizes())
+            if name not in self.written and self.held.get(name) != n_pairs
+        )
+
+    def count(self) -> tuple[Count, Count]:
+        """Count pairs and tiles.
+
+        Returns
+        -------
+        pairs, tiles : Count
+            Of all fields.
+        """
+        pairs, tiles = Count(), Count()
+        for each in self.fields:
+            tiles.expected += len(each.index.tile_names)
+            pairs.expected += each.index.n_pairs
+            for name, n_pairs in each.sizes():
+                written = name in self.written
+                held = count_held(n_pairs, self.held.get(name, 0), written=written)
+                pairs.quarantined += held
+                pairs.written += n_pairs - held if written else 0
+                tiles.written += written
+                tiles.quarantined += bool(held) and not written
+        return pairs, tiles

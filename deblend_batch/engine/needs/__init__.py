@@ -1,0 +1,1 @@
+"""What a run will need of its machines: actors, memory, time."""

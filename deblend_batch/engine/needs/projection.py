@@ -1,0 +1,329 @@
+"""What a run will need, computed from what is known before it: memory, and time. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deblend_batch.engine.needs.pool import ActorPool
+from deblend_batch.errors import ConfigError
+
+# Measured (docs/performance.md): resident memory of a process of Ray with this package and torch loaded.
+_ACTOR_BYTES = 570_000_000
+_CUTTER_BYTES = 330_000_000
+_DRIVER_BYTES = 260_000_000  # which loads no torch: that would be 180 MB more
+# Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
+_CUDA_BYTES = 1_500_000_000
+# Measured: while a tile is read, chunks as stored, decoded, put together and padded exist at once.
+_COPIES_WHILE_READING = 5
+_BYTES_OF_TILE_IN_DRIVER = 600
+
+
+@dataclass(frozen=True)
+class TileNeeds:
+    """What memory depends on, of the tiles of a run: the largest of each.
+
+    Parameters
+    ----------
+    pixels : int
+        Of core and halo.
+    bands : int
+        Bands of the field.
+    variance, mask : bool
+        Whether the field has these planes.
+    pairs : int
+        Of one unit of work.
+    """
+
+    pixels: int
+    bands: int
+    variance: bool
+    mask: bool
+    pairs: int
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of the image in all bands."""
+        return 4 * self.bands * self.pixels
+
+    @property
+    def held_bytes(self) -> int:
+        """What a tile keeps while its stamps are cut: the image with and without bad pixels, and the rest."""
+        variance = self.image_bytes if self.variance else 0
+        return 2 * self.image_bytes + variance + (8 * self.pixels if self.mask else 0)
+
+
+@dataclass(frozen=True)
+class ModelNeeds:
+    """What memory depends on, of the model.
+
+    Parameters
+    ----------
+    weight_bytes : int
+        Of its parameters.
+    activation_bytes : int
+        Of one batch on its way through the network, on the device.
+    stamp_size : int
+        Edge of a stamp, px.
+    batch_size : int
+        Rows of a batch.
+    """
+
+    weight_bytes: int
+    activation_bytes: int
+    stamp_size: int
+    batch_size: int
+
+    @property
+    def stamp_bytes(self) -> int:
+        """Size of a stamp in one band."""
+        return 4 * self.stamp_size**2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Projected peak memory, bytes.
+
+    Parameters
+    ----------
+    actor : int
+        Of one actor.
+    cutter : int
+        Of one CPU task that cuts stamps; 0 where actors cut their own.
+    cutters : int
+        Most such tasks for one actor.
+    stamps : int
+        Of an actor's stamps in the object store; 0 where it cuts its own.
+    driver : int
+        Of the driver.
+    """
+
+    actor: int
+    cutter: int
+    cutters: int
+    stamps: int
+    driver: int
+
+
+@dataclass(frozen=True)
+class NodeSize:
+    """What a node offers.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    cpus, gpus : float
+        Cores and GPUs.
+    memory : int
+        Bytes for processes, besides the object store.
+    """
+
+    name: str
+    cpus: float
+    gpus: float
+    memory: int
+
+    def actors(self, pool: ActorPool) -> int:
+        """Return how many actors of a pool may come to this node."""
+        room = self.gpus / pool.gpus if pool.gpus else self.cpus / max(pool.cpus, 1.0)
+        return min(pool.n_actors, int(room))
+
+    def needed(self, memory: Memory, pool: ActorPool) -> int:
+        """Return what the actors that may come to this node take, with the tasks that cut for them.
+
+        Parameters
+        ----------
+        memory : Memory
+            Of one of each.
+        pool : ActorPool
+            The actors.
+
+        Returns
+        -------
+        int
+            Bytes, without the object store.
+        """
+        actors = self.actors(pool)
+        spare = max(int(self.cpus - actors * pool.cpus), 1)
+        return actors * memory.actor + min(actors * memory.cutters, spare) * memory.cutter
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Projected time.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time.
+    core_hours : float
+        Of the cores that read, cut and, where there is no GPU, compute.
+    gpu_hours : float
+        Of the GPUs; 0 without.
+    """
+
+    seconds: float
+    core_hours: float
+    gpu_hours: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the projection as JSON-able values."""
+        return asdict(self)
+
+
+def project_memory(
+    tile: TileNeeds,
+    model: ModelNeeds,
+    pool: ActorPool,
+    tiles_in_flight: int,
+    n_tiles: int,
+    *,
+    masks: bool,
+) -> Memory:
+    """Project the peak memory of a run's processes.
+
+    Parameters
+    ----------
+    tile : TileNeeds
+        Of its largest tile.
+    model : ModelNeeds
+        Of its model.
+    pool : ActorPool
+        Its actors.
+    tiles_in_flight : int
+        Tiles that one actor holds at a time.
+    n_tiles : int
+        Tiles of the run.
+    masks : bool
+        Whether masks are written.
+
+    Returns
+    -------
+    Memory
+        The projection.
+    """
+    read = _COPIES_WHILE_READING * tile.image_bytes
+    stamps = tiles_in_flight * tile.pairs * tile.bands * model.stamp_bytes
+    actor = _ACTOR_BYTES + 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes
+    actor += _CUDA_BYTES if pool.gpus else model.activation_bytes
+    if masks:
+        actor += tiles_in_flight * tile.pairs * 3 * model.stamp_size**2
+    driver = _DRIVER_BYTES + n_tiles * _BYTES_OF_TILE_IN_DRIVER
+    if pool.feed == "fused":
+        return Memory(actor + tiles_in_flight * tile.held_bytes + read, 0, 0, 0, driver)
+    stamps = int(min(stamps, pool.store_bytes / pool.n_actors))
+    cutter = _CUTTER_BYTES + tile.held_bytes + read
+    # What an actor reads of the object store counts as its own memory too.
+    return Memory(actor + stamps, cutter, tiles_in_flight, stamps, driver)
+
+
+def project_time(
+    n_pairs: int,
+    n_stamps: int,
+    pool: ActorPool,
+    cores: float,
+    stamps_per_second: float,
+    cut_seconds_per_pair: float,
+) -> Duration:
+    """Project the wall time of a run's tiles, and what it costs.
+
+    Parameters
+    ----------
+    n_pairs, n_stamps : int
+        What is left: pairs, and stamps of single bands.
+    pool : ActorPool
+        The actors.
+    cores : float
+        Of the cluster.
+    stamps_per_second : float
+        Of the model on the device of one actor.
+    cut_seconds_per_pair : float
+        CPU time of reading and cutting.
+
+    Returns
+    -------
+    Duration
+        Without the time that Ray, the actors and the pair index take to start.
+    """
+    infer = n_stamps / stamps_per_second if n_stamps else 0.0
+    cut = n_pairs * cut_seconds_per_pair
+    if pool.gpus:
+        feeders = max(cores - pool.n_actors, 1.0) if pool.feed == "split" else pool.n_actors
+        seconds = max(infer / pool.n_actors, cut / feeders)
+        gpu_hours = seconds * pool.n_actors * pool.gpus / 3600
+        return Duration(seconds, cut / 3600, gpu_hours)
+    workers = min(cores, pool.n_actors * (2 if pool.feed == "split" else 1))
+    seconds = max((infer + cut) / workers, infer / pool.n_actors)
+    return Duration(seconds, (infer + cut) / 3600, 0.0)
+
+
+def check_fits(memory: Memory, pool: ActorPool, nodes: Sequence[NodeSize]) -> None:
+    """Refuse a run whose actors need more memory than their nodes have.
+
+    Parameters
+    ----------
+    memory : Memory
+        The projection.
+    pool : ActorPool
+        The actors.
+    nodes : sequence of NodeSize
+        The nodes.
+
+    Raises
+    ------
+    ConfigError
+        With the numbers, if the actors that a node may get do not fit on it.
+    """
+    for node in nodes:
+        needed = node.needed(memory, pool)
+        if needed > node.memory:
+            raise ConfigError(
+                f"{node.actors(pool)} actors need {gigabytes(needed)} on {node.name}, which has "
+                f"{gigabytes(node.memory)} ({gigabytes(memory.actor)} an actor); give a smaller "
+                "tiles.size, engine.tiles_in_flight or engine.batch_size, or fewer engine.actors"
+            )
+
+
+def most_that_fit(
+    project: Callable[[int], Memory],
+    pool: ActorPool,
+    nodes: Sequence[NodeSize],
+    least: int,
+    most: int,
+) -> int:
+    """Return how many tiles an actor may hold at a time for the memory of the nodes.
+
+    Parameters
+    ----------
+    project : callable
+        Memory for a number of tiles.
+    pool : ActorPool
+        The actors.
+    nodes : sequence of NodeSize
+        The nodes.
+    least, most : int
+        Bounds of the number; ``least`` is not checked.
+
+    Returns
+    -------
+    int
+        The largest that fits, at least ``least``.
+    """
+    for tiles in range(most, least, -1):
+        memory = project(tiles)
+        if all(node.needed(memory, pool) <= node.memory for node in nodes):
+            return tiles
+    return least
+
+
+def gigabytes(n_bytes: float) -> str:
+    """Format a size.
+
+    Examples
+    --------
+    >>> gigabytes(1_234_000_000)
+    '1.23 GB'
+    """
+    return f"{n_bytes / 1e9:,.2f} GB"

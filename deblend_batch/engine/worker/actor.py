@@ -1,0 +1,302 @@
+"""The model actor: one process, one device, one model; several tiles at a time in its threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numcodecs.blosc
+import numpy as np
+import pyarrow as pa
+import ray
+import structlog
+import zarr
+from numpy.typing import NDArray
+
+from deblend_batch import flags
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
+from deblend_batch.catalog.shard import make_rows
+from deblend_batch.cluster.failure import classify, one_line
+from deblend_batch.cluster.metrics import publish_often
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
+from deblend_batch.engine.worker.batcher import Batcher
+from deblend_batch.engine.worker.commit import Committer, TileResult
+from deblend_batch.engine.worker.measurer import Measured, Measurer
+from deblend_batch.engine.worker.metrics import ActorMetrics, reads_counted
+from deblend_batch.engine.worker.poison import NO_DATA, Poison, quarantine_record
+from deblend_batch.engine.worker.process import choose_device, limit_threads, peak_rss_bytes
+from deblend_batch.engine.worker.sizing import probe_gpu
+from deblend_batch.logs import configure_logs
+from deblend_batch.models import load_model
+from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.stamps import Stamps
+
+log = structlog.get_logger()
+
+_BATCHES_ON_GPU = 2
+
+ModelLoader = Callable[[RunContext, str], Any]
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Where a worker runs, for receipts.
+
+    Parameters
+    ----------
+    node : str
+        Ray node id.
+    pid : int
+        Process.
+    device : str
+        torch device.
+    gpu_ids : tuple of int
+        GPUs that Ray gave it.
+    cuda_visible_devices : str, optional
+        What CUDA may see.
+    torch_threads : int
+        Threads of one operation.
+    """
+
+    node: str
+    pid: int
+    device: str
+    gpu_ids: tuple[int, ...]
+    cuda_visible_devices: str | None
+    torch_threads: int
+
+
+@dataclass(frozen=True)
+class TileOutcome:
+    """What processing a tile came to.
+
+    Parameters
+    ----------
+    receipt : Receipt or None
+        What stands in the ledger; None where no pair is left, and nothing was written.
+    record : QuarantineRecord or None
+        What stands in the quarantine, where a pair is left out; what should, where there is no receipt.
+    failures : int
+        Pairs that failed; those without a usable pixel did not.
+    """
+
+    receipt: Receipt | None
+    record: QuarantineRecord | None
+    failures: int
+
+
+def load_run_model(context: RunContext, device: str) -> Any:
+    """Load the run's model on a device: the weights that the run began with, or none."""
+    return load_model(context.model, context.options, device, context.model_sha256)
+
+
+class ModelActor:
+    """Measures tiles; made with ``ray.remote``, one per GPU, or per core where there is none.
+
+    Parameters
+    ----------
+    context : RunContext
+        The run.
+    threads : int
+        Cores that are its share.
+    share : float
+        GPUs that are its share.
+    loader : callable
+        Makes the model; benchmarks give a stub here.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        threads: int = 1,
+        share: float = 1.0,
+        loader: ModelLoader = load_run_model,
+    ) -> None:
+        configure_logs(context.log_format, run=context.run)
+        gpu_ids = [int(gpu) for gpu in ray.get_gpu_ids()]
+        limit_threads(threads)
+        device = choose_device(gpu_ids)
+        self._context = context
+        self._model = loader(context, device)
+        n_ahead = 1 if device == "cpu" else _BATCHES_ON_GPU
+        batch_size = self._batch_size(device, share)
+        self._batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
+        self._measurer = Measurer(context, self._batcher, self._model.card.domain)
+        ledger = Ledger(context.output, context.options)
+        self._committer = Committer(ledger, MaskStore(context.output, context.options))
+        self._began: float | None = None
+        self._info = WorkerInfo(
+            ray.get_runtime_context().get_node_id(),
+            os.getpid(),
+            device,
+            tuple(gpu_ids),
+            os.environ.get("CUDA_VISIBLE_DEVICES"),
+            threads,
+        )
+        publish_often(ActorMetrics(context.run, self._batcher).publish)
+
+    def _batch_size(self, device: str, share: float) -> int:
+        if self._context.batch_size:
+            return self._context.batch_size
+        if device == "cpu":
+            return int(self._model.default_batch_size)
+        return probe_gpu(self._model, self._context.stamp_size, share)
+
+    def ready(self) -> WorkerInfo:
+        """Return where the actor runs; resolves when it can take tiles."""
+        return self._info
+
+    def process(
+        self,
+        spec: TileSpec,
+        known: Sequence[Poison] = (),
+        attempt: int = 1,
+        pieces: int = 1,
+        *parts: Stamps,
+    ) -> TileOutcome:
+        """Measure a tile and commit it; pairs that cannot be measured go to the quarantine.
+
+        Parameters
+        ----------
+        spec : TileSpec
+            The tile.
+        known : sequence of Poison
+            Pairs to leave out, because they kill the process.
+        attempt : int
+            Which one it is, for the log.
+        pieces : int
+            Groups of neighbouring pairs to measure one after the other, for a tile that is too much at once.
+        *parts : Stamps
+            Its stamps, where CPU tasks have cut them; else the actor cuts its own.
+
+        Returns
+        -------
+        TileOutcome
+            What stands in the ledger.
+
+        Raises
+        ------
+        BadDataError
+            If none of its pixels can be decoded.
+        StorageError
+            If a store refuses.
+        """
+        with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
+            try:
+                outcome = self._process(spec, known, pieces, parts)
+            except Exception as error:
+                log.warning("failed", failure=classify(error).value, reason=one_line(error))
+                raise
+            receipt, record = outcome.receipt, outcome.record
+            if receipt is not None:
+                log.info("written", pairs=receipt.pairs, **receipt.seconds)
+            if record is not None:
+                log.warning("left out", pairs=len(record.pairs), reason=record.reason)
+            return outcome
+
+    def _process(
+        self, spec: TileSpec, known: Sequence[Poison], pieces: int, parts: Sequence[Stamps]
+    ) -> TileOutcome:
+        self._began = self._began or time.monotonic()
+        pairs = load_pairs(spec, self._context)
+        left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
+        measured, found = self._measurer.measure_sound(spec, pairs[left], parts, pieces)
+        poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
+        poison.sort(key=lambda each: each.row)
+        failures = sum(each.error != NO_DATA for each in poison)
+        sound = np.setdiff1d(left, [each.row for each in poison])
+        if not len(sound):
+            return TileOutcome(None, quarantine_record(spec.name, pairs, poison), failures)
+        receipt, record = self._commit(spec, pairs, sound, measured, poison)
+        return TileOutcome(receipt, record, failures)
+
+    def probe(self, spec: TileSpec, start: int, stop: int) -> None:
+        """Measure some pairs of a tile and forget them: to learn whether this process survives.
+
+        Parameters
+        ----------
+        spec : TileSpec
+            The tile.
+        start, stop : int
+            Range of its pairs.
+        """
+        self._measurer.measure(spec, load_pairs(spec, self._context)[start:stop])
+
+    def _commit(
+        self,
+        spec: TileSpec,
+        pairs: Pairs,
+        sound: NDArray[np.int64],
+        measured: Measured,
+        poison: Sequence[Poison],
+    ) -> tuple[Receipt, QuarantineRecord | None]:
+        meta = open_field(spec.field_url, self._context).meta
+        found = measured.measurement
+        rows = make_rows(spec.name, pairs[sound], found, meta.bands, meta.zero_point)
+        result = TileResult(spec, pairs, rows, measured.masks, poison)
+        describe = partial(self._receipt, spec.name, measured.seconds)
+        return self._committer.commit(result, describe)
+
+    def _receipt(
+        self,
+        tile: str,
+        seconds: dict[str, float],
+        rows: pa.Table,
+        shard: bytes,
+        left_out: list[int],
+        masks_sha256: str | None,
+    ) -> Receipt:
+        return Receipt(
+            tile=tile,
+            pairs=len(rows) // 2,
+            rows=len(rows),
+            bytes=len(shard),
+            sha256=hashlib.sha256(shard).hexdigest(),
+            fingerprint=self._context.fingerprint,
+            model_sha256=self._context.model_sha256,
+            flags=flags.count(rows["flags"].to_numpy()),
+            seconds={name: round(value, 4) for name, value in seconds.items()},
+            worker={
+                **vars(self._info),
+                "batch_size": self._batcher.rows_at_once,
+                "peak_rss": peak_rss_bytes(),
+                **self._times(),
+            },
+            written_at=now(),
+            left_out=left_out,
+            masks_sha256=masks_sha256,
+        )
+
+    def _times(self) -> dict[str, float]:
+        """Return how long the model has computed, and how long there has been something to do."""
+        up = time.monotonic() - (self._began or time.monotonic())
+        busy = self._batcher.work().busy_seconds
+        return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
+
+
+def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
+    """Cut a tile's stamps in a CPU task, one object a part; never touches CUDA.
+
+    Parameters
+    ----------
+    spec : TileSpec
+        The tile.
+    context : RunContext
+        The run.
+
+    Yields
+    ------
+    Stamps
+        The next part.
+    """
+    numcodecs.blosc.set_nthreads(1)
+    zarr.config.set({"threading.max_workers": 2})
+    with reads_counted(context.run):
+        yield from cut_parts(spec, load_pairs(spec, context), context)

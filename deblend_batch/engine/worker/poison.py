@@ -1,0 +1,76 @@
+"""Pairs that cannot be measured, and the quarantine record that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deblend_batch.catalog.records import QuarantineRecord
+from deblend_batch.cluster.failure import one_line, root_cause
+from deblend_batch.tiling.pairs import Pairs
+
+NO_DATA = "NoData"
+"""What is put in an error's place where a stamp holds no usable pixel: nothing failed."""
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Poison:
+    """A pair that cannot be measured.
+
+    Parameters
+    ----------
+    row : int
+        Its place among the pairs of its tile.
+    reason : str
+        One line.
+    error : str
+        Class of the error, or :data:`NO_DATA`.
+    """
+
+    row: int
+    reason: str
+    error: str
+
+    @classmethod
+    def of(cls, row: int, error: BaseException) -> Poison:
+        """Blame a pair for an error."""
+        return cls(row, one_line(error), type(root_cause(error)).__name__)
+
+
+def quarantine_record(
+    tile: str, pairs: Pairs, poison: Sequence[Poison], attempts: int = 1
+) -> QuarantineRecord:
+    """Make the record of the pairs of a tile that cannot be measured.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    pairs : Pairs
+        All its pairs.
+    poison : sequence of Poison
+        Those that cannot be measured, at least one.
+    attempts : int
+        How often the tile was tried.
+
+    Returns
+    -------
+    QuarantineRecord
+        The record.
+    """
+    rows = [each.row for each in poison]
+    members = zip(pairs.blend_id[rows].tolist(), pairs.source_id[rows].tolist(), strict=True)
+    return QuarantineRecord(
+        tile=tile,
+        reason=_summary("; ", [each.reason for each in poison]),
+        error=_summary(", ", [each.error for each in poison]),
+        attempts=attempts,
+        pairs=[(blend, central, companion) for blend, (central, companion) in members],
+    )
+
+
+def _summary(between: str, texts: Sequence[str]) -> str:
+    different = list(dict.fromkeys(texts))
+    more = f"{between}and {len(different) - _LISTED} more" if len(different) > _LISTED else ""
+    return between.join(different[:_LISTED]) + more

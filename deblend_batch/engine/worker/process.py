@@ -1,0 +1,55 @@
+"""The process that a worker lives in: its threads, its device, its memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import suppress
+
+import numcodecs.blosc
+import pyarrow as pa
+import zarr
+
+
+def limit_threads(threads: int) -> None:
+    """Hold every library of this process to its share of the node's cores.
+
+    Parameters
+    ----------
+    threads : int
+        Threads that one operation may use.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    numcodecs.blosc.set_nthreads(1)
+    zarr.config.set({"threading.max_workers": 2})
+    pa.set_cpu_count(1)
+
+
+def choose_device(gpu_ids: list[int]) -> str:
+    """Choose the torch device of an actor.
+
+    Parameters
+    ----------
+    gpu_ids : list of int
+        GPUs that Ray gave the actor; Ray has set ``CUDA_VISIBLE_DEVICES`` to them, so that the first visible
+        one is its own.
+
+    Returns
+    -------
+    str
+        ``"cuda:0"``, or ``"cpu"`` where there is no GPU or torch cannot use it.
+    """
+    import torch
+
+    return "cuda:0" if gpu_ids and torch.cuda.is_available() else "cpu"
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident memory that this process has had, bytes."""
+    with suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

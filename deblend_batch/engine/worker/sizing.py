@@ -1,0 +1,69 @@
+"""How many rows a GPU takes at a time: as many as its memory holds with room to spare, found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deblend_batch.engine.worker.batcher import ModelLike
+from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
+
+_SHARE_OF_MEMORY = 0.5
+_TRIED_ROWS = 64
+_LEAST_ROWS, _MOST_ROWS = 16, 4096
+
+
+def fitting_rows(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
+    """Return the largest batch, a power of two, that takes half of the free memory.
+
+    Parameters
+    ----------
+    peak_bytes : callable
+        From a number of rows to the most memory that computing them takes.
+    free_bytes : int
+        What is free.
+
+    Returns
+    -------
+    int
+        From 16 to 4096, beyond which no GPU gains.
+    """
+    few, many = peak_bytes(_TRIED_ROWS), peak_bytes(2 * _TRIED_ROWS)
+    per_row = max((many - few) / _TRIED_ROWS, 1.0)
+    fixed = few - _TRIED_ROWS * per_row
+    room = (_SHARE_OF_MEMORY * free_bytes - fixed) / per_row
+    rows = int(np.clip(room, _LEAST_ROWS, _MOST_ROWS))
+    return 1 << (rows.bit_length() - 1)
+
+
+def probe_gpu(model: ModelLike, stamp_size: int, share: float) -> int:
+    """Find the batch size of a model on the GPU of this process.
+
+    Parameters
+    ----------
+    model : ModelLike
+        A model on the GPU.
+    stamp_size : int
+        Edge of its stamps, px.
+    share : float
+        Part of the GPU that this process has.
+
+    Returns
+    -------
+    int
+        Rows.
+    """
+    import torch  # not by the driver, which only imports this module
+
+    def peak_bytes(rows: int) -> int:
+        torch.cuda.reset_peak_memory_stats()
+        positions = np.full((rows, 2), stamp_size / 2, np.float32)
+        stamps = np.ones((rows, stamp_size, stamp_size), np.float32)
+        neighbours = np.full((rows, MAX_NEIGHBOURS, 2), np.nan, np.float32)
+        sigma = np.ones(rows, np.float32)
+        model.predict(stamps, positions, positions, neighbours, sigma, rows)
+        return int(torch.cuda.max_memory_reserved())
+
+    free, total = torch.cuda.mem_get_info()
+    return fitting_rows(peak_bytes, int(min(free, share * total)))

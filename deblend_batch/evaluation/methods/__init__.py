@@ -1,0 +1,1 @@
+"""Ways to the fluxes of a pair: models of this package and the baselines of others."""

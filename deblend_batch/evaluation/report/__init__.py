@@ -1,0 +1,1 @@
+"""The evaluation as one page, with its figures."""

@@ -1,0 +1,246 @@
+"""FITS images become a field: headers checked first, two windowed passes, attributes last.
+
+The first pass measures the sky in a coarse mesh (and the PSF, from a sample of windows), the second
+subtracts it and writes whole shards. Memory holds one shard, whatever the size of the image.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import zarr
+
+from deblend_batch import storage
+from deblend_batch.errors import ConfigError
+from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
+from deblend_batch.field.meta import FieldMeta
+from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.ingest.bands import Band, open_bands
+from deblend_batch.ingest.fits import open_files
+from deblend_batch.ingest.measure import Background, Measured, measure_band, measure_steps
+from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
+from deblend_batch.ingest.summary import IngestSummary, summarise
+from deblend_batch.storage import Options
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage (``measuring``, ``writing``), windows done, and windows in all."""
+
+_REMOTE_SHARDS = 4
+
+
+def ingest(
+    images: Sequence[str],
+    field_url: str,
+    *,
+    hdu: Sequence[str | int] = (),
+    rms_hdu: Sequence[str | int] = (),
+    weight_hdu: Sequence[str | int] = (),
+    variance_hdu: Sequence[str | int] = (),
+    mask_hdu: Sequence[str | int] = (),
+    bands: Sequence[str] = (),
+    zero_points: Sequence[float] = (),
+    psf_fwhm_arcsec: Sequence[float] = (),
+    name: str | None = None,
+    background: Background = "auto",
+    overwrite: bool = False,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> IngestSummary:
+    """Make a field from FITS images.
+
+    Parameters
+    ----------
+    images : sequence of str
+        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or gzipped: one file per band,
+        or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
+    field_url : str
+        Where to write the field.
+    hdu : sequence of str or int
+        Names or numbers of the image HDUs: one for all files, or one per band.
+    rms_hdu, weight_hdu, variance_hdu : sequence of str or int
+        The noise planes, of one kind: an HDU of the image's own file, or ``FILE`` or ``FILE[HDU]``. A
+        weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
+    mask_hdu : sequence of str or int
+        Planes of bad pixels, non-zero is bad, given likewise. Blocks of exact zeros in an image with
+        noise, the rim that mosaicking leaves, are masked without being asked for.
+    bands : sequence of str
+        Names of the bands; the headers' ``FILTER`` if absent.
+    zero_points : sequence of float
+        AB magnitudes of one image unit, one for all or one per band; from the header if absent.
+    psf_fwhm_arcsec : sequence of float
+        One for all or one per band; from the header, else measured from stars, if absent.
+    name : str, optional
+        Name of the field; the last part of ``field_url`` if absent.
+    background : {"auto", "keep", "subtract"}
+        ``auto`` subtracts a smooth background where its level is typically more than 0.05 of the noise
+        off zero, and leaves images alone that are background-subtracted already.
+    overwrite : bool
+        Replace an existing field.
+    options : mapping, optional
+        fsspec storage options, for reading and writing.
+    progress : callable, optional
+        Told of windows done.
+
+    Returns
+    -------
+    IngestSummary
+        What was found and written.
+
+    Raises
+    ------
+    ConfigError
+        If options contradict each other or the number of bands.
+    NotFoundError
+        If a file is missing.
+    FieldError
+        If an image is no FITS, damaged, without a celestial WCS, on another grid, or says no zero point
+        or PSF width.
+    OutputConflictError
+        If a field is there already.
+    StorageError
+        If a store refuses a read or a write.
+    """
+    started = time.monotonic()
+    if background not in {"auto", "keep", "subtract"}:
+        raise ConfigError(f"background: {background!r} is none of auto, keep, subtract")
+    noise: dict[NoiseKind, Sequence[str | int]] = {
+        "rms": rms_hdu,
+        "weight": weight_hdu,
+        "variance": variance_hdu,
+    }
+    sources = list_sources(images, hdu, noise, mask_hdu)
+    count = len(sources)
+    check_target(field_url, options, overwrite=overwrite)
+    tell = progress or (lambda _stage, _done, _total: None)
+    with open_files(options) as files:
+        opened = open_bands(
+            files,
+            sources,
+            per_band(bands, count, "--band"),
+            per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
+            per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
+        )
+        measured = _measure(opened, background, tell)
+        meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
+        group = create_field(
+            field_url,
+            meta,
+            opened[0].shape_yx,
+            with_variance=opened[0].noise is not None,
+            mask=any(item.band.has_mask for item in measured),
+            options=options,
+            attributes={"provenance": [asdict(summarise(item)) for item in measured]},
+            overwrite=overwrite,
+        )
+        bad_fraction = _write(group, field_url, measured, tell)
+        finish_field(group, meta)
+    return IngestSummary(
+        url=field_url,
+        name=meta.name,
+        shape_yx=opened[0].shape_yx,
+        pixel_scale_arcsec=_grid(opened[0]).pixel_scale_arcsec(),
+        bands=tuple(summarise(item) for item in measured),
+        bad_fraction=bad_fraction,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _finite(values: Sequence[float], option: str) -> Sequence[float]:
+    for value in values:
+        if not math.isfinite(value):
+            raise ConfigError(f"{option} must be a finite number, not {value:g}")
+    return values
+
+
+def _positive(values: Sequence[float], option: str) -> Sequence[float]:
+    for value in _finite(values, option):
+        if value <= 0:
+            raise ConfigError(f"{option} must be positive, not {value:g}")
+    return values
+
+
+def _grid(band: Band) -> SkyGrid:
+    return SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
+
+
+def _measure(bands: Sequence[Band], background: Background, tell: Progress) -> list[Measured]:
+    total, done = sum(measure_steps(band) for band in bands), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        tell("measuring", done, total)
+
+    return [measure_band(band, background, step) for band in bands]
+
+
+def _meta(name: str, measured: Sequence[Measured]) -> FieldMeta:
+    sigmas = tuple(item.noise_sigma for item in measured)
+    has_variance = measured[0].band.noise is not None
+    return FieldMeta(
+        name=name,
+        bands=tuple(item.band.name for item in measured),
+        zero_point=tuple(item.band.zero_point.value for item in measured),
+        psf_fwhm_arcsec=tuple(item.psf_fwhm_arcsec.value for item in measured),
+        wcs_cards=measured[0].band.wcs_cards,
+        noise_sigma=None if has_variance or min(sigmas) <= 0 else sigmas,
+    )
+
+
+def _write(group: zarr.Group, url: str, measured: Sequence[Measured], tell: Progress) -> float:
+    """Write all shards; return the fraction of bad pixels."""
+    windows = [
+        (number, item, window)
+        for number, item in enumerate(measured)
+        for window in shard_windows(item.band.shape_yx, local=storage.is_local(item.band.image.url))
+    ]
+    bad = 0
+    for done, (number, item, (rows, columns)) in enumerate(windows, start=1):
+        bad += _write_window(group, url, number, item, rows, columns)
+        tell("writing", done, len(windows))
+    height, width = measured[0].band.shape_yx
+    return bad / (len(measured) * height * width)
+
+
+def _write_window(
+    group: zarr.Group, url: str, number: int, item: Measured, rows: slice, columns: slice
+) -> int:
+    """Write one window of one band; return its number of bad pixels."""
+    window = item.band.read(rows, columns)
+    if item.surface is not None:
+        item.surface.subtract_from(window.image, rows, columns)
+    planes = {"image": window.image, "variance": window.variance, "mask": window.bad}
+    try:
+        for name, plane in planes.items():
+            if plane is not None:
+                group[name][number, rows, columns] = plane  # type: ignore[index]
+    except Exception as error:
+        raise storage.translate(url, error, writing=True) from error
+    return window.count_bad()
+
+
+def shard_windows(
+    shape_yx: tuple[int, int], *, local: bool = True
+) -> Iterator[tuple[slice, slice]]:
+    """Yield windows of whole shards that cover an image once.
+
+    Parameters
+    ----------
+    shape_yx : tuple of int
+        Rows and columns of the image.
+    local : bool
+        One shard a window; of a remote image, whose rows are fetched whole, four side by side.
+
+    Yields
+    ------
+    tuple of slice
+        (rows, columns).
+    """
+    height, width = shape_yx
+    step = SHARD_PX * (1 if local else _REMOTE_SHARDS)
+    for y0 in range(0, height, SHARD_PX):
+        for x0 in range(0, width, step):
+            yield slice(y0, min(y0 + SHARD_PX, height)), slice(x0, min(x0 + step, width))

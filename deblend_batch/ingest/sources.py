@@ -1,0 +1,140 @@
+"""What to ingest: which image, noise plane and mask plane make each band (pure; no file is read)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from deblend_batch.errors import ConfigError
+from deblend_batch.ingest.reference import ImageRef, parse_hdu, parse_image, parse_plane
+
+NoiseKind = Literal["rms", "weight", "variance"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """The planes that make one band.
+
+    Parameters
+    ----------
+    image : ImageRef
+        The pixels.
+    noise : ImageRef, optional
+        Plane of rms, weight or variance.
+    noise_kind : {"rms", "weight", "variance"}, optional
+        What ``noise`` holds; a weight is an inverse variance.
+    mask : ImageRef, optional
+        Plane of bad pixels, non-zero is bad.
+    """
+
+    image: ImageRef
+    noise: ImageRef | None = None
+    noise_kind: NoiseKind | None = None
+    mask: ImageRef | None = None
+
+
+def list_sources(
+    images: Sequence[str],
+    hdu: Sequence[str | int],
+    noise: dict[NoiseKind, Sequence[str | int]],
+    mask_hdu: Sequence[str | int],
+) -> list[BandSource]:
+    """Match images with their HDUs, noise planes and mask planes.
+
+    Parameters
+    ----------
+    images : sequence of str
+        ``FILE`` or ``FILE[HDU]``.
+    hdu : sequence of str or int
+        HDUs of the images: none, one for all, one per image, or several of a single file.
+    noise : dict
+        By kind, the planes: none, one per band, or one HDU name that each file has. One kind at most.
+    mask_hdu : sequence of str or int
+        As ``noise``; one plane may serve all bands.
+
+    Returns
+    -------
+    list of BandSource
+        One per band.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers do not match, or two kinds of noise planes are given.
+    """
+    refs = _images(images, hdu)
+    given = {kind: planes for kind, planes in noise.items() if planes}
+    if len(given) > 1:
+        raise ConfigError(
+            f"--{'-hdu and --'.join(given)}-hdu exclude each other; give the one kind of noise plane"
+        )
+    kind = next(iter(given), None)
+    noise_refs = _planes(given[kind], refs, f"--{kind}-hdu") if kind else [None] * len(refs)
+    if kind and len(set(noise_refs)) < len(noise_refs):
+        raise ConfigError(f"--{kind}-hdu: bands share a plane; give one per band, in order")
+    mask_refs = _planes(mask_hdu, refs, "--mask-hdu") if mask_hdu else [None] * len(refs)
+    return [
+        BandSource(image, noise_ref, kind, mask_ref)
+        for image, noise_ref, mask_ref in zip(refs, noise_refs, mask_refs, strict=True)
+    ]
+
+
+def per_band(values: Sequence[T], count: int, option: str) -> list[T | None]:
+    """Spread an option over the bands.
+
+    Parameters
+    ----------
+    values : sequence
+        None, one for all, or one per band.
+    count : int
+        Number of bands.
+    option : str
+        Its name, for the message.
+
+    Returns
+    -------
+    list
+        One per band; None where nothing was given.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers do not match.
+    """
+    if not values:
+        return [None] * count
+    if len(values) == 1:
+        return [values[0]] * count
+    if len(values) != count:
+        raise ConfigError(f"{option}: {len(values)} values for {count} bands; give one per band")
+    return list(values)
+
+
+def _images(images: Sequence[str], hdu: Sequence[str | int]) -> list[ImageRef]:
+    if not images:
+        raise ConfigError("no image to ingest; give one or more FITS files")
+    refs = [parse_image(text) for text in images]
+    if not hdu:
+        return refs
+    if any(ref.hdu is not None for ref in refs):
+        raise ConfigError("--hdu: an image names its HDU in brackets too; give it one way only")
+    numbers = [parse_hdu(value) for value in hdu]
+    if len(refs) == 1:
+        return [ImageRef(refs[0].url, number) for number in numbers]
+    if len(numbers) == 1:
+        numbers *= len(refs)
+    if len(numbers) != len(refs):
+        raise ConfigError(f"--hdu: {len(numbers)} HDUs for {len(refs)} images; give one per image")
+    return [ImageRef(ref.url, number) for ref, number in zip(refs, numbers, strict=True)]
+
+
+def _planes(texts: Sequence[str | int], images: list[ImageRef], option: str) -> list[ImageRef]:
+    if len(texts) == 1:
+        return [parse_plane(texts[0], image) for image in images]
+    if len(texts) != len(images):
+        raise ConfigError(
+            f"{option}: {len(texts)} planes for {len(images)} bands; give one per band"
+        )
+    return [parse_plane(text, image) for text, image in zip(texts, images, strict=True)]

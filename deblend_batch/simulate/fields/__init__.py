@@ -1,0 +1,1 @@
+"""Whole fields of sky with known truth."""

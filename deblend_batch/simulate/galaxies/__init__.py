@@ -1,0 +1,1 @@
+"""Isolated galaxies: their population, their pixels, and pools of them."""

@@ -1,0 +1,1 @@
+"""Blended pairs: which galaxies, where, how bright, and sets of them on disk."""

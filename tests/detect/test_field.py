@@ -1,0 +1,232 @@
+"""Detection on the cluster: every source once, the same table whatever the tiles, ready for a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from deblend_batch import storage
+from deblend_batch.cli.main import main
+from deblend_batch.detect.field import DetectionSummary, detect_field
+from deblend_batch.detections.table import Detections, read_detections
+from deblend_batch.engine.run import process_field
+from deblend_batch.errors import (
+    BadDataError,
+    ConfigError,
+    DetectionsError,
+    NotFoundError,
+    OutputConflictError,
+)
+from deblend_batch.field.layout import Field, create_field, finish_field
+from tests.support import gaussian_image, make_meta, read_shards
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+SHAPE_YX = (300, 360)
+SOURCES_YX = np.array(
+    [
+        # On borders and corners of 128 px tiles, just before and just after them.
+        *[(127.5, 127.5), (255.49, 128.2), (128.0, 255.6), (256.3, 255.8), (40.0, 127.6)],
+        *[(127.4, 40.0), (255.5, 320.0)],
+        # In the middle of tiles, near the edges of the image, and two close pairs.
+        *[(64.2, 64.7), (200.3, 60.1), (285.1, 345.2), (12.0, 12.4), (20.0, 200.0), (90.0, 300.0)],
+        *[(180.0, 200.0), (180.0, 212.0), (60.0, 230.0), (69.0, 236.0)],
+    ]
+)
+MAG = np.linspace(20, 23, len(SOURCES_YX))
+
+
+def make_field(url: str, n_bands: int = 1, *, variance: bool = False) -> str:
+    """Write a field of round Gaussians; the second band, where there is one, is empty sky."""
+    bands = ("h", "empty")[:n_bands]
+    meta = make_meta(
+        bands=bands,
+        zero_point=(25.96,) * n_bands,
+        psf_fwhm_arcsec=(0.3,) * n_bands,
+        noise_sigma=(0.01,) * n_bands,
+    )
+    group = create_field(url, meta, SHAPE_YX, with_variance=variance)
+    flux = 10 ** (-0.4 * (MAG - 25.96))
+    arrays: dict[str, Any] = dict(group.arrays())
+    arrays["image"][0] = gaussian_image(SHAPE_YX, SOURCES_YX, flux)
+    if n_bands == 2:
+        arrays["image"][1] = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
+    if variance:
+        arrays["variance"][:] = 0.01**2
+    finish_field(group, meta)
+    return url
+
+
+@pytest.fixture(scope="module")
+def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sources in the first band, empty sky in the second."""
+    return make_field(str(tmp_path_factory.mktemp("detect") / "field.zarr"), n_bands=2)
+
+
+@pytest.fixture(scope="module")
+def detected(
+    cluster: None, field_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, DetectionSummary]:
+    """What one tile finds."""
+    url = str(tmp_path_factory.mktemp("detected") / "detections.parquet")
+    return url, detect_field(field_url, url, tile_size=600)
+
+
+def read(url: str) -> Detections:
+    """Read a whole table."""
+    return Detections.concatenate(list(read_detections(url)))
+
+
+def nearest(field_url: str, found: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """For each true source the row that is nearest, and how far it is, px."""
+    yx = Field.open(field_url).world_to_pixel(found.ra, found.dec)
+    distances = np.linalg.norm(SOURCES_YX[:, None] - yx[None], axis=-1)
+    return distances.argmin(axis=1), distances.min(axis=1)
+
+
+def test_each_source_is_found_once_where_it_is(
+    field_url: str, detected: tuple[str, DetectionSummary]
+) -> None:
+    url, summary = detected
+    found = read(url)
+    rows, distance_px = nearest(field_url, found)
+    assert sorted(rows.tolist()) == list(range(len(SOURCES_YX))) == list(range(len(found)))
+    assert distance_px.max() < 0.2
+    np.testing.assert_allclose(found.mag[rows][:-4], MAG[:-4], atol=0.02)
+    np.testing.assert_allclose(found.mag[rows][-4:], MAG[-4:], atol=0.2)  # the close pairs
+    # Half the light of a round Gaussian is within 1.177 sigma, and sigma is 2 px of 0.1 arcsec.
+    np.testing.assert_allclose(found.radius_arcsec[rows][:-4], 0.2355, rtol=0.03)
+    assert (summary.sources, summary.tiles, summary.band) == (len(SOURCES_YX), 1, "h")
+
+
+def test_ids_are_unique_sorted_and_name_the_place(detected: tuple[str, DetectionSummary]) -> None:
+    from deblend_batch.field.healpix import healpix_29
+
+    found = read(detected[0])
+    assert (np.diff(found.id) > 0).all()
+    np.testing.assert_array_equal(found.id, healpix_29(found.ra, found.dec))
+
+
+@pytest.mark.parametrize("tile_size", [128, 250])
+def test_the_table_does_not_depend_on_tiles(
+    field_url: str, detected: tuple[str, DetectionSummary], tmp_path: Path, tile_size: int
+) -> None:
+    url = str(tmp_path / "detections.parquet")
+    summary = detect_field(field_url, url, tile_size=tile_size)
+    assert summary.tiles > 1
+    assert pq.read_table(url).equals(pq.read_table(detected[0]))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "fits", "ecsv", "csv", "vot"])
+def test_every_format_is_read_back(
+    field_url: str, detected: tuple[str, DetectionSummary], tmp_path: Path, suffix: str
+) -> None:
+    url = str(tmp_path / f"detections.{suffix}")
+    detect_field(field_url, url, tile_size=600)
+    found, expected = read(url), read(detected[0])
+    np.testing.assert_array_equal(found.id, expected.id)
+    for name in ("ra", "dec", "mag", "radius_arcsec"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
+
+
+def test_a_variance_plane_says_the_same_as_its_rms(
+    detected: tuple[str, DetectionSummary], tmp_path: Path
+) -> None:
+    field_url = make_field(str(tmp_path / "field.zarr"), variance=True)
+    detect_field(field_url, str(tmp_path / "d.parquet"), tile_size=250)
+    np.testing.assert_allclose(
+        read(str(tmp_path / "d.parquet")).ra, read(detected[0]).ra, atol=1e-7
+    )
+
+
+def test_empty_sky_is_a_table_without_rows(field_url: str, tmp_path: Path) -> None:
+    url = str(tmp_path / "detections.parquet")
+    summary = detect_field(field_url, url, band="empty", tile_size=250)
+    assert (summary.sources, summary.band, len(read(url))) == (0, "empty", 0)
+    assert pq.read_schema(url).names[:3] == ["id", "ra", "dec"]
+
+
+def test_a_run_takes_the_table(
+    field_url: str, detected: tuple[str, DetectionSummary], tiny_model: str, tmp_path: Path
+) -> None:
+    summary = process_field(
+        {
+            "field": field_url,
+            "detections": detected[0],
+            "output": str(tmp_path / "out"),
+            "model": tiny_model,
+            "engine": {"actors": 1, "gpus_per_actor": 0},
+        }
+    )
+    assert summary.exit_code == 0
+    rows = read_shards(str(tmp_path / "out"))
+    separations = np.unique(np.round(rows["separation"].to_numpy(), 1))
+    np.testing.assert_allclose(separations, [1.1, 1.2], atol=0.01)
+    assert set(rows["source_id"].to_pylist()) <= set(read(detected[0]).id.tolist())
+
+
+def test_a_table_that_is_there_is_replaced_only_when_told(field_url: str, tmp_path: Path) -> None:
+    url = str(tmp_path / "detections.parquet")
+    storage.write_bytes(url, b"mine")
+    with pytest.raises(
+        OutputConflictError, match=r"detections.parquet: exists already; give --overwrite"
+    ):
+        detect_field(field_url, url)
+    assert storage.read_bytes(url) == b"mine"
+    assert detect_field(field_url, url, tile_size=600, overwrite=True).sources == len(read(url))
+
+
+@pytest.mark.parametrize(
+    ("field", "table", "band", "kind", "message"),
+    [
+        ("field.zarr", "d.parquet", "k", ConfigError, r"no band 'k'; it has h, empty"),
+        ("field.zarr", "d.docx", None, DetectionsError, r"d.docx: unknown table format; name it"),
+        ("none.zarr", "d.parquet", None, NotFoundError, r"none.zarr: no Zarr group here"),
+    ],
+    ids=["unknown band", "unknown format", "no field"],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    field_url: str,
+    tmp_path: Path,
+    field: str,
+    table: str,
+    band: str | None,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    url = str(Path(field_url).parent / field)
+    with pytest.raises(kind, match=message):
+        detect_field(url, str(tmp_path / table), band=band)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_chunk_is_one_line_and_no_table(tmp_path: Path) -> None:
+    field_url = make_field(str(tmp_path / "field.zarr"), variance=True)
+    chunk = next(path for path in (tmp_path / "field.zarr/variance/c").rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-7])
+    with pytest.raises(BadDataError, match=r"field.zarr: .*cannot (be )?decode"):
+        detect_field(field_url, str(tmp_path / "d.parquet"))
+    assert not (tmp_path / "d.parquet").exists()
+
+
+def test_relative_paths_are_those_of_the_caller(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers have another working directory than the user's shell."""
+    monkeypatch.chdir(Path(field_url).parent)
+    relative = Path("..") / tmp_path.name / "detections.csv"
+    assert main(["detect", "field.zarr", str(relative), "--tile-size", "600"]) == 0
+    assert (tmp_path / "detections.csv").is_file()
+
+
+def test_a_relative_path_in_a_job_is_refused(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"detections: 'd.parquet' is a relative path, and a Ray"):
+        detect_field(field_url, "d.parquet")

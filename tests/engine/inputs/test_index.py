@@ -1,0 +1,100 @@
+"""The index file: read back row for row, to the bit; damage is one line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch.engine.inputs import index as index_module
+from deblend_batch.engine.inputs.index import FieldIndex, IndexReader, read_index
+from deblend_batch.engine.inputs.index_task import build_index, index_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
+from deblend_batch.errors import CatalogError
+from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.tile import TileGrid
+from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
+
+
+@pytest.fixture(scope="module")
+def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_field(tmp_path_factory.mktemp("index"))
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    field_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[FieldIndex, Pairs]]:
+    """An index of many pairs in row groups of 7 rows."""
+    folder = tmp_path_factory.mktemp("crowded")
+    yx = np.random.default_rng(5).uniform(0, np.array(SHAPE_YX) - 1, (400, 2))
+    write_detections(folder / "detections.parquet", yx)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "ROW_GROUP", 7)
+        task = task_for(field_url, folder)
+        index = index_field(task)
+        _, pairs = build_index(task)
+        assert pq.ParquetFile(index.url).num_row_groups > 4
+        yield index, pairs
+
+
+@given(data=st.data())
+def test_any_rows_are_read_back_to_the_bit(
+    crowded: tuple[FieldIndex, Pairs], data: st.DataObject
+) -> None:
+    index, pairs = crowded
+    start = data.draw(st.integers(0, len(pairs) - 1), "start")
+    stop = data.draw(st.integers(start + 1, len(pairs)), "stop")
+    read = IndexReader(index.url, {}).read(start, stop)
+    assert columns_of(read) == columns_of(pairs, slice(start, stop))
+    for name in Pairs.__dataclass_fields__:
+        assert getattr(read, name).dtype == getattr(pairs, name).dtype
+        assert getattr(read, name).shape == getattr(pairs, name)[start:stop].shape
+
+
+def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]) -> None:
+    built, _ = crowded
+    read = read_index(built.url, {})
+    for name in ("tiles", "starts"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(built, name))
+        assert getattr(read, name).dtype == getattr(built, name).dtype
+    for name in ("url", "tile_names", "noise_sigma", "detections", "unplaced", "nearest_arcsec"):
+        assert getattr(read, name) == getattr(built, name)
+
+
+@pytest.mark.parametrize("damage", ["cut", "no summary"])
+def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path, damage: str) -> None:
+    write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
+    task = task_for(field_url, tmp_path)
+    index_field(task)
+    if damage == "cut":
+        Path(task.url).write_bytes(Path(task.url).read_bytes()[:-20])
+    else:
+        pq.write_table(pq.read_table(task.url).replace_schema_metadata(None), task.url)
+    with pytest.raises(CatalogError, match=r"field.parquet: damaged .*; remove it and run again"):
+        read_index(task.url, {})
+
+
+def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
+    field_url: str, tmp_path: Path
+) -> None:
+    """Ray's processes are shared by the runs of a session, which may make one output twice."""
+    task = task_for(field_url, tmp_path)
+    for n in (3, 4):
+        yx = np.array([[20.0, 20.0 + step] for step in range(n)])
+        write_detections(tmp_path / "detections.parquet", yx)
+        shutil.rmtree(tmp_path / "index", ignore_errors=True)
+        index = index_field(task)
+        core = TileGrid(SHAPE_YX, task.tile_size).core(int(index.tiles[0]))
+        spec = TileSpec("y0000x0000", field_url, task.url, core, 0, index.n_pairs, (1.0,))
+        context = RunContext(
+            "out", "tiny", 32, None, False, f"run of {n} sources", "", {"nested": {}}
+        )
+        assert len(load_pairs(spec, context)) == n * (n - 1) // 2
+        assert open_field(field_url, context) is open_field(field_url, context)
