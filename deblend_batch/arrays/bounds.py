@@ -7,21 +7,24 @@ to what was checked.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import zarr
-from zarr.abc.codec import Codec
-from zarr.abc.store import ByteRequest, RangeByteRequest, Store
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.core.chunk_grids import RegularChunkGrid
-from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
-from zarr.storage import StorePath, WrapperStore
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.buffer import default_buffer_prototype
 
-from deblend_batch.arrays.decoding import COMPRESSORS, BoundedCodec, BoundedCompressor
+from deblend_batch.arrays.decoding import BOUNDED, COMPRESSORS, BoundedCodec, BoundedCompressor
+from deblend_batch.arrays.layers import Layer
 from deblend_batch.errors import FieldError
 
 DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"})
@@ -36,6 +39,8 @@ _WINDOW_PX = 4096
 _MAX_CHUNKS_PER_WINDOW = 1 << 16
 _CHECKSUM_BYTES = 4
 _INDEX_BYTES_PER_CHUNK = 16
+_INDEX_CODECS = frozenset({"bytes", "crc32c"})
+_PLAIN_CODECS = _INDEX_CODECS | {"transpose"}
 _REMEDY = "store it again, in chunks of 512 px and with Blosc, as 'deblend-batch ingest' does"
 
 
@@ -69,27 +74,26 @@ def bounded(array: zarr.Array[Any], url: str, name: str, remedy: str = _REMEDY) 
         If it is larger than any field, its chunks or shards are too large or too many, or it has a codec that
         is not known to be harmless.
     """
+    # What Zarr has understood of the metadata is what is checked, and what it is given to read by.
+    written = array.metadata.to_buffer_dict(default_buffer_prototype())
+    documents = {name: json.loads(buffer.to_bytes()) for name, buffer in written.items()}
+    document = documents[".zarray" if array.metadata.zarr_format == 2 else "zarr.json"]
+    itemsize = array.dtype.itemsize
     try:
-        metadata = array.metadata
-        if isinstance(metadata, ArrayV2Metadata):
-            chunk_shape, shard_shape = metadata.chunks, None
-        else:
-            chunk_shape, shard_shape = _chunks_of(metadata)
-        itemsize = array.dtype.itemsize
-        _check_sizes(array.shape, chunk_shape, shard_shape, itemsize)
-        chunk_bytes = math.prod(chunk_shape) * itemsize
-        if isinstance(metadata, ArrayV2Metadata):
-            guarded: Any = _with_bounded_v2(metadata, chunk_bytes)
-        else:
-            guarded = _with_bounded_v3(metadata, chunk_bytes)
+        shapes = _chunks_of(document)
+        _check_sizes(array.shape, *shapes, itemsize)
+        chunk_bytes = math.prod(shapes[0]) * itemsize
+        document |= _with_bounds(document, chunk_bytes)
     except _RefusedError as error:
         raise FieldError(f"{url}: '{name}' {error}; {remedy}") from error
-    store = _bounded_store(array.store, chunk_bytes, chunk_shape, shard_shape)
-    store_path = StorePath(store, array.path)
-    return zarr.Array(zarr.AsyncArray(guarded, store_path, array.async_array.config))
+    store = _bounded_store(array.store, chunk_bytes, *shapes)
+    checked = KnownDocuments(store, {f"{array.path}/{key}": documents[key] for key in documents})
+    return zarr.open_array(
+        checked, path=array.path, mode="r", zarr_format=array.metadata.zarr_format
+    )
 
 
-class BoundedStore(WrapperStore[Store]):
+class BoundedStore(Layer):
     """A store that reads no more of an object than it can need.
 
     Parameters
@@ -107,40 +111,21 @@ class BoundedStore(WrapperStore[Store]):
         self._whole_bytes = whole_bytes
         self._part_bytes = whole_bytes if part_bytes is None else part_bytes
 
-    def _with_store(self, store: Store) -> BoundedStore:
-        return type(self)(store, self._whole_bytes, self._part_bytes)
-
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Read an object or a range of it, as Zarr asks.
-
-        Raises
-        ------
-        ValueError
-            If it is larger than it can be.
-        """
+        """Read an object or a range of it, as Zarr asks; ValueError if it is larger than it can be."""
+        whole = byte_range is None or isinstance(byte_range, OffsetByteRequest)
         if isinstance(byte_range, RangeByteRequest):
             self._check(key, byte_range.end - byte_range.start, self._part_bytes)
-        wanted = byte_range or RangeByteRequest(0, self._whole_bytes + 1)
-        found: Buffer | None = await super().get(key, prototype, wanted)
-        if found is not None and byte_range is None:
+        if isinstance(byte_range, SuffixByteRequest):
+            self._check(key, byte_range.suffix, self._part_bytes)
+        start = byte_range.offset if isinstance(byte_range, OffsetByteRequest) else 0
+        wanted = RangeByteRequest(start, start + self._whole_bytes + 1) if whole else byte_range
+        found = await super().get(key, prototype, wanted)
+        if found is not None and whole:
             self._check(key, len(found), self._whole_bytes)
         return found
-
-    async def get_partial_values(
-        self,
-        prototype: BufferPrototype,
-        key_ranges: Iterable[tuple[str, ByteRequest | None]],
-    ) -> list[Buffer | None]:
-        """Read several ranges, as :meth:`get` does.
-
-        Raises
-        ------
-        ValueError
-            If one is larger than it can be.
-        """
-        return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
 
     @staticmethod
     def _check(key: str, size: int, limit: int) -> None:
@@ -148,7 +133,7 @@ class BoundedStore(WrapperStore[Store]):
             raise ValueError(f"{key} holds more than the {limit:,} bytes that it can need")
 
 
-class BoundedDocuments(BoundedStore):
+class BoundedDocuments(Layer):
     """A store that reads no more of its metadata than :data:`MAX_DOCUMENT_BYTES` each, and all else as asked.
 
     Parameters
@@ -158,33 +143,61 @@ class BoundedDocuments(BoundedStore):
     """
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store, MAX_DOCUMENT_BYTES)
+        super().__init__(store)
+        self._documents = BoundedStore(store, MAX_DOCUMENT_BYTES)
 
-    def _with_store(self, store: Store) -> BoundedDocuments:
-        return type(self)(store)
+    def with_read_only(self, read_only: bool = False) -> BoundedDocuments:
+        """Return the same on a store that may be written, or may not."""
+        return type(self)(self._below.with_read_only(read_only))
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Read an object or a range of it, as Zarr asks.
-
-        Raises
-        ------
-        ValueError
-            If it holds metadata and is larger than they can be.
-        """
+        """Read an object or a range of it, as Zarr asks; ValueError for metadata that are too large."""
         if key.rpartition("/")[2] in DOCUMENTS:
-            return await super().get(key, prototype, byte_range)
-        return await self._store.get(key, prototype, byte_range)
+            return await self._documents.get(key, prototype, byte_range)
+        return await super().get(key, prototype, byte_range)
 
 
-def _chunks_of(metadata: ArrayV3Metadata) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+class KnownDocuments(Layer):
+    """A store, for reading, some of whose metadata are known, and not read again.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        Where all else is.
+    documents : mapping
+        Name of the object to its content, JSON-able.
+    """
+
+    def __init__(self, store: Store, documents: Mapping[str, Any]) -> None:
+        super().__init__(store)
+        self._known = {key: json.dumps(document).encode() for key, document in documents.items()}
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Read an object or a range of it, as Zarr asks."""
+        if key in self._known:
+            return prototype.buffer.from_bytes(self._known[key])
+        return await super().get(key, prototype, byte_range)
+
+
+def _chunks_of(document: Mapping[str, Any]) -> tuple[list[int], list[int] | None]:
     """Return the shapes of what is decoded at once, and of a stored object that holds many such."""
-    if not isinstance(metadata.chunk_grid, RegularChunkGrid):
+    if document["zarr_format"] == 2:
+        return document["chunks"], None
+    if document.get("storage_transformers"):
+        raise _RefusedError("has storage transformers, which are not understood")
+    if document["chunk_grid"]["name"] != "regular":
         raise _RefusedError("has no regular grid of chunks")
-    outer = metadata.chunk_grid.chunk_shape
-    first = metadata.codecs[0]
-    return (first.chunk_shape, outer) if isinstance(first, ShardingCodec) else (outer, None)
+    outer: list[int] = document["chunk_grid"]["configuration"]["chunk_shape"]
+    first = document["codecs"][0]
+    return (first["configuration"]["chunk_shape"], outer) if _shards(first) else (outer, None)
+
+
+def _shards(codec: Mapping[str, Any]) -> bool:
+    return bool(codec["name"] == "sharding_indexed")
 
 
 def _check_sizes(
@@ -227,59 +240,53 @@ def _ceil_div(number: int, by: int) -> int:
     return -(-number // by)
 
 
-def _with_bounded_v3(metadata: ArrayV3Metadata, chunk_bytes: int) -> ArrayV3Metadata:
-    first = metadata.codecs[0]
-    if not isinstance(first, ShardingCodec):
-        return replace(metadata, codecs=_bounded_codecs(metadata.codecs, chunk_bytes))
-    if len(metadata.codecs) > 1:
+def _with_bounds(document: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return the part of an array's metadata that names codecs, with bounded ones for its compressors."""
+    if document["zarr_format"] == 2:
+        return _bounded_v2(document, size)
+    first = document["codecs"][0]
+    if not _shards(first):
+        return {"codecs": _bounded_codecs(document["codecs"], size)}
+    if len(document["codecs"]) > 1:
         raise _RefusedError("has shards inside another codec, which cannot be read in parts")
-    for codec in first.index_codecs:
-        if not isinstance(codec, BytesCodec | Crc32cCodec):
-            raise _RefusedError(f"has shards whose index has the codec {_name_of(codec)!r}")
-    sharding = ShardingCodec(
-        chunk_shape=first.chunk_shape,
-        codecs=_bounded_codecs(first.codecs, chunk_bytes),
-        index_codecs=first.index_codecs,
-        index_location=first.index_location,
-    )
-    return replace(metadata, codecs=(sharding,))
+    inner = first["configuration"]
+    for codec in inner["index_codecs"]:
+        if codec["name"] not in _INDEX_CODECS:
+            raise _RefusedError(f"has shards whose index has the codec {codec['name']!r}")
+    bounded = {**inner, "codecs": _bounded_codecs(inner["codecs"], size)}
+    return {"codecs": [{**first, "configuration": bounded}]}
 
 
-def _bounded_codecs(codecs: Iterable[Codec], size: int) -> tuple[Codec, ...]:
+def _bounded_codecs(codecs: Iterable[Mapping[str, Any]], size: int) -> list[Mapping[str, Any]]:
     """Return codecs, of which at most one compresses: then the size of what it decodes to is known."""
-    found: list[Codec] = []
+    found: list[Mapping[str, Any]] = []
     for codec in codecs:
-        name = _name_of(codec).removeprefix("numcodecs.")
+        name = codec["name"].removeprefix("numcodecs.")
         if name in COMPRESSORS:
-            if any(isinstance(each, BoundedCodec) for each in found):
+            if any(each["name"] == BOUNDED for each in found):
                 raise _RefusedError(
                     f"has the codec {name!r} twice, or another compressor before it"
                 )
-            found.append(BoundedCodec(BoundedCompressor(name, size)))
-        elif isinstance(codec, BytesCodec | TransposeCodec | Crc32cCodec):
+            found.append(BoundedCodec(BoundedCompressor(name, size)).to_dict())
+        elif codec["name"] in _PLAIN_CODECS:
             found.append(codec)
-            size += _CHECKSUM_BYTES if isinstance(codec, Crc32cCodec) else 0
+            size += _CHECKSUM_BYTES if name == "crc32c" else 0
         else:
             raise _RefusedError(f"has the codec {name!r}, which is not read")
-    return tuple(found)
+    return found
 
 
-def _with_bounded_v2(metadata: ArrayV2Metadata, size: int) -> ArrayV2Metadata:
-    for codec in metadata.filters or ():
-        name = codec.get_config()["id"]
-        if name not in {"crc32c", "shuffle"}:
-            raise _RefusedError(f"has the filter {name!r}, which is not read")
-        size += _CHECKSUM_BYTES if name == "crc32c" else 0
-    if metadata.compressor is None:
-        return metadata
-    name = metadata.compressor.get_config()["id"]
+def _bounded_v2(document: Mapping[str, Any], size: int) -> dict[str, Any]:
+    for codec in document["filters"] or ():
+        if codec["id"] not in {"crc32c", "shuffle"}:
+            raise _RefusedError(f"has the filter {codec['id']!r}, which is not read")
+        size += _CHECKSUM_BYTES if codec["id"] == "crc32c" else 0
+    if document["compressor"] is None:
+        return {}
+    name = document["compressor"]["id"]
     if name not in COMPRESSORS:
         raise _RefusedError(f"has the compressor {name!r}, which is not read")
-    return replace(metadata, compressor=BoundedCompressor(name, size))
-
-
-def _name_of(codec: Codec) -> str:
-    return str(codec.to_dict().get("name", type(codec).__name__))
+    return {"compressor": BoundedCompressor(name, size).get_config()}
 
 
 def _bounded_store(

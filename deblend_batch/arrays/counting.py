@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest
+
+from deblend_batch.arrays.layers import Layer
 
 
 class _Total:
@@ -17,14 +18,8 @@ def bytes_read() -> int:
     return _Total.n_bytes
 
 
-class CountingStore(WrapperStore[Store]):
-    """A store that counts the bytes read from the one that it wraps.
-
-    Parameters
-    ----------
-    store : Store
-        Where the bytes come from.
-    """
+class CountingStore(Layer):
+    """A store that counts the bytes read from the one below."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

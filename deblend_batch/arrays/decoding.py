@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numcodecs
+import numcodecs.abc
 import numpy as np
+import zarr.registry
 from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
 from zarr.abc.codec import BytesBytesCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer
 
+if TYPE_CHECKING:
+    from zarr.core.array_spec import ArraySpec  # of Zarr's signatures; at run time it is not needed
+
+BOUNDED = "deblend_batch.bounded"
+"""Name of the codec that stands in an array's metadata for the compressor that a stranger chose."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOSC_HEADER_BYTES = 16
 
@@ -88,46 +94,27 @@ COMPRESSORS = frozenset(_DECODERS)
 
 
 @dataclass(frozen=True)
-class BoundedCompressor:
+class BoundedCompressor(numcodecs.abc.Codec):  # type: ignore[misc]  # it has no types
     """The compressor of a Zarr format 2 array, for reading; decodes to one size, and to no other.
 
     Parameters
     ----------
-    name : str
+    compressor : str
         One of :data:`COMPRESSORS`.
     size : int
         Bytes that a chunk decodes to.
     """
 
-    codec_id = "bounded"
+    codec_id: ClassVar[str] = BOUNDED
 
-    name: str
+    compressor: str
     size: int
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode a chunk.
-
-        Parameters
-        ----------
-        buf : bytes-like
-            As stored.
-        out : None
-            Of numcodecs' protocol; Zarr gives none.
-
-        Returns
-        -------
-        bytes-like
-            ``size`` bytes.
-
-        Raises
-        ------
-        ValueError
-            If the chunk is damaged, or would decode to another size.
-        """
-        del out
-        data = np.frombuffer(buf, np.uint8)
+        """Decode a chunk into ``size`` bytes; ValueError if it is damaged, or would have another size."""
+        del out  # of numcodecs' protocol; Zarr gives none
         try:
-            return _DECODERS[self.name](data, self.size)
+            return _DECODERS[self.compressor](np.frombuffer(buf, np.uint8), self.size)
         except (RuntimeError, zlib.error) as error:
             raise ValueError(str(error)) from error
 
@@ -136,13 +123,13 @@ class BoundedCompressor:
         raise NotImplementedError("opened for reading")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the values that make it, as numcodecs' protocol has them."""
-        return {"id": self.codec_id, "name": self.name, "size": self.size}
+        """Return what stands for it in an array's metadata."""
+        return {"id": BOUNDED, "compressor": self.compressor, "size": self.size}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Make one from what :meth:`get_config` returned."""
-        return cls(config["name"], config["size"])
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make one of what stands in an array's metadata."""
+        return cls(config["compressor"], config["size"])
 
 
 @dataclass(frozen=True)
@@ -151,17 +138,23 @@ class BoundedCodec(BytesBytesCodec):
 
     Parameters
     ----------
-    compressor : BoundedCompressor
+    within : BoundedCompressor
         Does the work.
     """
 
     is_fixed_size: ClassVar[bool] = False  # type: ignore[misc]
 
-    compressor: BoundedCompressor
+    within: BoundedCompressor
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make one of what stands in an array's metadata."""
+        return cls(BoundedCompressor.from_config(data["configuration"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values that make it, as Zarr's metadata have them."""
-        return {"name": self.compressor.name, "configuration": {"size": self.compressor.size}}
+        """Return what stands for it in an array's metadata."""
+        values = {"compressor": self.within.compressor, "size": self.within.size}
+        return {"name": BOUNDED, "configuration": values}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Refuse: it is not known."""
@@ -171,4 +164,8 @@ class BoundedCodec(BytesBytesCodec):
         return await asyncio.to_thread(self._decode, chunk_data, chunk_spec)
 
     def _decode(self, chunk: Buffer, spec: ArraySpec) -> Buffer:
-        return spec.prototype.buffer.from_bytes(self.compressor.decode(chunk.as_numpy_array()))
+        return spec.prototype.buffer.from_bytes(self.within.decode(chunk.as_numpy_array()))
+
+
+numcodecs.register_codec(BoundedCompressor)
+zarr.registry.register_codec(BOUNDED, BoundedCodec)

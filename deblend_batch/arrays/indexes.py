@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+
+from deblend_batch.arrays.layers import Layer
 
 INDEXES_KEPT = 1024
 """Of 1 KiB each in a field that we made, whose shards have 64 chunks."""
@@ -18,7 +19,7 @@ _Place: TypeAlias = tuple[str, int]
 _Asked: TypeAlias = "asyncio.Task[Buffer | None]"
 
 
-class KeptIndexes(WrapperStore[Store]):
+class KeptIndexes(Layer):
     """A store that is only read, and asked once for the end of each object, where a shard has its index.
 
     That an object is written anew is not noticed: a field is opened once for each start of a run.
@@ -40,25 +41,17 @@ class KeptIndexes(WrapperStore[Store]):
         super().__init__(store)
         self._indexes: OrderedDict[_Place, _Asked] = OrderedDict()
 
+    def with_read_only(self, read_only: bool = False) -> KeptIndexes:
+        """Return a new layer, which has kept nothing yet."""
+        return type(self)(self._below.with_read_only(read_only))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_indexes": OrderedDict()}
+
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return an object or a part of it; None where there is none.
-
-        Parameters
-        ----------
-        key : str
-            Name of the object.
-        prototype : BufferPrototype
-            Of what is returned.
-        byte_range : ByteRequest, optional
-            The part.
-
-        Returns
-        -------
-        Buffer or None
-            What was read; not to be altered.
-        """
+        """Read an object, or a range of it; the end of one is not to be altered by who gets it."""
         if not isinstance(byte_range, SuffixByteRequest):
             return await super().get(key, prototype, byte_range)
         # All of Zarr's reads are coroutines of one thread: nothing comes between these lines.

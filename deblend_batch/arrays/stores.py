@@ -10,8 +10,8 @@ from typing import Any
 
 import zarr
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError, ContainsGroupError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
@@ -19,8 +19,10 @@ from deblend_batch import storage
 from deblend_batch.arrays.bounds import DOCUMENTS, BoundedDocuments
 from deblend_batch.arrays.counting import CountingStore
 from deblend_batch.arrays.indexes import KeptIndexes
+from deblend_batch.arrays.layers import Layer
 from deblend_batch.errors import FieldError, NotFoundError, UserError
 from deblend_batch.storage import Options
+from deblend_batch.text import cause
 
 _AZURE = frozenset({"az", "abfs", "abfss"})
 _IN_THREADS = _AZURE | {"gs", "gcs"}
@@ -199,27 +201,30 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
     fs, path = storage.filesystem(url, options, asynchronous=scheme not in _IN_THREADS)
     if scheme in _IN_THREADS or not fs.async_impl:
         fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    store = (_AzureStore if scheme in _AZURE else _RemoteStore)(fs, path=path, read_only=read_only)
+    remote = FsspecStore(fs, path=path, read_only=read_only)
+    store = Patient(WithoutEnds(remote) if scheme in _AZURE else remote)
     return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
 
 
-class _RemoteStore(FsspecStore):
+class Patient(Layer):
     """A remote store that asks again for an answer that broke off, and once for a whole object."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        """Read an object, or a range of it."""
         # Of a whole object s3fs asks for the size first, which is another round trip.
         wanted = byte_range or OffsetByteRequest(0)
         return await storage.repeat_async(partial(super().get, key, prototype, wanted))
 
 
-class _AzureStore(_RemoteStore):
-    """One whose client cannot ask for the end of an object, where a shard has its index."""
+class WithoutEnds(Layer):
+    """A store whose client cannot ask for the end of an object, where a shard has its index."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        """Read an object, or a range of it."""
         if isinstance(byte_range, SuffixByteRequest):
             try:
                 size = await self.getsize(key)
@@ -234,8 +239,7 @@ def _explained(url: str, what: str, error: Exception) -> Exception:
     meaning = storage.translate(url, error)
     if isinstance(meaning, UserError):
         return meaning
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return FieldError(
-        f"{url}: cannot read {what} ({type(error).__name__}: {reason}); "
+        f"{url}: cannot read {what} ({type(error).__name__}: {cause(error)}); "
         "the Zarr is damaged or incomplete: ingest the image again"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from zarr.errors import ContainsArrayError
 
 from deblend_batch import storage
 from deblend_batch.arrays import stores
+from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import CatalogError, StorageError
 
 CHANNELS = ("overlap", "central", "companion")
@@ -21,6 +23,8 @@ _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
 _FOLDER = "masks.zarr"
 _DIGITS = 16
 _PAIRS_PER_CHUNK = 256
+_MAX_TILE_BYTES = 1 << 32
+"""Masks of 80,000 pairs in the largest stamps of the seed's networks."""
 
 
 def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -114,6 +118,44 @@ class MaskStore:
         """
         storage.remove_tree(self._url(tile, sha256), self._options)
 
+    def check(self, tile: str, sha256: str) -> None:
+        """Read a tile's masks, a chunk of pairs at a time, and compare them with what its receipt says.
+
+        Parameters
+        ----------
+        tile : str
+            The tile's name.
+        sha256 : str
+            Of the masks, as the tile's receipt says.
+
+        Raises
+        ------
+        CatalogError
+            If they are not there, damaged, or others.
+        StorageError
+            If the store refuses.
+        """
+        url = self._url(tile, sha256)
+        try:
+            blend_id, masks = self._open(url)
+            content = hashlib.sha256(np.asarray(blend_id).data)
+            for start in range(0, blend_id.shape[0], _PAIRS_PER_CHUNK):
+                rows = np.ascontiguousarray(masks[start : start + _PAIRS_PER_CHUNK])
+                content.update(rows.data)
+        except StorageError:
+            raise
+        except Exception as error:
+            meaning = storage.translate(url, error)
+            if isinstance(meaning, StorageError):
+                raise meaning from error
+            raise CatalogError(
+                f"{url}: masks missing or damaged; remove this and the tile's receipt, and run again"
+            ) from error
+        if content.hexdigest() != sha256:
+            raise CatalogError(
+                f"{url}: masks altered; remove this and the tile's receipt, and run again"
+            )
+
     def read(self, tile: str, sha256: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
 
@@ -138,23 +180,25 @@ class MaskStore:
         StorageError
             If the store refuses.
         """
-        url = self._url(tile, sha256)
-        try:
-            group = stores.open_group(url, self._options)
-            blend_id, masks = np.asarray(group["blend_id"]), np.asarray(group["masks"])
-        except StorageError:
-            raise
-        except Exception as error:
-            meaning = storage.translate(url, error)
-            if isinstance(meaning, StorageError):
-                raise meaning from error
-            raise CatalogError(
-                f"{url}: masks missing or damaged; remove this and the tile's receipt, and run again"
-            ) from error
-        if digest(blend_id, masks) != sha256:
-            raise CatalogError(
-                f"{url}: masks altered; remove this and the tile's receipt, and run again"
-            )
+        self.check(tile, sha256)
+        blend_id, masks = self._open(self._url(tile, sha256))
+        return np.asarray(blend_id), np.asarray(masks)
+
+    def _open(self, url: str) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+        """Open a tile's two arrays; refuse what :meth:`write` cannot have made, before any of it is read."""
+        group = stores.open_group(url, self._options)
+        arrays = [stores.open_member(group, url, name) for name in ("blend_id", "masks")]
+        blend_id, masks = (bounded(array, url, array.name) for array in arrays if array is not None)
+        n_pairs, *stamp = masks.shape
+        as_written = (
+            blend_id.dtype == np.int64
+            and masks.dtype == np.uint8
+            and blend_id.shape == (n_pairs,)
+            and len(stamp) == len(CHANNELS)
+            and stamp[0] == len(CHANNELS)
+        )
+        if not as_written or n_pairs * math.prod(stamp) > _MAX_TILE_BYTES:
+            raise CatalogError(f"{url}: no masks of a tile's pairs")
         return blend_id, masks
 
 

@@ -357,3 +357,11 @@ def test_a_shard_s_index_that_points_to_too_much_is_bad_data(tmp_path: Path) -> 
         read_tile(Field.open(url), Box(0, 0, CHUNK, CHUNK))
     with bounded_memory(), pytest.raises(BadDataError, match="holds more than the 282,692 bytes"):
         read_tile(Field.open(url), Box(0, 0, EDGE, EDGE))
+
+
+def test_a_fill_value_of_megabytes_is_not_shown_whole(tmp_path: Path) -> None:
+    write_field(f"{tmp_path}/a.zarr")
+    edit_array(f"{tmp_path}/a.zarr", "image", fill_value="x" * 3_000_000)
+    with pytest.raises(FieldError, match=r"a\.zarr: cannot read 'image'") as refused:
+        Field.open(f"{tmp_path}/a.zarr")
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))

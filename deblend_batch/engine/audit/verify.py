@@ -349,7 +349,7 @@ def _check_masks(
     store, problems = MaskStore(ledger.output, ledger.options), []
     for tile, sha256 in sorted(expected.items()):
         try:
-            store.read(tile, sha256 or "")
+            store.check(tile, sha256 or "")
         except CatalogError as error:
             problems.append(str(error))
     return problems
