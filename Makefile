@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test lint lock audit azurite clean
+.PHONY: demo test lint fuzz lock audit azurite clean
 
 demo: $(VENV)/.installed
 	$(BIN)/deblend-batch demo --output demo
@@ -17,6 +17,11 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# Altered files of every format that is read, for FUZZ_SECONDS in all; what is found goes to build/findings.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 # After a change of constraints.txt or pyproject.toml.
 lock: $(VENV)/.installed
