@@ -137,7 +137,7 @@ class FitsFile:
 
 
 def settled(header: fits.Header) -> fits.Header:
-    """Return the cards that can be parsed: one that cannot counts as absent, and none warns when it is used."""
+    """Return the cards that can be parsed: one that cannot counts as absent, and none warns later."""
     kept = []
     for card in header.cards:
         try:

@@ -84,7 +84,9 @@ class Cards:
         match = _INTEGER.match(self.values[keyword])
         value = int(match[1]) if match else None
         if value is None or not least <= value <= most:
-            shown = self.values[keyword].split(b"/")[0].strip().decode("ascii") or "blank"
+            shown = (
+                b" ".join(self.values[keyword].split(b"/")[0].split()).decode("ascii") or "blank"
+            )
             raise FieldError(
                 f"{self.where}: {keyword} is {shown}, not an integer from {least} to {most}; its header is "
                 "damaged, or it is too large: mend it"

@@ -178,6 +178,21 @@ def test_cards_of_megabytes_are_read_in_a_moment(tmp_path: Path) -> None:
     assert header["ESO A2999"] == 2999
 
 
+def test_an_hdu_costs_one_read_of_its_header_wherever_it_is() -> None:
+    class Counting(io.BytesIO):
+        fetched = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.fetched += len(data)
+            return data
+
+    far = extension("IMAGE", 8, (10**6,)) + padded(bytes(10**6))
+    file = Counting(header_block(SIMPLE=True, BITPIX=8, NAXIS=0) + 5 * far)
+    assert len(list(structure.walk(file, "a.fits"))) == 6
+    assert file.fetched == 6 * BLOCK
+
+
 def spoilt(content: bytes, places: list[tuple[int, int]]) -> bytes:
     changed = bytearray(content)
     for place, byte in places:
