@@ -95,6 +95,8 @@ class Band:
     def read(self, rows: slice, columns: slice) -> Window:
         """Read a window, strip by strip, so that conversions need little memory.
 
+        A strip is no lower than a compressed tile: what is decoded for one is not decoded for the next.
+
         Parameters
         ----------
         rows, columns : slice
@@ -116,8 +118,9 @@ class Band:
         image = np.empty(shape, np.float32)
         variance = np.empty(shape, np.float32) if self.noise else None
         bad = np.zeros(shape, bool) if self.has_mask else None
-        for start in range(rows.start, rows.stop, _STRIP_ROWS):
-            strip = slice(start, min(start + _STRIP_ROWS, rows.stop))
+        step = max(_STRIP_ROWS, *(plane.tile_rows for plane in self._planes()))
+        for start in range(rows.start, rows.stop, step):
+            strip = slice(start, min(start + step, rows.stop))
             here = slice(strip.start - rows.start, strip.stop - rows.start)
             image[here] = self.image.read(strip, columns)
             if self.noise is not None and variance is not None and bad is not None:
@@ -129,6 +132,9 @@ class Band:
             if self.zero_is_missing and bad is not None:
                 bad[here] |= zero_blocks(image[here])
         return Window(image, variance, bad)
+
+    def _planes(self) -> list[FitsPlane]:
+        return [plane for plane in (self.image, self.noise, self.mask) if plane is not None]
 
     @property
     def has_mask(self) -> bool:

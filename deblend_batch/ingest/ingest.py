@@ -7,6 +7,7 @@ subtracts it and writes whole shards. Memory holds one shard, whatever the size 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -98,6 +99,8 @@ def ingest(
     FieldError
         If an image is no FITS, damaged, without a celestial WCS, on another grid, or says no zero point
         or PSF width.
+    TooLargeError
+        If an image, a compressed tile, or what a gzipped file unpacks to, is beyond the bounds.
     OutputConflictError
         If a field is there already.
     StorageError
@@ -115,7 +118,7 @@ def ingest(
     count = len(sources)
     check_target(field_url, options, overwrite=overwrite)
     tell = progress or (lambda _stage, _done, _total: None)
-    with open_files(options) as files:
+    with open_files(options, _scratch(field_url, options)) as files:
         opened = open_bands(
             files,
             sources,
@@ -146,6 +149,13 @@ def ingest(
         bad_fraction=bad_fraction,
         seconds=time.monotonic() - started,
     )
+
+
+def _scratch(field_url: str, options: Options | None) -> str | None:
+    """Return the folder where gzipped images are unpacked: beside the field, on a disk made for images."""
+    if not storage.is_local(field_url):
+        return None
+    return os.path.dirname(os.path.abspath(storage.filesystem(field_url, options)[1]))
 
 
 def _finite(values: Sequence[float], option: str) -> Sequence[float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.errors import FieldError, NotFoundError, StorageError
+from deblend_batch.errors import FieldError, NotFoundError
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import celestial_header, noise_image, write_extensions, write_image
@@ -246,21 +244,6 @@ def test_damage_inside_compressed_data_says_where(tmp_path: Path) -> None:
         pytest.raises(FieldError, match=r"cannot decode rows 0:200 .*damaged"),
     ):
         files.plane(ref).read(slice(0, 200), slice(0, 200))
-
-
-def test_a_full_disk_while_unpacking_is_a_storage_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    ref = zipped(tmp_path, noise_image((100, 100)))
-    monkeypatch.setattr(shutil, "copyfileobj", full)
-    with (
-        open_files() as files,
-        pytest.raises(StorageError, match=r"unpacking .*a\.fits\.gz.: no space"),
-    ):
-        files.plane(ref)
 
 
 def test_each_file_is_opened_once(several: str, monkeypatch: pytest.MonkeyPatch) -> None:

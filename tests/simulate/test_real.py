@@ -7,13 +7,14 @@ import pytest
 from astropy.table import Table
 
 from deblend_batch.cluster.workers import ALONE, Workers
-from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.errors import ConfigError, FieldError, NotFoundError, TooLargeError
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
 from deblend_batch.simulate.galaxies.variation import Variation
 from deblend_batch.simulate.pairs.blending import PairSampler
 from deblend_batch.simulate.pairs.rules import PairRules
 from deblend_batch.simulate.presets import get_preset
+from tests.ingest.hostile_files import primary, write_compressed
 
 
 def test_candels_stamps_become_a_pool(triplet: Path) -> None:
@@ -108,6 +109,46 @@ def test_tasks_on_ray_see_the_same_real_galaxies(catalog: str) -> None:
         np.testing.assert_array_equal(getattr(alone, name), getattr(spread, name))
 
 
+def write_catalog(path: Path, images: str) -> None:
+    columns = {
+        "IDENT": [1], "MAG": [22.0], "BAND": ["F814W"], "WEIGHT": [1.0],
+        "GAL_FILENAME": [images], "PSF_FILENAME": [images],
+        "GAL_HDU": [0], "PSF_HDU": [0], "PIXEL_SCALE": [0.03],
+        "NOISE_MEAN": [0.0], "NOISE_VARIANCE": [1e-5],
+    }  # fmt: skip
+    Table(columns).write(path)
+
+
+@pytest.mark.parametrize("images", ["/etc/passwd", "../images.fits", "a/images.fits"])
+def test_no_catalogue_takes_images_from_elsewhere(tmp_path: Path, images: str) -> None:
+    write_catalog(tmp_path / "cat.fits", images)
+    with pytest.raises(ConfigError, match=r"cat\.fits: takes images or PSFs from .* beside it"):
+        pool_from_real_catalog(str(tmp_path / "cat.fits"), "candels-h")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (primary(-32, (10**6, 10**6)), TooLargeError, r"images\.fits\[0\]: has more than"),
+        (primary(-32, (64, 64)), FieldError, r"images\.fits\[0\]: truncated"),
+        (primary(NAXIS=10**9), FieldError, "NAXIS is 1000000000"),
+        (b"\x1f\x8b", FieldError, "not a FITS file"),
+        (None, FieldError, r"images\.fits\[1\]: is compressed"),
+    ],
+    ids=["large", "cut", "axes", "zipped", "tiles"],
+)
+def test_images_of_a_catalogue_are_checked_before_they_are_read(
+    tmp_path: Path, content: bytes | None, error: type[Exception], message: str
+) -> None:
+    write_catalog(tmp_path / "cat.fits", "images.fits")
+    if content is None:
+        write_compressed(tmp_path / "images.fits", [b""])
+    else:
+        (tmp_path / "images.fits").write_bytes(content)
+    with pytest.raises(error, match=message):
+        pool_from_real_catalog(str(tmp_path / "cat.fits"), "candels-h")
+
+
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
@@ -125,13 +166,7 @@ def test_what_is_no_real_catalog_is_refused(
 ) -> None:
     path = tmp_path / "cat.fits"
     if content is None:
-        columns = {
-            "IDENT": [1], "MAG": [22.0], "BAND": ["F814W"], "WEIGHT": [1.0],
-            "GAL_FILENAME": ["images.fits"], "PSF_FILENAME": ["psfs.fits"],
-            "GAL_HDU": [0], "PSF_HDU": [0], "PIXEL_SCALE": [0.03],
-            "NOISE_MEAN": [0.0], "NOISE_VARIANCE": [1e-5],
-        }  # fmt: skip
-        Table(columns).write(path)
+        write_catalog(path, "images.fits")
     else:
         path.write_bytes(content)
     with pytest.raises(error, match=message):

@@ -22,6 +22,7 @@ from scipy import ndimage
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.ingest.structure import check_file
 from deblend_batch.simulate.galaxies.centroid import windowed_centroid
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
@@ -35,6 +36,7 @@ _ZERO_POINT_F814W = 25.94
 _ID_BITS = 32
 _GROWN_PX = 5
 _PER_TASK = 64
+_MAX_IMAGE_PX = 1 << 24
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
 
 
@@ -87,7 +89,12 @@ def pool_from_real_catalog(
     NotFoundError
         If there is no such file.
     ConfigError
-        If the preset is unknown, ``fade_mag`` would brighten, or the file is no such catalogue.
+        If the preset is unknown, ``fade_mag`` would brighten, or the file is no such catalogue, or takes
+        images from elsewhere than beside it.
+    FieldError
+        If a file of images is no FITS file, or is damaged, truncated or compressed.
+    TooLargeError
+        If an image is no galaxy's.
     """
     if fade_mag < 0:
         raise ConfigError(f"fade_mag={fade_mag} brightens galaxies and their noise; give 0 or more")
@@ -133,6 +140,7 @@ def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
         )
     folder, name = os.path.split(catalog)
     try:
+        check_file(catalog, _MAX_IMAGE_PX)
         real = galsim.RealGalaxyCatalog(name, dir=folder)
     except (OSError, LookupError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -140,8 +148,11 @@ def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
             f"{catalog}: not a RealGalaxyCatalog ({reason}); give the catalogue's FITS file"
         ) from error
     for wanted in sorted({*real.gal_file_name, *real.psf_file_name}):
-        if not os.path.exists(os.path.join(folder, wanted)):
+        if storage.member(folder, os.path.basename(wanted)) != wanted:
+            raise ConfigError(f"{catalog}: takes images or PSFs from {wanted}; put them beside it")
+        if not os.path.exists(wanted):
             raise NotFoundError(f"{wanted}: no such file; {catalog} takes images or PSFs from it")
+        check_file(wanted, _MAX_IMAGE_PX)
     return real
 
 

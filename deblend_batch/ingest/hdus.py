@@ -1,0 +1,179 @@
+"""An open FITS file: which HDU is meant, and that one opened alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from deblend_batch import storage
+from deblend_batch.errors import (
+    DeblendError,
+    FieldError,
+    NotFoundError,
+    StorageError,
+    TooLargeError,
+)
+from deblend_batch.ingest.reference import ImageRef
+from deblend_batch.ingest.structure import Cards, Unit, read_header, walk
+from deblend_batch.ingest.tiles import TileLayout, TileStreams
+from deblend_batch.ingest.view import HduView
+
+PREFERRED_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA", "FLUX")
+"""Extension names that mean the image, where no HDU is asked for; else the first 2-d image is it."""
+MAX_PX = 1 << 42
+"""Pixels of an image, as many as a field can have."""
+
+_LISTED = 20
+
+
+class FitsFile:
+    """An open file, whose HDUs are found as far as they are asked for.
+
+    Parameters
+    ----------
+    file : file object
+        Seekable.
+    url : str
+        Where it is, for messages.
+    """
+
+    def __init__(self, file: BinaryIO, url: str) -> None:
+        self._file = file
+        self._url = url
+        self._size = file.seek(0, 2)
+        file.seek(0)
+        self._walk = walk(file, url, self._size)
+        self._known: list[Unit] = []
+
+    def units(self) -> Iterator[Unit]:
+        """Yield the HDUs."""
+        yield from self._known
+        for unit in self._walk:
+            self._known.append(unit)
+            yield unit
+
+    def select(self, ref: ImageRef) -> Unit:
+        """Return the image that is meant, checked against the file's size.
+
+        Raises
+        ------
+        FieldError
+            If there is none, or it is truncated; lists what there is.
+        TooLargeError
+            If it is larger than any field.
+        """
+        unit = self._first_image() if ref.hdu is None else self._asked_for(ref)
+        pixels = math.prod(unit.shape or ())
+        if pixels > MAX_PX:
+            raise TooLargeError(
+                f"{ref}: announces {pixels:,} pixels, and a field has {MAX_PX:,} at most; its header is "
+                "damaged, or the image is too large: divide it"
+            )
+        if self._size < unit.data_stop:
+            raise FieldError(
+                f"{ref}: truncated: its data end at byte {unit.data_stop}, the file has {self._size}; "
+                "fetch it again"
+            )
+        return unit
+
+    def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
+        """Open an image as astropy's HDU; of a compressed one also what checks its tiles.
+
+        Raises
+        ------
+        FieldError
+            If its header contradicts itself.
+        TooLargeError
+            If its tiles are larger than what is decoded at a time.
+        """
+        header = self._header(unit)
+        layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
+        view = HduView(header, self._file, unit.data_start, unit.data_stop)
+        try:
+            hdu: Any = fits.open(view, memmap=False, ignore_missing_simple=True)[0]
+            streams = None if layout is None else _streams(layout, view, hdu)
+            agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
+        except DeblendError:
+            raise
+        except Exception as error:
+            reason = f"{label}: its header cannot be understood ({first_line(error)}); mend it"
+            raise meaning(label, error, reason) from error
+        if not agrees:
+            raise FieldError(f"{label}: its header contradicts itself; mend it")
+        return hdu, streams
+
+    def primary_header(self) -> fits.Header:
+        """Return the header of the primary HDU."""
+        return fits.Header.fromstring(self._header(next(self.units())))
+
+    def _header(self, unit: Unit) -> bytes:
+        self._file.seek(unit.start)
+        return read_header(self._file, self._url, unit.number) or b""
+
+    def _first_image(self) -> Unit:
+        images = [unit for unit in self.units() if unit.is_image_2d]
+        if not images:
+            raise FieldError(f"{self._url}: holds no 2-d image; it has {self._listing()}")
+        return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
+
+    def _asked_for(self, ref: ImageRef) -> Unit:
+        unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
+        if unit is None:
+            raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self._listing()}")
+        if not unit.is_image_2d:
+            raise FieldError(f"{ref}: is not a 2-d image; the file has {self._listing()}")
+        return unit
+
+    def _listing(self) -> str:
+        """Name what the file has, for messages."""
+        texts = [str(unit) for unit in self.units()]
+        more = f", and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+        return ", ".join(texts[:_LISTED]) + more
+
+
+def settled(header: fits.Header) -> fits.Header:
+    """Return the cards that can be parsed: one that cannot counts as absent, and none warns later."""
+    kept = []
+    for card in header.cards:
+        try:
+            _ = card.keyword, card.value, card.comment
+        except (fits.VerifyError, ValueError):
+            continue
+        kept.append(card)
+    return fits.Header(kept)
+
+
+def meaning(label: str, error: Exception, reason: str) -> Exception:
+    """Return the store's failure that an error is, else that the file is damaged, with the reason."""
+    failure = storage.translate(label, error)
+    if isinstance(failure, StorageError | NotFoundError) and getattr(error, "errno", None):
+        return failure
+    return FieldError(reason)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _is_meant(unit: Unit, hdu: str | int | None) -> bool:
+    """Tell whether ``NAME``, ``N`` or ``NAME,VERSION`` means an HDU."""
+    if not isinstance(hdu, str):
+        return unit.number == hdu
+    name, comma, version = hdu.rpartition(",")
+    if comma and version.strip().isdecimal():
+        return unit.is_called(name, int(version))
+    return unit.is_called(hdu)
+
+
+def _streams(layout: TileLayout, view: HduView, hdu: Any) -> TileStreams:
+    table = hdu.compressed_data
+    pointers: dict[str, NDArray[np.int64]] = {
+        name: np.asarray(table[name]).astype(np.int64).reshape(-1, 2) for name in layout.columns
+    }
+    return TileStreams(layout, view, pointers)
