@@ -14,11 +14,11 @@ from zarr.errors import ContainsArrayError
 
 from deblend_batch import storage
 from deblend_batch.arrays import stores
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import CatalogError, StorageError
 
 CHANNELS = ("overlap", "central", "companion")
 _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
-_FOLDER = "masks.zarr"
 _DIGITS = 16
 _PAIRS_PER_CHUNK = 256
 
@@ -49,25 +49,17 @@ class MaskStore:
 
     Parameters
     ----------
-    output : str
+    output : Output
         The run's output folder.
-    options : mapping, optional
-        fsspec storage options.
     """
 
-    def __init__(self, output: str, options: storage.Options | None = None) -> None:
-        self.url = storage.join(output, _FOLDER)
-        self._options = options
+    def __init__(self, output: Output) -> None:
+        self.url = output.masks_url
+        self._output = output
 
     def create(self) -> None:
-        """Make the group above all tiles, unless it is there.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        stores.require_group(self.url, self._options, _ATTRIBUTES)
+        """Make the group above all tiles, unless it is there."""
+        stores.require_group(self.url, self._output.options, _ATTRIBUTES)
 
     def _url(self, tile: str, sha256: str) -> str:
         return storage.member(self.url, f"{tile}-{sha256[:_DIGITS]}")
@@ -88,15 +80,10 @@ class MaskStore:
         -------
         str
             Their sha256: see :func:`digest`.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
         """
         sha256 = digest(blend_id, masks)
         url = self._url(tile, sha256)
-        group = stores.require_group(url, self._options, _ATTRIBUTES)
+        group = stores.require_group(url, self._output.options, _ATTRIBUTES)
         try:
             _put(group, "masks", masks, ("pair", "channel", "y", "x"))
             _put(group, "blend_id", blend_id, ("pair",))
@@ -105,14 +92,8 @@ class MaskStore:
         return sha256
 
     def remove(self, tile: str, sha256: str) -> None:
-        """Remove masks of a tile; absent ones are no error.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.remove_tree(self._url(tile, sha256), self._options)
+        """Remove masks of a tile; absent ones are no error."""
+        self._output.remove_tree(self._url(tile, sha256))
 
     def read(self, tile: str, sha256: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
@@ -140,7 +121,7 @@ class MaskStore:
         """
         url = self._url(tile, sha256)
         try:
-            group = stores.open_group(url, self._options)
+            group = stores.open_group(url, self._output.options)
             blend_id, masks = np.asarray(group["blend_id"]), np.asarray(group["masks"])
         except StorageError:
             raise
