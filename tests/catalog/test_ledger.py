@@ -88,7 +88,7 @@ def test_a_tile_is_finished_with_its_receipt(ledger: Ledger) -> None:
 def test_ids_of_another_kind_are_damage(ledger: Ledger, kind: str, changes: dict[str, Any]) -> None:
     record = QuarantineRecord("y0", "reason", "Error", 1, [(9, 1, 2)])
     content = asdict(receipt("y0") if kind == "receipt" else record) | changes
-    storage.write_bytes(getattr(ledger, f"{kind}_url")("y0"), json.dumps(content).encode())
+    storage.write_bytes(getattr(ledger.output, f"{kind}_url")("y0"), json.dumps(content).encode())
     with pytest.raises(CatalogError, match=r"y0\.json: damaged .*; remove it and run again"):
         getattr(ledger, f"read_{kind}")("y0")
 
@@ -237,15 +237,13 @@ def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
     ],
     ids=["cut off", "no text", "no object", "empty", "another program's", "of the future"],
 )
-@pytest.mark.parametrize(
-    "use", [read_status, verify_run, lambda url: claim(Ledger(Output(url)), {})]
-)
+@pytest.mark.parametrize("use", [read_status, verify_run, lambda output: claim(Ledger(output), {})])
 def test_a_run_json_that_cannot_be_used_is_one_line(
     tmp_path: Path, use: Any, content: bytes, message: str
 ) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CatalogError, match=message) as caught:
-        use(str(tmp_path))
+        use(Output(str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 

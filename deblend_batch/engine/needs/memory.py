@@ -23,8 +23,8 @@ from deblend_batch.engine.needs.projection import (
 )
 from deblend_batch.field.layout import Field
 from deblend_batch.models import ModelCard
+from deblend_batch.models.batches import CPU_ROWS, MOST_ROWS
 
-_BATCH_SIZE = {"cpu": 64, "cuda": 4096}  # the most that an actor chooses by itself
 _STAMPS_WHILE_PREPARING = 10  # measured: copies of a batch while it is made the network's input
 _SHARE_FOR_PROCESSES = 0.7  # Ray's own: the rest is the object store
 
@@ -92,7 +92,7 @@ def this_machine() -> NodeSize:
 
 def largest_batch(config: RunConfig, pool: ActorPool) -> int:
     """Return the rows of the largest batch that an actor of a pool may choose."""
-    return config.engine.batch_size or _BATCH_SIZE["cuda" if pool.gpus else "cpu"]
+    return config.engine.batch_size or (MOST_ROWS if pool.gpus else CPU_ROWS)
 
 
 def project_run(

@@ -127,7 +127,7 @@ def test_a_lost_index_is_said_and_the_counts_are_those_of_the_record(run: Ledger
 def test_an_empty_file_is_counted_and_named_and_the_rest_goes_on(run: Ledger, kind: str) -> None:
     tile = run.output.receipts()[0]
     n_pairs = run.read_receipt(tile).pairs
-    url = getattr(run, f"{kind}_url")(tile)
+    url = getattr(run.output, f"{kind}_url")(tile)
     storage.write_bytes(url, b"")
     status = read_status(run.output)
     assert status.problems == (f"{url}: empty; run again to make it anew",)

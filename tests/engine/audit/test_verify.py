@@ -233,7 +233,7 @@ def _unfinish(run: Ledger, state: str = "interrupted") -> None:
 def test_what_is_still_to_do_is_no_damage(run: Ledger, state: str, left: tuple[str, ...]) -> None:
     n_pairs = run.read_receipt(TILE).pairs
     for what in left:
-        storage.remove(getattr(run, f"{what}_url")(TILE))
+        storage.remove(getattr(run.output, f"{what}_url")(TILE))
     _unfinish(run, state)
     found = verify_run(run.output, recompute=0)
     assert (found.problems, found.exit_code) == ((), 2)
