@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
@@ -40,6 +39,7 @@ from deblend_batch.engine.needs.projection import (
 from deblend_batch.engine.needs.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.errors import ConfigError
 from deblend_batch.models import load_model
+from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
 
 _PROBE_BATCHES = 2
@@ -246,12 +246,11 @@ def _index_all(tasks: Sequence[IndexTask]) -> list[FieldIndex]:
 
 def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
     """Read and cut a few tiles of as many fields as there is time for."""
-    # A worker has one thread, and so has this while it is timed.
-    torch.set_num_threads(1)
     sample = Sample()
-    for tiles in fields:
-        if sample.seconds < SECONDS:
-            sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
+    with one_thread():  # as a worker does
+        for tiles in fields:
+            if sample.seconds < SECONDS:
+                sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
     return sample
 
 
@@ -300,8 +299,9 @@ def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
     n = config.engine.batch_size or model.default_batch_size
     stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
     companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)
-    model.predict(stamps, companion)
-    started = time.perf_counter()
-    for _ in range(_PROBE_BATCHES):
+    with one_thread():  # as an actor does
         model.predict(stamps, companion)
-    return _PROBE_BATCHES * n / (time.perf_counter() - started)
+        started = time.perf_counter()
+        for _ in range(_PROBE_BATCHES):
+            model.predict(stamps, companion)
+        return _PROBE_BATCHES * n / (time.perf_counter() - started)

@@ -114,7 +114,18 @@ def retry_run(output: Output) -> RunSummary:
 
 
 def settle(config: RunConfig | Mapping[str, Any] | str) -> RunConfig:
-    """Return a config from whatever a caller has: a config, a mapping, or a file's URL."""
+    """Return a config from whatever a caller has.
+
+    Parameters
+    ----------
+    config : RunConfig, mapping, or str
+        The config, or the path or URL of its YAML file.
+
+    Returns
+    -------
+    RunConfig
+        The config, local paths made absolute.
+    """
     if isinstance(config, RunConfig):
         return config.with_absolute_paths()
     return load_config(config) if isinstance(config, str) else make_config(config)

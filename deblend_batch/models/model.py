@@ -96,7 +96,7 @@ class Model:
 
     @property
     def default_batch_size(self) -> int:
-        """Rows per batch where the caller does not say: 64 on a CPU, 1024 on a GPU."""
+        """Number of stamps in a batch where the caller does not say: 64 on a CPU, 1024 on a GPU."""
         return CUDA_ROWS if self.device.type == "cuda" else CPU_ROWS
 
     def predict(

@@ -127,7 +127,7 @@ def refusals(
     for name in faults:
         FAULTS[name](values, folder)
     config = make_config(values)
-    found = []
+    found: list[tuple[type[BaseException], str]] = []
     for attempt in (plan_run, process_field):
         with pytest.raises(UserError) as caught:
             attempt(config)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
@@ -26,6 +25,7 @@ from deblend_batch.engine.worker.actor import load_run_model
 from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
+from deblend_batch.models.device import one_thread
 
 Numbers = NDArray[np.int64]
 """Numbers of pairs in a shard, in its order."""
@@ -81,7 +81,7 @@ def recompute(
     if not chosen:
         return Recomputation()
     try:
-        with _one_thread():
+        with one_thread():
             return _compare_all(ledger, run, chosen)
     except DeblendError as error:
         return Recomputation(notes=(f"not recomputed: {error}",))
@@ -118,17 +118,6 @@ def draw_pairs(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str,
         names[tile]: drawn[tiles == tile] - (ends[tile] - written[names[tile]])
         for tile in np.unique(tiles).tolist()
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute as an actor does; other numbers of threads may round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _compare_all(

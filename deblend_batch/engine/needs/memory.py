@@ -79,13 +79,13 @@ def cluster_nodes() -> list[NodeSize]:
 
 def this_machine() -> NodeSize:
     """Return what Ray would take of this machine."""
-    import torch
+    from deblend_batch.models.device import count_gpus  # torch, which no driver needs
 
     available = psutil.virtual_memory().available
     return NodeSize(
         "this machine",
         float(psutil.cpu_count(logical=False) or 1),
-        float(torch.cuda.device_count()),
+        float(count_gpus()),
         int(_SHARE_FOR_PROCESSES * available),
     )
 
