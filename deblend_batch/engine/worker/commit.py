@@ -1,4 +1,4 @@
-"""Committing a tile: whoever does it, at once or again, comes to the same shard, record and receipt.
+"""Committing a tile: done twice, or by two workers at once, it leaves the same shard, record and receipt.
 
 The shard is created once and stands, unless it is damaged. A worker that finds a shard there already writes
 its receipt and its quarantine record for that shard and not for its own rows. So each pair ends in one place
@@ -188,7 +188,7 @@ def _fits(result: TileResult, standing: pa.Table) -> bool:
 
 
 def _with_masks(rows: pa.Table, sha256: str | None) -> pa.Table:
-    """Let a shard name its masks, so that who finds it knows which of a tile's masks are its own."""
+    """Put the digest of its masks into a shard, so that a reader knows which of a tile's masks belong to it."""
     if sha256 is None:
         return rows
     return rows.replace_schema_metadata({**(rows.schema.metadata or {}), _MASKS: sha256})
