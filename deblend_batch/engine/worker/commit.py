@@ -188,7 +188,7 @@ def _fits(result: TileResult, standing: pa.Table) -> bool:
 
 
 def _with_masks(rows: pa.Table, sha256: str | None) -> pa.Table:
-    """Put the digest of its masks into a shard, so that a reader knows which of a tile's masks belong to it."""
+    """Put the digest of its masks into a shard: a tile may have several masks, of several workers."""
     if sha256 is None:
         return rows
     return rows.replace_schema_metadata({**(rows.schema.metadata or {}), _MASKS: sha256})
