@@ -4,6 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
+# What users call: their docstrings are complete. Of the others numpydoc is asked nothing.
+DOCUMENTED := $(addprefix deblend_batch/, __init__.py config.py demo.py detect/field.py engine/plan.py \
+	engine/run.py evaluation/evaluate.py field/layout.py ingest/ingest.py models/card.py models/model.py \
+	models/registry.py simulate/fields/field.py simulate/pairs/pairset.py train/run.py)
+
 .PHONY: demo test lint fuzz lock audit azurite clean
 
 demo: $(VENV)/.installed
@@ -17,6 +22,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/numpydoc lint $(DOCUMENTED)
 
 # Altered files of every format that is read, for FUZZ_SECONDS in all; what is found goes to build/findings.
 FUZZ_SECONDS ?= 120

@@ -48,6 +48,7 @@ from benchmarks.support import (
 )
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.run import process_field
@@ -173,9 +174,9 @@ def fabricate_finished(config: dict[str, Any]) -> int:
     output = config["output"]
     with suppress(InterruptedRunError):
         process_field(config, progress=StopWhenPlanned())
-    (name,) = (each for each in storage.list_names(f"{output}/index") if "unused" not in each)
-    *tiles, _ = read_index(f"{output}/index/{name}", {}).tile_names
-    ledger = Ledger(output)
+    ledger = Ledger(Output(output))
+    (index,) = ledger.output.indexes()
+    *tiles, _ = read_index(ledger.output, index).tile_names
     receipt = Receipt("TILE", 1, 2, 4, "", ledger.read_run()["fingerprint"], "", {}, {}, {}, "")
     text = json.dumps(asdict(receipt), indent=1)
     fs, _ = storage.filesystem(output)
@@ -183,8 +184,10 @@ def fabricate_finished(config: dict[str, Any]) -> int:
         fs.makedirs(f"{output}/{folder}", exist_ok=True)
     for start in range(0, len(tiles), _TOGETHER):
         batch = tiles[start : start + _TOGETHER]
-        fs.pipe({ledger.shard_url(tile): b"PAR1" for tile in batch})
-        fs.pipe({ledger.receipt_url(tile): text.replace("TILE", tile).encode() for tile in batch})
+        fs.pipe({ledger.output.shard_url(tile): b"PAR1" for tile in batch})
+        fs.pipe(
+            {ledger.output.receipt_url(tile): text.replace("TILE", tile).encode() for tile in batch}
+        )
     return len(tiles)
 
 

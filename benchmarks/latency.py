@@ -34,6 +34,7 @@ from benchmarks.support import (
 )
 from deblend_batch import process_field, storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine import run
 from deblend_batch.engine.driver.depth import GROWTH
@@ -69,8 +70,8 @@ def measure(config: dict[str, Any], speed: float) -> tuple[float, float, float]:
     summary = process_field(
         config, progress=ProgressMeter("pairs", io.StringIO()), loader=stub_loader(speed)
     )
-    ledger = Ledger(config["output"], config["storage_options"])
-    found = ledger.read_receipts(ledger.receipts())
+    ledger = Ledger(Output(config["output"], config["storage_options"]))
+    found = ledger.read_receipts(ledger.output.receipts())
     receipts = sorted(found, key=lambda each: float(each.worker["up_seconds"]))
     half = receipts[len(receipts) // 2 :]
     return busy_share(receipts), busy_share(half), summary.pairs_per_second

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metering import measured_tree
 from benchmarks.support import MODEL, Stub
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.shard import Measurement, make_rows
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs
@@ -159,10 +160,10 @@ def run_ray_data(
         Of the process tree.
     """
     opened = Field.open(inputs["field"])
-    index = read_index(index_url, {})
+    index = read_index(Output(output), index_url)
     tiles = FieldTiles(inputs["field"], index, TileGrid(opened.shape_yx, tile_size))
     size = find_card(MODEL).stamp_size
-    context = RunContext(output, MODEL, size, None, False, "ray-data", "")
+    context = RunContext(Output(output), MODEL, size, None, False, "ray-data", "")
     specs = list(tiles.specs())
     with measured_tree() as tree:
         _run(CutRows(specs, context), len(specs), output, stamps_per_second, style)

@@ -43,6 +43,7 @@ from benchmarks.support import (
     write_pairs,
 )
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.summary import RunSummary
 from deblend_batch.engine.run import process_field
 
@@ -181,8 +182,8 @@ class Job:
         }
         loader = stub_loader(self._speed, BATCH)
         summary = process_field(config, progress=Meter(), loader=loader)
-        ledger = Ledger(self._output)
-        hashes = {tile: _hash(ledger.shard_url(tile)) for tile in ledger.shards()}
+        ledger = Ledger(Output(self._output))
+        hashes = {tile: _hash(ledger.output.shard_url(tile)) for tile in ledger.output.shards()}
         self.left_over = len(os.listdir(os.path.join(self._output, "shards"))) - len(hashes)
         shutil.rmtree(self._output)
         return summary, hashes

@@ -26,6 +26,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks.store_calls import counted_calls
 from benchmarks.support import load_now, say_machine, start_ray
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine.account.metrics import RunMetrics
 from deblend_batch.engine.account.reader import StatusReader
@@ -78,7 +79,7 @@ def measure_looks(tiles: int) -> None:
             output = f"s3://{BUCKET}/run{tiles}"
             _write_run(output, tiles, server.options)
             with counted_calls(output) as calls:
-                reader = StatusReader(output, server.options)
+                reader = StatusReader(Output(output, server.options))
                 reader.read()
                 calls.pause()
                 began = time.perf_counter()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_units(output: str) -> list[Unit]:
     list of Unit
         One a receipt.
     """
-    ledger = Ledger(output)
+    ledger = Ledger(Output(output))
     units = [
         Unit(
             receipt.tile,
@@ -59,6 +60,6 @@ def read_units(output: str) -> list[Unit]:
             sum(receipt.seconds.values()),
             datetime.fromisoformat(receipt.written_at).timestamp(),
         )
-        for receipt in ledger.read_receipts(ledger.receipts())
+        for receipt in ledger.read_receipts(ledger.output.receipts())
     ]
     return sorted(units, key=lambda unit: unit.end)

@@ -267,6 +267,20 @@ def make_config(
 ) -> RunConfig:
     """Build a config from a mapping, as :func:`load_config` does from a file.
 
+    Parameters
+    ----------
+    values : mapping
+        Keys and values, as in the file.
+    overrides : mapping, optional
+        Dotted keys and the values that replace them; None values are ignored.
+    where : str
+        What to call the mapping in messages.
+
+    Returns
+    -------
+    RunConfig
+        The config, local paths made absolute.
+
     Raises
     ------
     ConfigError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import ConfigError, OutputConflictError
 
 _MARK = "# Made by deblend-batch demo; the folder is made anew each time.\n"
@@ -101,7 +102,7 @@ def run_demo(
     folder = _take(folder)
     config = storage.join(folder, "config.yaml")
     say(f"simulating a {size} x {size} px field with {pairs:,} pairs (preset candels-h) ...")
-    output = storage.join(folder, "run")
+    output = Output(storage.join(folder, "run"))
     with connected():
         truth = simulate_field(
             storage.join(folder, "field.zarr"),
@@ -112,12 +113,16 @@ def run_demo(
             seed=seed,
             processes=os.cpu_count() or 1,
         )
-        settings = {"field": truth.field_url, "detections": truth.detections_url, "output": output}
+        settings = {
+            "field": truth.field_url,
+            "detections": truth.detections_url,
+            "output": output.url,
+        }
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say(f"processing {truth.n_sources:,} detections ...")
         summary = process_field(config)
     say("comparing with the truth ...")
-    (score,) = evaluate_catalog(output, truth.truth_url).scores
+    (score,) = evaluate_catalog(output.url, truth.truth_url).scores
     report = write_report(output)
     return DemoResult(
         pairs=summary.totals["pairs"]["written"],
@@ -127,7 +132,7 @@ def run_demo(
         sigma=score.members["pooled"].sigma,
         seconds=time.monotonic() - started,
         folder=folder,
-        shards=storage.join(output, "shards"),
+        shards=output.shards_url,
         report=report,
         config=config,
     )

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from deblend_batch.demo import DemoResult, run_demo
 from deblend_batch.engine.audit.verify import verify_run
@@ -29,7 +30,7 @@ def demo(
 @pytest.mark.slow
 def test_the_demo_measures_every_pair_well(demo: tuple[Path, DemoResult, list[str]]) -> None:
     folder, result, said = demo
-    found = verify_run(str(folder / "run"))
+    found = verify_run(Output(str(folder / "run")))
     assert (found.problems, found.quarantined) == ((), 0)
     assert result.pairs == found.pairs >= SMALL["pairs"]
     assert 0 < result.flux_mape < 0.5
@@ -60,10 +61,10 @@ def test_running_it_again_makes_it_anew(demo: tuple[Path, DemoResult, list[str]]
     """Another seed gives another field in the same folder, and nothing of the first is left."""
     folder, first, _ = demo
     (folder / "run" / "stray").touch()
-    before = Ledger(str(folder / "run")).read_run()["fingerprint"]
+    before = Ledger(Output(str(folder / "run"))).read_run()["fingerprint"]
     second = run_demo(str(folder), **SMALL, seed=1, say=lambda _: None)
-    assert Ledger(str(folder / "run")).read_run()["fingerprint"] != before
-    assert second.pairs == verify_run(str(folder / "run")).pairs
+    assert Ledger(Output(str(folder / "run"))).read_run()["fingerprint"] != before
+    assert second.pairs == verify_run(Output(str(folder / "run"))).pairs
     assert second.flux_mape != first.flux_mape
     assert not (folder / "run" / "stray").exists()
 

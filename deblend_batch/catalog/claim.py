@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import RUN
 from deblend_batch.catalog.records import as_json
 from deblend_batch.errors import OutputConflictError
 
@@ -37,23 +37,21 @@ def claim(ledger: Ledger, run: dict[str, Any]) -> dict[str, Any]:
         If the output belongs to another run, or holds files of something else.
     CatalogError
         If ``run.json`` is damaged.
-    StorageError
-        If the store refuses.
     """
-    if not storage.exists(ledger.run_url, ledger.options):
+    if not ledger.output.exists(ledger.output.run_url):
         receipts = _check_vouched(ledger, run)
-        if storage.create_bytes(ledger.run_url, as_json(run), ledger.options):
+        if ledger.output.create(ledger.output.run_url, as_json(run)):
             if receipts:
                 log.warning(
                     "run.json was missing and is made anew: all receipts are of this run",
-                    output=ledger.output,
+                    output=ledger.output.url,
                     receipts=receipts,
                 )
             return run
     found = ledger.read_run()
     if found.get("fingerprint") != run["fingerprint"] and _is_barren(ledger):
         # An earlier start failed on its inputs before it made anything: nothing of it is worth keeping.
-        storage.remove_tree(storage.join(ledger.output, "index"), ledger.options)
+        ledger.output.remove_indexes()
         ledger.write_run(run)
         return run
     _check_same(ledger, found, run)
@@ -77,7 +75,7 @@ def check_claim(ledger: Ledger, run: dict[str, Any]) -> None:
     CatalogError
         If ``run.json`` is damaged.
     """
-    if not storage.exists(ledger.run_url, ledger.options):
+    if not ledger.output.exists(ledger.output.run_url):
         _check_vouched(ledger, run)
     elif not _is_barren(ledger):
         _check_same(ledger, ledger.read_run(), run)
@@ -85,8 +83,8 @@ def check_claim(ledger: Ledger, run: dict[str, Any]) -> None:
 
 def _check_vouched(ledger: Ledger, run: dict[str, Any]) -> int:
     """Check that an output without ``run.json`` is empty, or all its receipts of a run; count them."""
-    names = storage.list_names(ledger.output, ledger.options)
-    if not names or "run.json" in names:  # which another driver may just have made
+    names = ledger.output.names()
+    if not names or RUN in names:  # which another driver may just have made
         return 0
     tiles, _ = ledger.newest_receipts()
     receipts = ledger.read_receipts(tiles)
@@ -108,7 +106,8 @@ def _check_vouched(ledger: Ledger, run: dict[str, Any]) -> int:
 def _is_barren(ledger: Ledger) -> bool:
     """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
     state = ledger.read_run().get("state")
-    return state == "failed" and not (ledger.shards() or ledger.receipts() or ledger.quarantined())
+    output = ledger.output
+    return state == "failed" and not (output.shards() or output.receipts() or output.quarantined())
 
 
 def _check_same(ledger: Ledger, found: dict[str, Any], run: dict[str, Any]) -> None:

@@ -8,198 +8,97 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from deblend_batch import storage
+from deblend_batch.catalog.output import LAYOUT_KEY, LAYOUT_VERSION, Output
 from deblend_batch.catalog.records import QuarantineRecord, R, Receipt, as_json, parsed
 from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
 
 _READ_TOGETHER = 512
 _TRIES = 5
-_RUN_VERSION = 1
 _MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
 
 
 class Ledger:
-    """The files of an output folder, besides the index.
+    """What an output folder tells of its run: receipts, quarantine records, ``run.json``.
 
     Parameters
     ----------
-    output : str
-        URL of the output folder.
-    options : dict
-        Storage options.
+    output : Output
+        The folder.
     """
 
-    def __init__(self, output: str, options: dict[str, Any] | None = None) -> None:
-        self.output = output.rstrip("/")
-        self.options = options or {}
-
-    @property
-    def run_url(self) -> str:
-        """URL of ``run.json``."""
-        return storage.join(self.output, "run.json")
-
-    def shard_url(self, tile: str) -> str:
-        """Return the URL of a tile's shard."""
-        return storage.member(f"{self.output}/shards", tile, ".parquet")
-
-    def receipt_url(self, tile: str) -> str:
-        """Return the URL of a tile's receipt."""
-        return storage.member(f"{self.output}/ledger", tile, ".json")
-
-    def quarantine_url(self, tile: str) -> str:
-        """Return the URL of a tile's quarantine record."""
-        return storage.member(f"{self.output}/quarantine", tile, ".json")
-
-    def _names(self, folder: str, suffix: str) -> list[str]:
-        names = storage.list_names(storage.join(self.output, folder), self.options)
-        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
-
-    def shards(self) -> list[str]:
-        """List the tiles that have a shard."""
-        return self._names("shards", ".parquet")
-
-    def receipts(self) -> list[str]:
-        """List the tiles that have a receipt."""
-        return self._names("ledger", ".json")
+    def __init__(self, output: Output) -> None:
+        self.output = output
 
     def newest_receipts(self) -> tuple[list[str], list[str]]:
         """List the tiles that have a receipt, the last written first, and those whose receipt is empty.
 
         An empty one, as a machine without power may leave it, counts for nothing: its tile is done again.
         """
-        found = storage.list_newest(storage.join(self.output, "ledger"), self.options)
-        files = [file for file in found if file.name.endswith(".json")]
-        whole = [file.name.removesuffix(".json") for file in files if file.size != 0]
-        return whole, sorted(file.name.removesuffix(".json") for file in files if file.size == 0)
+        found = self.output.newest_receipts()
+        whole = [receipt.name for receipt in found if receipt.size != 0]
+        return whole, sorted(receipt.name for receipt in found if receipt.size == 0)
 
     def finished(self) -> set[str]:
         """Return the tiles that have both: a shard counts only with its receipt."""
-        return set(self.newest_receipts()[0]) & set(self.shards())
-
-    def quarantined(self) -> list[str]:
-        """List the tiles that have a quarantine record."""
-        return self._names("quarantine", ".json")
+        return set(self.newest_receipts()[0]) & set(self.output.shards())
 
     def create_shard(self, tile: str, shard: bytes) -> bytes:
-        """Write a tile's shard where it has none; return the shard that stands.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        url = self.shard_url(tile)
+        """Write a tile's shard where it has none; return the shard that stands."""
+        url = self.output.shard_url(tile)
         for _ in range(_TRIES):
-            if storage.create_bytes(url, shard, self.options):
+            if self.output.create(url, shard):
                 return shard
             try:
-                return storage.read_bytes(url, self.options)
+                return self.output.read(url)
             except NotFoundError:  # a retry has just taken it away
                 continue
         raise TransientStorageError(f"{url}: comes and goes; is another program at work there?")
 
     def discard(self, tile: str) -> None:
         """Remove a tile's receipt, without which nothing of it counts, and its shard."""
-        storage.remove(self.receipt_url(tile), self.options)
-        storage.remove(self.shard_url(tile), self.options)
+        self.output.remove(self.output.receipt_url(tile))
+        self.output.remove(self.output.shard_url(tile))
 
     def create_receipt(self, receipt: Receipt) -> bool:
-        """Write a tile's receipt where it has none; with it the tile is finished.
-
-        Returns
-        -------
-        bool
-            False if it has one, which stands.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        url = self.receipt_url(receipt.tile)
-        return storage.create_bytes(url, as_json(asdict(receipt)), self.options)
+        """Write a tile's receipt, which finishes it; return False if it has one, which stands."""
+        url = self.output.receipt_url(receipt.tile)
+        return self.output.create(url, as_json(asdict(receipt)))
 
     def replace_receipt(self, receipt: Receipt) -> None:
-        """Write a tile's receipt in the place of another.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
+        """Write a tile's receipt in the place of another."""
         content = as_json(asdict(receipt))
-        storage.write_bytes(self.receipt_url(receipt.tile), content, self.options)
+        self.output.write(self.output.receipt_url(receipt.tile), content)
 
     def read_receipt(self, tile: str) -> Receipt:
-        """Read a tile's receipt.
-
-        Raises
-        ------
-        NotFoundError
-            If the tile has none.
-        CatalogError
-            If it is damaged.
-        """
-        url = self.receipt_url(tile)
-        return parsed(Receipt, url, storage.read_bytes(url, self.options))
+        """Read a tile's receipt; a damaged one is a CatalogError."""
+        url = self.output.receipt_url(tile)
+        return parsed(Receipt, url, self.output.read(url))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
-        """Read the receipts of many tiles, with the store's own concurrency.
-
-        Parameters
-        ----------
-        tiles : sequence of str
-            Names.
-
-        Yields
-        ------
-        Receipt
-            In the order of ``tiles``.
-
-        Raises
-        ------
-        NotFoundError
-            If a tile has none.
-        CatalogError
-            If one is damaged.
-        """
+        """Read the receipts of many tiles, in their order, with the store's own concurrency."""
         return map(_sound, self.try_receipts(tiles))
 
     def try_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt | CatalogError]:
-        """Do as :meth:`read_receipts` does; one that is damaged comes as the error that says so."""
-        return self._try_many(Receipt, [self.receipt_url(tile) for tile in tiles])
+        """Read the receipts of many tiles; in the place of a damaged one comes the error that says so."""
+        return self._try_many(Receipt, [self.output.receipt_url(tile) for tile in tiles])
 
     def _try_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R | CatalogError]:
         for start in range(0, len(urls), _READ_TOGETHER):
             some = urls[start : start + _READ_TOGETHER]
-            for url, content in zip(some, storage.read_many(some, self.options), strict=True):
+            for url, content in zip(some, self.output.read_many(some), strict=True):
                 try:
                     yield parsed(kind, url, content)
                 except CatalogError as error:
                     yield error
 
     def quarantine(self, record: QuarantineRecord) -> None:
-        """Write a quarantine record.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.write_bytes(self.quarantine_url(record.tile), as_json(asdict(record)), self.options)
+        """Write a quarantine record."""
+        self.output.write(self.output.quarantine_url(record.tile), as_json(asdict(record)))
 
     def read_quarantine(self, tile: str) -> QuarantineRecord:
-        """Read a tile's quarantine record.
-
-        Raises
-        ------
-        NotFoundError
-            If the tile has none.
-        CatalogError
-            If it is damaged.
-        """
-        url = self.quarantine_url(tile)
-        return parsed(QuarantineRecord, url, storage.read_bytes(url, self.options))
+        """Read a tile's quarantine record; a damaged one is a CatalogError."""
+        url = self.output.quarantine_url(tile)
+        return parsed(QuarantineRecord, url, self.output.read(url))
 
     def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
         """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
@@ -207,11 +106,13 @@ class Ledger:
 
     def try_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord | CatalogError]:
         """Read the quarantine records of many tiles; see :meth:`try_receipts`."""
-        return self._try_many(QuarantineRecord, [self.quarantine_url(tile) for tile in tiles])
+        return self._try_many(
+            QuarantineRecord, [self.output.quarantine_url(tile) for tile in tiles]
+        )
 
     def release(self, tile: str) -> None:
         """Remove a tile's quarantine record."""
-        storage.remove(self.quarantine_url(tile), self.options)
+        self.output.remove(self.output.quarantine_url(tile))
 
     def reopen(self, tile: str) -> None:
         """Make a tile with a quarantine record one that the next run takes again, all of it.
@@ -230,9 +131,9 @@ class Ledger:
         CatalogError
             If the folder holds no run, or ``run.json`` is damaged or of another program or release.
         """
-        url = self.run_url
-        if not storage.exists(url, self.options):
-            if self.receipts():
+        url = self.output.run_url
+        if not self.output.exists(url):
+            if self.output.receipts():
                 raise CatalogError(
                     f"{url}: missing, though there are receipts in ledger/; run again with the same "
                     "config, which makes it anew"
@@ -241,30 +142,24 @@ class Ledger:
                 f"{self.output}: not the output of a run (no run.json); check the path"
             )
         try:
-            run = json.loads(storage.read_bytes(url, self.options))
+            run = json.loads(self.output.read(url))
         except (ValueError, RecursionError) as error:
             raise CatalogError(f"{url}: damaged ({error}); {_MEND_RUN}") from error
         if not isinstance(run, dict):
             raise CatalogError(f"{url}: damaged (not a JSON object); {_MEND_RUN}")
-        version = run.get("deblend_batch_run")
+        version = run.get(LAYOUT_KEY)
         if version is None:
             raise CatalogError(f"{url}: not that of deblend-batch; check the path")
-        if version != _RUN_VERSION:
+        if version != LAYOUT_VERSION:
             raise CatalogError(
-                f"{url}: written by another release (version {version!r}, not {_RUN_VERSION}); "
+                f"{url}: written by another release (version {version!r}, not {LAYOUT_VERSION}); "
                 "update deblend-batch"
             )
         return run
 
     def write_run(self, run: dict[str, Any]) -> None:
-        """Write ``run.json``.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.write_bytes(self.run_url, as_json(run), self.options)
+        """Write ``run.json``."""
+        self.output.write(self.output.run_url, as_json(run))
 
 
 def _sound(record: R | CatalogError) -> R:

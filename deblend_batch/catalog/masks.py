@@ -16,11 +16,11 @@ from zarr.errors import ContainsArrayError
 from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.arrays.bounds import bounded
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import CatalogError, StorageError
 
 CHANNELS = ("overlap", "central", "companion")
 _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
-_FOLDER = "masks.zarr"
 _DIGITS = 16
 _PAIRS_PER_CHUNK = 256
 _MAX_TILE_BYTES = 1 << 32
@@ -53,25 +53,17 @@ class MaskStore:
 
     Parameters
     ----------
-    output : str
+    output : Output
         The run's output folder.
-    options : mapping, optional
-        fsspec storage options.
     """
 
-    def __init__(self, output: str, options: storage.Options | None = None) -> None:
-        self.url = storage.join(output, _FOLDER)
-        self._options = options
+    def __init__(self, output: Output) -> None:
+        self.url = output.masks_url
+        self._output = output
 
     def create(self) -> None:
-        """Make the group above all tiles, unless it is there.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        stores.require_group(self.url, self._options, _ATTRIBUTES)
+        """Make the group above all tiles, unless it is there."""
+        stores.require_group(self.url, self._output.options, _ATTRIBUTES)
 
     def _url(self, tile: str, sha256: str) -> str:
         return storage.member(self.url, f"{tile}-{sha256[:_DIGITS]}")
@@ -92,15 +84,10 @@ class MaskStore:
         -------
         str
             Their sha256: see :func:`digest`.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
         """
         sha256 = digest(blend_id, masks)
         url = self._url(tile, sha256)
-        group = stores.require_group(url, self._options, _ATTRIBUTES)
+        group = stores.require_group(url, self._output.options, _ATTRIBUTES)
         try:
             _put(group, "masks", masks, ("pair", "channel", "y", "x"))
             _put(group, "blend_id", blend_id, ("pair",))
@@ -109,14 +96,8 @@ class MaskStore:
         return sha256
 
     def remove(self, tile: str, sha256: str) -> None:
-        """Remove masks of a tile; absent ones are no error.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
-        storage.remove_tree(self._url(tile, sha256), self._options)
+        """Remove masks of a tile; absent ones are no error."""
+        self._output.remove_tree(self._url(tile, sha256))
 
     def check(self, tile: str, sha256: str) -> None:
         """Read a tile's masks, a chunk of pairs at a time, and compare them with what its receipt says.
@@ -186,9 +167,11 @@ class MaskStore:
 
     def _open(self, url: str) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
         """Open a tile's two arrays; refuse what :meth:`write` cannot have made, before any of it is read."""
-        group = stores.open_group(url, self._options)
-        arrays = [stores.open_member(group, url, name) for name in ("blend_id", "masks")]
-        blend_id, masks = (bounded(array, url, array.name) for array in arrays if array is not None)
+        group = stores.open_group(url, self._output.options)
+        opened = {name: stores.open_member(group, url, name) for name in ("blend_id", "masks")}
+        blend_id, masks = (
+            bounded(array, url, name) for name, array in opened.items() if array is not None
+        )
         n_pairs, *stamp = masks.shape
         as_written = (
             blend_id.dtype == np.int64

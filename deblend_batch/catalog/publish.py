@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import CATALOG, Output
 from deblend_batch.errors import CatalogError, UserError
 
 MARGIN_ARCSEC = 5.0
@@ -51,21 +52,15 @@ class Publication:
         ]
 
 
-def publish_shards(
-    output: str, shards: Sequence[str], rows: int, options: dict[str, Any] | None = None
-) -> Publication:
-    """Publish shards as ``<output>/catalog``; an earlier publication is replaced.
+def publish_shards(output: Output, rows: int) -> Publication:
+    """Publish the shards of a run as a HATS catalogue; an earlier publication is replaced.
 
     Parameters
     ----------
-    output : str
-        Output folder of a run.
-    shards : sequence of str
-        URLs of its shards.
+    output : Output
+        Output folder of the run.
     rows : int
-        Rows in them: the import is refused if it ends with another number.
-    options : dict, optional
-        Storage options.
+        Rows in its shards: the import is refused if it ends with another number.
 
     Returns
     -------
@@ -81,12 +76,11 @@ def publish_shards(
     """
     if not rows:
         raise CatalogError(f"{output}: no rows to publish; a run without pairs has no catalogue")
-    url = storage.join(output, "catalog")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         # hats-import and the pandas it uses warn of their own future changes.
         warnings.simplefilter("ignore")
-        partitions = _import(output, shards, rows, scratch, options or {})
-    return Publication(url, rows, partitions)
+        partitions = _import(output, rows, scratch)
+    return Publication(output.catalog_url, rows, partitions)
 
 
 @contextmanager
@@ -103,9 +97,7 @@ def _quiet_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _import(
-    output: str, shards: Sequence[str], rows: int, scratch: str, options: dict[str, Any]
-) -> int:
+def _import(output: Output, rows: int, scratch: str) -> int:
     try:
         from dask.distributed import Client
         from hats import read_hats
@@ -115,20 +107,20 @@ def _import(
         raise UserError(
             f"publish needs hats-import ({error.name} is missing): pip install 'deblend-batch[publish]'"
         ) from error
-    storage.remove_tree(storage.join(output, "catalog"), options)
+    output.remove_tree(output.catalog_url)
 
     def path(url: str) -> Any:
-        return UPath(url, **storage.options_of(url, options))
+        return UPath(url, **storage.options_of(url, output.options))
 
     arguments = (
         CollectionArguments(
-            output_artifact_name="catalog",
-            output_path=path(output),
+            output_artifact_name=CATALOG,
+            output_path=path(output.url),
             tmp_dir=scratch,
             progress_bar=False,
         )
         .catalog(
-            input_file_list=[path(shard) for shard in shards],
+            input_file_list=[path(output.shard_url(tile)) for tile in output.shards()],
             file_reader="parquet",
             ra_column="ra",
             dec_column="dec",
@@ -146,5 +138,5 @@ def _import(
         Client(n_workers=1, threads_per_worker=2, processes=False, **loopback) as client,
     ):
         pipeline_with_client(arguments, client)
-    catalog = read_hats(path(storage.join(output, "catalog")))
+    catalog = read_hats(path(output.catalog_url))
     return len(catalog.main_catalog.get_healpix_pixels())

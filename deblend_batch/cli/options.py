@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from deblend_batch.catalog.output import Output
 
 OutputArg = Annotated[
     str, typer.Argument(help="Output folder of a run; path or URL.", show_default=False)
@@ -44,3 +47,10 @@ def read_storage_options(file: str | None) -> dict[str, Any] | None:
     from deblend_batch.settings import load_storage_options
 
     return load_storage_options(file)
+
+
+def open_output(output: str, options_file: str | None) -> Output:
+    """Return the output folder that a verb was given, with what ``--storage-options`` names."""
+    from deblend_batch.catalog.output import Output
+
+    return Output(output, read_storage_options(options_file) or {})

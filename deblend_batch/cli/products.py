@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deblend_batch.cli.options import OutputArg, StorageOpt, read_storage_options
+from deblend_batch.cli.options import OutputArg, StorageOpt, open_output
 from deblend_batch.cli.output import JsonOpt, print_table, show
 
 app = typer.Typer()
@@ -33,7 +33,7 @@ def publish(
     """Publish a complete run as a HATS catalogue, for lsdb."""
     from deblend_batch.engine.audit.publication import publish_run
 
-    published = publish_run(output, read_storage_options(storage_options))
+    published = publish_run(open_output(output, storage_options))
     show(published, as_json=as_json)
 
 
@@ -42,4 +42,4 @@ def report(output: OutputArg, storage_options: StorageOpt = None) -> None:
     """Write the QA report of a run: one self-contained page."""
     from deblend_batch.report.page import write_report
 
-    typer.echo(write_report(output, read_storage_options(storage_options)))
+    typer.echo(write_report(open_output(output, storage_options)))

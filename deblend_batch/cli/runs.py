@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from deblend_batch.cli.options import OutputArg, StorageOpt, read_storage_options
+from deblend_batch.cli.options import OutputArg, StorageOpt, open_output, read_storage_options
 from deblend_batch.cli.output import JsonOpt, show
 
 app = typer.Typer()
@@ -126,7 +126,7 @@ def status(
     """Say how far a run is, from its output alone."""
     from deblend_batch.engine.account.reader import StatusReader
 
-    reader = StatusReader(output, read_storage_options(storage_options))
+    reader = StatusReader(open_output(output, storage_options))
     if watch:
         from deblend_batch.cli.watch import watch_run
 
@@ -142,7 +142,7 @@ def retry(output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOp
     from deblend_batch.logs import prints_to_log
 
     with prints_to_log():
-        summary = retry_run(output, read_storage_options(storage_options))
+        summary = retry_run(open_output(output, storage_options))
     show(summary, as_json=as_json)
     return summary.exit_code
 
@@ -163,7 +163,7 @@ def verify(
     """Check every shard of a run against its ledger, and some pairs against the inputs."""
     from deblend_batch.engine.audit.verify import verify_run
 
-    options = read_storage_options(storage_options)
-    found = verify_run(output, options, recompute=recompute, seed=seed)
+    opened = open_output(output, storage_options)
+    found = verify_run(opened, recompute=recompute, seed=seed)
     show(found, as_json=as_json)
     return found.exit_code

@@ -10,40 +10,37 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.account.done import read_done
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.summary import no_pairs
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
-from deblend_batch.engine.inputs.access import check_output, check_tables
-from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
-from deblend_batch.engine.inputs.survey import check_reachable, list_fields, open_fields, tables_of
-from deblend_batch.engine.inputs.weights import find_run_card
+from deblend_batch.engine.inputs.index_task import IndexTask, index_field
+from deblend_batch.engine.inputs.prepare import Prepared, prepare
+from deblend_batch.engine.inputs.reconcile import reconcile
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload
-from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run, this_machine
+from deblend_batch.engine.needs.admission import admit
+from deblend_batch.engine.needs.memory import this_machine
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
 from deblend_batch.engine.needs.projection import (
     Duration,
     Memory,
     NodeSize,
-    check_fits,
     gigabytes,
     project_time,
 )
 from deblend_batch.engine.needs.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.errors import ConfigError
-from deblend_batch.field.layout import Field
-from deblend_batch.models import ModelCard, load_model
+from deblend_batch.models import load_model
+from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
-from deblend_batch.tiling.tile import TileGrid
 
 _PROBE_BATCHES = 2
 
@@ -181,34 +178,32 @@ def plan_run(
     UserError
         If an input cannot be used.
     """
-    check_reachable(config)
-    opened = open_fields(config)
-    detections = [entry.detections_url for entry, _ in opened]
-    check_tables(tables_of(config, detections), config.storage_options)
-    fields = [field for _, field in opened]
-    card = find_run_card(config)
-    parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
-    check_output(config.output, config.storage_options)
-    RunRecord.check(Ledger(config.output, config.storage_options), config, parts)
+    prepared = prepare(config)
+    ledger = Ledger(prepared.output)
+    RunRecord.check(ledger, config, prepared.fingerprint_parts)
     machine = this_machine()
     pool = _pool(config, machine, gpus, speed)
-    context = _context(config, card, fingerprint(parts))
-    tasks = index_tasks(config, [entry for entry, _ in opened], card.stamp_size)
-    indexes, sample = _look(config, fields, tasks, context)
-    tally = Tally()
-    left, stamps = _count(config, fields, indexes, tally)
-    needs = model_needs(card, largest_batch(config, pool))
-    memory = project_run(config, needs, fields, indexes, pool)
     elsewhere = gpus is not None or bool(os.environ.get("RAY_ADDRESS"))
-    if not elsewhere:
-        check_fits(memory, pool, [machine])
-    rate = speed or (_speed(config, card.stamp_size, pool) if stamps else 0.0)
+    with tempfile.TemporaryDirectory(prefix="deblend-batch-") as folder:
+        scratch = Output(folder, config.storage_options)
+        tasks = [
+            replace(task, output=scratch, keep_unused=False) for task in prepared.index_tasks()
+        ]
+        nodes = [] if elsewhere else [machine]
+        admitted = admit(prepared, tasks, pool, nodes, _index_all, reconcile)
+        tiles = prepared.tiles(admitted.indexes)
+        sample = _sample(tiles, replace(prepared.context, output=scratch))
+    tally = Tally()
+    left, stamps = _count(ledger, tiles, tally)
+    for index in admitted.indexes:
+        tally.add_index(index)
+    memory, unplaced = admitted.project(), len(admitted.unplaced)
+    rate = speed or (_speed(config, prepared.card.stamp_size, pool) if stamps else 0.0)
     cores = max(machine.cpus, pool.n_actors)
-    unplaced = sum(len(index.unplaced) for index in indexes)
     return RunPlan(
         output=config.output,
         model=config.model,
-        fields=len(fields),
+        fields=len(prepared.fields),
         tiles=tally.tiles.expected,
         tiles_done=tally.tiles.written,
         tiles_quarantined=tally.tiles.quarantined,
@@ -216,7 +211,7 @@ def plan_run(
         pairs_left=left,
         detections=dict(tally.detections),
         unplaced_pairs=unplaced,
-        read_bytes=sum(map(_read_bytes, fields, indexes, tasks)),
+        read_bytes=_read_bytes(prepared, admitted.indexes),
         actors=pool.n_actors,
         feed=pool.feed,
         memory=memory,
@@ -225,7 +220,7 @@ def plan_run(
         stamps_per_second=rate,
         speed_is_given=speed is not None,
         duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair),
-        notes=_notes(config, tally, unplaced, sample, elsewhere=elsewhere),
+        notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
     )
 
 
@@ -245,47 +240,29 @@ def _pool(
     return plan_pool(config.engine, resources)
 
 
-def _context(config: RunConfig, card: ModelCard, run_fingerprint: str) -> RunContext:
-    return RunContext(
-        output=config.output,
-        model=config.model,
-        stamp_size=card.stamp_size,
-        batch_size=config.engine.batch_size,
-        masks=config.masks,
-        fingerprint=run_fingerprint,
-        model_sha256=card.sha256,
-        options=config.storage_options,
-    )
+def _index_all(tasks: Sequence[IndexTask]) -> list[FieldIndex]:
+    return [index_field(task) for task in tasks]
 
 
-def _look(
-    config: RunConfig, fields: Sequence[Field], tasks: Sequence[IndexTask], context: RunContext
-) -> tuple[list[FieldIndex], Sample]:
-    """Index the fields, each in a file that is removed again, and read a sample of their tiles."""
-    indexes, sample = [], Sample()
-    # A worker has one thread, and so has this while it is timed.
-    torch.set_num_threads(1)
-    for field, task in zip(fields, tasks, strict=True):
-        with tempfile.TemporaryDirectory(prefix="deblend-batch-") as folder:
-            url = storage.join(folder, "index.parquet")
-            index = index_field(replace(task, url=url, keep_unused=False))
-            grid = TileGrid(field.shape_yx, config.tiles.size)
-            tiles = FieldTiles(field.url, index, grid, field.n_bands)
+def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
+    """Read and cut a few tiles of as many fields as there is time for."""
+    sample = Sample()
+    with one_thread():  # as a worker does
+        for tiles in fields:
             if sample.seconds < SECONDS:
                 sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
-        indexes.append(index)
-    return indexes, sample
+    return sample
 
 
 def _notes(
-    config: RunConfig, tally: Tally, unplaced: int, sample: Sample, *, elsewhere: bool
+    prepared: Prepared, tally: Tally, unplaced: int, sample: Sample, *, elsewhere: bool
 ) -> tuple[str, ...]:
     notes = [f"{what}; its pairs will go to quarantine" for what in sample.unreadable]
     if not tally.pairs.expected + unplaced:
-        notes.append(no_pairs(config.pairs, tally.detections, tally.nearest_arcsec))
+        notes.append(no_pairs(prepared.config.pairs, tally.detections, tally.nearest_arcsec))
     if elsewhere:
         notes.append("the memory of the cluster's nodes is checked when the run starts")
-    if not all(storage.is_local(url) for url, _ in list_fields(config)):
+    if not all(storage.is_local(field.url) for field in prepared.fields):
         notes.append(
             f"where the pixels' store is slow, an actor holds up to {GROWTH} times as many tiles, as far as "
             "its node's memory allows"
@@ -293,31 +270,26 @@ def _notes(
     return tuple(notes)
 
 
-def _count(
-    config: RunConfig, fields: Sequence[Field], indexes: Sequence[FieldIndex], tally: Tally
-) -> tuple[int, int]:
-    """Count detections, pairs and tiles; return the pairs that are left, and their stamps in all bands."""
-    finished, held = read_done(Ledger(config.output, config.storage_options))
+def _count(ledger: Ledger, fields: Sequence[FieldTiles], tally: Tally) -> tuple[int, int]:
+    """Count pairs and tiles; return the pairs that are left, and their stamps in all bands."""
+    finished, held = read_done(ledger)
     left = stamps = 0
-    for field, index in zip(fields, indexes, strict=True):
-        grid = TileGrid(field.shape_yx, config.tiles.size)
-        work = Workload([FieldTiles(field.url, index, grid)], finished, held)
-        pairs, tiles = work.count()
+    for field in fields:
+        pairs, tiles = Workload([field], finished, held).count()
         left += pairs.pending
-        stamps += field.n_bands * pairs.pending
-        tally.add_index(index)
+        stamps += field.bands * pairs.pending
         tally.pairs, tally.tiles = tally.pairs + pairs, tally.tiles + tiles
     return left, stamps
 
 
-def _read_bytes(field: Field, index: FieldIndex, task: IndexTask) -> int:
-    pixel = 4 * field.n_bands * (1 if field.variance is None else 2)
-    grid = TileGrid(field.shape_yx, task.tile_size)
-    boxes = [
-        grid.core(n).grown(task.stamp_size // 2 + 1).clipped(field.shape_yx)
-        for n in index.tiles.tolist()
-    ]
-    return sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes) * pixel
+def _read_bytes(prepared: Prepared, indexes: Sequence[FieldIndex]) -> int:
+    """Bytes of the pixels that tiles will read: at most core and halo of each."""
+    total = 0
+    for field, grid, index in zip(prepared.fields, prepared.grids, indexes, strict=True):
+        planes = field.n_bands * (1 if field.variance is None else 2)
+        boxes = [grid.reach(tile, prepared.card.stamp_size) for tile in index.tiles.tolist()]
+        total += 4 * planes * sum(box.shape_yx[0] * box.shape_yx[1] for box in boxes)
+    return total
 
 
 def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
@@ -327,8 +299,9 @@ def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
     n = config.engine.batch_size or model.default_batch_size
     stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
     companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)
-    model.predict(stamps, companion)
-    started = time.perf_counter()
-    for _ in range(_PROBE_BATCHES):
+    with one_thread():  # as an actor does
         model.predict(stamps, companion)
-    return _PROBE_BATCHES * n / (time.perf_counter() - started)
+        started = time.perf_counter()
+        for _ in range(_PROBE_BATCHES):
+            model.predict(stamps, companion)
+        return _PROBE_BATCHES * n / (time.perf_counter() - started)

@@ -13,8 +13,9 @@ import ray
 import structlog
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.cluster.connection import connected
 from deblend_batch.cluster.failure import Failure, ask, one_line
@@ -22,37 +23,27 @@ from deblend_batch.cluster.metrics import published
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.account.done import read_done, reopen
 from deblend_batch.engine.account.metrics import RunMetrics
-from deblend_batch.engine.account.record import RunRecord
+from deblend_batch.engine.account.record import RunRecord, config_of
 from deblend_batch.engine.account.summary import RunSummary, notes_on
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
 from deblend_batch.engine.driver.signals import stop_signals
-from deblend_batch.engine.inputs.access import check_output, check_tables
-from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
-from deblend_batch.engine.inputs.index import FieldIndex, unused_url
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair
+from deblend_batch.engine.inputs.index_task import IndexTask, index_field
+from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.reconcile import reconcile, unplaced_record
-from deblend_batch.engine.inputs.survey import check_reachable, open_fields, tables_of
-from deblend_batch.engine.inputs.weights import find_run_card
-from deblend_batch.engine.inputs.work import RunContext
-from deblend_batch.engine.inputs.workload import FieldTiles, Workload
-from deblend_batch.engine.needs.memory import (
-    MemoryUse,
-    cluster_nodes,
-    largest_batch,
-    model_needs,
-    project_run,
-)
+from deblend_batch.engine.inputs.workload import Workload
+from deblend_batch.engine.needs.admission import admit
+from deblend_batch.engine.needs.memory import MemoryUse, cluster_nodes
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
-from deblend_batch.engine.needs.projection import ModelNeeds, check_fits, most_that_fit
+from deblend_batch.engine.needs.projection import Memory, NodeSize, most_that_fit
 from deblend_batch.engine.worker.actor import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.worker.process import peak_rss_bytes
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
-from deblend_batch.logs import chosen_format, tell_always
+from deblend_batch.logs import tell_always
 from deblend_batch.progress import ProgressMeter
-from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()
 
@@ -96,15 +87,13 @@ def process_field(
     return run.execute()
 
 
-def retry_run(output: str, options: dict[str, Any] | None = None) -> RunSummary:
+def retry_run(output: Output) -> RunSummary:
     """Process the quarantined tiles of a run again, with the config it was started with.
 
     Parameters
     ----------
-    output : str
-        Output folder.
-    options : dict, optional
-        Storage options; ``run.json`` keeps none.
+    output : Output
+        Output folder, with the storage options of the run: ``run.json`` keeps none.
 
     Returns
     -------
@@ -120,13 +109,23 @@ def retry_run(output: str, options: dict[str, Any] | None = None) -> RunSummary:
     InterruptedRunError
         On SIGINT or SIGTERM; running again resumes.
     """
-    started_with = Ledger(output, options).read_run()["config"]
-    config = make_config({**started_with, "output": output, "storage_options": options or {}})
+    config = config_of(output, Ledger(output).read_run())
     return _Run(config, ProgressMeter("pairs"), load_run_model, retry=True).execute()
 
 
 def settle(config: RunConfig | Mapping[str, Any] | str) -> RunConfig:
-    """Return a config from whatever a caller has: a config, a mapping, or a file's URL."""
+    """Return a config from whatever a caller has.
+
+    Parameters
+    ----------
+    config : RunConfig, mapping, or str
+        The config, or the path or URL of its YAML file.
+
+    Returns
+    -------
+    RunConfig
+        The config, local paths made absolute.
+    """
     if isinstance(config, RunConfig):
         return config.with_absolute_paths()
     return load_config(config) if isinstance(config, str) else make_config(config)
@@ -140,7 +139,7 @@ class _Run:
         self._meter = meter
         self._loader = loader
         self._retry = retry
-        self._ledger = Ledger(config.output, config.storage_options)
+        self._ledger = Ledger(Output(config.output, config.storage_options))
         self._tally = Tally()
         self._unused: list[str] = []
         self._unflagged: list[str] = []
@@ -176,34 +175,13 @@ class _Run:
 
     def _prepare(self) -> None:
         """Look at every input, and take the output: whatever is wrong is said before any work."""
-        config = self._config
-        check_reachable(config)
-        opened = open_fields(config)
-        detections = [entry.detections_url for entry, _ in opened]
-        check_tables(tables_of(config, detections), config.storage_options)
-        self._entries = [entry for entry, _ in opened]
-        self._fields = [field for _, field in opened]
-        self._grids = [TileGrid(field.shape_yx, config.tiles.size) for field in self._fields]
-        self._card = card = find_run_card(config)
-        parts = fingerprint_parts(config, self._entries, card.sha256)
-        self._context = RunContext(
-            output=config.output,
-            model=config.model,
-            stamp_size=card.stamp_size,
-            batch_size=config.engine.batch_size,
-            masks=config.masks,
-            fingerprint=fingerprint(parts),
-            model_sha256=card.sha256,
-            options=config.storage_options,
-            log_format=chosen_format(),
-        )
-        check_output(config.output, config.storage_options)
-        run = self._context.run
+        self._prepared = prepared = prepare(self._config)
+        run = prepared.context.run
         tell_always(run=run)
-        self._record = RunRecord.claim(self._ledger, config, parts)
-        self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
-        if config.masks:
-            MaskStore(config.output, config.storage_options).create()
+        self._record = RunRecord.claim(self._ledger, self._config, prepared.fingerprint_parts)
+        self._metrics = RunMetrics(run, self._tally, self._meter, self._config.engine.deadline)
+        if self._config.masks:
+            MaskStore(self._ledger.output).create()
 
     def _process(self, resources: Mapping[str, float]) -> None:
         engine = self._config.engine
@@ -218,7 +196,7 @@ class _Run:
             self._tick,
         )
         self._record.begin(self._tally)
-        driver = Driver(self._context, pool, engine, events, self._loader)
+        driver = Driver(self._prepared.context, pool, engine, events, self._loader)
         self._metrics.watch(driver)
         with closing(driver), published(self._metrics.publish):
             driver.start()
@@ -230,36 +208,37 @@ class _Run:
 
     def _plan(self, pool: ActorPool) -> Workload:
         """Index every field, and count what is there and what is left."""
-        tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
-        indexes = self._index(tasks)
-        self._project(pool, model_needs(self._card, largest_batch(self._config, pool)), indexes)
-        nowhere = ask(_on_cluster(reconcile).remote(tasks)) if len(tasks) > 1 else []
-        workload = self._workload(indexes)
-        tally = self._tally
+        prepared, tally, nodes = self._prepared, self._tally, cluster_nodes()
+        tasks = prepared.index_tasks()
+        admitted = admit(prepared, tasks, pool, nodes, self._index, self._reconcile)
+        self._fit(admitted.project, pool, nodes)
+        workload = self._workload(admitted.indexes)
         tally.pairs, tally.tiles = workload.count()
-        for entry, index in zip(self._entries, indexes, strict=True):
+        for entry, index in zip(prepared.entries, admitted.indexes, strict=True):
             tally.add_index(index)
             if index.n_unused and entry.first_of_table:
-                self._unused.append(unused_url(index.url))
-        unplaced = [pair for index in indexes for pair in index.unplaced] + nowhere
-        if unplaced:
-            record = unplaced_record(unplaced)
+                self._unused.append(prepared.output.unused_url(entry.index_name()))
+        if admitted.unplaced:
+            record = unplaced_record(admitted.unplaced)
             self._ledger.quarantine(record)
             tally.add_unplaced(record)
         tally.counted = True
         self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
 
-    def _project(self, pool: ActorPool, needs: ModelNeeds, indexes: Sequence[FieldIndex]) -> None:
-        """Project the run's memory, and find how far prefetching may go where a store answers late."""
-        config, nodes = self._config, cluster_nodes()
-        project = partial(project_run, config, needs, self._fields, indexes, pool)
-        check_fits(project(), pool, nodes)
-        least = config.engine.tiles_in_flight
-        far = any(not storage.is_local(field.url) for field in self._fields)
+    def _fit(
+        self, project: Callable[..., Memory], pool: ActorPool, nodes: Sequence[NodeSize]
+    ) -> None:
+        """Find how far prefetching may go where a store answers late, and what memory that takes."""
+        least = self._config.engine.tiles_in_flight
+        far = any(not storage.is_local(field.url) for field in self._prepared.fields)
         most = GROWTH * least if far else least
         self._most_in_flight = most_that_fit(project, pool, nodes, least, most)
         self._memory = project(self._most_in_flight)
+
+    def _reconcile(self, tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
+        found: list[UnplacedPair] = ask(_on_cluster(reconcile).remote(tasks))
+        return found
 
     def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
         """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
@@ -275,16 +254,10 @@ class _Run:
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
         if self._retry:
-            reopen(ledger, MaskStore(ledger.output, ledger.options))
+            reopen(ledger, MaskStore(ledger.output))
         finished, held = read_done(ledger)
         self._count_flags(finished)
-        fields = [
-            FieldTiles(entry.field_url, index, grid, field.n_bands)
-            for entry, index, grid, field in zip(
-                self._entries, indexes, self._grids, self._fields, strict=True
-            )
-        ]
-        return Workload(fields, finished, held)
+        return Workload(self._prepared.tiles(indexes), finished, held)
 
     def _count_flags(self, finished: set[str]) -> None:
         """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.members import Members, Recovered, concatenate
 from deblend_batch.evaluation.truth import Columns, Truth, numpy_columns, open_dataset, read_truth
@@ -144,11 +145,11 @@ def _count_missed(truth: Truth, has_row: NDArray[np.bool_], reach_arcsec: float)
 
 
 def _shards_of(catalog: str, options: storage.Options | None) -> list[str]:
-    folder = storage.join(catalog, "shards")
-    if not storage.exists(folder, options):
+    """Return the shards of an output folder; anything else is a table itself."""
+    output = Output(catalog, options or {})
+    if not output.exists(output.shards_url):
         return [catalog]
-    names = [name for name in storage.list_names(folder, options) if name.endswith(".parquet")]
-    return [storage.join(folder, name) for name in names] or [catalog]
+    return [output.shard_url(tile) for tile in output.shards()] or [catalog]
 
 
 def _band(catalog: str, names: Sequence[str], band: str | None) -> str:

@@ -100,7 +100,7 @@ def json_value(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def magnitude_error(flux: ArrayLike, true_flux: ArrayLike) -> Floats:
+def magnitude_offset(flux: ArrayLike, true_flux: ArrayLike) -> Floats:
     """Return dmag, the recovered minus the true magnitude.
 
     Parameters
@@ -175,7 +175,7 @@ def measure(
     """
     recovered, true = _checked(flux, true_flux)
     errors = flux_error(recovered, true)
-    dmag = magnitude_error(recovered, true)
+    dmag = magnitude_offset(recovered, true)
     detected = np.isfinite(recovered)
     outlier = detected & ~(np.abs(dmag) <= OUTLIER_MAG)
     centre = float(np.nan_to_num(mean(dmag)))

@@ -20,7 +20,7 @@ from pyarrow import csv
 from deblend_batch import storage
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.members import Members, Recovered, flat, members_of_pairs
-from deblend_batch.evaluation.metrics import Metrics, flux_error, json_value, magnitude_error, mean
+from deblend_batch.evaluation.metrics import Metrics, flux_error, json_value, magnitude_offset, mean
 from deblend_batch.evaluation.scores import BOOTSTRAP_DRAWS, measure_rows
 
 NETWORKS = {"blend2flux": "b2f", "blend2mask2flux": "b2m2f"}
@@ -211,7 +211,7 @@ def paper_numbers(table: PaperTable) -> PaperNumbers:
     networks = {name: recovered[name].flux for name in (*NETWORKS, MEAN)}
     brighter = _is_brighter(members.flux)
     errors = {name: flux_error(flux, members.flux) for name, flux in networks.items()}
-    dmag = {name: magnitude_error(flux, members.flux) for name, flux in networks.items()}
+    dmag = {name: magnitude_offset(flux, members.flux) for name, flux in networks.items()}
     return PaperNumbers(
         n_pairs=len(members) // 2,
         table={

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.evaluation.curves import MAG_DIFFERENCE_EDGES, Curve, bin_numbers, curve
 from deblend_batch.evaluation.members import Members, Recovered
-from deblend_batch.evaluation.metrics import Metrics, json_value, magnitude_error, mean, measure
+from deblend_batch.evaluation.metrics import Metrics, json_value, magnitude_offset, mean, measure
 
 SEPARATION_RADII_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, np.inf)
 """Bins of separation over the sum of the half-light radii; the first holds the closest pairs."""
@@ -190,7 +190,7 @@ def _fifths(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def _curves(members: Members, recovered: Recovered) -> dict[str, Curve]:
-    dmag = magnitude_error(recovered.flux, members.flux)
+    dmag = magnitude_offset(recovered.flux, members.flux)
     rows = {"all": np.ones(len(members), bool)}
     rows |= {kind: members.kind == kind for kind in members.kinds}
     return {name: curve(dmag[which], members.mag_difference[which]) for name, which in rows.items()}

@@ -18,8 +18,8 @@ from deblend_batch.errors import (
     StorageError,
     TooLargeError,
 )
+from deblend_batch.fits_structure import Cards, Unit, read_header, walk
 from deblend_batch.ingest.reference import ImageRef
-from deblend_batch.ingest.structure import Cards, Unit, read_header, walk
 from deblend_batch.ingest.tiles import TileLayout, TileStreams
 from deblend_batch.ingest.view import HduView
 

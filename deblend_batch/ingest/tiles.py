@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError, TooLargeError
-from deblend_batch.ingest.structure import Cards
+from deblend_batch.fits_structure import Cards
 from deblend_batch.ingest.view import HduView
 
 MAX_TILE_PX = 1 << 27

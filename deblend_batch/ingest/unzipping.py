@@ -13,9 +13,9 @@ import zlib
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
+from deblend_batch import fits_structure as structure
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, TooLargeError
-from deblend_batch.ingest import structure
 
 FREE_BYTES = 1 << 31
 """What any gzipped file may unpack to: a mask of 23,000 x 23,000 px in 32 bits, which may be all zeros."""

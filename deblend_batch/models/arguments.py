@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.staging import Rows
+from deblend_batch.models.staging import Array
 
 
 def check_arrays(required: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def check_batch_size(batch_size: int) -> int:
     return batch_size
 
 
-def check_stamps(stamps: Rows, size: int) -> int:
+def check_stamps(stamps: Array, size: int) -> int:
     """Check the stamps' shape.
 
     Parameters
@@ -82,7 +82,7 @@ def check_stamps(stamps: Rows, size: int) -> int:
     return int(shape[0])
 
 
-def check_rows(arrays: Mapping[str, Rows], n: int) -> None:
+def check_rows(arrays: Mapping[str, Array], n: int) -> None:
     """Check the shapes of what goes with the stamps, and the dtypes of all.
 
     Parameters
@@ -112,5 +112,5 @@ def _shape_of(name: str, n: int) -> tuple[int, ...]:
     return (n,) if name == "sigma" else (n, 2)
 
 
-def _is_real(rows: Rows) -> bool:
+def _is_real(rows: Array) -> bool:
     return not rows.is_complex() if isinstance(rows, Tensor) else rows.dtype.kind in "fiub"

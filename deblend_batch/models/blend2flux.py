@@ -9,18 +9,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated
 
-import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from deblend_batch.models import heads
 from deblend_batch.models.card import STRICT
 from deblend_batch.models.interface import NetworkInput, NetworkOutput
-
-Width = Annotated[int, Field(ge=1, le=8192)]
-"""Number of filters or units; bounded, so that a damaged card cannot ask for all memory."""
+from deblend_batch.models.layers import Width, convolution3, max_pool2
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,45 +106,8 @@ class Blend2Flux(nn.Module):
         x = inputs.image
         for convolution in self.convolutions[:-1]:
             # Pooling first gives the same values and leaves a quarter of the work to ReLU.
-            x = functional.relu(halve(convolution(x)))
+            x = functional.relu(max_pool2(convolution(x)))
         x = functional.relu(self.convolutions[-1](x)).flatten(1)
         x = functional.selu(self.dense1(x))
         x = functional.selu(self.dense2(x))
         return NetworkOutput(heads.fluxes(self.last(x).float(), inputs, self.config.head), None)
-
-
-def convolution3(before: int, after: int) -> nn.Conv2d:
-    """Make a 3x3 'same' convolution, initialised for the ReLU that follows (He et al. 2015).
-
-    Parameters
-    ----------
-    before, after : int
-        Channels.
-
-    Returns
-    -------
-    torch.nn.Conv2d
-        The layer.
-    """
-    layer = nn.Conv2d(before, after, 3, padding=1)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return layer
-
-
-def halve(x: Tensor) -> Tensor:
-    """2x2 max pooling; without gradients by two elementwise maxima, which a CPU does faster.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, c, y, x)
-        Features; y and x even.
-
-    Returns
-    -------
-    Tensor, shape (n, c, y / 2, x / 2)
-        The larger of each 2x2 square.
-    """
-    if torch.is_grad_enabled() or x.is_cuda:
-        return functional.max_pool2d(x, 2)
-    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
-    return torch.maximum(rows[..., ::2], rows[..., 1::2])

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from deblend_batch.models import heads
 from deblend_batch.models import unet as unets
-from deblend_batch.models.blend2flux import Width, convolution3, halve
 from deblend_batch.models.card import STRICT
 from deblend_batch.models.interface import NetworkInput, NetworkOutput
+from deblend_batch.models.layers import Width, convolution3, max_pool2
 
 _SHARE_LIMIT = 1e-3
 
@@ -111,7 +111,7 @@ class Blend2Mask2Flux(nn.Module):
         fold = self.config.unet.fold
         masked = torch.sigmoid(logits) * inputs.image[:, :1]
         x = functional.pixel_unshuffle(masked, fold) if fold > 1 else masked
-        x = functional.relu(halve(self.masked1(x)))
+        x = functional.relu(max_pool2(self.masked1(x)))
         x = functional.relu(self.masked2(x))
         pooled = torch.cat([x.mean(dim=(2, 3)), bottom.mean(dim=(2, 3))], dim=1)
         raw: Tensor = self.last(functional.selu(self.dense(pooled)))

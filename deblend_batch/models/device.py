@@ -1,6 +1,9 @@
-"""The torch device that a user asks for: there and usable, or one line that says why not."""
+"""torch's devices and threads: asked for, counted, given back."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -38,6 +41,32 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ModelError(f"device {name!r}: cannot be used here; use --device cpu") from error
     return device
+
+
+def count_gpus() -> int:
+    """Return how many GPUs torch sees here."""
+    return torch.cuda.device_count()
+
+
+def has_cuda() -> bool:
+    """Tell whether torch can use a GPU here."""
+    return torch.cuda.is_available()
+
+
+def set_threads(threads: int) -> None:
+    """Hold torch in this process to so many threads for one operation."""
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute as an actor on one core does; other numbers of threads may round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def release_device_memory() -> None:

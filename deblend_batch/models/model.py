@@ -14,18 +14,16 @@ from torch import Tensor, nn
 
 from deblend_batch.models.architectures import parse_config
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
+from deblend_batch.models.batches import CPU_ROWS, CUDA_ROWS, LEAST_ROWS
 from deblend_batch.models.card import ModelCard
 from deblend_batch.models.device import open_device
 from deblend_batch.models.estimate import estimate
 from deblend_batch.models.interface import Estimate
 from deblend_batch.models.loading import load_network
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
-from deblend_batch.models.staging import Rows, Staging
+from deblend_batch.models.staging import Array, Staging
 from deblend_batch.models.uncertainty import ErrorModel, Evidence, crowding
 from deblend_batch.models.weights import WeightsFile
-
-_BATCH_SIZE = {"cpu": 64, "cuda": 1024}
-_ROWS_TOGETHER = 16  # on a CPU fewer take other kernels, which round otherwise
 
 
 @dataclass(frozen=True)
@@ -98,16 +96,16 @@ class Model:
 
     @property
     def default_batch_size(self) -> int:
-        """Rows per batch where the caller does not say: 64 on a CPU, 1024 on a GPU."""
-        return _BATCH_SIZE.get(self.device.type, 64)
+        """Number of stamps in a batch where the caller does not say: 64 on a CPU, 1024 on a GPU."""
+        return CUDA_ROWS if self.device.type == "cuda" else CPU_ROWS
 
     def predict(
         self,
-        stamps: Rows,
-        companion_yx: Rows,
-        central_yx: Rows | None = None,
-        neighbours_yx: Rows | None = None,
-        sigma: Rows | None = None,
+        stamps: Array,
+        companion_yx: Array,
+        central_yx: Array | None = None,
+        neighbours_yx: Array | None = None,
+        sigma: Array | None = None,
         batch_size: int | None = None,
     ) -> Prediction:
         """Predict the fluxes, their errors and the masks of pairs.
@@ -155,7 +153,7 @@ class Model:
             arrays["neighbours_yx"] = neighbours_yx
         check_rows(arrays if sigma is None else {**arrays, "sigma": sigma}, n)
         batch_size = self.default_batch_size if batch_size is None else check_batch_size(batch_size)
-        batch_size = -(-batch_size // _ROWS_TOGETHER) * _ROWS_TOGETHER
+        batch_size = -(-batch_size // LEAST_ROWS) * LEAST_ROWS
         flux, hints, masks = self._run(Staging(arrays, batch_size, self.device), n)
         central, companion = (_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
         evidence = Evidence(
@@ -223,15 +221,15 @@ def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:
     return ~np.asarray(inside.all(axis=1), np.bool_)
 
 
-def _numpy(rows: Rows) -> NDArray[Any]:
+def _numpy(rows: Array) -> NDArray[Any]:
     return rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
 
 
-def _numpy_or_none(rows: Rows | None) -> NDArray[Any] | None:
+def _numpy_or_none(rows: Array | None) -> NDArray[Any] | None:
     return None if rows is None else _numpy(rows)
 
 
-def _as_kind(prediction: Prediction, stamps: Rows) -> Prediction:
+def _as_kind(prediction: Prediction, stamps: Array) -> Prediction:
     if not isinstance(stamps, Tensor):
         return prediction
     arrays = [getattr(prediction, each.name) for each in fields(prediction)]

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Rows = NDArray[Any] | Tensor
+Array = NDArray[Any] | Tensor
+"""What callers give rows of stamps and positions as."""
 
 
 class Staging:
@@ -30,7 +31,7 @@ class Staging:
         Where the batches are needed.
     """
 
-    def __init__(self, arrays: Mapping[str, Rows], batch_size: int, device: torch.device) -> None:
+    def __init__(self, arrays: Mapping[str, Array], batch_size: int, device: torch.device) -> None:
         self._arrays = arrays
         self._batch_size = batch_size
         self._device = device
@@ -77,11 +78,11 @@ class Staging:
         return batch
 
 
-def _on_device(rows: Rows) -> bool:
+def _on_device(rows: Array) -> bool:
     return isinstance(rows, Tensor) and rows.device.type != "cpu"
 
 
-def _fill(buffer: Tensor, rows: Rows) -> None:
+def _fill(buffer: Tensor, rows: Array) -> None:
     source = rows.detach().numpy() if isinstance(rows, Tensor) else rows
     target = buffer.numpy()
     with np.errstate(over="ignore", invalid="ignore"):

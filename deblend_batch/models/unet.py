@@ -14,9 +14,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblend_batch.models.blend2flux import Width, convolution3, halve
 from deblend_batch.models.card import STRICT
 from deblend_batch.models.interface import NetworkInput, NetworkOutput
+from deblend_batch.models.layers import Width, convolution3, max_pool2
 
 MASK_CHANNELS = 3
 
@@ -110,7 +110,7 @@ class Backbone(nn.Module):
         x = functional.pixel_unshuffle(image, self.config.fold) if self.config.fold > 1 else image
         skips: list[Tensor] = []
         for level in self.down:
-            x = level(halve(skips[-1]) if skips else x)
+            x = level(max_pool2(skips[-1]) if skips else x)
             skips.append(x)
         bottom = x
         for skip, raise_, level in zip(reversed(skips[:-1]), self.raise_, self.up, strict=True):

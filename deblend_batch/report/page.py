@@ -9,6 +9,7 @@ import numpy as np
 
 from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import DeblendError
 from deblend_batch.field.layout import Field
 from deblend_batch.pages.page import Figure, Number, Section, Table, render_page
@@ -20,15 +21,13 @@ from deblend_batch.tiling.tile import Box
 _STAMP_PX = 64
 
 
-def write_report(output: str, options: dict[str, Any] | None = None) -> str:
-    """Write ``<output>/report.html``.
+def write_report(output: Output) -> str:
+    """Write the QA report of a run into its output folder.
 
     Parameters
     ----------
-    output : str
-        Output folder of a run.
-    options : dict, optional
-        Storage options.
+    output : Output
+        Output folder of the run.
 
     Returns
     -------
@@ -40,25 +39,24 @@ def write_report(output: str, options: dict[str, Any] | None = None) -> str:
     CatalogError
         If the folder holds no run.
     """
-    ledger = Ledger(output, options)
+    ledger = Ledger(output)
     run = ledger.read_run()
     survey = survey_catalog(ledger)
     sections = [_summary(run, survey)]
     if survey is not None:
         sections += [_sky(survey), _photometry(survey)]
-        sections += _examples(run, survey, options or {})
+        sections += _examples(run, survey, output)
         sections.append(_speed(survey))
     sections += [_flags(run), _quarantine(ledger), _provenance(run)]
-    name = storage.name_of(ledger.output)
+    name = storage.name_of(output.url)
     page = render_page(
         f"Deblended catalogue: {name}",
         f"{run['state'].replace('_', ' ')}, {run['updated_at'][:19]} UTC",
         sections,
         footer=f"fingerprint {run['fingerprint']}",
     )
-    url = storage.join(ledger.output, "report.html")
-    storage.write_bytes(url, page.encode(), ledger.options)
-    return url
+    output.write(output.report_url, page.encode())
+    return output.report_url
 
 
 def _summary(run: dict[str, Any], survey: CatalogSurvey | None) -> Section:
@@ -110,14 +108,14 @@ def _photometry(survey: CatalogSurvey) -> Section:
     return Section("Photometry", figures=[*counts, errors])
 
 
-def _examples(run: dict[str, Any], survey: CatalogSurvey, options: dict[str, Any]) -> list[Section]:
+def _examples(run: dict[str, Any], survey: CatalogSurvey, output: Output) -> list[Section]:
     """Draw example stamps, where the run's field can still be read."""
     url = run["config"]["field"]
     pairs = choose_examples(survey.sampled())
     if url is None or not pairs:
         return []
     try:
-        opened = Field.open(url, options)
+        opened = Field.open(url, output.options)
         stamps = [_stamp(opened, pair["yx"][0]) for pair in pairs]
     except DeblendError as error:
         return [Section("Example pairs", f"Not shown: {error}")]
@@ -162,7 +160,7 @@ def _flags(run: dict[str, Any]) -> Section:
 
 
 def _quarantine(ledger: Ledger) -> Section:
-    records = list(ledger.read_quarantines(ledger.quarantined()[:100]))
+    records = list(ledger.read_quarantines(ledger.output.quarantined()[:100]))
     if not records:
         return Section("Quarantine", "Empty.")
     rows = [[record.tile, f"{len(record.pairs):,}", record.reason] for record in records]

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
@@ -68,20 +67,19 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     ------
     CatalogError
         If a shard is damaged.
-    StorageError
-        If a shard cannot be read.
     """
     tiles = sorted(ledger.finished())
     found: CatalogSurvey | None = None
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
-        content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
+        url = ledger.output.shard_url(receipt.tile)
+        content = ledger.output.read(url)
         try:
             rows = read_table(content)
         except pa.ArrowInvalid as error:
             raise CatalogError(
-                f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
+                f"{url}: damaged; see deblend-batch verify {ledger.output}"
             ) from error
         found = found or CatalogSurvey([])
         _add(found, rows, step)

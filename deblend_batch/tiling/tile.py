@@ -121,6 +121,10 @@ class TileGrid:
             iy * self.size, ix * self.size, (iy + 1) * self.size, (ix + 1) * self.size
         ).clipped(self.shape_yx)
 
+    def reach(self, number: int, stamp_size: int) -> Box:
+        """Return the pixels that the stamps of a tile may reach: its core and a halo, within the image."""
+        return self.core(number).grown(stamp_size // 2 + 1).clipped(self.shape_yx)
+
     def name(self, number: int) -> str:
         """Return the name of a tile, the same in every run."""
         iy, ix = divmod(number, self.counts_yx[1])

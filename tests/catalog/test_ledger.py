@@ -18,6 +18,7 @@ from deblend_batch.catalog import ledger as ledger_module
 from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
@@ -55,7 +56,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
     """A ledger on each kind of store, at a URL that ends in a slash."""
     place = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
-    return Ledger(f"{place}/out/")
+    return Ledger(Output(f"{place}/out/"))
 
 
 def finish(ledger: Ledger, tile: str = "y0000x0000", **changes: Any) -> None:
@@ -66,7 +67,7 @@ def finish(ledger: Ledger, tile: str = "y0000x0000", **changes: Any) -> None:
 
 def test_a_tile_is_finished_with_its_receipt(ledger: Ledger) -> None:
     assert ledger.create_shard("y0000x0000", b"shard") == b"shard"
-    assert (ledger.shards(), ledger.receipts()) == (["y0000x0000"], [])
+    assert (ledger.output.shards(), ledger.output.receipts()) == (["y0000x0000"], [])
     assert ledger.finished() == set()
     assert ledger.create_receipt(receipt())
     assert ledger.finished() == {"y0000x0000"}
@@ -87,7 +88,7 @@ def test_a_tile_is_finished_with_its_receipt(ledger: Ledger) -> None:
 def test_ids_of_another_kind_are_damage(ledger: Ledger, kind: str, changes: dict[str, Any]) -> None:
     record = QuarantineRecord("y0", "reason", "Error", 1, [(9, 1, 2)])
     content = asdict(receipt("y0") if kind == "receipt" else record) | changes
-    storage.write_bytes(getattr(ledger, f"{kind}_url")("y0"), json.dumps(content).encode())
+    storage.write_bytes(getattr(ledger.output, f"{kind}_url")("y0"), json.dumps(content).encode())
     with pytest.raises(CatalogError, match=r"y0\.json: damaged .*; remove it and run again"):
         getattr(ledger, f"read_{kind}")("y0")
 
@@ -96,7 +97,7 @@ def test_the_first_shard_and_the_first_receipt_stand(ledger: Ledger) -> None:
     finish(ledger, worker={"pid": 1})
     assert ledger.create_shard("y0000x0000", b"other") == b"shard"
     assert not ledger.create_receipt(receipt(worker={"pid": 2}))
-    assert storage.read_bytes(ledger.shard_url("y0000x0000")) == b"shard"
+    assert storage.read_bytes(ledger.output.shard_url("y0000x0000")) == b"shard"
     assert ledger.read_receipt("y0000x0000").worker == {"pid": 1}
 
 
@@ -104,13 +105,17 @@ def test_a_tile_that_is_opened_again_leaves_nothing(ledger: Ledger) -> None:
     finish(ledger)
     ledger.quarantine(QuarantineRecord("y0000x0000", "reason", "Error", 1, []))
     ledger.reopen("y0000x0000")
-    assert (ledger.shards(), ledger.receipts(), ledger.quarantined()) == ([], [], [])
+    assert (ledger.output.shards(), ledger.output.receipts(), ledger.output.quarantined()) == (
+        [],
+        [],
+        [],
+    )
 
 
 def test_an_empty_receipt_is_none(ledger: Ledger) -> None:
     finish(ledger)
     finish(ledger, "y0000x0001")
-    storage.write_bytes(ledger.receipt_url("y0000x0000"), b"")
+    storage.write_bytes(ledger.output.receipt_url("y0000x0000"), b"")
     assert ledger.finished() == {"y0000x0001"}
     assert ledger.newest_receipts() == (["y0000x0001"], ["y0000x0000"])
     with pytest.raises(CatalogError, match=r"y0000x0000.json: empty; run again to make it anew"):
@@ -145,10 +150,10 @@ def test_a_quarantine_record_says_what_it_holds_until_it_is_released(ledger: Led
         *("y0x0", "field.zarr: a chunk", "BadDataError", 2),
         record.written_at,
     )
-    assert ledger.quarantined() == ["y0x0"]
+    assert ledger.output.quarantined() == ["y0x0"]
     ledger.release("y0x0")
     ledger.release("y0x0")
-    assert ledger.quarantined() == []
+    assert ledger.output.quarantined() == []
 
 
 def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
@@ -180,14 +185,14 @@ def test_another_run_is_refused_and_what_differs_is_named(
 @pytest.mark.parametrize("name", ["thesis.tex", "shards/y0000x0000.parquet", "index/field.parquet"])
 def test_a_folder_of_something_else_is_refused(ledger: Ledger, name: str) -> None:
     """What lies there, an index too, may come of other inputs: only run.json or receipts vouch for it."""
-    storage.write_bytes(storage.join(ledger.output, name), b"x")
+    storage.write_bytes(storage.join(ledger.output.url, name), b"x")
     top = name.split("/", maxsplit=1)[0]
     for take in (check_claim, claim):
         with pytest.raises(
             OutputConflictError, match=rf"not empty \({top} is there\), .*; empty it or"
         ):
             take(ledger, run_record())
-    assert not storage.exists(storage.join(ledger.output, "run.json"))
+    assert not storage.exists(storage.join(ledger.output.url, "run.json"))
 
 
 def test_receipts_of_the_run_vouch_for_an_output_that_lost_its_run_json(
@@ -195,11 +200,11 @@ def test_receipts_of_the_run_vouch_for_an_output_that_lost_its_run_json(
 ) -> None:
     new = run_record()
     finish(ledger, fingerprint=new["fingerprint"])
-    storage.write_bytes(ledger.receipt_url("y0000x0001"), b"")  # empty: it says nothing
+    storage.write_bytes(ledger.output.receipt_url("y0000x0001"), b"")  # empty: it says nothing
     with pytest.raises(CatalogError, match=r"run.json: missing, though .* run again with the same"):
         ledger.read_run()
     check_claim(ledger, new)
-    assert not storage.exists(ledger.run_url)
+    assert not storage.exists(ledger.output.run_url)
     assert claim(ledger, new) == ledger.read_run() == new
     assert "run.json was missing and is made anew" in capsys.readouterr().out
 
@@ -214,7 +219,7 @@ def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
             match=r"out: run.json is missing, and 1 of 2 receipts .*ledger/y0000x0001.json\); give",
         ):
             take(ledger, ours)
-    assert not storage.exists(ledger.run_url)
+    assert not storage.exists(ledger.output.run_url)
 
 
 @pytest.mark.parametrize(
@@ -232,13 +237,13 @@ def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
     ],
     ids=["cut off", "no text", "no object", "empty", "another program's", "of the future"],
 )
-@pytest.mark.parametrize("use", [read_status, verify_run, lambda url: claim(Ledger(url), {})])
+@pytest.mark.parametrize("use", [read_status, verify_run, lambda output: claim(Ledger(output), {})])
 def test_a_run_json_that_cannot_be_used_is_one_line(
     tmp_path: Path, use: Any, content: bytes, message: str
 ) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CatalogError, match=message) as caught:
-        use(str(tmp_path))
+        use(Output(str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
@@ -251,7 +256,7 @@ def test_no_run_is_one_line(ledger: Ledger) -> None:
     "content", [b'{"tile": "y0', b'{"tile": "y0000x0000"}', b"[]"], ids=["cut", "short", "list"]
 )
 def test_a_damaged_receipt_is_one_line(ledger: Ledger, content: bytes) -> None:
-    storage.write_bytes(ledger.receipt_url("y0000x0000"), content)
+    storage.write_bytes(ledger.output.receipt_url("y0000x0000"), content)
     message = r"y0000x0000.json: damaged \(.*\); remove it and run again"
     with pytest.raises(CatalogError, match=message):
         ledger.read_receipt("y0000x0000")
@@ -298,9 +303,9 @@ def test_no_tile_s_name_leaves_the_output(ledger: Ledger, name: str) -> None:
 def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: Any) -> None:
     if kind is Receipt:
         storage.write_bytes(
-            ledger.receipt_url("y0"), json.dumps(asdict(receipt("../../x"))).encode()
+            ledger.output.receipt_url("y0"), json.dumps(asdict(receipt("../../x"))).encode()
         )
-        storage.write_bytes(ledger.shard_url("y0"), b"shard")
+        storage.write_bytes(ledger.output.shard_url("y0"), b"shard")
         reads: list[Callable[[], Any]] = [
             lambda: ledger.read_receipt("y0"),
             lambda: list(ledger.read_receipts(["y0"])),
@@ -308,7 +313,7 @@ def test_what_a_record_says_of_its_tile_decides_nothing(ledger: Ledger, kind: An
         ]
     else:
         record = QuarantineRecord("../../x", "reason", "Error", 1, [])
-        storage.write_bytes(ledger.quarantine_url("y0"), json.dumps(asdict(record)).encode())
+        storage.write_bytes(ledger.output.quarantine_url("y0"), json.dumps(asdict(record)).encode())
         reads = [
             lambda: ledger.read_quarantine("y0"),
             lambda: list(ledger.read_quarantines(["y0"])),
@@ -327,7 +332,7 @@ def test_an_output_that_another_driver_takes_meanwhile_is_shared(
         found = exists(*arguments)
         monkeypatch.undo()
         claim(ledger, run_record())
-        storage.write_bytes(storage.join(ledger.output, "index", "field.parquet"), b"")
+        storage.write_bytes(storage.join(ledger.output.url, "index", "field.parquet"), b"")
         return found
 
     monkeypatch.setattr(storage, "exists", late)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.catalog.masks import CHANNELS, MaskStore, quantise
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import CatalogError, StorageError
 from tests.support import member
 
@@ -27,7 +28,7 @@ def test_a_byte_is_within_half_a_step_of_its_probability(probability: float) -> 
 
 
 def test_what_is_written_is_read_with_plain_zarr(tmp_path: Path) -> None:
-    store = MaskStore(str(tmp_path))
+    store = MaskStore(Output(str(tmp_path)))
     store.create()
     first = store.write("y0_x0", np.arange(300), some_masks(300))
     other = store.write("y0_x1", np.arange(2), some_masks(2))
@@ -44,7 +45,7 @@ def test_what_is_written_is_read_with_plain_zarr(tmp_path: Path) -> None:
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     """Also where another writer of the tile has other masks, and where it was cut short."""
-    store = MaskStore(str(tmp_path))
+    store = MaskStore(Output(str(tmp_path)))
     ours = store.write("tile", np.arange(300), some_masks(300))
     theirs = store.write("tile", np.arange(2), some_masks(2))
     assert ours != theirs
@@ -61,7 +62,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["group", "array", "bits", "metadata", "chunk"])
 def test_masks_that_cannot_be_read_are_named(tmp_path: Path, what: str) -> None:
-    store = MaskStore(str(tmp_path))
+    store = MaskStore(Output(str(tmp_path)))
     sha256 = store.write("tile", np.arange(2), some_masks(2))
     group = tmp_path / "masks.zarr" / f"tile-{sha256[:16]}"
     chunk = group / "masks" / "c" / "0" / "0" / "0" / "0"
@@ -85,16 +86,19 @@ def test_masks_that_cannot_be_read_are_named(tmp_path: Path, what: str) -> None:
 
 def test_writers_at_the_same_moment_do_not_hinder_each_other(tmp_path: Path) -> None:
     def write(number: int) -> str:
-        store, n = MaskStore(str(tmp_path)), 299 + number % 2
+        store, n = MaskStore(Output(str(tmp_path))), 299 + number % 2
         store.create()
         return store.write("tile", np.arange(n), some_masks(n))
 
     with ThreadPoolExecutor(4) as pool:
         written = set(pool.map(write, range(12)))
-    assert {len(MaskStore(str(tmp_path)).read("tile", each)[0]) for each in written} == {299, 300}
+    assert {len(MaskStore(Output(str(tmp_path))).read("tile", each)[0]) for each in written} == {
+        299,
+        300,
+    }
 
 
 def test_a_store_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "masks.zarr").write_text("in the way")
     with pytest.raises(StorageError, match=r"masks\.zarr/tile"):
-        MaskStore(str(tmp_path)).write("tile", np.arange(2), some_masks(2))
+        MaskStore(Output(str(tmp_path))).write("tile", np.arange(2), some_masks(2))

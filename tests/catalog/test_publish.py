@@ -16,6 +16,7 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.publish import Publication, publish_shards
 from deblend_batch.engine.audit.publication import publish_run
 from deblend_batch.engine.audit.verify import verify_run
@@ -52,7 +53,7 @@ def published(finished: str, tmp_path_factory: pytest.TempPathFactory) -> Public
     """The publication of a copy of the run."""
     copy = tmp_path_factory.mktemp("published") / "out"
     shutil.copytree(finished, copy)
-    return publish_run(str(copy))
+    return publish_run(Output(str(copy)))
 
 
 @pytest.mark.slow
@@ -106,24 +107,24 @@ def test_publishing_again_replaces_the_catalogue_and_is_nobody_else_s_business(
         pipeline(*arguments)
 
     monkeypatch.setattr(hats_import, "pipeline_with_client", watched)
-    first = publish_run(run)
+    first = publish_run(Output(run))
     assert opened == {"127.0.0.1"}
     stray = Path(first.url, "catalog", "dataset", "Norder=0", "Dir=0", "Npix=0.parquet")
     stray.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"x": [1]}), stray)
-    assert publish_run(run) == first
+    assert publish_run(Output(run)) == first
     assert not stray.exists() or pq.read_schema(stray).names != ["x"]
     assert logging.getLogger().level == level
     assert listening() <= before
-    assert verify_run(run).problems == ()
+    assert verify_run(Output(run)).problems == ()
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_a_run_that_is_not_complete_is_refused(run: str, state: str) -> None:
-    ledger = Ledger(run)
+    ledger = Ledger(Output(run))
     ledger.write_run(ledger.read_run() | {"state": state})
     with pytest.raises(CatalogError, match=rf"out: the run is {state}, not complete; run it again"):
-        publish_run(run)
+        publish_run(Output(run))
     assert not storage.exists(storage.join(run, "catalog"))
 
 
@@ -136,12 +137,12 @@ def test_a_run_with_a_lost_or_damaged_tile_is_refused(run: str, member: str) -> 
     else:
         tile.unlink()
     with pytest.raises(CatalogError, match=r"out: (tile|shard) y0000x0000: .*run again"):
-        publish_run(run)
+        publish_run(Output(run))
 
 
 def test_a_run_without_rows_has_nothing_to_publish(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no rows to publish"):
-        publish_shards(str(tmp_path), [], 0)
+        publish_shards(Output(str(tmp_path)), 0)
 
 
 def test_a_missing_package_is_one_line_and_costs_no_catalogue(
@@ -152,5 +153,5 @@ def test_a_missing_package_is_one_line_and_costs_no_catalogue(
     earlier.touch()
     monkeypatch.setitem(sys.modules, "hats_import", None)
     with pytest.raises(UserError, match=r"pip install 'deblend-batch\[publish\]'"):
-        publish_run(run)
+        publish_run(Output(run))
     assert earlier.exists()

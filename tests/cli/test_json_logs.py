@@ -16,6 +16,7 @@ import ray
 import yaml
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from tests.support import SmallField
 
@@ -29,10 +30,10 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 def kill_the_first_worker(ledger: Ledger, process: subprocess.Popen[str]) -> None:
     """Kill the process that made the first tile."""
-    while not ledger.receipts():
+    while not ledger.output.receipts():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    os.kill(ledger.read_receipt(ledger.receipts()[0]).worker["pid"], signal.SIGKILL)
+    os.kill(ledger.read_receipt(ledger.output.receipts()[0]).worker["pid"], signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def told(
         stderr=subprocess.PIPE,
         env=head.environment(),
     )
-    ledger = Ledger(str(folder / "out"))
+    ledger = Ledger(Output(str(folder / "out")))
     kill_the_first_worker(ledger, process)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -80,7 +81,7 @@ def test_each_line_of_the_driver_is_an_object(told: tuple[Ledger, str, str]) -> 
         assert {"timestamp", "level", "event", "run"} <= set(line)
         assert line["run"] == ledger.read_run()["run"]
     retries = [line for line in lines if line["event"] == "retry"]
-    tiles = set(ledger.receipts())
+    tiles = set(ledger.output.receipts())
     assert {(line["failure"], line["attempt"], line["level"]) for line in retries} == {
         ("worker", 1, "warning")
     }
@@ -99,7 +100,7 @@ def test_each_line_of_the_actors_is_an_object(told: tuple[Ledger, str, str]) -> 
     # Ray puts marks of its own into these files: ":job_id:02000000".
     lines = objects("\n".join(line for line in ours.splitlines() if line[0] != ":"))
     written = [line for line in lines if line["event"] == "written"]
-    assert {line["tile"] for line in written} >= set(ledger.receipts())
+    assert {line["tile"] for line in written} >= set(ledger.output.receipts())
     assert {line["attempt"] for line in written} == {1, 2}
     assert {line["run"] for line in lines} == {run}
     assert all(line["pairs"] > 0 and line["cut"] > 0 for line in written)

@@ -18,6 +18,7 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from tests.engine.finished import finish_run
 from tests.support import SmallField
@@ -32,8 +33,8 @@ def template(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def run(template: Ledger, tmp_path: Path) -> Ledger:
     """A run that lacks one tile, and whose driver lives."""
-    ledger = Ledger(str(shutil.copytree(template.output, tmp_path / "out")))
-    storage.remove(ledger.receipt_url(ledger.receipts()[0]))
+    ledger = Ledger(Output(str(shutil.copytree(template.output.url, tmp_path / "out"))))
+    storage.remove(ledger.output.receipt_url(ledger.output.receipts()[0]))
     ledger.write_run(ledger.read_run() | {"state": "running"})
     return ledger
 
@@ -43,8 +44,8 @@ def end_soon(run: Ledger, template: Ledger) -> threading.Thread:
 
     def end() -> None:
         time.sleep(1)
-        tile = template.receipts()[0]
-        shutil.copy(template.receipt_url(tile), run.receipt_url(tile))
+        tile = template.output.receipts()[0]
+        shutil.copy(template.output.receipt_url(tile), run.output.receipt_url(tile))
         run.write_run(run.read_run() | {"state": "complete"})
 
     thread = threading.Thread(target=end)
@@ -57,7 +58,7 @@ def looks(
 ) -> list[str]:
     """Watch the run until it ends; return the lines."""
     ending = end_soon(run, template)
-    assert main(["status", run.output, "--watch", "--interval", "0.3", *words]) == 0
+    assert main(["status", run.output.url, "--watch", "--interval", "0.3", *words]) == 0
     ending.join()
     return capsys.readouterr().out.splitlines()
 
@@ -86,7 +87,7 @@ def test_a_look_is_an_object_for_programs(
 
 def test_a_terminal_is_redrawn_and_ctrl_c_ends_it_in_one_line(run: Ledger) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "deblend_batch", "status", run.output, "--watch"]
+    command = [sys.executable, "-m", "deblend_batch", "status", run.output.url, "--watch"]
     process = subprocess.Popen(
         [*command, "--interval", "0.2"],
         stdout=theirs,

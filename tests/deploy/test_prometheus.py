@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from deblend_batch.catalog.ledger import Ledger, run_id
+from deblend_batch.catalog.output import Output
 from deblend_batch.cluster.metrics import METRICS, PREFIX
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field
@@ -64,7 +65,7 @@ def scraped(
         began = time.time()
         summary = process_field(config, loader=load_slow_model)
         assert summary.exit_code == 0
-        yield server, began, Ledger(config["output"]).read_run()
+        yield server, began, Ledger(Output(config["output"])).read_run()
 
 
 QUERIES = {

@@ -10,39 +10,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deblend_batch import storage
-from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.config import make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
-from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
-from deblend_batch.engine.inputs.index_task import index_field, index_tasks
-from deblend_batch.engine.inputs.survey import open_fields
-from deblend_batch.engine.inputs.weights import find_run_card
-from deblend_batch.engine.inputs.work import RunContext, load_pairs
-from deblend_batch.engine.inputs.workload import FieldTiles, Workload
+from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.prepare import prepare
+from deblend_batch.engine.inputs.work import load_pairs
+from deblend_batch.engine.inputs.workload import Workload
 from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.models import load_model
-from deblend_batch.tiling.tile import TileGrid
 from tests.support import SmallField
 
 
 def finish_run(small_field: SmallField, output: str) -> Ledger:
     """Leave in ``output`` what a complete run leaves."""
-    config = make_config(small_field.config(output))
-    ((entry, field),) = open_fields(config)
-    card = find_run_card(config)
-    parts = fingerprint_parts(config, [entry], card.sha256)
-    ledger = Ledger(output)
-    record = RunRecord.claim(ledger, config, parts)
-    context = RunContext(
-        output, config.model, card.stamp_size, None, False, fingerprint(parts), card.sha256
-    )
-    index = index_field(index_tasks(config, [entry], card.stamp_size)[0])
-    tiles = FieldTiles(field.url, index, TileGrid(field.shape_yx, config.tiles.size), 1)
-    model = load_model(config.model)
+    prepared = prepare(make_config(small_field.config(output)))
+    ledger = Ledger(prepared.output)
+    record = RunRecord.claim(ledger, prepared.config, prepared.fingerprint_parts)
+    (tiles,) = prepared.tiles([index_field(task) for task in prepared.index_tasks()])
+    meta, context = prepared.fields[0].meta, prepared.context
+    model = load_model(prepared.config.model)
     measurer = Measurer(context, Batcher(model, 64), model.card.domain)
     tally = Tally(counted=True)
     tally.pairs, tally.tiles = Workload([tiles], frozenset()).count()
@@ -50,7 +41,7 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
     for spec in tiles.specs():
         pairs = load_pairs(spec, context)
         found = measurer.measure(spec, pairs).measurement
-        rows = make_rows(spec.name, pairs, found, field.meta.bands, field.meta.zero_point)
+        rows = make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
         tally.add_receipt(commit(ledger, spec.name, rows))
     record.save("complete", tally)
     return ledger
@@ -64,14 +55,14 @@ def commit(ledger: Ledger, tile: str, rows: pa.Table, left_out: Sequence[int] = 
     receipt = Receipt(
         tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now(), list(left_out)
     )
-    storage.write_bytes(ledger.shard_url(tile), shard)
+    storage.write_bytes(ledger.output.shard_url(tile), shard)
     ledger.replace_receipt(receipt)
     return receipt
 
 
 def read_rows(ledger: Ledger, tile: str) -> pa.Table:
     """Read a tile's shard."""
-    return pq.read_table(io.BytesIO(storage.read_bytes(ledger.shard_url(tile))))
+    return pq.read_table(io.BytesIO(storage.read_bytes(ledger.output.shard_url(tile))))
 
 
 def leave_out(ledger: Ledger, tile: str, n_pairs: int) -> None:

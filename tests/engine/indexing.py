@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import PairsConfig
 from deblend_batch.engine.inputs.index_task import IndexTask
 from deblend_batch.engine.inputs.survey import SurveyEntry
@@ -42,13 +43,12 @@ def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
     """An index task on the detection table in ``folder``."""
     task = IndexTask(
         entry=SurveyEntry("", field_url, str(folder / "detections.parquet"), shared_table=False),
-        url=str(folder / "index" / "field.parquet"),
+        output=Output(str(folder)),
         tile_size=100,
         max_pairs=4096,
         stamp_size=32,
         pairs=PairsConfig(max_separation=0.6),
         columns={},
-        options={},
     )
     return replace(task, **changes)
 

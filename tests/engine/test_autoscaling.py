@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
 from tests.conftest import free_port
@@ -164,7 +165,7 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
             run.kill()
             run.wait()
     assert shards(output) == shards(calm)
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
     totals = json.loads((output / "run.json").read_text())["totals"]
     assert totals["retries"]["worker"] >= 1
     assert HEAD_ID not in nodes_of(output)

@@ -25,6 +25,7 @@ import yaml
 
 from deblend_batch.catalog import records
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
@@ -128,7 +129,7 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert shards_of(output) == undisturbed
     assert summary.totals["retries"][retried] >= 1
     assert summary.totals["pairs"]["quarantined"] == 0
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 def test_a_bug_stops_the_run_at_once_and_shows_itself(
@@ -137,9 +138,9 @@ def test_a_bug_stops_the_run_at_once_and_shows_itself(
     output = tmp_path / "out"
     with pytest.raises(KeyError, match="bug"):
         process_field(small_field.config(str(output)), loader=saboteur(tmp_path, "bug", None))
-    assert Ledger(str(output)).read_run()["state"] == "failed"
-    assert Ledger(str(output)).quarantined() == []
-    assert "KeyError" in Ledger(str(output)).read_run()["error"]
+    assert Ledger(Output(str(output))).read_run()["state"] == "failed"
+    assert Ledger(Output(str(output))).output.quarantined() == []
+    assert "KeyError" in Ledger(Output(str(output))).read_run()["error"]
 
 
 @pytest.mark.parametrize("deed", ["raise", pytest.param("exit", marks=pytest.mark.slow)])
@@ -160,7 +161,7 @@ def test_a_pair_that_spoils_its_tile_is_left_out_alone(
     assert (tmp_path / "network").exists() == (deed == "exit")
     assert summary.exit_code == 3
     assert summary.totals["pairs"]["quarantined"] == 1
-    record = Ledger(str(output)).read_quarantine("y0001x0001")
+    record = Ledger(Output(str(output))).read_quarantine("y0001x0001")
     assert [pair[0] for pair in record.pairs] == [blend]
     assert ("spoilt by" if deed == "raise" else "died unexpectedly") in record.reason
     kept = pq.read_table(output / "shards" / shard)
@@ -169,10 +170,10 @@ def test_a_pair_that_spoils_its_tile_is_left_out_alone(
     assert {name: found[name] for name in found if name != shard} == {
         name: content for name, content in undisturbed.items() if name != shard
     }
-    assert verify_run(str(output)).exit_code == 3
-    assert retry_run(str(output)).exit_code == 0
+    assert verify_run(Output(str(output))).exit_code == 3
+    assert retry_run(Output(str(output))).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(str(output)).exit_code == 0
+    assert verify_run(Output(str(output))).exit_code == 0
 
 
 class Poisoned:
@@ -233,11 +234,11 @@ def test_an_actor_that_dies_in_a_commit_leaves_each_pair_in_one_place(
     assert died.exists()
     left_out = step != "create_shard"  # the shard without the pair stood already
     assert summary.exit_code == (3 if left_out else 0)
-    assert len(Ledger(str(output)).quarantined()) == left_out
-    assert verify_run(str(output)).exit_code == summary.exit_code
-    assert retry_run(str(output)).exit_code == 0
+    assert len(Ledger(Output(str(output))).output.quarantined()) == left_out
+    assert verify_run(Output(str(output))).exit_code == summary.exit_code
+    assert retry_run(Output(str(output))).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(str(output)).exit_code == 0
+    assert verify_run(Output(str(output))).exit_code == 0
 
 
 def test_a_tile_that_is_too_much_for_memory_is_done_in_pieces(
@@ -305,7 +306,7 @@ def test_a_bug_that_most_pairs_meet_stops_the_run(small_field: SmallField, tmp_p
     config = small_field.config(str(tmp_path / "out"), engine={"actors": 1, "max_failures": 3})
     with pytest.raises(RunStoppedError, match=r"3 tiles in a row failed, .*three quarters"):
         process_field(config, loader=lambda *given: Picky(load_run_model(*given)))
-    assert Ledger(str(tmp_path / "out")).shards()
+    assert Ledger(Output(str(tmp_path / "out"))).output.shards()
 
 
 def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: 
     config = small_field.config(str(tmp_path / "out"), field=str(copy), engine={"max_failures": 3})
     with pytest.raises(RunStoppedError, match=r"3 tiles in a row failed, .* deblend-batch retry"):
         process_field(config)
-    assert len(Ledger(str(tmp_path / "out")).quarantined()) == 3
+    assert len(Ledger(Output(str(tmp_path / "out"))).output.quarantined()) == 3
 
 
 def start_driver(config: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -349,14 +350,14 @@ def test_a_stopped_driver_loses_nothing(
     process.send_signal(blow)
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - stopped < 10
-    if read_status(str(output)).state != "complete":
+    if read_status(Output(str(output))).state != "complete":
         assert process.returncode == 130
         assert "run the same command again to resume" in errors
-        assert read_status(str(output)).state == "interrupted"
+        assert read_status(Output(str(output))).state == "interrupted"
     summary = process_field(config)
     assert summary.exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 @pytest.mark.slow
@@ -381,13 +382,13 @@ def test_a_driver_killed_at_twenty_random_moments_loses_nothing(
             assert process.returncode == 0, f"blow {blow}"
             whole = time.monotonic() - started
             assert shards_of(output) == undisturbed
-            assert verify_run(str(output)).problems == ()
+            assert verify_run(Output(str(output))).problems == ()
             n_outputs += 1
         found = shards_of(output) if (output / "shards").exists() else {}
         assert found.items() <= undisturbed.items()
     assert process_field(config).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 def test_two_drivers_on_one_output_share_it(
@@ -400,8 +401,8 @@ def test_two_drivers_on_one_output_share_it(
     said = [driver.communicate(timeout=120)[1] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
     assert shards_of(output) == undisturbed
-    assert verify_run(str(output)).problems == ()
-    assert read_status(str(output)).state == "complete"
+    assert verify_run(Output(str(output))).problems == ()
+    assert read_status(Output(str(output))).state == "complete"
 
 
 @pytest.mark.slow
@@ -415,7 +416,7 @@ def test_two_drivers_that_write_masks_do_not_hinder_each_other(
     drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
     said = [driver.communicate(timeout=120)[1] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 def test_a_clock_that_jumps_changes_no_row(
@@ -429,13 +430,15 @@ def test_a_clock_that_jumps_changes_no_row(
     output = tmp_path / "out"
     assert process_field(small_field.config(str(output)), loader=jumping).exit_code == 0
     assert shards_of(output) == undisturbed
-    receipts = Ledger(str(output)).read_receipts(Ledger(str(output)).receipts())
+    receipts = Ledger(Output(str(output))).read_receipts(
+        Ledger(Output(str(output))).output.receipts()
+    )
     written_at = [datetime.fromisoformat(receipt.written_at) for receipt in receipts]
     assert max(written_at) - min(written_at) > timedelta(hours=1)  # the clock did leap
-    status = read_status(str(output))
+    status = read_status(Output(str(output)))
     assert status.state == "complete"
     assert status.pairs_per_second >= 0
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 def jump_about(replace: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import ray
 
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
 from tests.conftest import RayHead
@@ -90,7 +91,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_costs_nothing(
     assert summary.totals["pairs"]["pending"] == summary.totals["pairs"]["quarantined"] == 0
     assert (summary.totals["retries"].get("worker", 0) == 0) is notice
     assert shards(output) == shards(tmp_path / "calm")
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()
 
 
 def drain(head: RayHead, nodes: set[str]) -> None:

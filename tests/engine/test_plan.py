@@ -87,7 +87,7 @@ def test_stamps_cross_the_object_store_where_tasks_cut(
 
 def test_of_a_finished_run_nothing_is_left(small_field: SmallField, tmp_path: Path) -> None:
     ledger = finish_run(small_field, str(tmp_path / "out"))
-    config = make_config(small_field.config(ledger.output))
+    config = make_config(small_field.config(ledger.output.url))
     plan = plan_run(config)
     assert (plan.tiles_done, plan.pairs_left) == (9, 0)
     rows = dict(plan.to_rows())
@@ -97,12 +97,12 @@ def test_of_a_finished_run_nothing_is_left(small_field: SmallField, tmp_path: Pa
     plan = plan_run(config)
     assert (plan.tiles_done, plan.tiles_quarantined, plan.pairs_left) == (8, 1, 0)
     assert dict(plan.to_rows())["tiles"] == "9 with pairs, 8 of them done, 1 in quarantine"
-    storage.write_bytes(ledger.quarantine_url("y0000x0000"), b"")
+    storage.write_bytes(ledger.output.quarantine_url("y0000x0000"), b"")
     assert plan_run(config).pairs_left == held
     beside = ledger.read_receipt("y0001x0001").pairs
-    storage.write_bytes(ledger.quarantine_url("y0001x0001"), b"{")
+    storage.write_bytes(ledger.output.quarantine_url("y0001x0001"), b"{")
     assert plan_run(config).pairs_left == held + beside
-    storage.write_bytes(storage.join(ledger.output, "run.json"), b"")
+    storage.write_bytes(storage.join(ledger.output.url, "run.json"), b"")
     with pytest.raises(CatalogError, match=r"run.json: damaged .*; remove it and run again"):
         plan_run(config)
 
@@ -113,8 +113,8 @@ def put_in_quarantine(ledger: Ledger, tile: str) -> int:
     ledger.quarantine(
         QuarantineRecord(tile, "a chunk", "BadDataError", 1, [(b, 0, 0) for b in blends])
     )
-    storage.remove(ledger.receipt_url(tile))
-    storage.remove(ledger.shard_url(tile))
+    storage.remove(ledger.output.receipt_url(tile))
+    storage.remove(ledger.output.shard_url(tile))
     return len(blends)
 
 

@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from deblend_batch import __version__, flags, storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import make_config
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.account.reader import read_status
@@ -108,12 +109,11 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
     assert run["state"] == "complete"
     assert run["totals"]["rows"] == len(rows) == 2 * run["totals"]["pairs"]["expected"]
     assert run["totals"]["flags"] == flags.count(rows["flags"].to_numpy())
-    assert sum(r.rows for r in Ledger(finished).read_receipts(Ledger(finished).receipts())) == len(
-        rows
-    )
-    found = verify_run(finished)
+    ledger = Ledger(Output(finished))
+    assert sum(r.rows for r in ledger.read_receipts(ledger.output.receipts())) == len(rows)
+    found = verify_run(Output(finished))
     assert (found.exit_code, found.problems) == (0, ())
-    status = read_status(finished)
+    status = read_status(Output(finished))
     assert (status.pairs_written, status.pairs_expected) == (len(rows) // 2, len(rows) // 2)
 
 
@@ -182,7 +182,7 @@ def test_an_interrupted_run_says_what_is_pending_and_resumes(
         InterruptedRunError, match=r"with \d+ of 93 pairs still to do; run the same command again"
     ):
         process_field(small_field.config(output), progress=StoppedMeter("pairs"))
-    run = Ledger(output).read_run()
+    run = Ledger(Output(output)).read_run()
     assert run["state"] == "interrupted"
     for what, expected in (("pairs", 93), ("tiles", 9)):
         counts = run["totals"][what]
@@ -190,7 +190,7 @@ def test_an_interrupted_run_says_what_is_pending_and_resumes(
         assert counts["pending"] == expected - counts["written"] - counts["quarantined"] > 0
     assert run["totals"]["tiles"]["written"] == 3
     assert process_field(small_field.config(output)).exit_code == 0
-    assert Ledger(output).read_run()["totals"]["pairs"]["pending"] == 0
+    assert Ledger(Output(output)).read_run()["totals"]["pairs"]["pending"] == 0
     assert same_rows(read_shards(output), read_shards(finished))
 
 
@@ -208,7 +208,7 @@ def test_a_run_interrupted_while_ray_starts_is_known_to_be(
         InterruptedRunError, match="out: interrupted before its first tile; run the"
     ):
         process_field(small_field.config(output))
-    assert Ledger(output).read_run()["state"] == "interrupted"
+    assert Ledger(Output(output)).read_run()["state"] == "interrupted"
 
 
 def test_another_release_does_not_mix_its_rows_in(
@@ -263,7 +263,7 @@ def test_a_mistake_leaves_a_complete_run_complete(small_field: SmallField, tmp_p
     process_field(small_field.config(output))
     with pytest.raises(ConfigError, match="99 actors do not fit"):
         process_field(small_field.config(output, engine={"actors": 99}))
-    run = Ledger(output).read_run()
+    run = Ledger(Output(output)).read_run()
     assert (run["state"], run["totals"]["pairs"]["written"]) == ("complete", 93)
 
 
@@ -274,8 +274,8 @@ def test_run_json_holds_the_config_of_the_last_start(
     with pytest.raises(ConfigError, match="99 actors do not fit"):
         process_field(small_field.config(output, engine={"actors": 99}))
     process_field(small_field.config(output, engine={"actors": 1}))
-    assert Ledger(output).read_run()["config"]["engine"]["actors"] == 1
-    assert retry_run(output).exit_code == 0
+    assert Ledger(Output(output)).read_run()["config"]["engine"]["actors"] == 1
+    assert retry_run(Output(output)).exit_code == 0
 
 
 def test_a_field_without_pixels_is_not_passed_over_in_silence(
@@ -292,8 +292,8 @@ def test_a_field_without_pixels_is_not_passed_over_in_silence(
         "quarantined": 93,
         "pending": 0,
     }
-    ledger = Ledger(str(tmp_path / "out"))
-    reasons = {ledger.read_quarantine(tile).reason for tile in ledger.quarantined()}
+    ledger = Ledger(Output(str(tmp_path / "out")))
+    reasons = {ledger.read_quarantine(tile).reason for tile in ledger.output.quarantined()}
     assert reasons == {"no usable pixel in its stamp, in any band"}
 
 
@@ -305,8 +305,8 @@ def test_pairs_in_a_region_without_data_are_quarantined(
     image[0, 210:330, 250:390] = np.nan
     output = str(tmp_path / "out")
     summary = process_field(small_field.config(output, field=str(tmp_path / "field.zarr")))
-    ledger = Ledger(output)
-    records = [ledger.read_quarantine(tile) for tile in ledger.quarantined()]
+    ledger = Ledger(Output(output))
+    records = [ledger.read_quarantine(tile) for tile in ledger.output.quarantined()]
     lost = [blend for record in records for blend, _, _ in record.pairs]
     assert 0 < len(lost) == summary.totals["pairs"]["quarantined"]
     every, kept = read_shards(finished), read_shards(output)
@@ -316,24 +316,24 @@ def test_pairs_in_a_region_without_data_are_quarantined(
         np.sort(kept["blend_id"].to_numpy()).tolist()
         == np.sort(every["blend_id"].to_numpy()[~gone]).tolist()
     )
-    assert verify_run(output).exit_code == 3
+    assert verify_run(Output(output)).exit_code == 3
 
 
 @pytest.mark.parametrize("lost", ["run.json", "index"])
 def test_what_was_lost_beside_the_shards_is_made_anew(
     finished: str, small_field: SmallField, tmp_path: Path, lost: str
 ) -> None:
-    ledger = Ledger(str(shutil.copytree(finished, tmp_path / "out")))
-    storage.remove_tree(storage.join(ledger.output, lost))
-    first, second, *_ = ledger.receipts()
-    storage.write_bytes(ledger.receipt_url(first), b"")
-    storage.write_bytes(ledger.quarantine_url(second), b"")
+    ledger = Ledger(Output(str(shutil.copytree(finished, tmp_path / "out"))))
+    storage.remove_tree(storage.join(ledger.output.url, lost))
+    first, second, *_ = ledger.output.receipts()
+    storage.write_bytes(ledger.output.receipt_url(first), b"")
+    storage.write_bytes(ledger.output.quarantine_url(second), b"")
     log = io.StringIO()
     meter = ProgressMeter("pairs", log)
-    summary = process_field(small_field.config(ledger.output), progress=meter)
+    summary = process_field(small_field.config(ledger.output.url), progress=meter)
     assert summary.exit_code == 0
-    assert same_rows(read_shards(finished), read_shards(ledger.output))
-    assert (ledger.quarantined(), verify_run(ledger.output).problems) == ([], ())
+    assert same_rows(read_shards(finished), read_shards(ledger.output.url))
+    assert (ledger.output.quarantined(), verify_run(ledger.output).problems) == ([], ())
     # Tiles and pairs are those of the whole run, not of what was left of it.
     assert log.getvalue().splitlines()[-1].startswith("tiles 9/9  pairs 93/93")
 
@@ -363,7 +363,7 @@ def test_actors_are_pinned_to_gpus(small_field: SmallField, tmp_path: Path) -> N
     output = str(tmp_path / "out")
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
     process_field(small_field.config(output, tiles={"size": 64}, engine=engine))
-    receipts = list(Ledger(output).read_receipts(Ledger(output).receipts()))
+    receipts = list(Ledger(Output(output)).read_receipts(Ledger(Output(output)).output.receipts()))
     seen = {
         (r.worker["pid"], tuple(r.worker["gpu_ids"]), r.worker["cuda_visible_devices"])
         for r in receipts
@@ -392,16 +392,16 @@ def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
     assert set(centrals) == {ids[0], ids[1], ids[2]}
     assert summary.exit_code == 3
     assert summary.totals["pairs"] == {"expected": 4, "written": 3, "quarantined": 1, "pending": 0}
-    record = Ledger(output).read_quarantine("unplaced")
+    record = Ledger(Output(output)).read_quarantine("unplaced")
     assert [list(pair)[1:] for pair in record.pairs] == [[999_999, int(ids[3])]]
     assert "not in the detection table" in record.reason
     # Where nothing else is in quarantine, a retry says why it cannot help, and loses nothing.
-    again = retry_run(output)
+    again = retry_run(Output(output))
     assert again.exit_code == 3
     assert again.totals["pairs"] == summary.totals["pairs"]
     assert again.notes[-1] == summary.notes[-1]
     assert again.notes[-1].startswith("1 of the pairs in quarantine cannot be retried: no field")
-    assert Ledger(output).quarantined() == ["unplaced"]
+    assert Ledger(Output(output)).output.quarantined() == ["unplaced"]
     # The third pair's members are far apart: the companion is outside the stamp, said and not guessed.
     far = rows.filter(pa.compute.equal(rows["neighbour_id"], int(ids[2])))
     assert np.isnan(far["flux_h"].to_numpy()[0])
@@ -473,8 +473,8 @@ def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     summary = process_field(small_field.config(output, field=str(copy)))
     assert summary.exit_code == 3
     pairs = summary.totals["pairs"]
-    held = Ledger(output).quarantined()
-    records = [Ledger(output).read_quarantine(tile) for tile in held]
+    held = Ledger(Output(output)).output.quarantined()
+    records = [Ledger(Output(output)).read_quarantine(tile) for tile in held]
     lost = [blend for record in records for blend, _, _ in record.pairs]
     assert all("cannot decode a chunk" in record.reason for record in records)
     assert 0 < len(lost) == pairs["quarantined"] < pairs["expected"]
@@ -482,8 +482,8 @@ def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     every, kept = read_shards(finished), read_shards(output)
     sound = ~np.isin(every["blend_id"].to_numpy(), lost)
     assert same_rows(kept, every.filter(pa.array(sound)))
-    assert verify_run(output).exit_code == 3
-    status = read_status(output)
+    assert verify_run(Output(output)).exit_code == 3
+    status = read_status(Output(output))
     assert (status.pairs_written, status.pairs_quarantined) == (pairs["written"], len(lost))
     again = process_field(small_field.config(output, field=str(copy)))
     assert again.totals["pairs"] == pairs
@@ -491,9 +491,9 @@ def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deblend_batch.engine.account.record.__version__", "99.0.0")
         with pytest.raises(OutputConflictError, match=r"99.0.0, whose rows may differ"):
-            retry_run(output)
-    assert Ledger(output).quarantined() == held
-    assert retry_run(output).exit_code == 0
+            retry_run(Output(output))
+    assert Ledger(Output(output)).output.quarantined() == held
+    assert retry_run(Output(output)).exit_code == 0
     assert same_rows(read_shards(output), read_shards(finished))
 
 
@@ -521,7 +521,7 @@ def test_verify_finds_damage(finished: str, tmp_path: Path, damage: Any, problem
     copy = tmp_path / "out"
     shutil.copytree(finished, copy)
     damage(copy)
-    found = verify_run(str(copy))
+    found = verify_run(Output(str(copy)))
     assert found.exit_code == 2
     assert any(problem in line for line in found.problems)
 
@@ -557,7 +557,7 @@ def test_two_fields_share_a_table_and_own_each_pair_once(
     assert summary.exit_code == 0
     blends = read_shards(output)["blend_id"].to_numpy()
     np.testing.assert_array_equal(blends, read_shards(finished)["blend_id"].to_numpy())
-    assert verify_run(output).problems == ()
+    assert verify_run(Output(output)).problems == ()
 
 
 def test_memory_urls_and_http_outputs_are_refused(small_field: SmallField) -> None:
@@ -610,7 +610,7 @@ def test_a_survey_whose_tables_name_sources_alike_is_refused(
     summary = process_field(config)
     assert summary.exit_code == 0
     assert summary.totals["pairs"]["written"] == 2 * 93
-    assert verify_run(str(tmp_path / "out")).problems == ()
+    assert verify_run(Output(str(tmp_path / "out"))).problems == ()
 
 
 def test_pairs_that_no_field_of_a_survey_holds_are_quarantined(
@@ -636,9 +636,9 @@ def test_pairs_that_no_field_of_a_survey_holds_are_quarantined(
     assert summary.exit_code == 3
     assert summary.totals["detections"] == {"read": 5, "not_finite": 1, "used": 4}
     assert pq.read_table(summary.unused[0])["id"].to_pylist() == [5]
-    (record,) = Ledger(str(tmp_path / "out")).quarantined()
-    assert Ledger(str(tmp_path / "out")).read_quarantine(record).pairs[0][2] == 99
-    assert verify_run(str(tmp_path / "out")).exit_code == 3
+    (record,) = Ledger(Output(str(tmp_path / "out"))).output.quarantined()
+    assert Ledger(Output(str(tmp_path / "out"))).read_quarantine(record).pairs[0][2] == 99
+    assert verify_run(Output(str(tmp_path / "out"))).exit_code == 3
 
 
 def test_masks_stand_beside_their_shards(small_field: SmallField, tmp_path: Path) -> None:
@@ -658,7 +658,7 @@ def test_masks_stand_beside_their_shards(small_field: SmallField, tmp_path: Path
     ):
         pixels = (first[blend] > 127).sum(axis=(1, 2))
         assert (overlap, area) == (pixels[0], pixels[1 if role == "central" else 2])
-    assert verify_run(outputs[0]).exit_code == 0
+    assert verify_run(Output(outputs[0])).exit_code == 0
 
 
 def masks_of(output: str) -> dict[int, np.ndarray]:
@@ -678,18 +678,21 @@ def test_masks_that_are_lost_or_altered_are_made_again(
     model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
     output = str(tmp_path / "out")
     process_field(small_field.config(output, model=model, masks=True))
-    gone, altered, *_ = sorted(Ledger(output).receipts())
+    gone, altered, *_ = sorted(Ledger(Output(output)).output.receipts())
     groups = {
-        tile: f"{output}/masks.zarr/{tile}-{Ledger(output).read_receipt(tile).masks_sha256[:16]}"  # type: ignore[index]
+        tile: f"{output}/masks.zarr/{tile}-{Ledger(Output(output)).read_receipt(tile).masks_sha256[:16]}"  # type: ignore[index]
         for tile in (gone, altered)
     }
     storage.remove_tree(groups[gone])
     storage.remove(f"{groups[altered]}/masks/c/0/0/0/0")  # zarr reads zeros then
     for problem, tile, what in zip(
-        verify_run(output).problems, (gone, altered), ("missing or damaged", "altered"), strict=True
+        verify_run(Output(output)).problems,
+        (gone, altered),
+        ("missing or damaged", "altered"),
+        strict=True,
     ):
         assert re.search(rf"{tile}-.*: masks {what}; remove .* receipt, and run again", problem)
     for tile in (gone, altered):
         storage.remove(f"{output}/ledger/{tile}.json")
     process_field(small_field.config(output, model=model, masks=True))
-    assert verify_run(output).problems == ()
+    assert verify_run(Output(output)).problems == ()

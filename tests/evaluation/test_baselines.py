@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deblend_batch.evaluation.methods import baselines
-from deblend_batch.evaluation.methods.baselines import Measured
+from deblend_batch.evaluation.methods.baselines import Photometry
 from deblend_batch.simulate.pairs.batch import PairBatch
 
-RECIPES: dict[str, Callable[[PairBatch], Measured]] = {
+RECIPES: dict[str, Callable[[PairBatch], Photometry]] = {
     "seed": lambda b: baselines.seed_recipe(b.stamps, b.true_yx),
     "fair": lambda b: baselines.fair_recipe(b.stamps, b.true_yx, b.radius_px),
     "split": lambda b: baselines.nearest_split(b.stamps, b.true_yx),

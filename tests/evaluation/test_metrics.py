@@ -12,7 +12,7 @@ from deblend_batch.evaluation.metrics import (
     NMAD_FACTOR,
     flux_error,
     iou,
-    magnitude_error,
+    magnitude_offset,
     measure,
     nmad,
 )
@@ -32,7 +32,7 @@ FLUXES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=30)
     ],
 )
 def test_magnitude_error(flux: float, true: float, expected: float) -> None:
-    np.testing.assert_allclose(magnitude_error([flux], [true]), [expected], atol=1e-12)
+    np.testing.assert_allclose(magnitude_offset([flux], [true]), [expected], atol=1e-12)
 
 
 def test_numbers_of_a_case_computed_by_hand() -> None:

@@ -23,6 +23,7 @@ import zarr
 from astropy.io import fits
 from astropy.table import Table
 
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import load_config
 from deblend_batch.detections.table import read_detections
 from deblend_batch.engine.account.reader import read_status
@@ -203,7 +204,7 @@ def _small_run(folder: Path) -> Path:
     pq.write_table(table, str(folder / "detections.parquet"))
     field = SmallField(str(url), str(folder / "detections.parquet"), ids, yx, mag, model)
     ledger = finish_run(field, str(output))
-    leave_out(ledger, ledger.shards()[0], 1)
+    leave_out(ledger, ledger.output.shards()[0], 1)
     return output
 
 
@@ -219,9 +220,9 @@ def _read_run(content: bytes, folder: Path, member: str) -> None:
     shutil.copytree(folder / "sound", output)
     min(output.glob(member)).write_bytes(content)
     for use in (
-        lambda: read_status(str(output)).to_rows(),
-        lambda: verify_run(str(output), recompute=0).to_rows(),
-        lambda: write_report(str(output)),
+        lambda: read_status(Output(str(output))).to_rows(),
+        lambda: verify_run(Output(str(output)), recompute=0).to_rows(),
+        lambda: write_report(Output(str(output))),
     ):
         try:
             use()

@@ -13,6 +13,7 @@ import yaml
 from ray.job_submission import JobSubmissionClient
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
@@ -62,9 +63,9 @@ def workers_of_a_job(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "pairs/s" in ended.stdout
     assert "ETA" in ended.stdout
-    assert verify_run(str(output)).problems == ()
-    ledger = Ledger(str(output))
-    workers = [receipt.worker for receipt in ledger.read_receipts(ledger.receipts())]
+    assert verify_run(Output(str(output))).problems == ()
+    ledger = Ledger(Output(str(output)))
+    workers = [receipt.worker for receipt in ledger.read_receipts(ledger.output.receipts())]
     return {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
 
 
@@ -105,7 +106,7 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
     wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
     said = client.get_job_logs(job)
     assert client.get_job_status(job) == "STOPPED", said
-    assert read_status(str(output)).state == "interrupted"
+    assert read_status(Output(str(output))).state == "interrupted"
     assert f"{output}: interrupted with " in said
     assert "run the same command again to resume" in said
     ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
@@ -115,4 +116,4 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
         assert "Traceback" not in log
         assert not {"\r", "\x1b"} & set(log)
     assert shards(output) == shards(calm)
-    assert verify_run(str(output)).problems == ()
+    assert verify_run(Output(str(output))).problems == ()

@@ -7,8 +7,9 @@ import torch
 
 from deblend_batch.errors import ModelError
 from deblend_batch.models.architectures import ARCHITECTURES, RECIPES, build_network, parse_config
-from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig, halve
+from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig
 from deblend_batch.models.interface import NetworkInput
+from deblend_batch.models.layers import max_pool2
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.unet import UNetConfig, flux_under_masks
 from tests.models.gaussians import gaussian_pairs
@@ -97,7 +98,7 @@ def test_flux_under_masks_shares_the_overlap() -> None:
 def test_halve_is_max_pooling_with_and_without_gradients() -> None:
     x = torch.randn(3, 4, 8, 6)
     with torch.no_grad():
-        assert torch.equal(halve(x), torch.nn.functional.max_pool2d(x, 2))
+        assert torch.equal(max_pool2(x), torch.nn.functional.max_pool2d(x, 2))
 
 
 @pytest.mark.parametrize(

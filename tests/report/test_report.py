@@ -17,6 +17,7 @@ import zarr
 
 from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.engine.run import process_field
@@ -62,7 +63,7 @@ class Page(HTMLParser):
 
 def report_of(output: str) -> Page:
     """Write and read a report."""
-    return Page(Path(write_report(output)).read_text())
+    return Page(Path(write_report(Output(output))).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_hostile_names_are_shown_as_text(page: Page, hostile_run: str) -> None:
 
 
 def test_the_page_says_what_the_run_found(page: Page, hostile_run: str) -> None:
-    run = Ledger(hostile_run).read_run()
+    run = Ledger(Output(hostile_run)).read_run()
     totals = run["totals"]
     assert f"pairs measured {totals['pairs']['written']:,}" in page.text
     assert f"tiles {totals['tiles']['written']:,} of {totals['tiles']['expected']:,}" in page.text
@@ -118,7 +119,7 @@ def test_the_page_says_what_the_run_found(page: Page, hostile_run: str) -> None:
 
 def test_writing_it_again_replaces_it(page: Page, hostile_run: str) -> None:
     before = Path(hostile_run, "report.html").read_bytes()
-    write_report(hostile_run)
+    write_report(Output(hostile_run))
     assert Path(hostile_run, "report.html").read_bytes() == before
 
 
@@ -127,9 +128,9 @@ def test_a_run_whose_field_is_gone_has_a_report_without_stamps(
 ) -> None:
     copy = tmp_path / "out"
     shutil.copytree(hostile_run, copy)
-    run = Ledger(str(copy)).read_run()
+    run = Ledger(Output(str(copy))).read_run()
     run["config"]["field"] = str(tmp_path / "gone.zarr")
-    Ledger(str(copy)).write_run(run)
+    Ledger(Output(str(copy))).write_run(run)
     without = report_of(str(copy))
     assert len(without.images()) == len(page.images()) - 1
     assert re.search(r"Not shown: \S+gone.zarr: no Zarr group here", without.text)
@@ -148,7 +149,7 @@ def test_an_empty_run_has_a_report(small_field: SmallField, tmp_path: Path) -> N
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="not the output of a run"):
-        write_report(str(tmp_path))
+        write_report(Output(str(tmp_path)))
 
 
 def shard_rows(bands: list[str], flux: np.ndarray) -> pa.Table:
@@ -174,7 +175,7 @@ def shard_rows(bands: list[str], flux: np.ndarray) -> pa.Table:
 
 def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:
     """Write what a finished run leaves, without running it."""
-    ledger = Ledger(output)
+    ledger = Ledger(Output(output))
     pairs = sum(len(rows) for rows in shards.values()) // 2
     counts = {"expected": pairs, "written": pairs, "quarantined": 0}
     totals: dict[str, Any] = {"pairs": counts, "tiles": counts, "rows": 2 * pairs}
@@ -209,13 +210,13 @@ def test_fields_of_a_survey_may_have_other_bands(
     for band in survey.bands:
         members = 4 * sum(band in names for names in bands)
         assert survey.mags[band, "central"].sum() == survey.mags[band, "companion"].sum() == members
-    assert "pairs measured 8 of 8 expected" in report_of(ledger.output).text
+    assert "pairs measured 8 of 8 expected" in report_of(ledger.output.url).text
 
 
 @pytest.mark.parametrize("flux", [-1.0, np.nan], ids=["negative", "missing"])
 def test_a_catalogue_without_a_single_magnitude_has_a_report(tmp_path: Path, flux: float) -> None:
     rows = shard_rows(["h"], np.full(3, flux))
-    assert report_of(write_run(str(tmp_path / "out"), {"y0000x0000": rows}).output).images()
+    assert report_of(write_run(str(tmp_path / "out"), {"y0000x0000": rows}).output.url).images()
 
 
 def test_quarantined_tiles_are_listed(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_quarantined_tiles_are_listed(tmp_path: Path) -> None:
     for number in range(3):
         reason = f"field.zarr: chunk {number} <b>broken</b>"
         ledger.quarantine(QuarantineRecord(f"y000{number}x0000", reason, "E", 1, [(1, 2, 3)] * 7))
-    found = report_of(ledger.output)
+    found = report_of(ledger.output.url)
     assert "y0002x0000 7 field.zarr: chunk 2 <b>broken</b>" in found.text
     assert "b" not in found.names
 

@@ -15,6 +15,7 @@ import pytest
 import deblend_batch
 from deblend_batch import storage
 from deblend_batch.arrays import stores
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.inputs.access import check_output, check_tables
 from deblend_batch.errors import NotFoundError, StorageError
@@ -57,11 +58,11 @@ def test_every_verb_of_storage(cloud: Server) -> None:
 
 
 def test_an_output_is_probed(cloud: Server) -> None:
-    check_output(cloud.url("runs/new"), cloud.options)
+    check_output(Output(cloud.url("runs/new"), cloud.options))
     assert storage.list_names(cloud.url("runs/new"), cloud.options) == []
     nowhere = f"{cloud.scheme}://nowhere/run"
     with pytest.raises(StorageError, match=rf"^{nowhere}: cannot write: nothing can be created"):
-        check_output(nowhere, cloud.options)
+        check_output(Output(nowhere, cloud.options))
     with pytest.raises(NotFoundError, match=rf"^{nowhere}: no such file or object; check the URL"):
         storage.read_bytes(nowhere, cloud.options)
 
@@ -150,7 +151,7 @@ def test_a_run_from_and_to_the_store(
     assert deblend_batch.process_field(config).exit_code == 0
     for _ in range(2):
         assert deblend_batch.process_field(config | there).exit_code == 0
-    found = verify_run(cloud.url("run"), options, recompute=0)
+    found = verify_run(Output(cloud.url("run"), options), recompute=0)
     assert (found.problems, found.quarantined) == ((), 0)
     shards = sorted((tmp_path / "run" / "shards").iterdir())
     urls = [cloud.url(f"run/shards/{path.name}") for path in shards]

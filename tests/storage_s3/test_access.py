@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
-from deblend_batch.engine.inputs.access import PROBE, check_output, check_tables
+from deblend_batch.engine.inputs.access import check_output, check_tables
 from deblend_batch.errors import NotFoundError
 from tests.storage_s3.proxy import Faults, Proxy
 from tests.storage_s3.seaweedfs import SeaweedFS
@@ -192,8 +193,8 @@ def test_one_that_may_not_remove_what_it_tried_leaves_what_nothing_reads(
     options = {**s3.options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
     output = f"{OUTPUT}-for-good"
     for _ in range(2):
-        check_output(output, options)
-    assert left_in(output, s3) == [f"{output.removeprefix('s3://')}/{PROBE}"]
+        check_output(Output(output, options))
+    assert left_in(output, s3) == [Output(output).probe_url.removeprefix("s3://")]
     assert storage.list_names(output, s3.options) == []
 
 
@@ -205,4 +206,4 @@ def test_plan_leaves_nothing_and_a_run_can_follow(
     assert main(["plan", str(tmp_path / "config.yaml")]) == 0
     assert left_in(output, s3) == []
     assert main(["run", str(tmp_path / "config.yaml")]) == 0
-    assert not [name for name in left_in(output, s3) if PROBE in name]
+    assert Output(output).probe_url.removeprefix("s3://") not in left_in(output, s3)

@@ -11,6 +11,7 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
@@ -58,12 +59,12 @@ def test_each_bucket_is_used_with_its_own_options(
     expected = {path.name: path.read_bytes() for path in (tmp_path / "out" / "shards").iterdir()}
     assert process_field(spread).exit_code == 0
     assert shards_of(OUTPUT, options) == expected
-    ledger = Ledger(OUTPUT, options)
-    storage.remove(ledger.shard_url(ledger.receipts()[0]), options)
+    ledger = Ledger(Output(OUTPUT, options))
+    storage.remove(ledger.output.shard_url(ledger.output.receipts()[0]), options)
     assert process_field(spread).exit_code == 0
     assert shards_of(OUTPUT, options) == expected
-    assert verify_run(OUTPUT, options).problems == ()
-    assert read_status(OUTPUT, options).state == "complete"
+    assert verify_run(Output(OUTPUT, options)).problems == ()
+    assert read_status(Output(OUTPUT, options)).state == "complete"
     written = storage.read_bytes(storage.join(OUTPUT, "run.json"), options).decode()
     for given in (s3.read_only, s3.catalogs_only):
         assert given["secret"] not in written

@@ -18,6 +18,7 @@ import yaml
 from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.driver import loop as driver
@@ -68,9 +69,9 @@ def through(proxy: Proxy, options: dict[str, Any]) -> dict[str, Any]:
 def check_finished(output: str, undisturbed: dict[str, bytes], options: dict[str, Any]) -> None:
     """Check that a run is complete, with the rows that it should have, and that its ledger adds up."""
     assert shards_of(output, options) == undisturbed
-    found = verify_run(output, options, recompute=0)
+    found = verify_run(Output(output, options), recompute=0)
     assert (found.problems, found.quarantined) == ((), 0)
-    totals = Ledger(output, options).read_run()["totals"]["pairs"]
+    totals = Ledger(Output(output, options)).read_run()["totals"]["pairs"]
     assert totals["written"] == totals["expected"] == found.pairs
 
 
@@ -166,7 +167,7 @@ def test_a_chunk_keeps_no_other_waiting(s3: SeaweedFS, proxy: Proxy) -> None:
 def test_a_field_that_is_made_again_is_read_again(s3: SeaweedFS) -> None:
     """Another start of a run opens it anew, in a process that knows the old one's indexes."""
     url = "s3://survey/inputs/again.zarr"
-    context = RunContext("out", "tiny", 32, None, False, "f", "m", s3.options)
+    context = RunContext(Output("out", s3.options), "tiny", 32, None, False, "f", "m")
     for number, width in enumerate((100, 300)):
         group = stores.create_group(url, s3.options, {})
         pixels = np.random.default_rng(number).normal(size=(1, 90, width)).astype(np.float32)
@@ -277,8 +278,9 @@ def test_a_token_that_expires_during_a_run_quarantines_nothing(
         StorageError, match=r"shards/\w+.parquet: permission denied \(ExpiredToken\)"
     ):
         process_field(config)
-    ledger = Ledger(output, options)
-    assert (ledger.read_run()["state"], ledger.quarantined(), ledger.shards()) == ("failed", [], [])
+    ledger = Ledger(Output(output, options))
+    assert ledger.read_run()["state"] == "failed"
+    assert ledger.output.quarantined() == ledger.output.shards() == []
     written = json.dumps(ledger.read_run())
     assert s3.secret not in written
     assert s3.key not in written

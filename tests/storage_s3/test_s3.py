@@ -17,6 +17,7 @@ import yaml
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from deblend_batch.engine.account.reader import StatusReader, read_status
 from deblend_batch.engine.audit.publication import publish_run
@@ -51,11 +52,11 @@ def test_the_rows_are_those_of_a_local_run(
 
 
 def test_what_looks_at_a_run_works_there(finished: str, s3: Any) -> None:
-    found = verify_run(finished, s3.options)
+    found = verify_run(Output(finished, s3.options))
     assert (found.exit_code, found.problems) == (0, ())
-    status = read_status(finished, s3.options)
+    status = read_status(Output(finished, s3.options))
     assert (status.state, status.pairs_written) == ("complete", status.pairs_expected)
-    page = storage.read_bytes(write_report(finished, s3.options), s3.options).decode()
+    page = storage.read_bytes(write_report(Output(finished, s3.options)), s3.options).decode()
     assert "Example pairs" in page
     assert "Not shown" not in page
 
@@ -63,7 +64,7 @@ def test_what_looks_at_a_run_works_there(finished: str, s3: Any) -> None:
 def test_a_further_look_at_a_run_costs_its_listings_and_run_json(finished: str, s3: Any) -> None:
     with Proxy(s3.endpoint) as proxy:
         through = {**s3.options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
-        reader = StatusReader(finished, through)
+        reader = StatusReader(Output(finished, through))
         first = reader.read()
         proxy.forget()
         again = reader.read()
@@ -114,17 +115,17 @@ def test_wrong_keys_from_a_file_are_not_shown(
 
 def test_a_run_resumes_where_it_stopped(finished: str, inputs: dict[str, Any], s3: Any) -> None:
     """Two tiles lose their receipts and one its shard; another process may have listed them before."""
-    before, ledger = shards_of(finished, s3.options), Ledger(finished, s3.options)
-    lost = ledger.receipts()[:3]
+    before, ledger = shards_of(finished, s3.options), Ledger(Output(finished, s3.options))
+    lost = ledger.output.receipts()[:3]
     for tile in lost[:2]:
-        storage.remove(ledger.receipt_url(tile), s3.options)
-    storage.remove(ledger.shard_url(lost[2]), s3.options)
-    kept = {tile: ledger.read_receipt(tile) for tile in ledger.receipts()}
+        storage.remove(ledger.output.receipt_url(tile), s3.options)
+    storage.remove(ledger.output.shard_url(lost[2]), s3.options)
+    kept = {tile: ledger.read_receipt(tile) for tile in ledger.output.receipts()}
     summary = process_field({**inputs, "output": finished})
     assert summary.totals["pairs"]["written"] == summary.totals["pairs"]["expected"]
     assert shards_of(finished, s3.options) == before
     assert {tile: ledger.read_receipt(tile) for tile in kept} == kept
-    assert verify_run(finished, s3.options).problems == ()
+    assert verify_run(Output(finished, s3.options)).problems == ()
 
 
 def test_nothing_is_done_twice(finished: str, inputs: dict[str, Any]) -> None:
@@ -321,7 +322,7 @@ def test_a_published_catalogue_opens_there(finished: str, s3: Any) -> None:
     lsdb, upath = pytest.importorskip("lsdb"), pytest.importorskip("upath")
     import dask
 
-    published = publish_run(finished, s3.options)
+    published = publish_run(Output(finished, s3.options))
     with dask.config.set(scheduler="synchronous"):
         frame = lsdb.open_catalog(upath.UPath(published.url, **s3.options)).compute()
     assert (

@@ -38,7 +38,7 @@ def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
         If the store refuses.
     """
     written = ledger.finished()
-    tiles = [tile for tile in ledger.quarantined() if tile != UNPLACED]
+    tiles = [tile for tile in ledger.output.quarantined() if tile != UNPLACED]
     records = dict(zip(tiles, ledger.try_quarantines(tiles), strict=True))
     sound = {
         tile: record for tile, record in records.items() if isinstance(record, QuarantineRecord)
@@ -66,7 +66,7 @@ def reopen(ledger: Ledger, masks: MaskStore) -> None:
     StorageError
         If the store refuses.
     """
-    for tile in ledger.quarantined():
+    for tile in ledger.output.quarantined():
         if tile == UNPLACED:
             continue
         try:

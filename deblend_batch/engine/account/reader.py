@@ -13,24 +13,23 @@ from typing import Any
 import numpy as np
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, R, Receipt
 from deblend_batch.engine.account.status import RunStatus, is_stalled
-from deblend_batch.engine.inputs.index import count_missing, list_indexes, read_index, say_lost
+from deblend_batch.engine.inputs.index import count_missing, read_index, say_lost
 from deblend_batch.engine.inputs.workload import Count, count_held
 from deblend_batch.errors import CatalogError
 
 _RATE_OF = 200
 
 
-def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus:
+def read_status(output: Output) -> RunStatus:
     """Read how far a run is from its ledger; works while it runs, and after.
 
     Parameters
     ----------
-    output : str
+    output : Output
         Output folder.
-    options : dict, optional
-        Storage options.
 
     Returns
     -------
@@ -42,7 +41,7 @@ def read_status(output: str, options: dict[str, Any] | None = None) -> RunStatus
     CatalogError
         If the folder holds no run.
     """
-    return StatusReader(output, options).read()
+    return StatusReader(output).read()
 
 
 class StatusReader:
@@ -52,14 +51,12 @@ class StatusReader:
 
     Parameters
     ----------
-    output : str
+    output : Output
         Output folder.
-    options : dict, optional
-        Storage options.
     """
 
-    def __init__(self, output: str, options: dict[str, Any] | None = None) -> None:
-        self._ledger = Ledger(output, options)
+    def __init__(self, output: Output) -> None:
+        self._ledger = Ledger(output)
         self._pairs_of: dict[str, dict[str, int]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._records: dict[str, QuarantineRecord] = {}
@@ -81,9 +78,9 @@ class StatusReader:
         run = ledger.read_run()
         pairs_of, missing = self._expected(run)
         newest, empty = ledger.newest_receipts()
-        finished = set(newest) & set(ledger.shards())
+        finished = set(newest) & set(ledger.output.shards())
         problems = [
-            f"{ledger.receipt_url(tile)}: empty; run again to make it anew" for tile in empty
+            f"{ledger.output.receipt_url(tile)}: empty; run again to make it anew" for tile in empty
         ]
         problems += self._read_records() + self._read_newest(
             [tile for tile in newest if tile in finished][:_RATE_OF]
@@ -100,7 +97,7 @@ class StatusReader:
         rate = 0.0 if stalled else _recent_rate(self._receipts.values())
         failures.update({f"retried, {name}": n for name, n in run["totals"]["retries"].items()})
         return RunStatus(
-            output=ledger.output,
+            output=ledger.output.url,
             state=run["state"],
             updated_at=updated_at,
             idle_seconds=idle,
@@ -128,11 +125,11 @@ class StatusReader:
 
     def _expected(self, run: dict[str, Any]) -> tuple[dict[str, int], int]:
         """Pairs that each tile should hold, of the fields indexed so far; and how many fields are not."""
-        options = self._ledger.options
-        urls = list_indexes(self._ledger.output, options)
+        output = self._ledger.output
+        urls = output.indexes()
         for url in urls:
             if url not in self._pairs_of:
-                index = read_index(url, options)
+                index = read_index(output, url)
                 counts = np.diff(index.starts).tolist()
                 self._pairs_of[url] = dict(zip(index.tile_names, counts, strict=True))
         known = {name: n for url in urls for name, n in self._pairs_of[url].items()}
@@ -140,7 +137,7 @@ class StatusReader:
 
     def _read_records(self) -> list[str]:
         """Read the new quarantine records; return what is wrong with those that are damaged."""
-        names = self._ledger.quarantined()
+        names = self._ledger.output.quarantined()
         unread = [name for name in names if name not in self._records]
         known, problems = _sorted_out(self._ledger.try_quarantines(unread))
         known = self._records | known

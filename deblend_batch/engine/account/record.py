@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
+from deblend_batch.catalog.output import LAYOUT_KEY, LAYOUT_VERSION, Output
 from deblend_batch.catalog.records import now
 from deblend_batch.cluster.failure import one_line
-from deblend_batch.config import RunConfig
+from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.inputs.access import check_output
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.errors import StorageError
 
@@ -56,7 +59,10 @@ class RunRecord:
         ------
         OutputConflictError
             If the output belongs to another run, or holds files of something else.
+        StorageError
+            If its store does not let a run write.
         """
+        check_output(ledger.output)
         new = _new_content(config, parts)
         content = claim(ledger, new) | {key: new[key] for key in ("config", "run")}
         if content["versions"] != new["versions"]:
@@ -66,7 +72,7 @@ class RunRecord:
 
     @staticmethod
     def check(ledger: Ledger, config: RunConfig, parts: dict[str, Any]) -> None:
-        """Check that :meth:`claim` would take up a run that is there already. Writes nothing.
+        """Check that :meth:`claim` would take the output. Leaves nothing in it.
 
         Parameters
         ----------
@@ -80,8 +86,11 @@ class RunRecord:
         Raises
         ------
         OutputConflictError
-            If the output belongs to another run.
+            If the output belongs to another run, or holds files of something else.
+        StorageError
+            If its store does not let a run write.
         """
+        check_output(ledger.output)
         check_claim(ledger, _new_content(config, parts))
 
     def flags_of(self, n_tiles: int) -> dict[str, int] | None:
@@ -107,18 +116,7 @@ class RunRecord:
         return counts
 
     def begin(self, tally: Tally) -> None:
-        """Write that the run is running, unless it is complete and nothing is known to be left.
-
-        Parameters
-        ----------
-        tally : Tally
-            What has been counted.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
-        """
+        """Write that the run is running, unless it is complete and nothing is known to be left."""
         if tally.pairs.pending or not self._content["state"].startswith("complete"):
             self.save("running", tally)
 
@@ -145,11 +143,6 @@ class RunRecord:
             What ended the run.
         memory : dict, optional
             Peak memory beside what was projected.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
         """
         self._saved = time.monotonic()
         self._content |= {
@@ -181,10 +174,16 @@ class RunRecord:
                 self.save(state, tally, error)
 
 
+def config_of(output: Output, run: Mapping[str, Any]) -> RunConfig:
+    """Return the config of a run from its ``run.json``, with the storage options that its output is given."""
+    place = {"output": output.url, "storage_options": dict(output.options)}
+    return make_config({**run["config"], **place})
+
+
 def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:
     of_parts = fingerprint(parts)
     return {
-        "deblend_batch_run": 1,
+        LAYOUT_KEY: LAYOUT_VERSION,
         "run": run_id(config.output, of_parts),
         "state": "running",
         "fingerprint": of_parts,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deblend_batch import flags, storage
+from deblend_batch import flags
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.account.tally import Tally
@@ -66,7 +67,7 @@ class RunSummary:
             rows.append(("rate", rate))
         if self.memory is not None:
             rows.append(("peak memory", str(self.memory)))
-        rows.append(("catalogue", storage.join(self.output, "shards")))
+        rows.append(("catalogue", Output(self.output).shards_url))
         rows += [("not used", f"detections listed in {url}") for url in self.unused]
         return rows + [("note", note) for note in self.notes]
 
@@ -105,8 +106,8 @@ def notes_on(config: RunConfig, tally: Tally) -> tuple[str, ...]:
     if tally.unplaced:
         notes.append(
             f"{tally.unplaced:,} of the pairs in quarantine cannot be retried: no field holds them "
-            f"(quarantine/{UNPLACED}.json lists them); add their field to the survey, or mend the "
-            "detections or the pairs table, and give a new output"
+            f"({Output(config.output).quarantine_url(UNPLACED)} lists them); add their field to the "
+            "survey, or mend the detections or the pairs table, and give a new output"
         )
     return tuple(notes)
 

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
-from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.config import RunConfig, make_config
-from deblend_batch.engine.inputs.fingerprint import fingerprint_parts, versions
+from deblend_batch.engine.account.record import config_of
+from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
-from deblend_batch.engine.inputs.survey import SurveyEntry, open_fields
-from deblend_batch.engine.inputs.weights import find_run_card
+from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
-from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.engine.worker.actor import load_run_model
 from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
-from deblend_batch.field.layout import Field
-from deblend_batch.models import ModelCard
-from deblend_batch.tiling.tile import TileGrid
+from deblend_batch.models.device import one_thread
 
-Rows = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+"""Numbers of pairs in a shard, in its order."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +77,17 @@ def recompute(
     Recomputation
         What was found; where inputs cannot be read, or are not those of the run, a note says so.
     """
-    chosen = choose(written, n_pairs, seed)
+    chosen = draw_pairs(written, n_pairs, seed)
     if not chosen:
         return Recomputation()
     try:
-        with _one_thread():
+        with one_thread():
             return _compare_all(ledger, run, chosen)
     except DeblendError as error:
         return Recomputation(notes=(f"not recomputed: {error}",))
 
 
-def choose(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str, Rows]:
+def draw_pairs(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str, Numbers]:
     """Draw pairs of a run at random, each with the same chance.
 
     Parameters
@@ -111,7 +106,7 @@ def choose(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str, Row
 
     Examples
     --------
-    >>> choose({"a": 1, "b": 0, "c": 1}, 5, 0)
+    >>> draw_pairs({"a": 1, "b": 0, "c": 1}, 5, 0)
     {'a': array([0]), 'c': array([0])}
     """
     names = sorted(written)
@@ -125,33 +120,18 @@ def choose(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str, Row
     }
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute as an actor does; other numbers of threads may round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _compare_all(
-    ledger: Ledger, run: Mapping[str, Any], chosen: Mapping[str, Rows]
+    ledger: Ledger, run: Mapping[str, Any], chosen: Mapping[str, Numbers]
 ) -> Recomputation:
-    config = make_config(
-        {**run["config"], "output": ledger.output, "storage_options": ledger.options}
-    )
-    opened = open_fields(config)
-    card = find_run_card(config)
-    _check_unchanged(config, opened, card, run)
-    context = _context(config, card, run["fingerprint"])
+    prepared = prepare(config_of(ledger.output, run))
+    _check_unchanged(prepared, run)
+    context = replace(prepared.context, masks=False)
     model = load_run_model(context, "cpu")
     batcher = Batcher(model, context.batch_size or int(model.default_batch_size))
     measurer = Measurer(context, batcher, model.card.domain)
     problems, tolerant = [], False
     with closing(batcher):
-        for spec in _specs(config, opened):
+        for spec in _specs(prepared):
             if spec.name not in chosen:
                 continue
             shard, again = _both(ledger, spec, chosen[spec.name], measurer, context)
@@ -165,47 +145,25 @@ def _compare_all(
     return Recomputation(sum(map(len, chosen.values())), tuple(problems), notes)
 
 
-def _check_unchanged(
-    config: RunConfig,
-    opened: Sequence[tuple[SurveyEntry, Field]],
-    card: ModelCard,
-    run: Mapping[str, Any],
-) -> None:
-    parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
-    if fingerprint(parts) != run["fingerprint"]:
-        before = run["fingerprint_of"]
+def _check_unchanged(prepared: Prepared, run: Mapping[str, Any]) -> None:
+    if prepared.context.fingerprint != run["fingerprint"]:
+        before, parts = run["fingerprint_of"], prepared.fingerprint_parts
         changed = [name for name in parts if before.get(name) != parts[name]]
         raise CatalogError(f"{', '.join(changed) or 'fingerprint'} changed since the run")
 
 
-def _context(config: RunConfig, card: ModelCard, run_fingerprint: str) -> RunContext:
-    return RunContext(
-        output=config.output,
-        model=config.model,
-        stamp_size=card.stamp_size,
-        batch_size=config.engine.batch_size,
-        masks=False,
-        fingerprint=run_fingerprint,
-        model_sha256=card.sha256,
-        options=config.storage_options,
-    )
-
-
-def _specs(config: RunConfig, opened: Sequence[tuple[SurveyEntry, Field]]) -> Iterator[TileSpec]:
-    def of_field(entry: SurveyEntry, field: Field) -> Iterator[TileSpec]:
-        url = storage.join(config.output, "index", f"{entry.index_name()}.parquet")
-        grid = TileGrid(field.shape_yx, config.tiles.size)
-        index = read_index(url, config.storage_options)
-        return FieldTiles(field.url, index, grid, field.n_bands).specs()
-
-    return chain.from_iterable(of_field(entry, field) for entry, field in opened)
+def _specs(prepared: Prepared) -> Iterator[TileSpec]:
+    output = prepared.output
+    urls = [output.index_url(entry.index_name()) for entry in prepared.entries]
+    fields = prepared.tiles([read_index(output, url) for url in urls])
+    return chain.from_iterable(field.specs() for field in fields)
 
 
 def _both(
-    ledger: Ledger, spec: TileSpec, numbers: Rows, measurer: Measurer, context: RunContext
+    ledger: Ledger, spec: TileSpec, numbers: Numbers, measurer: Measurer, context: RunContext
 ) -> tuple[pa.Table, pa.Table]:
     """Return rows of a tile's shard, and the same rows made again."""
-    with storage.open_read(ledger.shard_url(spec.name), ledger.options) as file:
+    with ledger.output.open_read(ledger.output.shard_url(spec.name)) as file:
         whole = read_table(file)
     shard = whole.take(np.stack([2 * numbers, 2 * numbers + 1], axis=1).ravel())
     pairs = load_pairs(spec, context)

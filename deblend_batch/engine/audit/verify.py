@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
 from deblend_batch.engine.audit.checks import Ids, compare_pairs, compare_totals, read_shard, twice
 from deblend_batch.engine.inputs.index import (
     IndexReader,
     count_missing,
-    list_indexes,
     read_index,
     say_lost,
 )
@@ -123,8 +122,8 @@ class _Listing:
     records: frozenset[str]
 
     @classmethod
-    def of(cls, ledger: Ledger) -> _Listing:
-        names = (ledger.shards(), ledger.receipts(), ledger.quarantined())
+    def of(cls, output: Output) -> _Listing:
+        names = (output.shards(), output.receipts(), output.quarantined())
         return cls(*map(frozenset, names))
 
     def is_whole(self, tile: str) -> bool:
@@ -144,8 +143,7 @@ class _Listing:
 
 
 def verify_run(
-    output: str,
-    options: dict[str, Any] | None = None,
+    output: Output,
     *,
     recompute: int = RECOMPUTED_PAIRS,
     seed: int | None = None,
@@ -154,10 +152,8 @@ def verify_run(
 
     Parameters
     ----------
-    output : str
+    output : Output
         Output folder.
-    options : dict, optional
-        Storage options.
     recompute : int
         Pairs, drawn at random, that are measured again from the inputs and compared; 0 for none.
     seed : int, optional
@@ -173,10 +169,10 @@ def verify_run(
     CatalogError
         If the folder holds no run.
     """
-    ledger = Ledger(output, options)
+    ledger = Ledger(output)
     run = ledger.read_run()
-    listing, found = _Listing.of(ledger), _Found(run["state"].startswith("complete"))
-    indexes = list_indexes(ledger.output, ledger.options)
+    listing, found = _Listing.of(output), _Found(run["state"].startswith("complete"))
+    indexes = output.indexes()
     missing = count_missing(run, indexes)
     tiles: set[str] = set()
     for some in _tile_groups(ledger, indexes):
@@ -193,7 +189,7 @@ def verify_run(
     found.problems += [*_check_masks(ledger, run, found.masks), *twice(found.blends)]
     again, problems, notes = _recompute(ledger, run, found, recompute, seed)
     return Verification(
-        output=ledger.output,
+        output=output.url,
         tiles=len(found.blends),
         pairs=pairs,
         rows=2 * pairs,
@@ -232,7 +228,7 @@ def _recompute(
 def _tile_groups(ledger: Ledger, indexes: Sequence[str]) -> Iterator[list[tuple[str, Ids]]]:
     """Read the tiles of a run with the blend ids of their pairs, some at a time, field by field."""
     for url in indexes:
-        index, reader = read_index(url, ledger.options), IndexReader(url, ledger.options)
+        index, reader = read_index(ledger.output, url), IndexReader(ledger.output, url)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
             some = slice(start, start + _RECEIPTS_TOGETHER)
@@ -291,7 +287,7 @@ def _check_unplaced(ledger: Ledger, found: _Found) -> None:
 
 
 def _contents(ledger: Ledger, tiles: Sequence[str]) -> list[bytes]:
-    return storage.read_many([ledger.shard_url(tile) for tile in tiles], ledger.options)
+    return ledger.output.read_many([ledger.output.shard_url(tile) for tile in tiles])
 
 
 def _check_written(
@@ -346,7 +342,7 @@ def _check_masks(
     """Compare the masks of tiles that are sound otherwise with what their receipts say."""
     if not run["config"].get("masks"):
         return []
-    store, problems = MaskStore(ledger.output, ledger.options), []
+    store, problems = MaskStore(ledger.output), []
     for tile, sha256 in sorted(expected.items()):
         try:
             store.check(tile, sha256 or "")

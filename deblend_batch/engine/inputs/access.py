@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.errors import NotFoundError, StorageError, UserError
 from deblend_batch.storage import Options
 
-PROBE = f"{storage.TEMPORARY_PREFIX}probe"
-"""Name of an object in the output that nothing reads."""
 _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use.\n"
 
 
@@ -47,40 +46,39 @@ def _is_file(url: str, options: Options) -> bool:
         return False
 
 
-def check_output(output: str, options: Options) -> None:
+def check_output(output: Output) -> None:
     """Check that the output's store lets a run write, read and list, and create an object only once.
 
-    A local path is not tried out: to write there may make folders. In a store :data:`PROBE` is made and
-    removed; where it is there, of another driver or a killed one, that it refuses a second one is enough.
+    A local path is not tried out: to write there may make folders. In a store an object is made and removed;
+    if it is there already, left by a killed driver or made by another at this moment, one refusal to make it
+    again is proof enough.
 
     Parameters
     ----------
-    output : str
+    output : Output
         The output folder.
-    options : mapping
-        Storage options.
 
     Raises
     ------
     StorageError
         If it does not.
     """
-    if storage.is_local(output):
+    if storage.is_local(output.url):
         return
-    url = storage.join(output, PROBE)
+    url = output.probe_url
     with _explained(output, "write", url):
-        mine = storage.create_bytes(url, _CONTENT, options)
+        mine = output.create(url, _CONTENT)
     try:
         with _explained(output, "read", url):
-            storage.read_bytes(url, options)
-        with _explained(output, "list", output):
-            storage.list_names(output, options)
+            output.read(url)
+        with _explained(output, "list", output.url):
+            output.names()
         with _explained(output, "write", url):
-            twice = mine and storage.create_bytes(url, _CONTENT, options)
+            twice = mine and output.create(url, _CONTENT)
     finally:
         if mine:
             with suppress(StorageError):  # nothing that a run must be able to do
-                storage.remove(url, options)
+                output.remove(url)
     if twice:
         raise StorageError(
             f"{output}: its store ignores 'If-None-Match: *', so that two drivers could commit one tile; "
@@ -89,7 +87,7 @@ def check_output(output: str, options: Options) -> None:
 
 
 @contextmanager
-def _explained(output: str, verb: str, url: str) -> Iterator[None]:
+def _explained(output: Output, verb: str, url: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:

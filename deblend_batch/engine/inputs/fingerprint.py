@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -47,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint_parts(
-    config: RunConfig, entries: list[SurveyEntry], model_sha256: str
+    config: RunConfig, entries: Sequence[SurveyEntry], model_sha256: str
 ) -> dict[str, Any]:
     """Collect what decides the rows of a run: release, options, inputs, weights.
 
@@ -55,7 +56,7 @@ def fingerprint_parts(
     ----------
     config : RunConfig
         The config.
-    entries : list of SurveyEntry
+    entries : sequence of SurveyEntry
         Its fields.
     model_sha256 : str
         Of the weights.

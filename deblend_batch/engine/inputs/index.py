@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
 ROW_GROUP = 8192
-_UNUSED_SUFFIX = ".unused.parquet"
 _SUMMARY = b"deblend_batch_index"
 
 
@@ -83,36 +82,6 @@ class FieldIndex:
         return self.detections.get("not_finite", 0) + self.detections.get("outside", 0)
 
 
-def unused_url(index_url: str) -> str:
-    """Return the URL of the list of detections that a field's index could not use."""
-    return index_url.removesuffix(".parquet") + _UNUSED_SUFFIX
-
-
-def list_indexes(output: str, options: dict[str, Any]) -> list[str]:
-    """List the index files of a run, one a field that has been indexed.
-
-    Parameters
-    ----------
-    output : str
-        Output folder.
-    options : dict
-        Storage options.
-
-    Returns
-    -------
-    list of str
-        Their URLs.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
-    folder = storage.join(output, "index")
-    names = storage.list_names(folder, options)
-    return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED_SUFFIX)]
-
-
 def count_missing(run: Mapping[str, Any], urls: Sequence[str]) -> int:
     """Count the fields of a run that have no index file.
 
@@ -140,22 +109,17 @@ def say_lost(n_lost: int) -> str:
     )
 
 
-def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> None:
+def write_index(output: Output, index: FieldIndex, pairs: Pairs) -> None:
     """Write an index file.
 
     Parameters
     ----------
+    output : Output
+        Of the run.
     index : FieldIndex
         What the driver is to know of it; its ``url`` says where.
     pairs : Pairs
         The pairs, unit by unit.
-    options : dict
-        Storage options.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     units = np.repeat(np.arange(len(index.tiles), dtype=np.int32), np.diff(index.starts))
     summary = {
@@ -181,36 +145,34 @@ def write_index(index: FieldIndex, pairs: Pairs, options: dict[str, Any]) -> Non
     ).replace_schema_metadata({_SUMMARY: json.dumps(summary)})
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
-    storage.write_bytes(index.url, sink.getvalue(), options)
+    output.write(index.url, sink.getvalue())
 
 
 def _lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), math.prod(values.shape[1:]))
 
 
-def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
+def read_index(output: Output, url: str) -> FieldIndex:
     """Read what the driver needs of an index file: the unit column and the summary, no pairs.
 
     Parameters
     ----------
+    output : Output
+        Of the run.
     url : str
         Index file.
-    options : dict
-        Storage options.
 
     Returns
     -------
     FieldIndex
-        As :func:`index_field` returned it.
+        As :func:`write_index` was given it.
 
     Raises
     ------
-    NotFoundError
-        If there is no such file.
     CatalogError
         If it is damaged.
     """
-    with storage.open_read(url, options) as file:
+    with output.open_read(url) as file:
         try:
             table = read_table(file, columns=["unit"])
             return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
@@ -236,8 +198,8 @@ def _field_index(url: str, table: pa.Table, summary: dict[str, Any]) -> FieldInd
 class IndexReader:
     """Reads the pairs of a tile from an index file; row groups are kept, since neighbours share them."""
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._file = pq.ParquetFile(storage.open_read(url, options))
+    def __init__(self, output: Output, url: str) -> None:
+        self._file = pq.ParquetFile(output.open_read(url))
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 

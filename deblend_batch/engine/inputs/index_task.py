@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.detections.table import (
     Detections,
@@ -26,11 +25,11 @@ from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
     read_index,
-    unused_url,
     write_index,
 )
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.field.layout import Field
+from deblend_batch.storage import Options
 from deblend_batch.tiling.pairing import build_pairs, match_within, order_members
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
@@ -43,19 +42,28 @@ class IndexTask:
     """All that is needed to index one field, anywhere on the cluster."""
 
     entry: SurveyEntry
-    url: str
+    output: Output
     tile_size: int
     max_pairs: int
     stamp_size: int
     pairs: PairsConfig
     columns: dict[str, str]
-    options: dict[str, Any] = field(repr=False)
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
 
+    @property
+    def url(self) -> str:
+        """URL of the index."""
+        return self.output.index_url(self.entry.index_name())
+
+    @property
+    def options(self) -> Options:
+        """Storage options of the inputs, which are those of the output."""
+        return self.output.options
+
 
 def index_tasks(
-    config: RunConfig, entries: Sequence[SurveyEntry], stamp_size: int
+    config: RunConfig, output: Output, entries: Sequence[SurveyEntry], stamp_size: int
 ) -> list[IndexTask]:
     """Describe the indexing of each field of a run.
 
@@ -63,8 +71,10 @@ def index_tasks(
     ----------
     config : RunConfig
         The config.
+    output : Output
+        Where the indexes are to be.
     entries : sequence of SurveyEntry
-        Its fields.
+        The fields.
     stamp_size : int
         Edge of the model's stamps, px.
 
@@ -76,13 +86,12 @@ def index_tasks(
     return [
         IndexTask(
             entry,
-            storage.join(config.output, "index", f"{entry.index_name()}.parquet"),
+            output,
             config.tiles.size,
             config.tiles.max_pairs,
             stamp_size,
             config.pairs,
             config.columns,
-            config.storage_options,
         )
         for entry in entries
     ]
@@ -106,10 +115,10 @@ def index_field(task: IndexTask) -> FieldIndex:
     DetectionsError
         If the detection or pairs table cannot be used.
     """
-    if storage.exists(task.url, task.options):
-        return read_index(task.url, task.options)
+    if task.output.exists(task.url):
+        return read_index(task.output, task.url)
     index, pairs = build_index(task)
-    write_index(index, pairs, task.options)
+    write_index(task.output, index, pairs)
     return index
 
 
@@ -183,7 +192,7 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
     if task.keep_unused and first and any(len(part.unused) for part in parts):
         sink = io.BytesIO()
         pq.write_table(pa.concat_tables([part.unused for part in parts]), sink)
-        storage.write_bytes(unused_url(task.url), sink.getvalue(), task.options)
+        task.output.write(task.output.unused_url(task.entry.index_name()), sink.getvalue())
     counts = sum((part.counts for part in parts), Counter[str]())
     # What is outside this field may be in another; the first field counts the table's rows for all.
     known = ("read", "not_finite", "used") if first else ("used",)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.detections.table import read_pairs_table
@@ -81,6 +80,6 @@ def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
 
 
 def _blends(task: IndexTask) -> NDArray[np.int64]:
-    with storage.open_read(task.url, task.options) as file:
+    with task.output.open_read(task.url) as file:
         column: NDArray[np.int64] = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
     return column

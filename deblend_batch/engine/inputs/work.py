@@ -11,9 +11,11 @@ from uuid import uuid4
 import numpy as np
 
 from deblend_batch.catalog.ledger import run_id
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.inputs.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
+from deblend_batch.storage import Options
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.stamps import StampCutter, Stamps
@@ -77,8 +79,8 @@ class RunContext:
 
     Parameters
     ----------
-    output : str
-        Output URL.
+    output : Output
+        Where it writes; its storage options are those of the inputs, too.
     model : str
         Name or URL of the model.
     stamp_size : int
@@ -89,59 +91,43 @@ class RunContext:
         Whether to write the masks.
     fingerprint, model_sha256 : str
         For the receipts.
-    options : dict
-        Storage options.
     start : str
         Which start of the run this is.
     log_format : {"text", "json"}
         Of the lines that workers log.
     """
 
-    output: str
+    output: Output
     model: str
     stamp_size: int
     batch_size: int | None
     masks: bool
     fingerprint: str
     model_sha256: str
-    options: dict[str, Any] = field(default_factory=dict, repr=False)
     start: str = field(default_factory=lambda: uuid4().hex)
     log_format: LogFormat = "text"
 
     @property
     def run(self) -> str:
         """The run's id, the same in every start."""
-        return run_id(self.output, self.fingerprint)
+        return run_id(self.output.url, self.fingerprint)
 
     @property
-    def halo_px(self) -> int:
-        """Pixels that a stamp may reach beyond the core."""
-        return self.stamp_size // 2 + 1
+    def options(self) -> Options:
+        """Storage options of the inputs."""
+        return self.output.options
 
 
-# Kept by start, too: Ray's processes outlive a run, and the next may find something else at the same URL.
+# A context names its start: Ray's processes outlive a run, and the next may find others at the same URL.
 @lru_cache(maxsize=8)
-def _field(url: str, start: str, options: _Key) -> Field:  # noqa: ARG001
-    return Field.open(url, dict(options))
-
-
-@lru_cache(maxsize=8)
-def _index(url: str, start: str, options: _Key) -> IndexReader:  # noqa: ARG001
-    return IndexReader(url, dict(options))
-
-
-class _Key(tuple[tuple[str, Any], ...]):
-    """Storage options as a cache key; nested mappings compare by their text."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-
 def open_field(url: str, context: RunContext) -> Field:
     """Open a field of a run, once a process and start of the run."""
-    return _field(url, context.start, _Key(sorted(context.options.items())))
+    return Field.open(url, context.options)
+
+
+@lru_cache(maxsize=8)
+def _open_index(url: str, context: RunContext) -> IndexReader:
+    return IndexReader(context.output, url)
 
 
 def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
@@ -159,9 +145,7 @@ def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
     Pairs
         Sorted by blend id.
     """
-    options = _Key(sorted(context.options.items()))
-    reader = _index(spec.index_url, context.start, options)
-    return reader.read(spec.row_start, spec.row_stop)
+    return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)
 
 
 def cut_parts(spec: TileSpec, pairs: Pairs, context: RunContext) -> Iterator[Stamps]:
@@ -185,8 +169,6 @@ def cut_parts(spec: TileSpec, pairs: Pairs, context: RunContext) -> Iterator[Sta
     ------
     BadDataError
         If a chunk cannot be decoded.
-    StorageError
-        If the store cannot be read.
     """
     opened = open_field(spec.field_url, context)
     pixels = read_tile(opened, _needed(pairs, context))

@@ -112,9 +112,9 @@ def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
     Returns
     -------
     int
-        ``listed``, but 0 where the record does not count, and the tile is done again: one of all pairs beside
-        a shard is of a tile that one driver gave up and another finished; one of some pairs without a shard
-        is what a worker left that was stopped between the two.
+        ``listed``, but 0 where the record does not count. A record of all pairs beside a shard does not: one
+        driver gave the tile up, and another finished it. Nor does a record of some pairs without a shard: a
+        worker was stopped between the two, and the tile is done again.
     """
     return listed if (listed == n_pairs) != written else 0
 

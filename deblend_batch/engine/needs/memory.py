@@ -23,8 +23,8 @@ from deblend_batch.engine.needs.projection import (
 )
 from deblend_batch.field.layout import Field
 from deblend_batch.models import ModelCard
+from deblend_batch.models.batches import CPU_ROWS, MOST_ROWS
 
-_BATCH_SIZE = {"cpu": 64, "cuda": 4096}  # the most that an actor chooses by itself
 _STAMPS_WHILE_PREPARING = 10  # measured: copies of a batch while it is made the network's input
 _SHARE_FOR_PROCESSES = 0.7  # Ray's own: the rest is the object store
 
@@ -79,20 +79,20 @@ def cluster_nodes() -> list[NodeSize]:
 
 def this_machine() -> NodeSize:
     """Return what Ray would take of this machine."""
-    import torch
+    from deblend_batch.models.device import count_gpus  # torch, which no driver needs
 
     available = psutil.virtual_memory().available
     return NodeSize(
         "this machine",
         float(psutil.cpu_count(logical=False) or 1),
-        float(torch.cuda.device_count()),
+        float(count_gpus()),
         int(_SHARE_FOR_PROCESSES * available),
     )
 
 
 def largest_batch(config: RunConfig, pool: ActorPool) -> int:
     """Return the rows of the largest batch that an actor of a pool may choose."""
-    return config.engine.batch_size or _BATCH_SIZE["cuda" if pool.gpus else "cpu"]
+    return config.engine.batch_size or (MOST_ROWS if pool.gpus else CPU_ROWS)
 
 
 def project_run(

@@ -77,11 +77,11 @@ def sample_tiles(tiles: FieldTiles, context: RunContext, seconds: float = SECOND
 
 
 def _chosen(tiles: FieldTiles) -> Iterator[TileSpec]:
-    rows = set(choose(np.diff(tiles.index.starts)).tolist())
+    rows = set(tiles_to_sample(np.diff(tiles.index.starts)).tolist())
     return (spec for number, spec in enumerate(tiles.specs()) if number in rows)
 
 
-def choose(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+def tiles_to_sample(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Choose one tile in a hundred, at least one, so that their mean cost is that of all.
 
     Parameters
@@ -96,7 +96,7 @@ def choose(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> choose(np.array([5, 1, 3]))
+    >>> tiles_to_sample(np.array([5, 1, 3]))
     array([2])
     """
     if not len(pairs):

@@ -129,8 +129,7 @@ class ModelActor:
         batch_size = self._batch_size(device, share)
         self._batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
         self._measurer = Measurer(context, self._batcher, self._model.card.domain)
-        ledger = Ledger(context.output, context.options)
-        self._committer = Committer(ledger, MaskStore(context.output, context.options))
+        self._committer = Committer(Ledger(context.output), MaskStore(context.output))
         self._began: float | None = None
         self._info = WorkerInfo(
             ray.get_runtime_context().get_node_id(),
@@ -185,8 +184,6 @@ class ModelActor:
         ------
         BadDataError
             If none of its pixels can be decoded.
-        StorageError
-            If a store refuses.
         """
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:

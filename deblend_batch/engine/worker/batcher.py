@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from deblend_batch.cluster.failure import POISONOUS, classify, is_out_of_memory, one_line
 from deblend_batch.engine.worker.model_work import ModelWork, WorkDone
+from deblend_batch.models.batches import LEAST_ROWS
 from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
-
-_LEAST_ROWS = 16  # a model fills a smaller batch up to so many: see Model.predict
 
 
 class PredictionLike(Protocol):
@@ -300,9 +299,9 @@ class Batcher:
                     self.rows_at_once,
                 )
             except Exception as error:
-                if not is_out_of_memory(error) or self.rows_at_once <= _LEAST_ROWS:
+                if not is_out_of_memory(error) or self.rows_at_once <= LEAST_ROWS:
                     raise
-                self.rows_at_once = max(self.rows_at_once // 2, _LEAST_ROWS)
+                self.rows_at_once = max(self.rows_at_once // 2, LEAST_ROWS)
                 log.warning("batch halved", stamps=self.rows_at_once, reason=one_line(error))
             release_device_memory()
 

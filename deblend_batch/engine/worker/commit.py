@@ -1,8 +1,8 @@
-"""Committing a tile: whoever does it, at once or again, comes to the same shard, record and receipt.
+"""Committing a tile: done twice, or by two workers at once, it leaves the same shard, record and receipt.
 
-The shard is created once and stands, unless it is damaged. Who finds another's there describes that one, so
-that two drivers, of which one could not measure a pair that the other has measured, leave each pair in one
-place.
+The shard is created once and stands, unless it is damaged. A worker that finds a shard there already writes
+its receipt and its quarantine record for that shard and not for its own rows. So each pair ends in one place
+even if two drivers work on a tile and one of them cannot measure a pair that the other has measured.
 """
 
 from __future__ import annotations
@@ -103,11 +103,6 @@ class Committer:
             Of the shard that stands.
         record : QuarantineRecord or None
             The quarantine record that stands beside it.
-
-        Raises
-        ------
-        StorageError
-            If the store refuses.
         """
         tile, own = result.spec.name, None
         if result.poison:
@@ -135,8 +130,9 @@ class Committer:
                     self._masks.remove(tile, masks)
                 return rows, standing, _masks_of(rows)
             self._ledger.discard(tile)
+        url = self._ledger.output.shard_url(tile)
         raise TransientStorageError(
-            f"{self._ledger.shard_url(tile)}: whatever is written here comes back damaged; check the store"
+            f"{url}: whatever is written here comes back damaged; check the store"
         )
 
     def _stands(self, receipt: Receipt) -> bool:
@@ -192,7 +188,7 @@ def _fits(result: TileResult, standing: pa.Table) -> bool:
 
 
 def _with_masks(rows: pa.Table, sha256: str | None) -> pa.Table:
-    """Let a shard name its masks, so that who finds it knows which of a tile's masks are its own."""
+    """Put the digest of its masks into a shard: a tile may have several masks, of several workers."""
     if sha256 is None:
         return rows
     return rows.replace_schema_metadata({**(rows.schema.metadata or {}), _MASKS: sha256})

@@ -19,9 +19,9 @@ def limit_threads(threads: int) -> None:
     threads : int
         Threads that one operation may use.
     """
-    import torch
+    from deblend_batch.models.device import set_threads
 
-    torch.set_num_threads(threads)
+    set_threads(threads)
     numcodecs.blosc.set_nthreads(1)
     zarr.config.set({"threading.max_workers": 2})
     pa.set_cpu_count(1)
@@ -41,9 +41,9 @@ def choose_device(gpu_ids: list[int]) -> str:
     str
         ``"cuda:0"``, or ``"cpu"`` where there is no GPU or torch cannot use it.
     """
-    import torch
+    from deblend_batch.models.device import has_cuda
 
-    return "cuda:0" if gpu_ids and torch.cuda.is_available() else "cpu"
+    return "cuda:0" if gpu_ids and has_cuda() else "cpu"
 
 
 def peak_rss_bytes() -> int:

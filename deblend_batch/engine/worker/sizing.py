@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from deblend_batch.engine.worker.batcher import ModelLike
+from deblend_batch.models.batches import LEAST_ROWS, MOST_ROWS
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
 
 _SHARE_OF_MEMORY = 0.5
 _TRIED_ROWS = 64
-_LEAST_ROWS, _MOST_ROWS = 16, 4096
 
 
 def fitting_rows(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
@@ -27,13 +27,13 @@ def fitting_rows(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
     Returns
     -------
     int
-        From 16 to 4096, beyond which no GPU gains.
+        From :data:`LEAST_ROWS` to :data:`MOST_ROWS`.
     """
     few, many = peak_bytes(_TRIED_ROWS), peak_bytes(2 * _TRIED_ROWS)
     per_row = max((many - few) / _TRIED_ROWS, 1.0)
     fixed = few - _TRIED_ROWS * per_row
     room = (_SHARE_OF_MEMORY * free_bytes - fixed) / per_row
-    rows = int(np.clip(room, _LEAST_ROWS, _MOST_ROWS))
+    rows = int(np.clip(room, LEAST_ROWS, MOST_ROWS))
     return 1 << (rows.bit_length() - 1)
 
 

@@ -37,7 +37,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Measured:
+class Photometry:
     """What a baseline made of stamps.
 
     Parameters
@@ -59,7 +59,7 @@ class Measured:
         return np.select(cases, [3, 2, 1, 0], default=-1)
 
 
-def seed_recipe(stamps: Floats, member_yx: Floats) -> Measured:
+def seed_recipe(stamps: Floats, member_yx: Floats) -> Photometry:
     """Measure as the seed work did: SExtractor's isophotal fluxes, in a cold and a hot pass.
 
     The background is estimated but not subtracted; its rms sets the threshold. Where the cold pass
@@ -75,7 +75,7 @@ def seed_recipe(stamps: Floats, member_yx: Floats) -> Measured:
 
     Returns
     -------
-    Measured
+    Photometry
         Fluxes, scaled by :data:`SEED_FLUX_SCALE`.
     """
     found = [_seed_stamp(s, yx) for s, yx in zip(_native(stamps), member_yx, strict=True)]
@@ -100,7 +100,7 @@ def _seed_stamp(stamp: Floats, member_yx: Floats) -> tuple[list[float], int]:
     return (SEED_FLUX_SCALE * flux).tolist(), len(objects)
 
 
-def fair_recipe(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Measured:
+def fair_recipe(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Photometry:
     """Measure with SExtractor's algorithms as a careful user would.
 
     The background is subtracted; fluxes are Kron's (``AUTO``), with pixels of other objects masked
@@ -117,7 +117,7 @@ def fair_recipe(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Measure
 
     Returns
     -------
-    Measured
+    Photometry
         Fluxes; a member without an object within the limit is undetected.
     """
     rows = zip(_native(stamps), member_yx, match_limit_px(radius_px), strict=True)
@@ -146,7 +146,7 @@ def _kron_flux(data: Floats, objects: NDArray[Any], segments: NDArray[np.int32])
 
 def nearest_split(
     stamps: Floats, member_yx: Floats, neighbours_yx: Floats | None = None
-) -> Measured:
+) -> Photometry:
     """Divide a stamp's flux by which position each pixel is nearest to.
 
     Parameters
@@ -160,14 +160,14 @@ def nearest_split(
 
     Returns
     -------
-    Measured
+    Photometry
         Fluxes; every member has one.
     """
     positions = np.asarray(member_yx, np.float64)
     if neighbours_yx is not None:
         positions = np.concatenate([positions, neighbours_yx], axis=1)
     flux = np.concatenate([_split(stamps[rows], positions[rows]) for rows in _chunks(len(stamps))])
-    return Measured(flux, np.full(len(stamps), 2))
+    return Photometry(flux, np.full(len(stamps), 2))
 
 
 def _split(stamps: Floats, positions: Floats) -> NDArray[np.float64]:
@@ -183,7 +183,7 @@ def _split(stamps: Floats, positions: Floats) -> NDArray[np.float64]:
     return np.stack(members, axis=1)
 
 
-def true_profiles(stamps: Floats, truth: Floats, true_flux: Floats) -> Measured:
+def true_profiles(stamps: Floats, truth: Floats, true_flux: Floats) -> Photometry:
     """Fit the true noise-free images by least squares: the limit, not a method.
 
     Parameters
@@ -197,7 +197,7 @@ def true_profiles(stamps: Floats, truth: Floats, true_flux: Floats) -> Measured:
 
     Returns
     -------
-    Measured
+    Photometry
         Fitted amplitudes times the true fluxes.
     """
     parts = []
@@ -206,7 +206,7 @@ def true_profiles(stamps: Floats, truth: Floats, true_flux: Floats) -> Measured:
         normal = images @ images.transpose(0, 2, 1)
         data = images @ stamps[rows].reshape(len(images), -1, 1).astype(np.float64)
         parts.append((np.linalg.pinv(normal) @ data)[..., 0])
-    return Measured(np.concatenate(parts) * true_flux, np.full(len(stamps), 2))
+    return Photometry(np.concatenate(parts) * true_flux, np.full(len(stamps), 2))
 
 
 def _native(stamps: Floats) -> Iterator[Floats]:
@@ -219,9 +219,9 @@ def _positions(objects: NDArray[Any]) -> Floats:
     return np.stack([objects["y"], objects["x"]], axis=-1)
 
 
-def _collect(found: list[tuple[list[float], int]]) -> Measured:
+def _collect(found: list[tuple[list[float], int]]) -> Photometry:
     flux = np.array([pair for pair, _ in found], np.float64).reshape(-1, 2)
-    return Measured(flux, np.array([number for _, number in found], np.int64))
+    return Photometry(flux, np.array([number for _, number in found], np.int64))
 
 
 def _chunks(n: int) -> Iterator[slice]:

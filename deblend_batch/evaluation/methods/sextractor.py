@@ -19,7 +19,7 @@ import sep
 from astropy.io import fits
 
 from deblend_batch.evaluation.errors import EvaluationError
-from deblend_batch.evaluation.methods.baselines import COLD, HOT, Floats, Measured
+from deblend_batch.evaluation.methods.baselines import COLD, HOT, Floats, Photometry
 from deblend_batch.evaluation.methods.matching import match_limit_px, match_members
 
 PROGRAMS = ("source-extractor", "sex", "sextractor")
@@ -53,7 +53,7 @@ def require_program() -> str:
     return program
 
 
-def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Measured:
+def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Photometry:
     """Measure stamps with the SExtractor program.
 
     The seed work's settings: a cold pass, and a hot one for stamps in which the cold pass found
@@ -71,7 +71,7 @@ def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Meas
 
     Returns
     -------
-    Measured
+    Photometry
         Fluxes; a member without an object within the limit is undetected.
 
     Raises
@@ -86,7 +86,7 @@ def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Meas
         objects[row] = found
     limits = match_limit_px(radius_px)
     flux = [_matched(*row) for row in zip(objects, member_yx, limits, strict=True)]
-    return Measured(
+    return Photometry(
         np.array(flux, np.float64).reshape(-1, 2), np.array([len(found) for found in objects])
     )
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from deblend_batch.evaluation.curves import Curve
 from deblend_batch.evaluation.members import Members, Recovered
-from deblend_batch.evaluation.metrics import OUTLIER_MAG, Metrics, magnitude_error
+from deblend_batch.evaluation.metrics import OUTLIER_MAG, Metrics, magnitude_offset
 from deblend_batch.evaluation.report.axes import legend_above, scale_log, scale_medians
 from deblend_batch.evaluation.report.styles import MethodStyle
 from deblend_batch.evaluation.scores import IOU_BINS, Score
@@ -51,7 +51,7 @@ def recovered_against_true(
         PNG. Points beyond the axes are drawn at their edge.
     """
     role = "central" if members.is_central.all() else "companion"
-    mag = members.mag + magnitude_error(recovered.flux, members.flux)
+    mag = members.mag + magnitude_offset(recovered.flux, members.flux)
     low, high = np.floor(members.mag.min()) - 0.5, np.ceil(members.mag.max()) + 1.0
     with style():
         figure = Figure(figsize=(5.0, 4.3), layout="constrained")

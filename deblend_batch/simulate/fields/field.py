@@ -129,7 +129,22 @@ def simulate_field(
 
 
 def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMeta:
-    """Return the attributes of a simulated field: north up, tangential projection, in the COSMOS field."""
+    """Return the attributes of a simulated field: north up, tangential projection, in the COSMOS field.
+
+    Parameters
+    ----------
+    preset : Preset
+        The survey that it imitates.
+    shape_yx : tuple of int
+        Rows and columns.
+    name : str
+        Of the field.
+
+    Returns
+    -------
+    FieldMeta
+        The attributes.
+    """
     step = preset.pixel_scale_arcsec / 3600.0
     cards: Mapping[str, str | int | float | bool] = {
         "CTYPE1": "RA---TAN",

@@ -22,7 +22,7 @@ from scipy import ndimage
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError, NotFoundError
-from deblend_batch.ingest.structure import check_file
+from deblend_batch.fits_structure import check_file
 from deblend_batch.simulate.galaxies.centroid import windowed_centroid
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND

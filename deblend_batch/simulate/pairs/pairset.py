@@ -152,7 +152,13 @@ def write_range(group: zarr.Group, sampler: PairSampler, start: int, stop: int) 
 
 
 def finish_pairs(group: zarr.Group) -> None:
-    """Mark a set of pairs as complete; the last act of making it."""
+    """Mark a set of pairs as complete; the last act of making it.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        As :func:`create_pairs` returned it.
+    """
     groups.finish_group(group, MARKER)
 
 
@@ -171,7 +177,13 @@ def write_pairs(
 
     Parameters
     ----------
-    url, sampler, n, encoding, threshold, options, overwrite
+    url : str
+        The Zarr group.
+    sampler : PairSampler
+        Draws the pairs.
+    n : int
+        How many.
+    encoding, threshold, options, overwrite : optional
         As for :func:`create_pairs`.
     workers : Workers
         Who draws and writes; changes no result.
@@ -218,7 +230,22 @@ def _write_task(task: tuple[int, int], group: zarr.Group, sampler: PairSampler) 
 def read_pairs(
     url: str, start: int = 0, stop: int | None = None, options: Options | None = None
 ) -> PairBatch:
-    """Read pairs that :func:`write_pairs` wrote; shorthand for :meth:`PairSet.batch`."""
+    """Read pairs that :func:`write_pairs` wrote; shorthand for :meth:`PairSet.batch`.
+
+    Parameters
+    ----------
+    url : str
+        The Zarr group.
+    start, stop : int, optional
+        Range of pairs; to the end if ``stop`` is None.
+    options : mapping, optional
+        fsspec storage options.
+
+    Returns
+    -------
+    PairBatch
+        The pairs.
+    """
     return PairSet(url, options).batch(start, stop)
 
 
@@ -258,11 +285,33 @@ class PairSet:
         return dict(self._group.attrs)
 
     def batch(self, start: int = 0, stop: int | None = None) -> PairBatch:
-        """Read a range of pairs into memory."""
+        """Read a range of pairs into memory.
+
+        Parameters
+        ----------
+        start, stop : int, optional
+            The range; to the end if ``stop`` is None.
+
+        Returns
+        -------
+        PairBatch
+            The pairs.
+        """
         return PairBatch(**{name: self._array(name)[start:stop] for name in _BATCH})
 
     def masks(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
-        """Read masks, bool (n, channel, y, x), in the set's encoding."""
+        """Read the masks of a range of pairs.
+
+        Parameters
+        ----------
+        start, stop : int, optional
+            The range; to the end if ``stop`` is None.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, channel, y, x)
+            In the set's encoding.
+        """
         return np.asarray(self._array("masks")[start:stop], np.bool_)
 
     def _array(self, name: str) -> Any:

@@ -13,6 +13,7 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine.account import reader as inspect
 from deblend_batch.engine.account.reader import read_status
@@ -31,7 +32,7 @@ def template(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def run(template: Ledger, tmp_path: Path) -> Ledger:
     """A complete run of a test's own."""
-    return Ledger(str(shutil.copytree(template.output, tmp_path / "out")))
+    return Ledger(Output(str(shutil.copytree(template.output.url, tmp_path / "out"))))
 
 
 def test_a_complete_run_has_written_all(run: Ledger) -> None:
@@ -45,12 +46,12 @@ def test_a_complete_run_has_written_all(run: Ledger) -> None:
 @pytest.mark.parametrize("finished", [True, False], ids=["and has a shard", "and has none"])
 def test_a_tile_in_quarantine_is_counted_once(run: Ledger, finished: bool) -> None:
     """A worker that was given up may still finish its tile: the shard is what counts."""
-    tile = run.shards()[0]
+    tile = run.output.shards()[0]
     ids = read_rows(run, tile)["blend_id"].to_pylist()[::2]
     record = QuarantineRecord(tile, "a chunk", "BadDataError", 1, [(blend, 0, 0) for blend in ids])
     run.quarantine(record)
     if not finished:
-        storage.remove(run.shard_url(tile))
+        storage.remove(run.output.shard_url(tile))
     status = read_status(run.output)
     assert status.pairs_quarantined == (0 if finished else len(ids))
     assert status.pairs_written + status.pairs_quarantined == status.pairs_expected
@@ -59,7 +60,7 @@ def test_a_tile_in_quarantine_is_counted_once(run: Ledger, finished: bool) -> No
 
 
 def test_pairs_left_out_of_a_written_tile_are_in_quarantine(run: Ledger) -> None:
-    leave_out(run, run.shards()[0], 2)
+    leave_out(run, run.output.shards()[0], 2)
     status = read_status(run.output)
     assert (status.pairs_written, status.pairs_quarantined) == (91, 2)
     assert (status.tiles_written, status.tiles_quarantined) == (9, 0)
@@ -67,10 +68,10 @@ def test_pairs_left_out_of_a_written_tile_are_in_quarantine(run: Ledger) -> None
 
 
 def test_a_part_in_quarantine_without_a_shard_is_still_to_do(run: Ledger) -> None:
-    tile = run.shards()[0]
+    tile = run.output.shards()[0]
     n_pairs = run.read_receipt(tile).pairs
     leave_out(run, tile, 2)
-    storage.remove(run.receipt_url(tile))
+    storage.remove(run.output.receipt_url(tile))
     status = read_status(run.output)
     assert (status.pairs_written, status.pairs_quarantined) == (93 - n_pairs, 0)
 
@@ -78,11 +79,11 @@ def test_a_part_in_quarantine_without_a_shard_is_still_to_do(run: Ledger) -> Non
 def write_receipts_at(run: Ledger, offsets: Sequence[float]) -> list[int]:
     """Let the tiles, the last name first, be finished at these seconds; return their pairs."""
     began, pairs = datetime(2026, 1, 1, tzinfo=UTC), []
-    for tile, offset in zip(reversed(run.receipts()), offsets, strict=True):
+    for tile, offset in zip(reversed(run.output.receipts()), offsets, strict=True):
         at = began + timedelta(seconds=offset)
         receipt = replace(run.read_receipt(tile), written_at=at.isoformat())
         run.replace_receipt(receipt)
-        os.utime(run.receipt_url(tile), (at.timestamp(), at.timestamp()))
+        os.utime(run.output.receipt_url(tile), (at.timestamp(), at.timestamp()))
         pairs.append(receipt.pairs)
     return pairs
 
@@ -107,13 +108,13 @@ def test_tiles_that_finish_in_bursts_are_no_pause(run: Ledger) -> None:
 
 
 def test_a_damaged_index_is_one_line(run: Ledger) -> None:
-    storage.write_bytes(storage.join(run.output, "index", "field.parquet"), b"PAR1")
+    storage.write_bytes(storage.join(run.output.url, "index", "field.parquet"), b"PAR1")
     with pytest.raises(CatalogError, match=r"index/field.parquet: damaged .*; remove it and run"):
         read_status(run.output)
 
 
 def test_a_lost_index_is_said_and_the_counts_are_those_of_the_record(run: Ledger) -> None:
-    storage.remove_tree(storage.join(run.output, "index"))
+    storage.remove_tree(storage.join(run.output.url, "index"))
     status = read_status(run.output)
     assert (status.pairs_written, status.pairs_expected) == (93, 93)
     assert (status.tiles_written, status.tiles_expected) == (9, 9)
@@ -124,9 +125,9 @@ def test_a_lost_index_is_said_and_the_counts_are_those_of_the_record(run: Ledger
 
 @pytest.mark.parametrize("kind", ["receipt", "quarantine"])
 def test_an_empty_file_is_counted_and_named_and_the_rest_goes_on(run: Ledger, kind: str) -> None:
-    tile = run.receipts()[0]
+    tile = run.output.receipts()[0]
     n_pairs = run.read_receipt(tile).pairs
-    url = getattr(run, f"{kind}_url")(tile)
+    url = getattr(run.output, f"{kind}_url")(tile)
     storage.write_bytes(url, b"")
     status = read_status(run.output)
     assert status.problems == (f"{url}: empty; run again to make it anew",)
@@ -135,16 +136,16 @@ def test_an_empty_file_is_counted_and_named_and_the_rest_goes_on(run: Ledger, ki
 
 
 def test_a_receipt_that_is_cut_is_named(run: Ledger) -> None:
-    tile = run.receipts()[0]
-    storage.write_bytes(run.receipt_url(tile), b'{"tile"')
+    tile = run.output.receipts()[0]
+    storage.write_bytes(run.output.receipt_url(tile), b'{"tile"')
     (problem,) = read_status(run.output).problems
     assert "damaged (" in problem
     assert problem.endswith("; remove it and run again")
 
 
 def test_of_very_many_problems_only_the_first_are_printed(run: Ledger) -> None:
-    for tile in run.receipts():
-        storage.write_bytes(run.receipt_url(tile), b"")
+    for tile in run.output.receipts():
+        storage.write_bytes(run.output.receipt_url(tile), b"")
     rows = [value for name, value in read_status(run.output).to_rows() if name == "damaged"]
     assert len(rows) == 6
     assert rows[-1] == "and 4 more (--json)"
@@ -153,9 +154,9 @@ def test_of_very_many_problems_only_the_first_are_printed(run: Ledger) -> None:
 def leave_running(run: Ledger, seconds_ago: float) -> str:
     """Let the last sign of the run's driver be so old; return when it was."""
     at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds")
-    for tile in run.receipts():
+    for tile in run.output.receipts():
         run.replace_receipt(replace(run.read_receipt(tile), written_at=at))
-    storage.remove(run.receipt_url(run.receipts()[0]))
+    storage.remove(run.output.receipt_url(run.output.receipts()[0]))
     run.write_run(run.read_run() | {"state": "running", "updated_at": at})
     return at
 
@@ -178,7 +179,7 @@ def test_a_sign_of_life_is_the_record_or_a_receipt(run: Ledger, sign: str) -> No
     leave_running(run, 3600)
     now = datetime.now(UTC).isoformat()
     if sign == "receipt":
-        run.replace_receipt(replace(run.read_receipt(run.receipts()[0]), written_at=now))
+        run.replace_receipt(replace(run.read_receipt(run.output.receipts()[0]), written_at=now))
     else:
         run.write_run(run.read_run() | {"updated_at": now})
     status = read_status(run.output)
@@ -187,6 +188,6 @@ def test_a_sign_of_life_is_the_record_or_a_receipt(run: Ledger, sign: str) -> No
 
 
 def test_a_damaged_run_is_not_published(run: Ledger) -> None:
-    storage.remove(run.shard_url("y0000x0000"))
+    storage.remove(run.output.shard_url("y0000x0000"))
     with pytest.raises(CatalogError, match=r"tile y0000x0000: .* no shard; run again to make it"):
         publish_run(run.output)

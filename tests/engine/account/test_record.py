@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
@@ -25,7 +26,7 @@ def config(tmp_path: Path) -> RunConfig:
 def claim(config: RunConfig) -> RunRecord:
     """Start the run, or take it up."""
     parts = fingerprint_parts(config, [], "sha256:0")
-    return RunRecord.claim(Ledger(config.output), config, parts)
+    return RunRecord.claim(Ledger(Output(config.output)), config, parts)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_patch_finishes_the_run_and_is_written_down(
     for version in ("0.1.3", "0.1.3", "0.1.4", "0.1.5"):
         monkeypatch.setattr(fingerprint_module, "__version__", version)
         claim(config).save("running", Tally())
-    run = Ledger(config.output).read_run()
+    run = Ledger(Output(config.output)).read_run()
     assert run["versions"]["deblend_batch"] == "0.1.5"
     assert [each["deblend_batch"] for each in run["earlier_versions"]] == ["0.1.3", "0.1.4"]
     assert run["fingerprint_of"]["release"] == "0.1"
@@ -72,18 +73,18 @@ def test_until_pairs_are_counted_the_totals_of_the_last_start_stand(config: RunC
     counted = Tally(Count(5, 3), Count(2, 1), counted=True)
     claim(config).save("interrupted", counted)
     claim(config).save("running", Tally())
-    assert Ledger(config.output).read_run()["totals"] == counted.totals()
+    assert Ledger(Output(config.output)).read_run()["totals"] == counted.totals()
 
 
 @pytest.mark.parametrize("state", ["complete", "complete_with_quarantine", "failed"])
 def test_a_start_that_did_not_begin_leaves_the_record_alone(config: RunConfig, state: str) -> None:
     claim(config).save(state, Tally(counted=True))
-    before = Ledger(config.output).read_run()
+    before = Ledger(Output(config.output)).read_run()
     claim(config).abandon("interrupted", Tally())
-    assert Ledger(config.output).read_run() == before
+    assert Ledger(Output(config.output)).read_run() == before
 
 
 def test_a_start_that_ended_early_says_why(config: RunConfig) -> None:
     claim(config).abandon("failed", Tally(), ValueError("first line\nsecond"))
-    run = Ledger(config.output).read_run()
+    run = Ledger(Output(config.output)).read_run()
     assert (run["state"], run["error"]) == ("failed", "ValueError: first line")

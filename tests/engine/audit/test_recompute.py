@@ -14,7 +14,7 @@ import zarr
 
 from deblend_batch.catalog.compare import differences
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.audit.recompute import choose
+from deblend_batch.engine.audit.recompute import draw_pairs
 from deblend_batch.engine.audit.verify import verify_run
 from tests.engine.finished import commit, finish_run, read_rows
 from tests.support import SmallField, member
@@ -108,7 +108,7 @@ def test_pixels_that_changed_since_the_run_are_found(run: Ledger, own_field: Sma
 
 def test_every_pair_has_the_same_chance() -> None:
     written = {"a": 10, "b": 0, "c": 30}
-    met = [choose(written, 4, seed) for seed in range(500)]
+    met = [draw_pairs(written, 4, seed) for seed in range(500)]
     assert all(sum(map(len, each.values())) == 4 for each in met)
     assert sum(len(each.get("a", ())) for each in met) == pytest.approx(500, rel=0.1)
     assert {int(n) for each in met for n in each.get("c", ())} == set(range(30))

@@ -15,6 +15,7 @@ import pytest
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.engine.audit.checks import compare_pairs
 from deblend_batch.engine.audit.verify import Verification, verify_run
@@ -34,7 +35,7 @@ def template(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def run(template: Ledger, tmp_path: Path) -> Ledger:
     """A complete run of a test's own."""
-    return Ledger(str(shutil.copytree(template.output, tmp_path / "out")))
+    return Ledger(Output(str(shutil.copytree(template.output.url, tmp_path / "out"))))
 
 
 def test_a_complete_run_is_sound(run: Ledger) -> None:
@@ -60,8 +61,8 @@ def test_a_tile_wholly_in_quarantine(run: Ledger, finished: bool) -> None:
     pairs = [(blend, 0, 0) for blend in ids]
     run.quarantine(QuarantineRecord(TILE, "a chunk", "BadDataError", 4, pairs))
     if not finished:
-        storage.remove(run.shard_url(TILE))
-        storage.remove(run.receipt_url(TILE))
+        storage.remove(run.output.shard_url(TILE))
+        storage.remove(run.output.receipt_url(TILE))
     found = verify_run(run.output, recompute=0)
     # The totals of run.json are of a run that had written it.
     assert [line for line in found.problems if not line.startswith("run.json")] == []
@@ -69,7 +70,9 @@ def test_a_tile_wholly_in_quarantine(run: Ledger, finished: bool) -> None:
 
 
 def _shorten(run: Ledger) -> None:
-    storage.write_bytes(run.shard_url(TILE), storage.read_bytes(run.shard_url(TILE))[:-1])
+    storage.write_bytes(
+        run.output.shard_url(TILE), storage.read_bytes(run.output.shard_url(TILE))[:-1]
+    )
 
 
 def _alter(run: Ledger) -> None:
@@ -78,18 +81,18 @@ def _alter(run: Ledger) -> None:
     receipt = run.read_receipt(TILE)
     commit(run, TILE, rows.set_column(rows.schema.names.index("flux_h"), "flux_h", flux))
     run.replace_receipt(receipt)
-    storage.write_bytes(run.receipt_url(TILE), json.dumps(vars(receipt)).encode())
+    storage.write_bytes(run.output.receipt_url(TILE), json.dumps(vars(receipt)).encode())
 
 
 def _copy_shard(run: Ledger) -> None:
-    other = storage.read_bytes(run.shard_url("y0001x0001"))
-    storage.write_bytes(run.shard_url(TILE), other)
+    other = storage.read_bytes(run.output.shard_url("y0001x0001"))
+    storage.write_bytes(run.output.shard_url(TILE), other)
 
 
 def _copy_shard_and_receipt(run: Ledger) -> None:
     _copy_shard(run)
-    content = storage.read_bytes(run.receipt_url("y0001x0001"))
-    storage.write_bytes(run.receipt_url(TILE), content)
+    content = storage.read_bytes(run.output.receipt_url("y0001x0001"))
+    storage.write_bytes(run.output.receipt_url(TILE), content)
 
 
 def _forge_copy(run: Ledger) -> None:
@@ -114,8 +117,8 @@ def _record_what_is_written(run: Ledger) -> None:
 
 def _record_a_part_alone(run: Ledger) -> None:
     leave_out(run, TILE, 2)
-    storage.remove(run.shard_url(TILE))
-    storage.remove(run.receipt_url(TILE))
+    storage.remove(run.output.shard_url(TILE))
+    storage.remove(run.output.receipt_url(TILE))
 
 
 def _wrong_rows(run: Ledger) -> None:
@@ -127,25 +130,27 @@ def _wrong_count(run: Ledger) -> None:
 
 
 def _no_parquet(run: Ledger) -> None:
-    storage.write_bytes(run.shard_url(TILE), b"")
+    storage.write_bytes(run.output.shard_url(TILE), b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty))
 
 
 def _damage_receipt(run: Ledger) -> None:
-    storage.write_bytes(run.receipt_url(TILE), b'{"tile": ')
+    storage.write_bytes(run.output.receipt_url(TILE), b'{"tile": ')
 
 
 def _empty_receipt(run: Ledger) -> None:
-    storage.write_bytes(run.receipt_url(TILE), b"")
+    storage.write_bytes(run.output.receipt_url(TILE), b"")
 
 
 def _stray_shard(run: Ledger) -> None:
-    storage.write_bytes(run.shard_url("y0009x0000"), storage.read_bytes(run.shard_url(TILE)))
+    storage.write_bytes(
+        run.output.shard_url("y0009x0000"), storage.read_bytes(run.output.shard_url(TILE))
+    )
 
 
 def _stray_receipt(run: Ledger) -> None:
-    storage.write_bytes(run.receipt_url("y0009x0000"), b"{}")
+    storage.write_bytes(run.output.receipt_url("y0009x0000"), b"{}")
 
 
 def _stray_record(run: Ledger) -> None:
@@ -153,11 +158,11 @@ def _stray_record(run: Ledger) -> None:
 
 
 def _lose_shard(run: Ledger) -> None:
-    storage.remove(run.shard_url(TILE))
+    storage.remove(run.output.shard_url(TILE))
 
 
 def _lose_receipt(run: Ledger) -> None:
-    storage.remove(run.receipt_url(TILE))
+    storage.remove(run.output.receipt_url(TILE))
 
 
 def _wrong_sum(run: Ledger) -> None:
@@ -228,7 +233,7 @@ def _unfinish(run: Ledger, state: str = "interrupted") -> None:
 def test_what_is_still_to_do_is_no_damage(run: Ledger, state: str, left: tuple[str, ...]) -> None:
     n_pairs = run.read_receipt(TILE).pairs
     for what in left:
-        storage.remove(getattr(run, f"{what}_url")(TILE))
+        storage.remove(getattr(run.output, f"{what}_url")(TILE))
     _unfinish(run, state)
     found = verify_run(run.output, recompute=0)
     assert (found.problems, found.exit_code) == ((), 2)
@@ -242,7 +247,7 @@ def test_what_is_still_to_do_is_no_damage(run: Ledger, state: str, left: tuple[s
 
 def test_damage_of_an_unfinished_run_is_told_apart(run: Ledger) -> None:
     _lose_receipt(run)
-    storage.remove(run.shard_url("y0001x0001"))
+    storage.remove(run.output.shard_url("y0001x0001"))
     _unfinish(run)
     found = verify_run(run.output, recompute=0)
     assert found.pending_tiles == 1
@@ -260,7 +265,7 @@ def test_a_part_in_quarantine_of_an_unfinished_run_is_still_to_do(run: Ledger) -
 
 
 def test_a_lost_index_makes_no_orphans(run: Ledger) -> None:
-    storage.remove_tree(storage.join(run.output, "index"))
+    storage.remove_tree(storage.join(run.output.url, "index"))
     found = verify_run(run.output)
     (problem,) = found.problems
     assert re.match(
@@ -271,7 +276,7 @@ def test_a_lost_index_makes_no_orphans(run: Ledger) -> None:
 
 def test_a_run_that_has_not_been_indexed_has_lost_nothing(run: Ledger) -> None:
     for folder in ("index", "ledger"):  # and no shard is an orphan for that
-        storage.remove_tree(storage.join(run.output, folder))
+        storage.remove_tree(storage.join(run.output.url, folder))
     _unfinish(run, "running")
     found = verify_run(run.output)
     assert (found.problems, found.exit_code) == ((), 2)
@@ -283,7 +288,7 @@ def test_a_run_that_has_not_been_indexed_has_lost_nothing(run: Ledger) -> None:
 def test_a_damaged_quarantine_record_is_one_problem_of_several(
     run: Ledger, name: str, content: bytes
 ) -> None:
-    storage.write_bytes(run.quarantine_url(name), content)
+    storage.write_bytes(run.output.quarantine_url(name), content)
     _stray_shard(run)
     found = verify_run(run.output, recompute=0)
     assert any(
@@ -301,7 +306,7 @@ def test_of_very_many_problems_only_the_first_are_printed() -> None:
 
 
 def test_a_damaged_index_is_one_line(run: Ledger) -> None:
-    storage.write_bytes(storage.join(run.output, "index", "field.parquet"), b"PAR1")
+    storage.write_bytes(storage.join(run.output.url, "index", "field.parquet"), b"PAR1")
     with pytest.raises(CatalogError, match=r"index/field.parquet: damaged .*; remove it and run"):
         verify_run(run.output)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.inputs import index as index_module
 from deblend_batch.engine.inputs.index import FieldIndex, IndexReader, read_index
 from deblend_batch.engine.inputs.index_task import build_index, index_field
@@ -51,7 +52,7 @@ def test_any_rows_are_read_back_to_the_bit(
     index, pairs = crowded
     start = data.draw(st.integers(0, len(pairs) - 1), "start")
     stop = data.draw(st.integers(start + 1, len(pairs)), "stop")
-    read = IndexReader(index.url, {}).read(start, stop)
+    read = IndexReader(Output(""), index.url).read(start, stop)
     assert columns_of(read) == columns_of(pairs, slice(start, stop))
     for name in Pairs.__dataclass_fields__:
         assert getattr(read, name).dtype == getattr(pairs, name).dtype
@@ -60,7 +61,7 @@ def test_any_rows_are_read_back_to_the_bit(
 
 def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]) -> None:
     built, _ = crowded
-    read = read_index(built.url, {})
+    read = read_index(Output(""), built.url)
     for name in ("tiles", "starts"):
         np.testing.assert_array_equal(getattr(read, name), getattr(built, name))
         assert getattr(read, name).dtype == getattr(built, name).dtype
@@ -78,7 +79,7 @@ def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path, damage: str
     else:
         pq.write_table(pq.read_table(task.url).replace_schema_metadata(None), task.url)
     with pytest.raises(CatalogError, match=r"field.parquet: damaged .*; remove it and run again"):
-        read_index(task.url, {})
+        read_index(task.output, task.url)
 
 
 def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
@@ -93,8 +94,7 @@ def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
         index = index_field(task)
         core = TileGrid(SHAPE_YX, task.tile_size).core(int(index.tiles[0]))
         spec = TileSpec("y0000x0000", field_url, task.url, core, 0, index.n_pairs, (1.0,))
-        context = RunContext(
-            "out", "tiny", 32, None, False, f"run of {n} sources", "", {"nested": {}}
-        )
+        output = Output("out", {"nested": {}})
+        context = RunContext(output, "tiny", 32, None, False, f"run of {n} sources", "")
         assert len(load_pairs(spec, context)) == n * (n - 1) // 2
         assert open_field(field_url, context) is open_field(field_url, context)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch import storage
+from deblend_batch.catalog.output import Output
 from deblend_batch.config import PairsConfig
-from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, read_index, unused_url
+from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, read_index
 from deblend_batch.engine.inputs.index_task import build_index, index_field
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairing import match_within
@@ -152,9 +153,9 @@ def test_detections_that_cannot_be_used_are_listed(
     task = task_for(field_url, tmp_path, keep_unused=keep)
     index, _ = build_index(task)
     assert index.detections == {"read": 6, "used": 2, "not_finite": 1, "outside": 3}
-    assert storage.exists(unused_url(task.url)) is keep
+    assert storage.exists(task.output.unused_url("field")) is keep
     if keep:
-        assert pq.read_table(unused_url(task.url)).to_pylist() == [
+        assert pq.read_table(task.output.unused_url("field")).to_pylist() == [
             {"id": 3, "reason": "position is not finite"},
             {"id": 4, "reason": "outside the image"},
             {"id": 5, "reason": "outside the image"},
@@ -188,7 +189,7 @@ def test_where_no_pair_is_found_the_nearest_two_are_known(
     index = index_field(task_for(field_url, tmp_path))
     assert index.n_pairs == 0
     assert index.nearest_arcsec == (nearest and pytest.approx(nearest, rel=1e-5))
-    assert read_index(index.url, {}).nearest_arcsec == index.nearest_arcsec
+    assert read_index(Output(str(tmp_path)), index.url).nearest_arcsec == index.nearest_arcsec
 
 
 PAIR_SOURCES = np.array([[10.0, 10.0], [12.0, 10.0], [280.0, 300.0], [-4.0, 9.0], [-5.0, 9.0]])
@@ -257,7 +258,7 @@ def test_pairs_for_a_table_without_detections(field_url: str, tmp_path: Path) ->
     task = task_for(field_url, tmp_path, pairs=PairsConfig(table=str(tmp_path / "pairs.parquet")))
     index = index_field(task)
     assert (index.n_pairs, len(index.unplaced)) == (0, 1)
-    assert read_index(task.url, {}).unplaced == index.unplaced
+    assert read_index(Output(str(tmp_path)), task.url).unplaced == index.unplaced
 
 
 def test_positions_on_the_sky_give_the_pairs_of_their_pixels(

@@ -13,7 +13,7 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles
-from deblend_batch.engine.needs.sampling import Sample, choose, sample_tiles
+from deblend_batch.engine.needs.sampling import Sample, sample_tiles, tiles_to_sample
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.finished import finish_run
@@ -23,19 +23,19 @@ from tests.support import SmallField
 @pytest.mark.parametrize(("tiles", "chosen"), [(0, 0), (1, 1), (100, 1), (101, 2), (5000, 50)])
 def test_one_in_a_hundred_and_at_least_one(tiles: int, chosen: int) -> None:
     pairs = np.random.default_rng(0).integers(1, 1000, tiles)
-    rows = choose(pairs)
+    rows = tiles_to_sample(pairs)
     assert len(set(rows.tolist())) == chosen
 
 
 def test_the_sample_is_as_crowded_as_the_field() -> None:
     pairs = np.random.default_rng(1).lognormal(3, 1.5, 5000).astype(np.int64)
-    assert pairs[choose(pairs)].mean() == pytest.approx(pairs.mean(), rel=0.2)
+    assert pairs[tiles_to_sample(pairs)].mean() == pytest.approx(pairs.mean(), rel=0.2)
 
 
 def tiles_of(ledger: Ledger, field_url: str) -> FieldTiles:
     """The tiles of a finished run of the small field."""
     field = Field.open(field_url)
-    index = read_index(f"{ledger.output}/index/field.parquet", {})
+    index = read_index(ledger.output, ledger.output.index_url("field"))
     return FieldTiles(field.url, index, TileGrid(field.shape_yx, 200))
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
+from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import Receipt, now
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
 from deblend_batch.engine.account.done import read_done
@@ -75,7 +76,7 @@ def describe(
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(str(tmp_path / "out"))
+    return Ledger(Output(str(tmp_path / "out")))
 
 
 def committer(ledger: Ledger) -> Committer:
@@ -83,13 +84,13 @@ def committer(ledger: Ledger) -> Committer:
 
 
 def read_shard(ledger: Ledger) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read_bytes(ledger.shard_url(TILE))))
+    return pq.read_table(pa.BufferReader(storage.read_bytes(ledger.output.shard_url(TILE))))
 
 
 def places(ledger: Ledger) -> tuple[list[int], list[int]]:
     """The pairs in the shard and in the quarantine record, by their place."""
     written = read_shard(ledger)["blend_id"].to_pylist()[::2]
-    held = ledger.read_quarantine(TILE).pairs if ledger.quarantined() else []
+    held = ledger.read_quarantine(TILE).pairs if ledger.output.quarantined() else []
     return [blend - 7 for blend in written], sorted(blend - 7 for blend, _, _ in held)
 
 
@@ -97,7 +98,7 @@ def assert_settled(ledger: Ledger) -> None:
     written, held = places(ledger)
     assert sorted(written + held) == list(range(N)), (written, held)
     receipt = ledger.read_receipt(TILE)
-    shard = storage.read_bytes(ledger.shard_url(TILE))
+    shard = storage.read_bytes(ledger.output.shard_url(TILE))
     assert receipt.sha256 == hashlib.sha256(shard).hexdigest()
     assert receipt.pairs == len(written)
     if receipt.masks_sha256 is not None:
@@ -119,9 +120,9 @@ def test_a_commit_is_a_record_a_shard_masks_and_then_the_receipt(ledger: Ledger)
 
 def test_the_first_receipt_stands(ledger: Ledger) -> None:
     committer(ledger).commit(result(), describe)
-    first = storage.read_bytes(ledger.receipt_url(TILE))
+    first = storage.read_bytes(ledger.output.receipt_url(TILE))
     committer(ledger).commit(result(), describe)
-    assert storage.read_bytes(ledger.receipt_url(TILE)) == first
+    assert storage.read_bytes(ledger.output.receipt_url(TILE)) == first
 
 
 def test_a_tile_that_works_after_all_is_released(ledger: Ledger) -> None:
@@ -156,15 +157,15 @@ def make_other_tile() -> pa.Table:
 def test_a_shard_that_no_writer_of_the_tile_makes_is_replaced(
     ledger: Ledger, damage: Callable[[], bytes]
 ) -> None:
-    storage.write_bytes(ledger.shard_url(TILE), damage())
+    storage.write_bytes(ledger.output.shard_url(TILE), damage())
     committer(ledger).commit(result(), describe)
-    assert storage.read_bytes(ledger.shard_url(TILE)) == encode(result().rows)
+    assert storage.read_bytes(ledger.output.shard_url(TILE)) == encode(result().rows)
     assert_settled(ledger)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]"])
 def test_a_damaged_receipt_is_replaced(ledger: Ledger, content: bytes) -> None:
-    storage.write_bytes(ledger.receipt_url(TILE), content)
+    storage.write_bytes(ledger.output.receipt_url(TILE), content)
     committer(ledger).commit(result(), describe)
     assert_settled(ledger)
 
@@ -184,7 +185,7 @@ def test_a_shard_brings_its_own_masks(ledger: Ledger) -> None:
 def test_a_shard_of_another_kind_of_machine_stands(ledger: Ledger) -> None:
     committer(ledger).commit(result(flux=1.001), describe)
     committer(ledger).commit(result(), describe)
-    assert storage.read_bytes(ledger.shard_url(TILE)) == encode(result(flux=1.001).rows)
+    assert storage.read_bytes(ledger.output.shard_url(TILE)) == encode(result(flux=1.001).rows)
     assert_settled(ledger)
 
 
@@ -267,7 +268,7 @@ def test_two_writers_leave_each_pair_in_one_place(
 
     Each could not measure some pairs, may have seen a quarantine record, and rounds in its own way.
     """
-    ledger = Ledger(f"memory://commit/{next(_numbers)}")
+    ledger = Ledger(Output(f"memory://commit/{next(_numbers)}"))
     stage = Stage(["a", "b"], order, deaths)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("create_bytes", "write_bytes", "read_bytes", "remove"):
