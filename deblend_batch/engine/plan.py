@@ -68,12 +68,10 @@ class RunPlan:
         Pixels that tiles will read, uncompressed: at most core and halo of each.
     actors : int
         Actors that the run will make.
-    feed : str
-        Whether they cut their own stamps, ``fused``, or CPU tasks do, ``split``.
     memory : Memory
         Projected peak memory of its processes.
     node_bytes : int
-        Of the actors that this machine has room for, and the tasks that cut for them; 0 where it has none.
+        Of the actors that this machine has room for; 0 where it has none.
     sample : Sample
         Tiles that were read and cut to learn what that costs.
     stamps_per_second : float
@@ -98,7 +96,6 @@ class RunPlan:
     unplaced_pairs: int
     read_bytes: int
     actors: int
-    feed: str
     memory: Memory
     node_bytes: int
     sample: Sample
@@ -117,7 +114,7 @@ class RunPlan:
         memory, held = self.memory, self.tiles_quarantined
         in_quarantine = f", {held:,} in quarantine" if held else ""
         here = f", {gigabytes(self.node_bytes)} on this machine" if self.node_bytes else ""
-        rows = [
+        return [
             ("output", self.output),
             ("model", self.model),
             ("fields", f"{self.fields:,}"),
@@ -128,15 +125,12 @@ class RunPlan:
                 f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done{in_quarantine}",
             ),
             ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
-            ("actors", f"{self.actors:,} ({self.feed})"),
+            ("actors", f"{self.actors:,}"),
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
             *self._cost_rows(),
+            *(("note", note) for note in self.notes),
         ]
-        if memory.stamps:
-            store = f"{gigabytes(memory.stamps)} of the object store per actor"
-            rows.insert(10, ("stamps", store))
-        return rows + [("note", note) for note in self.notes]
 
     def _cost_rows(self) -> list[tuple[str, str]]:
         """Return what the rest will cost; where nothing is left, nothing was measured."""
@@ -218,7 +212,6 @@ def plan_run(
         unplaced_pairs=unplaced,
         read_bytes=sum(map(_read_bytes, fields, indexes, tasks)),
         actors=pool.n_actors,
-        feed=pool.feed,
         memory=memory,
         node_bytes=machine.needed(memory, pool),
         sample=sample,
@@ -270,7 +263,7 @@ def _look(
             url = storage.join(folder, "index.parquet")
             index = index_field(replace(task, url=url, keep_unused=False))
             grid = TileGrid(field.shape_yx, config.tiles.size)
-            tiles = FieldTiles(field.url, index, grid, field.n_bands)
+            tiles = FieldTiles(field.url, index, grid)
             if sample.seconds < SECONDS:
                 sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
         indexes.append(index)

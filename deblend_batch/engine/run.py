@@ -279,10 +279,8 @@ class _Run:
         finished, held = read_done(ledger)
         self._count_flags(finished)
         fields = [
-            FieldTiles(entry.field_url, index, grid, field.n_bands)
-            for entry, index, grid, field in zip(
-                self._entries, indexes, self._grids, self._fields, strict=True
-            )
+            FieldTiles(entry.field_url, index, grid)
+            for entry, index, grid in zip(self._entries, indexes, self._grids, strict=True)
         ]
         return Workload(fields, finished, held)
 

@@ -41,7 +41,7 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
         output, config.model, card.stamp_size, None, False, fingerprint(parts), card.sha256
     )
     index = index_field(index_tasks(config, [entry], card.stamp_size)[0])
-    tiles = FieldTiles(field.url, index, TileGrid(field.shape_yx, config.tiles.size), 1)
+    tiles = FieldTiles(field.url, index, TileGrid(field.shape_yx, config.tiles.size))
     model = load_model(config.model)
     measurer = Measurer(context, Batcher(model, 64), model.card.domain)
     tally = Tally(counted=True)

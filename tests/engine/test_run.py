@@ -123,15 +123,13 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
         {"tiles": {"size": 64}},
         {"tiles": {"size": 4096, "max_pairs": 16}, "engine": {"batch_size": 50}},
         {"engine": {"actors": 1, "batch_size": 7, "tiles_in_flight": 1}},
-        {"engine": {"gpus_per_actor": 1, "feed": "split"}},
-        {"engine": {"gpus_per_actor": 1, "feed": "fused"}},
+        {"engine": {"gpus_per_actor": 0.5}},
     ],
     ids=[
         "many tiles",
         "one tile in units",
         "one actor",
-        "split feed",
-        "fused feed on logical GPUs",
+        "two actors on a logical GPU",
     ],
 )
 def test_rows_do_not_depend_on_how_the_work_is_divided(

@@ -196,7 +196,7 @@ def _specs(config: RunConfig, opened: Sequence[tuple[SurveyEntry, Field]]) -> It
         url = storage.join(config.output, "index", f"{entry.index_name()}.parquet")
         grid = TileGrid(field.shape_yx, config.tiles.size)
         index = read_index(url, config.storage_options)
-        return FieldTiles(field.url, index, grid, field.n_bands).specs()
+        return FieldTiles(field.url, index, grid).specs()
 
     return chain.from_iterable(of_field(entry, field) for entry, field in opened)
 

@@ -191,7 +191,7 @@ class Crew:
         if actor not in self.live:
             return
         if failure is not Failure.DEVICE and _alive(actor):
-            return  # a CPU task died, not the actor
+            return  # a call was lost, not the actor
         self.live.remove(actor)
         ray.kill(actor.handle)
         self._spawn()

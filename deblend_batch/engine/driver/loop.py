@@ -29,7 +29,7 @@ from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.workqueue import Work, WorkQueue
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.needs.pool import ActorPool
-from deblend_batch.engine.worker.actor import ModelLoader, TileOutcome, cut_tile, load_run_model
+from deblend_batch.engine.worker.actor import ModelLoader, TileOutcome, load_run_model
 from deblend_batch.engine.worker.bisection import halve
 from deblend_batch.engine.worker.poison import Poison, quarantine_record
 from deblend_batch.errors import RunStoppedError
@@ -146,7 +146,7 @@ class Driver:
                 for actor in self._crew.live
                 if actor is not self._emptied and actor.room(limit) > 0
             ]
-            if not free or not self._fits(work):
+            if not free:
                 return
             self._start(min(free, key=lambda actor: len(actor.held)), work)
 
@@ -167,23 +167,10 @@ class Driver:
         actor.held.append(work)
         self._in_flight[self._send(actor, work)] = (actor, work)
 
-    def _fits(self, work: Work) -> bool:
-        """Tell whether the object store holds the stamps of one more tile, where they go through it."""
-        if self._crew.pool.feed == "fused" or not self._in_flight:
-            return True
-        held = sum(each.spec.stamp_bytes(self._context) for _, each in self._in_flight.values())
-        return held + work.spec.stamp_bytes(self._context) <= self._crew.pool.store_bytes
-
     def _send(self, actor: Actor, work: Work) -> Any:
-        spec = work.spec
         if work.rows is not None:
-            return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
-        if self._crew.pool.feed == "fused" or work.fused:
-            return actor.handle.process.remote(spec, work.known, work.attempts + 1, work.pieces)
-        task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
-        parts = task.remote(spec, self._context)
-        parts = parts if spec.n_parts > 1 else [parts]
-        return actor.handle.process.remote(spec, (), work.attempts + 1, 1, *parts)
+            return actor.handle.probe.remote(work.spec, work.rows.start, work.rows.stop)
+        return actor.handle.process.remote(work.spec, work.known, work.attempts + 1, work.pieces)
 
     def _collect(self) -> None:
         waiting = [*self._crew.booting, *self._in_flight]
@@ -258,12 +245,9 @@ class Driver:
             self._try_again(work, failure, error)
 
     def _spoilt(self, work: Work, failure: Failure, error: Exception) -> None:
-        """Deal with a tile of which no pair can be measured, or whose stamps could not be cut elsewhere."""
+        """Deal with a tile of which no pair can be measured."""
         work.attempts += 1
-        if self._crew.pool.feed == "split" and not work.fused:
-            work.fused = True  # its actor finds the pairs that it fails for
-            self._queue.put_back(work)
-        elif failure is Failure.BUG and not self._anything_done:
+        if failure is Failure.BUG and not self._anything_done:
             self._unexplained.append((work, error))
             if len(self._unexplained) >= min(_UNEXPLAINED, self._engine.max_failures):
                 raise unwrap(self._unexplained[0][1])
@@ -295,7 +279,7 @@ class Driver:
         elif work.pieces < min(n_pairs, _MOST_PIECES):
             reason = f"{one_line(error)}; now in {pieces} pieces"
             self._events.retried(work.spec.name, work.attempts, failure, reason)
-            work.pieces, work.attempts, work.fused = pieces, 0, True
+            work.pieces, work.attempts = pieces, 0
             self._queue.put_back(work, _BACKOFF_SECONDS)
         else:
             self._quarantine(work, error)
@@ -308,7 +292,7 @@ class Driver:
             work.rows = work.tries.send(outcome)
         except StopIteration as end:
             poison: list[Poison] = end.value
-            work.rows, work.tries, work.known, work.fused = None, None, poison, True
+            work.rows, work.tries, work.known = None, None, poison
             if len(poison) == work.spec.n_pairs:
                 self._quarantine_pairs(work, poison)
                 return

@@ -28,8 +28,6 @@ class Work:
         How often it failed by a store's.
     not_before : float
         When it may be tried again, on the monotonic clock.
-    fused : bool
-        Whether its actor has to cut the stamps whatever the pool's feed.
     known : sequence of Poison
         Pairs to leave out.
     tries : generator, optional
@@ -46,7 +44,6 @@ class Work:
     attempts: int = 0
     refusals: int = 0
     not_before: float = 0.0
-    fused: bool = False
     known: Sequence[Poison] = ()
     tries: Tries | None = None
     rows: range | None = None

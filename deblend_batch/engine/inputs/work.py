@@ -1,4 +1,4 @@
-"""The work on one tile, up to its stamps: plain functions that run in an actor or in a CPU task."""
+"""The work on one tile, up to its stamps: plain functions that run in an actor."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ class TileSpec:
         Its rows in the pair index.
     noise_sigma : tuple of float
         Background rms per band where the field has no variance plane.
-    bands : int
-        Bands of the field.
     recorded : bool
         Whether an earlier start left a quarantine record of this name.
     """
@@ -53,22 +51,12 @@ class TileSpec:
     row_start: int
     row_stop: int
     noise_sigma: tuple[float, ...]
-    bands: int = 1
     recorded: bool = False
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
         return self.row_stop - self.row_start
-
-    @property
-    def n_parts(self) -> int:
-        """Number of groups in which the stamps are cut."""
-        return -(-self.n_pairs // PART_PAIRS)
-
-    def stamp_bytes(self, context: RunContext) -> int:
-        """Return the memory that all its stamps take."""
-        return 4 * self.n_pairs * self.bands * context.stamp_size**2
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def project_run(
     each = [
         project_memory(tile, model, pool, in_flight, n_tiles, masks=config.masks) for tile in needs
     ]
-    return max(each, key=lambda memory: memory.actor + memory.cutter)
+    return max(each, key=lambda memory: memory.actor)
 
 
 def tile_needs(field: Field, index: FieldIndex, tile_size: int, stamp_size: int) -> TileNeeds:

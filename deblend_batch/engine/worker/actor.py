@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numcodecs.blosc
 import numpy as np
 import pyarrow as pa
 import ray
 import structlog
-import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
@@ -25,18 +23,17 @@ from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.cluster.failure import classify, one_line
 from deblend_batch.cluster.metrics import publish_often
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
 from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.measurer import Measured, Measurer
-from deblend_batch.engine.worker.metrics import ActorMetrics, reads_counted
+from deblend_batch.engine.worker.metrics import ActorMetrics
 from deblend_batch.engine.worker.poison import NO_DATA, Poison, quarantine_record
 from deblend_batch.engine.worker.process import choose_device, limit_threads, peak_rss_bytes
 from deblend_batch.engine.worker.sizing import probe_gpu
 from deblend_batch.logs import configure_logs
 from deblend_batch.models import load_model
 from deblend_batch.tiling.pairs import Pairs
-from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
 
@@ -159,7 +156,6 @@ class ModelActor:
         known: Sequence[Poison] = (),
         attempt: int = 1,
         pieces: int = 1,
-        *parts: Stamps,
     ) -> TileOutcome:
         """Measure a tile and commit it; pairs that cannot be measured go to the quarantine.
 
@@ -173,8 +169,6 @@ class ModelActor:
             Which one it is, for the log.
         pieces : int
             Groups of neighbouring pairs to measure one after the other, for a tile that is too much at once.
-        *parts : Stamps
-            Its stamps, where CPU tasks have cut them; else the actor cuts its own.
 
         Returns
         -------
@@ -190,7 +184,7 @@ class ModelActor:
         """
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:
-                outcome = self._process(spec, known, pieces, parts)
+                outcome = self._process(spec, known, pieces)
             except Exception as error:
                 log.warning("failed", failure=classify(error).value, reason=one_line(error))
                 raise
@@ -201,13 +195,11 @@ class ModelActor:
                 log.warning("left out", pairs=len(record.pairs), reason=record.reason)
             return outcome
 
-    def _process(
-        self, spec: TileSpec, known: Sequence[Poison], pieces: int, parts: Sequence[Stamps]
-    ) -> TileOutcome:
+    def _process(self, spec: TileSpec, known: Sequence[Poison], pieces: int) -> TileOutcome:
         self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
-        measured, found = self._measurer.measure_sound(spec, pairs[left], parts, pieces)
+        measured, found = self._measurer.measure_sound(spec, pairs[left], pieces)
         poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
         poison.sort(key=lambda each: each.row)
         failures = sum(each.error != NO_DATA for each in poison)
@@ -279,24 +271,3 @@ class ModelActor:
         up = time.monotonic() - (self._began or time.monotonic())
         busy = self._batcher.work().busy_seconds
         return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
-
-
-def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
-    """Cut a tile's stamps in a CPU task, one object a part; never touches CUDA.
-
-    Parameters
-    ----------
-    spec : TileSpec
-        The tile.
-    context : RunContext
-        The run.
-
-    Yields
-    ------
-    Stamps
-        The next part.
-    """
-    numcodecs.blosc.set_nthreads(1)
-    zarr.config.set({"threading.max_workers": 2})
-    with reads_counted(context.run):
-        yield from cut_parts(spec, load_pairs(spec, context), context)

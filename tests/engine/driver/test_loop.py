@@ -62,7 +62,7 @@ class Play:
         self._driver.run(tiles, 1, proven=proven)
 
     def _crew(self) -> Any:
-        pool = SimpleNamespace(feed="fused", n_actors=1)
+        pool = SimpleNamespace(n_actors=1)
         live = [Actor(SimpleNamespace(process=_Call(self._process), probe=_Call(self._probe)))]
         nothing = {
             name: lambda *_: None
