@@ -43,6 +43,9 @@ class EngineConfig(Section):
 
     feed: Literal["auto", "fused"] = "auto"
     """Both mean the same: an actor cuts its own stamps (docs/decisions/002-object-store.md)."""
+    where: Literal["auto", "ray", "local"] = "auto"
+    """``local``: workers are processes of this machine; ``ray``: actors of the cluster that ``RAY_ADDRESS``
+    names, or of one that is raised here; ``auto``: Ray where a cluster is named or the work is long."""
     actors: int | None = Field(None, ge=1)
     """Number of model actors; one per GPU, or per CPU where there is no GPU."""
     gpus_per_actor: float = Field(1.0, ge=0)

@@ -28,7 +28,8 @@ from deblend_batch.engine.inputs.survey import check_reachable, list_fields, ope
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload
-from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run, this_machine
+from deblend_batch.engine.needs.machine import this_machine
+from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
 from deblend_batch.engine.needs.projection import (
     Duration,

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ray
 import structlog
 
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
-from deblend_batch.cluster.connection import connected
-from deblend_batch.cluster.failure import Failure, ask, one_line
 from deblend_batch.cluster.metrics import published
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.account.done import read_done, reopen
@@ -28,11 +25,12 @@ from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
+from deblend_batch.engine.driver.place import Place, Where, named_place, open_place, worth_ray
 from deblend_batch.engine.driver.signals import stop_signals
 from deblend_batch.engine.inputs.access import check_output, check_tables
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
-from deblend_batch.engine.inputs.index import FieldIndex, unused_url
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
+from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, unused_url
+from deblend_batch.engine.inputs.index_task import index_field, index_tasks
 from deblend_batch.engine.inputs.reconcile import reconcile, unplaced_record
 from deblend_batch.engine.inputs.survey import check_reachable, open_fields, tables_of
 from deblend_batch.engine.inputs.weights import find_run_card
@@ -40,23 +38,21 @@ from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload
 from deblend_batch.engine.needs.memory import (
     MemoryUse,
-    cluster_nodes,
     largest_batch,
     model_needs,
     project_run,
 )
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
-from deblend_batch.engine.needs.projection import ModelNeeds, check_fits, most_that_fit
-from deblend_batch.engine.worker.actor import ModelLoader, WorkerInfo, load_run_model
+from deblend_batch.engine.needs.projection import check_fits, most_that_fit
+from deblend_batch.engine.worker.exchange import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.worker.process import peak_rss_bytes
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
+from deblend_batch.failure import Failure, one_line
 from deblend_batch.logs import chosen_format, tell_always
 from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.tile import TileGrid
 
 log = structlog.get_logger()
-
-_INDEX_AHEAD = 4
 
 
 def process_field(
@@ -132,6 +128,15 @@ def settle(config: RunConfig | Mapping[str, Any] | str) -> RunConfig:
     return load_config(config) if isinstance(config, str) else make_config(config)
 
 
+@dataclass(frozen=True)
+class _Site:
+    """A place with the driver of its workers."""
+
+    place: Place
+    pool: ActorPool
+    driver: Driver
+
+
 class _Run:
     def __init__(
         self, config: RunConfig, meter: ProgressMeter, loader: ModelLoader, *, retry: bool = False
@@ -144,6 +149,7 @@ class _Run:
         self._tally = Tally()
         self._unused: list[str] = []
         self._unflagged: list[str] = []
+        self._metrics: RunMetrics | None = None
         self._began: float | None = None
         self._seconds = 0.0
 
@@ -154,9 +160,7 @@ class _Run:
             except KeyboardInterrupt as stop:
                 raise self._interrupted() from stop
             try:
-                # Ray puts a handler of its own in our handler's place.
-                with connected() as resources, stop_signals():
-                    self._process(resources)
+                self._process()
                 return self._finish()
             except (KeyboardInterrupt, SystemExit) as stop:
                 self._record.abandon("interrupted", self._tally)
@@ -201,13 +205,41 @@ class _Run:
         run = self._context.run
         tell_always(run=run)
         self._record = RunRecord.claim(self._ledger, config, parts)
-        self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
         if config.masks:
             MaskStore(config.output, config.storage_options).create()
 
-    def _process(self, resources: Mapping[str, float]) -> None:
+    def _process(self) -> None:
+        """Index the fields, and measure what is left where that pays: on Ray, or on this machine."""
         engine = self._config.engine
-        pool = plan_pool(engine, resources)
+        where = named_place(engine)
+        with ExitStack() as stack:
+            site = self._site(stack, where or "local")
+            # Workers start while the fields are indexed, unless an earlier start may have left them nothing.
+            if not self._record.counted_before:
+                site.driver.start()
+            tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
+            workers = site.place.workers
+            indexes = list(workers.map(index_field, tasks))
+            self._project(site, indexes)
+            several = [tasks] if len(tasks) > 1 else []
+            nowhere = [pair for found in workers.map(reconcile, several) for pair in found]
+            work = self._count(nowhere, indexes)
+            if where is None and worth_ray(self._stamps_left(), site.pool):
+                site.driver.close()
+                site = self._site(stack, "ray")
+                self._project(site, indexes)
+            self._record.begin(self._tally)
+            if self._tally.tiles.pending:
+                proven = self._tally.tiles.written > 0
+                site.driver.run(work.pending(), self._most_in_flight, proven=proven)
+        self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+
+    def _site(self, stack: ExitStack, where: Where) -> _Site:
+        """Open a place, with a driver whose workers are not started yet; the stack ends both."""
+        config, engine = self._config, self._config.engine
+        place = stack.enter_context(open_place(where))
+        stack.enter_context(stop_signals())  # Ray puts a handler of its own in our handler's place
+        pool = plan_pool(engine, place.resources)
         events = Events(
             self._done,
             self._quarantined,
@@ -218,22 +250,17 @@ class _Run:
             self._tick,
         )
         self._record.begin(self._tally)
-        driver = Driver(self._context, pool, engine, events, self._loader)
-        self._metrics.watch(driver)
-        with closing(driver), published(self._metrics.publish):
-            driver.start()
-            pending = self._plan(pool).pending()
-            self._record.begin(self._tally)
-            proven = self._tally.tiles.written > 0
-            driver.run(pending, self._most_in_flight, proven=proven)
-        self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        crew = place.make_crew(self._context, pool, GROWTH * engine.tiles_in_flight, self._loader)
+        driver = stack.enter_context(closing(Driver(self._context, crew, pool, engine, events)))
+        if place.metered:
+            run = self._context.run
+            self._metrics = RunMetrics(run, self._tally, self._meter, config.engine.deadline)
+            self._metrics.watch(driver)
+            stack.enter_context(published(self._metrics.publish))
+        return _Site(place, pool, driver)
 
-    def _plan(self, pool: ActorPool) -> Workload:
-        """Index every field, and count what is there and what is left."""
-        tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
-        indexes = self._index(tasks)
-        self._project(pool, model_needs(self._card, largest_batch(self._config, pool)), indexes)
-        nowhere = ask(_on_cluster(reconcile).remote(tasks)) if len(tasks) > 1 else []
+    def _count(self, nowhere: Sequence[UnplacedPair], indexes: Sequence[FieldIndex]) -> Workload:
+        """Count what is there and what is left."""
         workload = self._workload(indexes)
         tally = self._tally
         tally.pairs, tally.tiles = workload.count()
@@ -241,7 +268,7 @@ class _Run:
             tally.add_index(index)
             if index.n_unused and entry.first_of_table:
                 self._unused.append(unused_url(index.url))
-        unplaced = [pair for index in indexes for pair in index.unplaced] + nowhere
+        unplaced = [pair for index in indexes for pair in index.unplaced] + list(nowhere)
         if unplaced:
             record = unplaced_record(unplaced)
             self._ledger.quarantine(record)
@@ -250,9 +277,14 @@ class _Run:
         self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
 
-    def _project(self, pool: ActorPool, needs: ModelNeeds, indexes: Sequence[FieldIndex]) -> None:
+    def _stamps_left(self) -> int:
+        """Return about how many stamps of single bands are left."""
+        return max(field.n_bands for field in self._fields) * self._tally.pairs.pending
+
+    def _project(self, site: _Site, indexes: Sequence[FieldIndex]) -> None:
         """Project the run's memory, and find how far prefetching may go where a store answers late."""
-        config, nodes = self._config, cluster_nodes()
+        config, pool, nodes = self._config, site.pool, site.place.nodes
+        needs = model_needs(self._card, largest_batch(config, pool))
         project = partial(project_run, config, needs, self._fields, indexes, pool)
         check_fits(project(), pool, nodes)
         least = config.engine.tiles_in_flight
@@ -260,17 +292,6 @@ class _Run:
         most = GROWTH * least if far else least
         self._most_in_flight = most_that_fit(project, pool, nodes, least, most)
         self._memory = project(self._most_in_flight)
-
-    def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
-        """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
-        remote = _on_cluster(index_field)
-        ahead: deque[Any] = deque()
-        indexes: list[FieldIndex] = []
-        for task in tasks:
-            if len(ahead) == _INDEX_AHEAD:
-                indexes.append(ask(ahead.popleft()))
-            ahead.append(remote.remote(task))
-        return indexes + [ask(ref) for ref in ahead]
 
     def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
         ledger = self._ledger
@@ -294,7 +315,8 @@ class _Run:
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
-        self._metrics.add_receipt(receipt)
+        if self._metrics is not None:
+            self._metrics.add_receipt(receipt)
         self._advance(receipt.pairs)
 
     def _advance(self, pairs: int) -> None:
@@ -322,7 +344,7 @@ class _Run:
             self._meter.start()
             self._began = time.monotonic()
         if worker.gpu_ids and worker.device == "cpu":
-            log.warning("torch cannot use the GPU that Ray gave", node=worker.node, pid=worker.pid)
+            log.warning("torch cannot use the GPU that was given", node=worker.node, pid=worker.pid)
         self._tally.workers.append(vars(worker))
 
     def _tick(self) -> None:
@@ -357,15 +379,12 @@ class _Run:
         )
 
 
-def _warn_of_waiting(pool: ActorPool, n_actors: int) -> None:
-    free, all_there_is = ray.available_resources(), ray.cluster_resources()
-    kinds = ("CPU", "GPU")
+def _warn_of_waiting(pool: ActorPool, n_actors: int, why: Mapping[str, str]) -> None:
     log.warning(
         "no model actor is ready yet",
         waiting_for=n_actors,
         each_needs=f"{pool.cpus:g} CPU, {pool.gpus:g} GPU",
-        free=", ".join(f"{free.get(k, 0):g} of {all_there_is.get(k, 0):g} {k}" for k in kinds),
-        mend="end what holds them, or ask for fewer or smaller actors (engine.actors, gpus_per_actor)",
+        **why,
     )
 
 
@@ -378,8 +397,3 @@ def _warn_of(event: str, record: QuarantineRecord) -> None:
         error=record.error,
         reason=record.reason,
     )
-
-
-def _on_cluster(work: Callable[..., Any]) -> Any:
-    """Make a task of the preparation: it takes no core from the actors that start meanwhile."""
-    return ray.remote(work).options(num_cpus=0)

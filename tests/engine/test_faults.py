@@ -28,12 +28,11 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.driver import crew
-from deblend_batch.engine.inputs import work
+from deblend_batch.engine.driver import roster
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
-from deblend_batch.engine.worker import measurer
-from deblend_batch.engine.worker.actor import load_run_model
+from deblend_batch.engine.worker import cut, measurer
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError, TransientStorageError
 from deblend_batch.tiling.reader import read_tile
 from tests.support import SmallField, same_rows, write_tiny_model
@@ -254,7 +253,7 @@ def test_a_tile_that_is_too_much_for_memory_is_done_in_pieces(
                 raise MemoryError("Unable to allocate 9 GiB")
             return read(field, box)
 
-        work.read_tile = read_little  # type: ignore[attr-defined]  # in the actor's process alone
+        cut.read_tile = read_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 1})
@@ -270,14 +269,14 @@ def test_a_worker_that_dies_on_whole_tiles_alone_is_given_pieces(
     output, deaths = tmp_path / "out", tmp_path / "deaths"
 
     def load(context: RunContext, device: str) -> Any:
-        cut = work.cut_parts
+        cut_parts = cut.cut_parts
 
         def cut_little(spec: Any, pairs: Any, context: Any) -> Any:
             if spec.name == "y0001x0001" and len(pairs) == spec.n_pairs:
                 with deaths.open("a") as file:
                     file.write("died\n")
                 os._exit(1)
-            return cut(spec, pairs, context)
+            return cut_parts(spec, pairs, context)
 
         measurer.cut_parts = cut_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
@@ -462,7 +461,7 @@ def test_a_run_that_waits_for_a_core_says_so(
 ) -> None:
     hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
     assert ray.get(hog.holds.remote())
-    monkeypatch.setattr(crew, "_WAITING_SECONDS", 1.0)
+    monkeypatch.setattr(roster, "_WAITING_SECONDS", 1.0)
     said: list[dict[str, Any]] = []
 
     def release(**words: Any) -> None:

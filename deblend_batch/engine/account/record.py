@@ -9,11 +9,11 @@ from typing import Any
 from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
 from deblend_batch.catalog.records import now
-from deblend_batch.cluster.failure import one_line
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.errors import StorageError
+from deblend_batch.failure import one_line
 
 _SAVE_SECONDS = 30.0
 
@@ -83,6 +83,11 @@ class RunRecord:
             If the output belongs to another run.
         """
         check_claim(ledger, _new_content(config, parts))
+
+    @property
+    def counted_before(self) -> bool:
+        """Whether an earlier start has come as far as counting its pairs."""
+        return bool(self._content["totals"]["pairs"]["expected"])
 
     def flags_of(self, n_tiles: int) -> dict[str, int] | None:
         """Return the flags counted so far, if they are those of so many tiles.

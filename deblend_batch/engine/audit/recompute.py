@@ -25,8 +25,8 @@ from deblend_batch.engine.inputs.survey import SurveyEntry, open_fields
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
 from deblend_batch.engine.inputs.workload import FieldTiles
-from deblend_batch.engine.worker.actor import load_run_model
 from deblend_batch.engine.worker.batcher import Batcher
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
 from deblend_batch.field.layout import Field

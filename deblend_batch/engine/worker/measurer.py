@@ -14,12 +14,13 @@ import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.shard import Measurement
-from deblend_batch.cluster.failure import POISONOUS, Failure, classify
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, open_field
 from deblend_batch.engine.worker.batcher import Batcher, PredictionLike, Rows
-from deblend_batch.engine.worker.bisection import halve
+from deblend_batch.engine.worker.bisection import Search
+from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.engine.worker.poison import NO_DATA, Poison
 from deblend_batch.engine.worker.reduce import Part, domain_flags, measurement, reduce
+from deblend_batch.failure import POISONOUS, Failure, Fault, classify
 from deblend_batch.models.card import Domain
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import compact_order
@@ -183,7 +184,8 @@ class Measurer:
                 if classify(error) not in POISONOUS:
                     raise
                 failure = error
-                poison += [Poison.of(int(row), error) for row in rows]
+                fault = Fault.of(error)
+                poison += [Poison.of(int(row), fault) for row in rows]
                 continue
             poison += [replace(each, row=int(rows[each.row])) for each in spoilt]
             found.append((np.delete(rows, [each.row for each in spoilt]), measured))
@@ -215,21 +217,19 @@ def _apart(
 ) -> tuple[dict[range, Measured], list[Poison]]:
     """Measure ranges of rows, halved until only the poison fails."""
     found: dict[range, Measured] = {}
-    tries, outcome, count = halve(range(n), error), None, 0
-    while True:
-        try:
-            rows = tries.send(outcome)
-        except StopIteration as end:
-            if not found:
-                raise error from None
-            return found, end.value
+    search, count = Search.begin(range(n), Fault.of(error)), 0
+    while (rows := search.next) is not None:
         count += 1
         try:
-            found[rows], outcome = measure(rows), None
+            found[rows] = measure(rows)
+            search = search.tried(None)
         except Exception as failure:
             if classify(failure) not in POISONOUS or (count >= _HOPELESS and not found):
                 raise
-            outcome = failure
+            search = search.tried(Fault.of(failure))
+    if not found:
+        raise error from None
+    return found, list(search.blamed)
 
 
 class _Answers:
