@@ -112,7 +112,12 @@ def run_demo(
             seed=seed,
             processes=os.cpu_count() or 1,
         )
-        settings = {"field": truth.field_url, "detections": truth.detections_url, "output": output}
+        settings = {
+            "field": truth.field_url,
+            "detections": truth.detections_url,
+            "output": output,
+            "engine": {"where": "ray"},
+        }
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say(f"processing {truth.n_sources:,} detections ...")
         summary = process_field(config)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from functools import lru_cache
+from pathlib import Path
 
 import psutil
 
@@ -13,17 +14,41 @@ from deblend_batch.engine.needs.projection import NodeSize
 
 _SHARE_FOR_PROCESSES = 0.7  # Ray's own: the rest is the object store
 _ANSWER_SECONDS = 20.0
+_CONTROL_GROUP = "/sys/fs/cgroup"
 
 
 def this_machine() -> NodeSize:
     """Return what a run may take of this machine, with Ray or without."""
-    available = psutil.virtual_memory().available
     return NodeSize(
         "this machine",
-        float(psutil.cpu_count(logical=False) or 1),
+        float(_cores()),
         float(len(visible_gpus())),
-        int(_SHARE_FOR_PROCESSES * available),
+        int(_SHARE_FOR_PROCESSES * _free_bytes()),
     )
+
+
+def _cores() -> int:
+    """Return the cores that this process may use: batch systems and containers may give it fewer."""
+    cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    quota, _, period = _limit("cpu.max").partition(" ")
+    return max(1, min(cores, int(quota) // int(period))) if quota.isdecimal() else cores
+
+
+def _free_bytes() -> int:
+    """Return the memory that is left, of the machine and of the container that this process may be in."""
+    available = int(psutil.virtual_memory().available)
+    most, taken = _limit("memory.max"), _limit("memory.current")
+    return min(available, int(most) - int(taken)) if most.isdecimal() else available
+
+
+def _limit(name: str) -> str:
+    """Read a limit of the control group that a container sees as its root; empty where there is none."""
+    try:
+        return Path(_CONTROL_GROUP, name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def visible_gpus() -> list[str]:

@@ -71,7 +71,8 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             else f"{cpus:g} CPUs"
         )
         raise ConfigError(
-            f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
+            f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}, "
+            "or the address of a larger Ray cluster (RAY_ADDRESS)"
         )
     # Where there are more GPUs than cores an actor asks for no core of its own.
     own_core = engine.autoscale or cpus >= n_actors
