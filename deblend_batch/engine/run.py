@@ -16,6 +16,7 @@ from deblend_batch.catalog.ledger import Ledger, fingerprint
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.cluster.metrics import published
+from deblend_batch.cluster.workers import ALONE
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.account.done import read_done, reopen
 from deblend_batch.engine.account.metrics import RunMetrics
@@ -43,7 +44,7 @@ from deblend_batch.engine.needs.memory import (
     project_run,
 )
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
-from deblend_batch.engine.needs.projection import check_fits, most_that_fit
+from deblend_batch.engine.needs.projection import Memory, check_fits, most_that_fit
 from deblend_batch.engine.worker.exchange import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.worker.process import peak_rss_bytes
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
@@ -150,6 +151,7 @@ class _Run:
         self._unused: list[str] = []
         self._unflagged: list[str] = []
         self._metrics: RunMetrics | None = None
+        self._memory: Memory | None = None
         self._began: float | None = None
         self._seconds = 0.0
 
@@ -210,29 +212,34 @@ class _Run:
 
     def _process(self) -> None:
         """Index the fields, and measure what is left where that pays: on Ray, or on this machine."""
-        engine = self._config.engine
-        where = named_place(engine)
+        where = named_place(self._config.engine)
         with ExitStack() as stack:
-            site = self._site(stack, where or "local")
-            # Workers start while the fields are indexed, unless an earlier start may have left them nothing.
-            if not self._record.counted_before:
-                site.driver.start()
+            site = None
+            if not self._record.counted_before:  # else nothing may be left
+                site = self._site(stack, where or "local")
+                site.driver.start()  # workers load their model while the fields are indexed
+            workers = ALONE if site is None else site.place.workers
             tasks = index_tasks(self._config, self._entries, self._context.stamp_size)
-            workers = site.place.workers
             indexes = list(workers.map(index_field, tasks))
-            self._project(site, indexes)
             several = [tasks] if len(tasks) > 1 else []
             nowhere = [pair for found in workers.map(reconcile, several) for pair in found]
             work = self._count(nowhere, indexes)
-            if where is None and worth_ray(self._stamps_left(), site.pool):
-                site.driver.close()
-                site = self._site(stack, "ray")
-                self._project(site, indexes)
             self._record.begin(self._tally)
             if self._tally.tiles.pending:
+                site = self._settled(stack, site, where)
+                self._project(site, indexes)
                 proven = self._tally.tiles.written > 0
                 site.driver.run(work.pending(), self._most_in_flight, proven=proven)
-        self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+                self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+
+    def _settled(self, stack: ExitStack, site: _Site | None, where: Where | None) -> _Site:
+        """Return where the tiles that are left are measured, now that it is known how many there are."""
+        site = site or self._site(stack, where or "local")
+        n_bands = max(field.n_bands for field in self._fields)
+        if where is None and worth_ray(n_bands * self._tally.pairs.pending, site.pool):
+            site.driver.close()
+            return self._site(stack, "ray")
+        return site
 
     def _site(self, stack: ExitStack, where: Where) -> _Site:
         """Open a place, with a driver whose workers are not started yet; the stack ends both."""
@@ -276,10 +283,6 @@ class _Run:
         tally.counted = True
         self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
-
-    def _stamps_left(self) -> int:
-        """Return about how many stamps of single bands are left."""
-        return max(field.n_bands for field in self._fields) * self._tally.pairs.pending
 
     def _project(self, site: _Site, indexes: Sequence[FieldIndex]) -> None:
         """Project the run's memory, and find how far prefetching may go where a store answers late."""
@@ -365,8 +368,10 @@ class _Run:
                 f"expected, {pairs.written} written, {pairs.quarantined} quarantined"
             )
         state = "complete_with_quarantine" if pairs.quarantined else "complete"
-        memory = MemoryUse(tally.peak_rss, peak_rss_bytes(), self._memory)
-        self._record.save(state, tally, memory=memory.to_dict() if tally.workers else None)
+        memory = None
+        if tally.workers and self._memory is not None:
+            memory = MemoryUse(tally.peak_rss, peak_rss_bytes(), self._memory)
+        self._record.save(state, tally, memory=None if memory is None else memory.to_dict())
         return RunSummary(
             output=self._config.output,
             state=state,
@@ -375,7 +380,7 @@ class _Run:
             pairs_per_second=tally.pairs_here / self._seconds if self._seconds else 0.0,
             unused=tuple(self._unused),
             notes=notes_on(self._config, tally),
-            memory=memory if tally.workers else None,
+            memory=memory,
         )
 
 
