@@ -6,8 +6,7 @@
   at 100 pairs a tile, and from 10 to 10^5 tiles at 10 pairs a tile;
 * how long a run takes to its first ready actor;
 * how long a resume over many finished tiles takes to its plan, and what it asked of the store;
-* what Ray's object store spilled to disk, in all of these and where CPU tasks cut the stamps and the store is
-  a twelfth of what they cut.
+* what Ray's object store spilled to disk in all of these.
 
 ``--most-pairs 10000 --most-tiles 1000 --finished 1000`` takes about two minutes.
 """
@@ -38,7 +37,6 @@ from benchmarks.store_calls import counted_calls
 from benchmarks.support import (
     MODEL,
     load_now,
-    random_pairs,
     say_machine,
     spilled_mb,
     start_ray,
@@ -53,16 +51,11 @@ from deblend_batch.catalog.records import Receipt
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
-from deblend_batch.models import find_card
 
 TILE_PX = 64
 STUB_SPEED = 100_000
 _MARGIN_PX = 2
 _TOGETHER = 2048
-_SPLIT_PX = 8192
-_SPLIT_PAIRS = 75_000
-_SLOW_STUB = 3_000
-_SMALL_STORE = 400_000_000
 
 
 def make_inputs(folder: str, tiles: int, pairs_per_tile: int) -> dict[str, str]:
@@ -211,30 +204,6 @@ def measure_resume(folder: str, store: str, tiles: int) -> None:
     print(f"  and after it: {calls.after or 'none'}", flush=True)
 
 
-def measure_spilling(folder: str) -> None:
-    """Print what a small object store spills of a run whose stamps all go through it."""
-    inputs = {
-        "field": write_field(f"{folder}/split", _SPLIT_PX),
-        **write_pairs(f"{folder}/split", *random_pairs(_SPLIT_PX, _SPLIT_PAIRS)),
-    }
-    config = config_of(
-        inputs,
-        f"{folder}/split/out",
-        tiles={"size": 1024},
-        engine={"gpus_per_actor": 1, "actors": 1, "feed": "split"},
-    )
-    start_ray(os.cpu_count() or 1, 1, object_store_memory=_SMALL_STORE)
-    cost = run_pipeline(config, stub_loader(_SLOW_STUB))
-    stamps_mb = cost.pairs * find_card(MODEL).stamp_size ** 2 * 4 / 1e6
-    print(
-        f"split, {stamps_mb:,.0f} MB of stamps through a store of {_SMALL_STORE / 1e6:,.0f} MB: "
-        f"{spilled_mb():,.0f} MB spilled; {cost.summary.pairs_per_second:,.0f} of "
-        f"{_SLOW_STUB:,} stamps/s; {load_now()}",
-        flush=True,
-    )
-    ray.shutdown()
-
-
 def main() -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(
@@ -259,7 +228,6 @@ def main() -> None:
             measure_resume(folder, chosen.store or folder, chosen.finished)
         print(f"spilled by the object store in all of these: {spilled_mb():,.0f} MB", flush=True)
         ray.shutdown()
-        measure_spilling(folder)
 
 
 if __name__ == "__main__":

@@ -84,12 +84,11 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=1024, help="edge of a tile, px")
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--speed", type=float, default=1500.0, help="stamps/s of the stub")
-    parser.add_argument("--feed", choices=["fused", "split"], default="fused")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--latency", type=float, nargs="+", default=[0.0, 40.0], metavar="MS")
     options = parser.parse_args()
     start_ray(cpus=2, gpus=1)
-    say_machine(f"stub of {options.speed:,.0f}/s, tiles of {options.tile} px, {options.feed}")
+    say_machine(f"stub of {options.speed:,.0f}/s, tiles of {options.tile} px")
     with tempfile.TemporaryDirectory() as folder:
         server = SeaweedFS(Path(folder))
         server.start()
@@ -120,7 +119,7 @@ def compare(options: argparse.Namespace, urls: dict[str, str], server: SeaweedFS
                 "output": f"s3://{BUCKET}/out-{number}",
                 "model": MODEL,
                 "tiles": {"size": options.tile},
-                "engine": {"feed": options.feed, "batch_size": 64},
+                "engine": {"batch_size": 64},
                 "storage_options": {
                     **server.options,
                     "client_kwargs": {"endpoint_url": proxy.endpoint},

@@ -167,7 +167,7 @@ class Bench:
             "output": f"{own}/out",
             "model": MODEL,
             "tiles": {"size": TILE_PX},
-            "engine": {"gpus_per_actor": 1, "feed": "fused", "batch_size": BATCH},
+            "engine": {"gpus_per_actor": 1, "batch_size": BATCH},
         }
         speeds = {node: self._speed / factor for node, factor in (slowness or {}).items()}
         found: list[float] = []

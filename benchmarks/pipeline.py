@@ -5,7 +5,7 @@
 * stamps/s of the bare model, one process per core, on stamps that are ready in memory;
 * stamps/s of the whole pipeline with that model (Zarr -> Dask -> stamps -> Ray actors -> shards);
 * the same pipeline with a stub of fixed speed (20,000 stamps/s, asleep rather than computing, as a GPU
-  is to its host), fed in both ways, which shows the data path alone;
+  is to its host), which shows the data path alone;
 * the same job written the obvious way with Ray Data, in two styles;
 * CPU time of the whole process tree per stamp (which other load disturbs less): in all, and without the
   start-up, from the difference to a run of one tile;
@@ -161,21 +161,20 @@ class Bench:
             **settings,
         }
 
-    def ours(self, feed: str, *, profile: bool = False) -> Arm:
+    def ours(self, *, profile: bool = False) -> Arm:
         """Measure the pipeline with the stub."""
-        engine = {"gpus_per_actor": 1, "actors": 1, "feed": feed, "batch_size": STUB_BATCH}
+        engine = {"gpus_per_actor": 1, "actors": 1, "batch_size": STUB_BATCH}
         loader = stub_loader(STUB_SPEED, STUB_BATCH)
-        few = run_pipeline(self.config(f"{feed}-few", self.few, engine=engine), loader)
-        many = run_pipeline(self.config(f"{feed}-many", self.many, engine=engine), loader)
+        few = run_pipeline(self.config("ours-few", self.few, engine=engine), loader)
+        many = run_pipeline(self.config("ours-many", self.many, engine=engine), loader)
         if profile:
             with profiled(self.folder) as report:
-                again = self.config(f"{feed}-profiled", self.many, engine=engine)
+                again = self.config("ours-profiled", self.many, engine=engine)
                 pairs = run_pipeline(again, loader).pairs
             print(report.table(pairs))
         costs = (few.cpu_seconds, many.cpu_seconds)
-        label = f"pipeline, {feed}"
         rates = (many.summary.pairs_per_second, 1 / many.steady()[0])
-        return Arm(label, (few.pairs, many.pairs), costs, rates)
+        return Arm("pipeline", (few.pairs, many.pairs), costs, rates)
 
     def ray_data(self, style: Style) -> Arm:
         """Measure Ray Data, on the pairs that a run of the pipeline has indexed."""
@@ -191,7 +190,7 @@ class Bench:
         return int(pq.read_metadata(self.many["pairs"]).num_rows)
 
     def _ray_data(self, style: Style, name: str) -> tuple[int, float]:
-        (index,) = glob.glob(os.path.join(self.folder, f"fused-{name}", "index", "field*.parquet"))
+        (index,) = glob.glob(os.path.join(self.folder, f"ours-{name}", "index", "field*.parquet"))
         output = os.path.join(self.folder, f"{style}-{name}")
         inputs = getattr(self, name)
         return run_ray_data(inputs, index, output, TILE_PX, STUB_SPEED, style)
@@ -249,11 +248,10 @@ def main() -> None:
         start_ray(os.cpu_count() or 1, 1)
         if chosen.model_pairs:
             compare_model(bench, chosen.model, chosen.size, chosen.model_pairs, chosen.seconds)
-        fused = bench.ours("fused", profile=chosen.profile)
-        print(fused.line(fused.data_path_us), flush=True)
-        print(bench.ours("split").line(fused.data_path_us), flush=True)
+        ours = bench.ours(profile=chosen.profile)
+        print(ours.line(ours.data_path_us), flush=True)
         for style in ("flat_map", "map_batches"):
-            print(bench.ray_data(style).line(fused.data_path_us), flush=True)
+            print(bench.ray_data(style).line(ours.data_path_us), flush=True)
         ray.shutdown()
 
 

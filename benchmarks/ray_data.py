@@ -24,8 +24,9 @@ from benchmarks.support import MODEL, Stub
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.shard import Measurement, make_rows
 from deblend_batch.engine.inputs.index import read_index
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.inputs.workload import FieldTiles
+from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.field.layout import Field
 from deblend_batch.models import find_card
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs

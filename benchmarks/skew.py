@@ -177,7 +177,7 @@ def main() -> None:
                     "size": TILE_PX,
                     **({"max_pairs": chosen.max_pairs} if chosen.max_pairs else {}),
                 },
-                "engine": {"gpus_per_actor": 1, "feed": "fused", "batch_size": BATCH},
+                "engine": {"gpus_per_actor": 1, "batch_size": BATCH},
             }
             loader = stub_loader(chosen.speed, BATCH)
             summary = process_field(config, progress=Meter(), loader=loader)

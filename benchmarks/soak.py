@@ -176,7 +176,6 @@ class Job:
             "engine": {
                 "gpus_per_actor": 1,
                 "actors": self._actors,
-                "feed": "fused",
                 "batch_size": BATCH,
             },
         }

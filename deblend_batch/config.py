@@ -41,8 +41,11 @@ class TilesConfig(Section):
 class EngineConfig(Section):
     """How the work is spread; nothing here changes a result."""
 
-    feed: Literal["auto", "fused", "split"] = "auto"
-    """``fused``: an actor cuts its own stamps; ``split``: CPU tasks cut them for it."""
+    feed: Literal["auto", "fused"] = "auto"
+    """Both mean the same: an actor cuts its own stamps (docs/decisions/002-object-store.md)."""
+    where: Literal["auto", "ray", "local"] = "auto"
+    """``local``: workers are processes of this machine; ``ray``: actors of the cluster that ``RAY_ADDRESS``
+    names, or of one that is raised here; ``auto``: Ray where a cluster is named or the work is long."""
     actors: int | None = Field(None, ge=1)
     """Number of model actors; one per GPU, or per CPU where there is no GPU."""
     gpus_per_actor: float = Field(1.0, ge=0)
@@ -60,6 +63,17 @@ class EngineConfig(Section):
     """Quarantined tiles in a row after which the run stops."""
     deadline: float | datetime | None = None
     """When the run should be done, a time with its zone or seconds after its start; metrics alone tell it."""
+
+    @field_validator("feed", mode="before")
+    @classmethod
+    def check_feed(cls, feed: Any) -> Any:
+        """Refuse the feed that is no more, with what does its work."""
+        if feed == "split":
+            raise ValueError(
+                "'split' is no more: actors cut their own stamps; leave it out, and where one process cannot "
+                "feed a GPU give engine.gpus_per_actor: 0.25, for four actors on each"
+            )
+        return feed
 
     @field_validator("deadline", mode="before")
     @classmethod

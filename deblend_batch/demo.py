@@ -117,6 +117,7 @@ def run_demo(
             "field": truth.field_url,
             "detections": truth.detections_url,
             "output": output.url,
+            "engine": {"where": "ray"},
         }
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say(f"processing {truth.n_sources:,} detections ...")

@@ -9,7 +9,6 @@ ON_RAY = (
     "tests/cli/",
     "tests/deploy/test_prometheus.py",
     "tests/deploy/test_slurm.py",
-    "tests/engine/worker/test_metrics.py",
     "tests/engine/test_admission.py",
     "tests/engine/test_autoscaling.py",
     "tests/engine/needs/test_pool.py",

@@ -74,7 +74,11 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
         ({"columns": {"id": 3}}, "columns.id must be a valid string, not 3$"),
         (
             {"engine": {"feed": "fast"}},
-            "engine.feed must be 'auto', 'fused' or 'split', not 'fast'",
+            "engine.feed must be 'auto' or 'fused', not 'fast'",
+        ),
+        (
+            {"engine": {"feed": "split"}},
+            r"engine.feed 'split' is no more: .* give engine.gpus_per_actor: 0.25",
         ),
         ({1: 2}, "1 must be text, not 1; put it in quotes$"),
         ({"tiles": {"size": 3}}, "tiles.size must be greater than or equal to 64, not 3$"),

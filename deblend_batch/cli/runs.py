@@ -23,6 +23,10 @@ SeparationOpt = Annotated[
 ]
 TileOpt = Annotated[Optional[int], typer.Option(help="Overrides 'tiles.size', px.")]  # noqa: UP045
 ActorsOpt = Annotated[Optional[int], typer.Option(help="Overrides 'engine.actors'.")]  # noqa: UP045
+WhereOpt = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Overrides 'engine.where': auto, ray or local."),
+]
 GpusOpt = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(min=0, help="GPUs that the run will have; this machine's if absent."),
@@ -41,6 +45,7 @@ def _overrides(
     max_separation: float | None,
     tile_size: int | None,
     actors: int | None,
+    where: str | None,
 ) -> dict[str, Any]:
     return {
         "field": field,
@@ -50,6 +55,7 @@ def _overrides(
         "pairs.max_separation": max_separation,
         "tiles.size": tile_size,
         "engine.actors": actors,
+        "engine.where": where,
     }
 
 
@@ -63,6 +69,7 @@ def plan(
     max_separation: SeparationOpt = None,
     tile_size: TileOpt = None,
     actors: ActorsOpt = None,
+    where: WhereOpt = None,
     gpus: GpusOpt = None,
     speed: SpeedOpt = None,
     storage_options: StorageOpt = None,
@@ -72,7 +79,9 @@ def plan(
     from deblend_batch.config import load_config
     from deblend_batch.engine.plan import plan_run
 
-    overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
+    overrides = _overrides(
+        field, detections, output, model, max_separation, tile_size, actors, where
+    )
     options = read_storage_options(storage_options)
     planned = plan_run(load_config(config, overrides, options), gpus=gpus, speed=speed)
     show(planned, as_json=as_json)
@@ -88,6 +97,7 @@ def run(
     max_separation: SeparationOpt = None,
     tile_size: TileOpt = None,
     actors: ActorsOpt = None,
+    where: WhereOpt = None,
     storage_options: StorageOpt = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan; writes nothing.")] = False,
     as_json: JsonOpt = False,
@@ -97,7 +107,9 @@ def run(
     from deblend_batch.engine.run import process_field
     from deblend_batch.logs import prints_to_log
 
-    overrides = _overrides(field, detections, output, model, max_separation, tile_size, actors)
+    overrides = _overrides(
+        field, detections, output, model, max_separation, tile_size, actors, where
+    )
     options = read_storage_options(storage_options)
     settled = load_config(config, overrides, options)
     if dry_run:

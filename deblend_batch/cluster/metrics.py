@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ray.util.metrics import Counter, Gauge, Histogram
-
 PREFIX = "ray_"
 """What Ray puts before each name."""
 
@@ -160,6 +158,8 @@ class Meters:
 
     def _metric(self, name: str) -> Any:
         if name not in self._made:
+            from ray.util.metrics import Counter, Gauge, Histogram
+
             metric = METRICS[name]
             labels = ("run", *metric.labels)
             if metric.kind == "histogram":

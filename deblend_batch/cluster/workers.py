@@ -1,4 +1,4 @@
-"""Workers that simulate: this process alone, or tasks on a Ray cluster; no result depends on which."""
+"""Workers for many tasks: this process alone, or tasks on a Ray cluster; no result depends on which."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class Workers:
     ----------
     at_once : int
         Ray tasks that run at a time; with 1 all is done in this process, and Ray is not needed.
+    cpus : float
+        Cores that each task asks for.
     """
 
-    def __init__(self, at_once: int = 1) -> None:
+    def __init__(self, at_once: int = 1, cpus: float = 1.0) -> None:
         self.at_once = at_once
+        self._cpus = cpus
 
     def map(self, function: Callable[..., R], tasks: Iterable[T], *shared: Any) -> Iterator[R]:
         """Yield ``function(task, *shared)`` for each task.
@@ -49,7 +52,7 @@ class Workers:
             for task in tasks:
                 yield function(task, *shared)
             return
-        yield from _map_on_ray(function, tasks, shared, self.at_once)
+        yield from _map_on_ray(function, tasks, shared, self.at_once, self._cpus)
 
 
 ALONE = Workers()
@@ -110,13 +113,17 @@ def shared_url(key: str, url: str) -> str:
 
 
 def _map_on_ray(
-    function: Callable[..., R], tasks: Iterable[T], shared: tuple[Any, ...], at_once: int
+    function: Callable[..., R],
+    tasks: Iterable[T],
+    shared: tuple[Any, ...],
+    at_once: int,
+    cpus: float,
 ) -> Iterator[R]:
     import ray
 
     from deblend_batch.cluster.failure import ask
 
-    remote = ray.remote(function)
+    remote = ray.remote(function).options(num_cpus=cpus)
     stored = [ray.put(one) for one in shared]
     running: list[Any] = []
     ordered: deque[Any] = deque()

@@ -14,6 +14,7 @@ import numpy as np
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
+from deblend_batch.cluster.workers import ALONE
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.account.done import read_done
 from deblend_batch.engine.account.record import RunRecord
@@ -21,13 +22,11 @@ from deblend_batch.engine.account.summary import no_pairs
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.inputs.index import FieldIndex
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
-from deblend_batch.engine.inputs.reconcile import reconcile
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload
-from deblend_batch.engine.needs.admission import admit
-from deblend_batch.engine.needs.memory import this_machine
+from deblend_batch.engine.needs.admission import examine, fit
+from deblend_batch.engine.needs.machine import this_machine
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
 from deblend_batch.engine.needs.projection import (
     Duration,
@@ -65,12 +64,10 @@ class RunPlan:
         Pixels that tiles will read, uncompressed: at most core and halo of each.
     actors : int
         Actors that the run will make.
-    feed : str
-        Whether they cut their own stamps, ``fused``, or CPU tasks do, ``split``.
     memory : Memory
         Projected peak memory of its processes.
     node_bytes : int
-        Of the actors that this machine has room for, and the tasks that cut for them; 0 where it has none.
+        Of the actors that this machine has room for; 0 where it has none.
     sample : Sample
         Tiles that were read and cut to learn what that costs.
     stamps_per_second : float
@@ -95,7 +92,6 @@ class RunPlan:
     unplaced_pairs: int
     read_bytes: int
     actors: int
-    feed: str
     memory: Memory
     node_bytes: int
     sample: Sample
@@ -114,7 +110,7 @@ class RunPlan:
         memory, held = self.memory, self.tiles_quarantined
         in_quarantine = f", {held:,} in quarantine" if held else ""
         here = f", {gigabytes(self.node_bytes)} on this machine" if self.node_bytes else ""
-        rows = [
+        return [
             ("output", self.output),
             ("model", self.model),
             ("fields", f"{self.fields:,}"),
@@ -125,15 +121,12 @@ class RunPlan:
                 f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done{in_quarantine}",
             ),
             ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
-            ("actors", f"{self.actors:,} ({self.feed})"),
+            ("actors", f"{self.actors:,}"),
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
             *self._cost_rows(),
+            *(("note", note) for note in self.notes),
         ]
-        if memory.stamps:
-            store = f"{gigabytes(memory.stamps)} of the object store per actor"
-            rows.insert(10, ("stamps", store))
-        return rows + [("note", note) for note in self.notes]
 
     def _cost_rows(self) -> list[tuple[str, str]]:
         """Return what the rest will cost; where nothing is left, nothing was measured."""
@@ -189,15 +182,15 @@ def plan_run(
         tasks = [
             replace(task, output=scratch, keep_unused=False) for task in prepared.index_tasks()
         ]
-        nodes = [] if elsewhere else [machine]
-        admitted = admit(prepared, tasks, pool, nodes, _index_all, reconcile)
-        tiles = prepared.tiles(admitted.indexes)
+        examined = examine(tasks, ALONE)
+        tiles = prepared.tiles(examined.indexes)
         sample = _sample(tiles, replace(prepared.context, output=scratch))
     tally = Tally()
-    left, stamps = _count(ledger, tiles, tally)
-    for index in admitted.indexes:
+    left, stamps = _count(ledger, prepared, tiles, tally)
+    for index in examined.indexes:
         tally.add_index(index)
-    memory, unplaced = admitted.project(), len(admitted.unplaced)
+    nodes = [] if elsewhere or not left else [machine]
+    memory, unplaced = fit(prepared, examined, pool, nodes)(), len(examined.unplaced)
     rate = speed or (_speed(config, prepared.card.stamp_size, pool) if stamps else 0.0)
     cores = max(machine.cpus, pool.n_actors)
     return RunPlan(
@@ -211,9 +204,8 @@ def plan_run(
         pairs_left=left,
         detections=dict(tally.detections),
         unplaced_pairs=unplaced,
-        read_bytes=_read_bytes(prepared, admitted.indexes),
+        read_bytes=_read_bytes(prepared, examined.indexes),
         actors=pool.n_actors,
-        feed=pool.feed,
         memory=memory,
         node_bytes=machine.needed(memory, pool),
         sample=sample,
@@ -238,10 +230,6 @@ def _pool(
         "GPU": machine.gpus if gpus is None else gpus,
     }
     return plan_pool(config.engine, resources)
-
-
-def _index_all(tasks: Sequence[IndexTask]) -> list[FieldIndex]:
-    return [index_field(task) for task in tasks]
 
 
 def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
@@ -270,14 +258,16 @@ def _notes(
     return tuple(notes)
 
 
-def _count(ledger: Ledger, fields: Sequence[FieldTiles], tally: Tally) -> tuple[int, int]:
+def _count(
+    ledger: Ledger, prepared: Prepared, fields: Sequence[FieldTiles], tally: Tally
+) -> tuple[int, int]:
     """Count pairs and tiles; return the pairs that are left, and their stamps in all bands."""
     finished, held = read_done(ledger)
     left = stamps = 0
-    for field in fields:
-        pairs, tiles = Workload([field], finished, held).count()
+    for field, tiles_of in zip(prepared.fields, fields, strict=True):
+        pairs, tiles = Workload([tiles_of], finished, held).count()
         left += pairs.pending
-        stamps += field.bands * pairs.pending
+        stamps += field.n_bands * pairs.pending
         tally.pairs, tally.tiles = tally.pairs + pairs, tally.tiles + tiles
     return left, stamps
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ray
 import structlog
 
 from deblend_batch import storage
@@ -17,9 +16,8 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
-from deblend_batch.cluster.connection import connected
-from deblend_batch.cluster.failure import Failure, ask, one_line
 from deblend_batch.cluster.metrics import published
+from deblend_batch.cluster.workers import ALONE
 from deblend_batch.config import RunConfig, load_config, make_config
 from deblend_batch.engine.account.done import read_done, reopen
 from deblend_batch.engine.account.metrics import RunMetrics
@@ -29,25 +27,24 @@ from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
+from deblend_batch.engine.driver.opening import open_place
+from deblend_batch.engine.driver.place import Place, Where, named_place, worth_ray
 from deblend_batch.engine.driver.signals import stop_signals
-from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field
 from deblend_batch.engine.inputs.prepare import prepare
-from deblend_batch.engine.inputs.reconcile import reconcile, unplaced_record
+from deblend_batch.engine.inputs.reconcile import unplaced_record
 from deblend_batch.engine.inputs.workload import Workload
-from deblend_batch.engine.needs.admission import admit
-from deblend_batch.engine.needs.memory import MemoryUse, cluster_nodes
+from deblend_batch.engine.needs.admission import Examined, examine, fit
+from deblend_batch.engine.needs.memory import MemoryUse
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
-from deblend_batch.engine.needs.projection import Memory, NodeSize, most_that_fit
-from deblend_batch.engine.worker.actor import ModelLoader, WorkerInfo, load_run_model
+from deblend_batch.engine.needs.projection import Memory, most_that_fit
+from deblend_batch.engine.worker.exchange import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.worker.process import peak_rss_bytes
 from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
+from deblend_batch.failure import Failure, one_line
 from deblend_batch.logs import tell_always
 from deblend_batch.progress import ProgressMeter
 
 log = structlog.get_logger()
-
-_INDEX_AHEAD = 4
 
 
 def process_field(
@@ -131,6 +128,15 @@ def settle(config: RunConfig | Mapping[str, Any] | str) -> RunConfig:
     return load_config(config) if isinstance(config, str) else make_config(config)
 
 
+@dataclass(frozen=True)
+class _Site:
+    """A place with the driver of its workers."""
+
+    place: Place
+    pool: ActorPool
+    driver: Driver
+
+
 class _Run:
     def __init__(
         self, config: RunConfig, meter: ProgressMeter, loader: ModelLoader, *, retry: bool = False
@@ -143,6 +149,8 @@ class _Run:
         self._tally = Tally()
         self._unused: list[str] = []
         self._unflagged: list[str] = []
+        self._metrics: RunMetrics | None = None
+        self._memory: Memory | None = None
         self._began: float | None = None
         self._seconds = 0.0
 
@@ -153,9 +161,7 @@ class _Run:
             except KeyboardInterrupt as stop:
                 raise self._interrupted() from stop
             try:
-                # Ray puts a handler of its own in our handler's place.
-                with connected() as resources, stop_signals():
-                    self._process(resources)
+                self._process()
                 return self._finish()
             except (KeyboardInterrupt, SystemExit) as stop:
                 self._record.abandon("interrupted", self._tally)
@@ -179,13 +185,43 @@ class _Run:
         run = prepared.context.run
         tell_always(run=run)
         self._record = RunRecord.claim(self._ledger, self._config, prepared.fingerprint_parts)
-        self._metrics = RunMetrics(run, self._tally, self._meter, self._config.engine.deadline)
         if self._config.masks:
             MaskStore(self._ledger.output).create()
 
-    def _process(self, resources: Mapping[str, float]) -> None:
+    def _process(self) -> None:
+        """Index the fields, and measure what is left where that pays: on Ray, or on this machine."""
+        where = named_place(self._config.engine)
+        with ExitStack() as stack:
+            site = None
+            if not self._record.counted_before:  # else nothing may be left
+                site = self._site(stack, where or "local")
+                site.driver.start()  # workers load their model while the fields are indexed
+            workers = ALONE if site is None else site.place.workers
+            examined = examine(self._prepared.index_tasks(), workers)
+            work = self._count(examined)
+            self._record.begin(self._tally)
+            if self._tally.tiles.pending:
+                site = self._settled(stack, site, where)
+                self._project(site, examined)
+                proven = self._tally.tiles.written > 0
+                site.driver.run(work.pending(), self._most_in_flight, proven=proven)
+                self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+
+    def _settled(self, stack: ExitStack, site: _Site | None, where: Where | None) -> _Site:
+        """Return where the tiles that are left are measured, now that it is known how many there are."""
+        site = site or self._site(stack, where or "local")
+        n_bands = max(field.n_bands for field in self._prepared.fields)
+        if where is None and worth_ray(n_bands * self._tally.pairs.pending, site.pool):
+            site.driver.close()
+            return self._site(stack, "ray")
+        return site
+
+    def _site(self, stack: ExitStack, where: Where) -> _Site:
+        """Open a place, with a driver whose workers are not started yet; the stack ends both."""
         engine = self._config.engine
-        pool = plan_pool(engine, resources)
+        place = stack.enter_context(open_place(where))
+        stack.enter_context(stop_signals())  # Ray puts a handler of its own in our handler's place
+        pool = plan_pool(engine, place.resources)
         events = Events(
             self._done,
             self._quarantined,
@@ -196,68 +232,49 @@ class _Run:
             self._tick,
         )
         self._record.begin(self._tally)
-        driver = Driver(self._prepared.context, pool, engine, events, self._loader)
-        self._metrics.watch(driver)
-        with closing(driver), published(self._metrics.publish):
-            driver.start()
-            pending = self._plan(pool).pending()
-            self._record.begin(self._tally)
-            proven = self._tally.tiles.written > 0
-            driver.run(pending, self._most_in_flight, proven=proven)
-        self._seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        context = self._prepared.context
+        crew = place.make_crew(context, pool, GROWTH * engine.tiles_in_flight, self._loader)
+        driver = stack.enter_context(closing(Driver(context, crew, pool, engine, events)))
+        if place.metered:
+            self._metrics = RunMetrics(context.run, self._tally, self._meter, engine.deadline)
+            self._metrics.watch(driver)
+            stack.enter_context(published(self._metrics.publish))
+        return _Site(place, pool, driver)
 
-    def _plan(self, pool: ActorPool) -> Workload:
-        """Index every field, and count what is there and what is left."""
-        prepared, tally, nodes = self._prepared, self._tally, cluster_nodes()
-        tasks = prepared.index_tasks()
-        admitted = admit(prepared, tasks, pool, nodes, self._index, self._reconcile)
-        self._fit(admitted.project, pool, nodes)
-        workload = self._workload(admitted.indexes)
+    def _count(self, examined: Examined) -> Workload:
+        """Count what is there and what is left."""
+        workload = self._workload(examined)
+        prepared, tally = self._prepared, self._tally
         tally.pairs, tally.tiles = workload.count()
-        for entry, index in zip(prepared.entries, admitted.indexes, strict=True):
+        for entry, index in zip(prepared.entries, examined.indexes, strict=True):
             tally.add_index(index)
             if index.n_unused and entry.first_of_table:
                 self._unused.append(prepared.output.unused_url(entry.index_name()))
-        if admitted.unplaced:
-            record = unplaced_record(admitted.unplaced)
+        if examined.unplaced:
+            record = unplaced_record(examined.unplaced)
             self._ledger.quarantine(record)
             tally.add_unplaced(record)
         tally.counted = True
         self._meter.expect(tally.pairs.expected, tally.pairs.expected - tally.pairs.pending)
         return workload
 
-    def _fit(
-        self, project: Callable[..., Memory], pool: ActorPool, nodes: Sequence[NodeSize]
-    ) -> None:
-        """Find how far prefetching may go where a store answers late, and what memory that takes."""
+    def _project(self, site: _Site, examined: Examined) -> None:
+        """Project the run's memory, and find how far prefetching may go where a store answers late."""
+        pool, nodes = site.pool, site.place.nodes
+        project = fit(self._prepared, examined, pool, nodes)
         least = self._config.engine.tiles_in_flight
         far = any(not storage.is_local(field.url) for field in self._prepared.fields)
         most = GROWTH * least if far else least
         self._most_in_flight = most_that_fit(project, pool, nodes, least, most)
         self._memory = project(self._most_in_flight)
 
-    def _reconcile(self, tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
-        found: list[UnplacedPair] = ask(_on_cluster(reconcile).remote(tasks))
-        return found
-
-    def _index(self, tasks: Sequence[IndexTask]) -> list[FieldIndex]:
-        """Index the fields on the cluster, a few at a time; of each only a number a tile comes back."""
-        remote = _on_cluster(index_field)
-        ahead: deque[Any] = deque()
-        indexes: list[FieldIndex] = []
-        for task in tasks:
-            if len(ahead) == _INDEX_AHEAD:
-                indexes.append(ask(ahead.popleft()))
-            ahead.append(remote.remote(task))
-        return indexes + [ask(ref) for ref in ahead]
-
-    def _workload(self, indexes: Sequence[FieldIndex]) -> Workload:
+    def _workload(self, examined: Examined) -> Workload:
         ledger = self._ledger
         if self._retry:
             reopen(ledger, MaskStore(ledger.output))
         finished, held = read_done(ledger)
         self._count_flags(finished)
-        return Workload(self._prepared.tiles(indexes), finished, held)
+        return Workload(self._prepared.tiles(examined.indexes), finished, held)
 
     def _count_flags(self, finished: set[str]) -> None:
         """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""
@@ -269,7 +286,8 @@ class _Run:
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
-        self._metrics.add_receipt(receipt)
+        if self._metrics is not None:
+            self._metrics.add_receipt(receipt)
         self._advance(receipt.pairs)
 
     def _advance(self, pairs: int) -> None:
@@ -297,7 +315,7 @@ class _Run:
             self._meter.start()
             self._began = time.monotonic()
         if worker.gpu_ids and worker.device == "cpu":
-            log.warning("torch cannot use the GPU that Ray gave", node=worker.node, pid=worker.pid)
+            log.warning("torch cannot use the GPU that was given", node=worker.node, pid=worker.pid)
         self._tally.workers.append(vars(worker))
 
     def _tick(self) -> None:
@@ -318,8 +336,10 @@ class _Run:
                 f"expected, {pairs.written} written, {pairs.quarantined} quarantined"
             )
         state = "complete_with_quarantine" if pairs.quarantined else "complete"
-        memory = MemoryUse(tally.peak_rss, peak_rss_bytes(), self._memory)
-        self._record.save(state, tally, memory=memory.to_dict() if tally.workers else None)
+        memory = None
+        if tally.workers and self._memory is not None:
+            memory = MemoryUse(tally.peak_rss, peak_rss_bytes(), self._memory)
+        self._record.save(state, tally, memory=None if memory is None else memory.to_dict())
         return RunSummary(
             output=self._config.output,
             state=state,
@@ -328,19 +348,16 @@ class _Run:
             pairs_per_second=tally.pairs_here / self._seconds if self._seconds else 0.0,
             unused=tuple(self._unused),
             notes=notes_on(self._config, tally),
-            memory=memory if tally.workers else None,
+            memory=memory,
         )
 
 
-def _warn_of_waiting(pool: ActorPool, n_actors: int) -> None:
-    free, all_there_is = ray.available_resources(), ray.cluster_resources()
-    kinds = ("CPU", "GPU")
+def _warn_of_waiting(pool: ActorPool, n_actors: int, why: Mapping[str, str]) -> None:
     log.warning(
         "no model actor is ready yet",
         waiting_for=n_actors,
         each_needs=f"{pool.cpus:g} CPU, {pool.gpus:g} GPU",
-        free=", ".join(f"{free.get(k, 0):g} of {all_there_is.get(k, 0):g} {k}" for k in kinds),
-        mend="end what holds them, or ask for fewer or smaller actors (engine.actors, gpus_per_actor)",
+        **why,
     )
 
 
@@ -353,8 +370,3 @@ def _warn_of(event: str, record: QuarantineRecord) -> None:
         error=record.error,
         reason=record.reason,
     )
-
-
-def _on_cluster(work: Callable[..., Any]) -> Any:
-    """Make a task of the preparation: it takes no core from the actors that start meanwhile."""
-    return ray.remote(work).options(num_cpus=0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from deblend_batch.errors import ModelError
 from deblend_batch.models.architectures import build_network
@@ -31,7 +34,7 @@ def load_network(weights: WeightsFile, where: str) -> nn.Module:
         If the tensors are not those of the card's architecture, or not finite.
     """
     card, state = weights.card, weights.tensors()
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         network, config = build_network(card.architecture, card.network, where)
     if config.stamp_size != card.stamp_size:
         raise ModelError(
@@ -41,6 +44,22 @@ def load_network(weights: WeightsFile, where: str) -> nn.Module:
     _check_state(state, network.state_dict(), where)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the random numbers of fresh weights, which the file's replace.
+
+    On the meta device torch would draw them through its compiler, whose import takes as long as torch's own.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is Tensor.normal_:
+            return args[0]
+        if getattr(function, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def _check_state(state: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:

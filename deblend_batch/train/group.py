@@ -16,9 +16,10 @@ import torch
 
 from deblend_batch import storage
 from deblend_batch.cluster.connection import connected
-from deblend_batch.cluster.failure import ask, one_line
+from deblend_batch.cluster.failure import ask
 from deblend_batch.cluster.workers import shared_url
 from deblend_batch.errors import ConfigError, RunStoppedError, TransientStorageError, UserError
+from deblend_batch.failure import one_line
 from deblend_batch.models.device import open_device
 from deblend_batch.train.config import TrainConfig
 from deblend_batch.train.data import prepare_folder

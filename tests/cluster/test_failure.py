@@ -18,7 +18,8 @@ from ray.exceptions import (
 )
 
 from deblend_batch import errors
-from deblend_batch.cluster.failure import Failure, ask, classify, one_line, root_cause, unwrap
+from deblend_batch.cluster.failure import ask, fault_of
+from deblend_batch.failure import Failure, classify, one_line, root_cause, unwrap
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -79,7 +80,8 @@ TASK_ERRORS = [
 def test_a_task_s_error_is_classed_by_its_cause(error: Exception, failure: Failure) -> None:
     wrapped = remote_error(error)
     assert isinstance(wrapped, RayTaskError)
-    assert classify(wrapped) is failure
+    assert fault_of(wrapped).failure is failure
+    assert not fault_of(wrapped).preempted
     assert classify(error) is failure
     cause = root_cause(wrapped)
     assert type(cause) is type(error)
@@ -100,7 +102,7 @@ def test_a_task_s_error_is_classed_by_its_cause(error: Exception, failure: Failu
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_ray_s_own_errors_are_the_worker_s(error: Exception, failure: Failure) -> None:
-    assert classify(error) is failure
+    assert fault_of(error).failure is failure
     assert root_cause(error) is error
     assert one_line(error)
     assert "\n" not in one_line(error)
@@ -112,7 +114,7 @@ def test_processes_that_die_are_the_worker_s() -> None:
     died = raised_by(actor.die.remote())
     assert isinstance(died, ActorDiedError)
     for error in (raised_by(crash), died, raised_by(actor.use.remote(1))):
-        assert classify(error) is Failure.WORKER
+        assert fault_of(error).failure is Failure.WORKER
         assert "\n" not in one_line(error)
 
 
@@ -120,7 +122,7 @@ def test_an_actor_given_a_failed_task_s_result_fails_with_the_task_s_error() -> 
     part = ray.remote(fail).options(max_retries=0).remote(errors.BadDataError("chunk"))
     actor = ray.remote(Worker).options(num_cpus=0).remote()
     error = raised_by(actor.use.remote(part))
-    assert classify(error) is Failure.DATA
+    assert fault_of(error).failure is Failure.DATA
     assert one_line(error) == "chunk"
     ray.kill(actor)
 

@@ -200,7 +200,6 @@ def test_workers_hold_no_token_of_the_kubernetes_api() -> None:
 def test_an_overlay_s_config_is_one_and_fits_the_cluster(path: Path) -> None:
     engine = load_config(str(path)).engine
     assert engine.autoscale
-    assert engine.feed == "split"  # with no CPU on the head, `auto` would leave the cpu group idle
     assert engine.actors is not None
     assert engine.actors <= GROUPS[0]["maxReplicas"]
 

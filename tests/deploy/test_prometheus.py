@@ -15,7 +15,7 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.cluster.metrics import METRICS, PREFIX
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field
-from deblend_batch.engine.worker.actor import load_run_model
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import TransientStorageError
 from tests.deploy.prometheus import (
     Prometheus,

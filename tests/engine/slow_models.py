@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deblend_batch.engine.inputs.work import RunContext
-from deblend_batch.engine.worker.actor import load_run_model
+from deblend_batch.engine.worker.exchange import load_run_model
 
 
 class Slow:

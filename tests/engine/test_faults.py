@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import random
@@ -29,64 +28,17 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.engine import run as run_module
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.driver import crew
-from deblend_batch.engine.inputs import work
+from deblend_batch.engine.driver import roster
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
-from deblend_batch.engine.worker import measurer
-from deblend_batch.engine.worker.actor import load_run_model
-from deblend_batch.errors import RunStoppedError, TransientStorageError
+from deblend_batch.engine.worker import cut, measurer
+from deblend_batch.engine.worker.exchange import load_run_model
+from deblend_batch.errors import RunStoppedError
 from deblend_batch.tiling.reader import read_tile
+from tests.engine.killing_models import Poisoned, first_time, saboteur
 from tests.support import SmallField, same_rows, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-class Saboteur:
-    """A real model that does something terrible on its first calls, or on every one (``times`` None).
-
-    The calls are counted for all processes, by files.
-    """
-
-    def __init__(self, model: Any, marks: Path, deed: str, times: int | None) -> None:
-        self._model, self._marks, self._deed, self._times = model, marks, deed, times
-        self.card, self.default_batch_size = model.card, model.default_batch_size
-
-    def predict(self, *arguments: Any) -> Any:
-        if self._times is None:
-            self._act()
-        for number in range(self._times or 0):
-            try:
-                (self._marks / f"{self._deed}-{number}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            self._act()
-        return self._model.predict(*arguments)
-
-    def _act(self) -> None:
-        if self._deed == "exit":
-            os._exit(1)
-        if self._deed == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self._deed == "ray.kill":
-            ray.kill(ray.get_runtime_context().current_actor)
-            time.sleep(60)
-        if self._deed == "segfault":
-            ctypes.string_at(0)
-        if self._deed == "network":
-            raise TransientStorageError("s3://x: reset; check the network")
-        if self._deed == "cuda":
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        raise KeyError(self._deed)
-
-
-def saboteur(marks: Path, deed: str, times: int | None) -> Any:
-    """Return a loader whose model misbehaves ``times`` times, or always."""
-
-    def load(context: RunContext, device: str) -> Saboteur:
-        return Saboteur(load_run_model(context, device), marks, deed, times)
-
-    return load
 
 
 @pytest.fixture(scope="module")
@@ -176,37 +128,6 @@ def test_a_pair_that_spoils_its_tile_is_left_out_alone(
     assert verify_run(Output(str(output))).exit_code == 0
 
 
-class Poisoned:
-    """A real model that dies or raises when it meets the pair with a certain flux (nJy).
-
-    While the pair is searched for that kills it, the network fails once.
-    """
-
-    def __init__(self, model: Any, poison_njy: float, deed: str, mark: Path) -> None:
-        self._model, self._poison, self._deed, self._mark = model, poison_njy, deed, mark
-        self.card, self.default_batch_size = model.card, model.default_batch_size
-
-    def predict(self, stamps: Any, *arguments: Any) -> Any:
-        found = self._model.predict(stamps, *arguments)
-        njy = found.flux * 10 ** (0.4 * (31.4 - 25.96))
-        if (abs(njy / self._poison - 1) < 1e-5).any():
-            if self._deed == "raise":
-                raise ArithmeticError("spoilt by a pair")
-            os._exit(1)
-        if self._deed == "exit" and len(stamps) == 1 and first_time(self._mark):
-            raise TransientStorageError("s3://x: reset; check the network")
-        return found
-
-
-def first_time(mark: Path) -> bool:
-    """Tell whether no process has asked this before."""
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("step", ["create_shard", "create_receipt", "read_quarantine"])
 def test_an_actor_that_dies_in_a_commit_leaves_each_pair_in_one_place(
     undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path, step: str
@@ -255,7 +176,7 @@ def test_a_tile_that_is_too_much_for_memory_is_done_in_pieces(
                 raise MemoryError("Unable to allocate 9 GiB")
             return read(field, box)
 
-        work.read_tile = read_little  # type: ignore[attr-defined]  # in the actor's process alone
+        cut.read_tile = read_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
 
     config = small_field.config(str(output), engine={"actors": 1, "attempts": 1})
@@ -271,14 +192,14 @@ def test_a_worker_that_dies_on_whole_tiles_alone_is_given_pieces(
     output, deaths = tmp_path / "out", tmp_path / "deaths"
 
     def load(context: RunContext, device: str) -> Any:
-        cut = work.cut_parts
+        cut_parts = cut.cut_parts
 
         def cut_little(spec: Any, pairs: Any, context: Any) -> Any:
             if spec.name == "y0001x0001" and len(pairs) == spec.n_pairs:
                 with deaths.open("a") as file:
                     file.write("died\n")
                 os._exit(1)
-            return cut(spec, pairs, context)
+            return cut_parts(spec, pairs, context)
 
         measurer.cut_parts = cut_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)
@@ -465,7 +386,7 @@ def test_a_run_that_waits_for_a_core_says_so(
 ) -> None:
     hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
     assert ray.get(hog.holds.remote())
-    monkeypatch.setattr(crew, "_WAITING_SECONDS", 1.0)
+    monkeypatch.setattr(roster, "_WAITING_SECONDS", 1.0)
     said: list[dict[str, Any]] = []
 
     def release(**words: Any) -> None:

@@ -43,7 +43,7 @@ def test_pairs_tiles_and_time(small_field: SmallField, tmp_path: Path) -> None:
     assert plan.detections == {"read": 160, "not_finite": 0, "outside": 0, "used": 160}
     # Nine cores of at most 200 px with a halo of 17 px, one band.
     assert 4 * 500 * 600 < plan.read_bytes < 4 * 9 * 234**2
-    assert (plan.actors, plan.feed, plan.sample.tiles) == (1, "fused", 1)
+    assert (plan.actors, plan.sample.tiles) == (1, 1)
     model, cut = 93 / plan.stamps_per_second, 93 * plan.sample.seconds_per_pair
     assert plan.duration.seconds == pytest.approx(model + cut)
     assert plan.duration.core_hours == pytest.approx((model + cut) / 3600)
@@ -74,15 +74,6 @@ def test_a_run_that_cannot_fit_is_refused(
         planned(small_field, tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert any("cluster's nodes" in note for note in planned(small_field, tmp_path).notes)
-
-
-def test_stamps_cross_the_object_store_where_tasks_cut(
-    small_field: SmallField, tmp_path: Path
-) -> None:
-    engine = {"feed": "split", "actors": 1}
-    rows = dict(planned(small_field, tmp_path, engine=engine).to_rows())
-    assert rows["actors"] == "1 (split)"
-    assert "of the object store per actor" in rows["stamps"]
 
 
 def test_of_a_finished_run_nothing_is_left(small_field: SmallField, tmp_path: Path) -> None:

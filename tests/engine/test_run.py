@@ -123,15 +123,13 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
         {"tiles": {"size": 64}},
         {"tiles": {"size": 4096, "max_pairs": 16}, "engine": {"batch_size": 50}},
         {"engine": {"actors": 1, "batch_size": 7, "tiles_in_flight": 1}},
-        {"engine": {"gpus_per_actor": 1, "feed": "split"}},
-        {"engine": {"gpus_per_actor": 1, "feed": "fused"}},
+        {"engine": {"gpus_per_actor": 0.5}},
     ],
     ids=[
         "many tiles",
         "one tile in units",
         "one actor",
-        "split feed",
-        "fused feed on logical GPUs",
+        "two actors on a logical GPU",
     ],
 )
 def test_rows_do_not_depend_on_how_the_work_is_divided(
@@ -696,3 +694,22 @@ def test_masks_that_are_lost_or_altered_are_made_again(
         storage.remove(f"{output}/ledger/{tile}.json")
     process_field(small_field.config(output, model=model, masks=True))
     assert verify_run(Output(output)).problems == ()
+
+
+@pytest.mark.parametrize("first", ["local", "ray"])
+def test_a_run_goes_on_elsewhere(
+    finished: str, small_field: SmallField, tmp_path: Path, first: str
+) -> None:
+    """On Ray what was begun without, and the other way round: the same bytes."""
+    output, places = str(tmp_path / "out"), {"local": "ray", "ray": "local"}
+    begun = small_field.config(output, engine={"where": first, "actors": 1})
+    with pytest.raises(InterruptedRunError):
+        process_field(begun, progress=StoppedMeter("pairs"))
+    assert 0 < len(list(Path(output, "shards").iterdir())) < 9
+    process_field(small_field.config(output, engine={"where": places[first], "actors": 1}))
+    names = {path.name for path in Path(finished, "shards").iterdir()}
+    assert names == {path.name for path in Path(output, "shards").iterdir()}
+    for name in names:
+        assert (
+            Path(output, "shards", name).read_bytes() == Path(finished, "shards", name).read_bytes()
+        )

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from deblend_batch.catalog.records import Receipt
-from deblend_batch.cluster.failure import Failure
 from deblend_batch.cluster.metrics import Meters
 from deblend_batch.engine.account.tally import Tally
+from deblend_batch.failure import Failure
 from deblend_batch.progress import ProgressMeter
 
 

@@ -11,12 +11,12 @@ from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
 from deblend_batch.catalog.output import LAYOUT_KEY, LAYOUT_VERSION, Output
 from deblend_batch.catalog.records import now
-from deblend_batch.cluster.failure import one_line
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.inputs.access import check_output
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.errors import StorageError
+from deblend_batch.failure import one_line
 
 _SAVE_SECONDS = 30.0
 
@@ -92,6 +92,11 @@ class RunRecord:
         """
         check_output(ledger.output)
         check_claim(ledger, _new_content(config, parts))
+
+    @property
+    def counted_before(self) -> bool:
+        """Whether an earlier start has come as far as counting its pairs."""
+        return bool(self._content["totals"]["pairs"]["expected"])
 
     def flags_of(self, n_tiles: int) -> dict[str, int] | None:
         """Return the flags counted so far, if they are those of so many tiles.

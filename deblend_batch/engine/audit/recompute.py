@@ -21,8 +21,8 @@ from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
-from deblend_batch.engine.worker.actor import load_run_model
 from deblend_batch.engine.worker.batcher import Batcher
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
 from deblend_batch.models.device import one_thread

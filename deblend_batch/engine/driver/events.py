@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
-from deblend_batch.cluster.failure import Failure
-from deblend_batch.engine.worker.actor import WorkerInfo
+from deblend_batch.engine.worker.exchange import WorkerInfo
+from deblend_batch.failure import Failure
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Events:
     joined : callable
         A worker that became ready.
     waiting : callable
-        How many model actors are still to come, every half minute while there is none.
+        How many workers are still to come, and what a user should know of it, every half minute while there
+        is none.
     tick : callable
         Called about twice a second.
     """
@@ -37,5 +38,5 @@ class Events:
     left_out: Callable[[QuarantineRecord], None]
     retried: Callable[[str, int, Failure, str], None]
     joined: Callable[[WorkerInfo], None]
-    waiting: Callable[[int], None]
+    waiting: Callable[[int, Mapping[str, str]], None]
     tick: Callable[[], None]

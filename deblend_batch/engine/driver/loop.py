@@ -1,4 +1,4 @@
-"""The driver's loop: hands tiles to model actors, and owns every retry.
+"""The driver's loop: hands tiles to workers, and carries out what recovery decides.
 
 Ray itself retries nothing here: tasks sent to an actor that Ray restarts can hang until it is placed, and an
 error may be raised for work that was done (docs/decisions/004-exactly-once.md). A tile is instead given to
@@ -7,133 +7,133 @@ another actor; its shard has one name and one content, so doing it twice is harm
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import Any
-
-import ray
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
-from deblend_batch.cluster.failure import (
-    POISONOUS,
-    Failure,
-    classify,
-    is_preempted,
-    one_line,
-    unwrap,
-)
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver.crew import Actor, Crew
+from deblend_batch.engine.driver.crew import Answer, Call, Crew
 from deblend_batch.engine.driver.depth import Depth
 from deblend_batch.engine.driver.events import Events
+from deblend_batch.engine.driver.recovery import (
+    WORKER_IN_DOUBT,
+    Again,
+    Course,
+    Doubt,
+    InPieces,
+    Quarantine,
+    Searching,
+    WithoutKillers,
+    decide,
+)
+from deblend_batch.engine.driver.roster import Actor, Roster
 from deblend_batch.engine.driver.workqueue import Work, WorkQueue
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.needs.pool import ActorPool
-from deblend_batch.engine.worker.actor import ModelLoader, TileOutcome, cut_tile, load_run_model
-from deblend_batch.engine.worker.bisection import halve
+from deblend_batch.engine.worker.exchange import TileOutcome
 from deblend_batch.engine.worker.poison import Poison, quarantine_record
 from deblend_batch.errors import RunStoppedError
+from deblend_batch.failure import Failure, Fault
 
-_BACKOFF_SECONDS = 0.5
 _TICK_SECONDS = 0.5
-_MOST_DEATHS = 128
-_MOST_PIECES = 64
-_UNEXPLAINED = 3
-_WORKER_IN_DOUBT = frozenset({Failure.WORKER, Failure.DEVICE, Failure.MEMORY})
-_OF_THE_PAIRS = POISONOUS | {Failure.WORKER}
 
 
 class Driver:
-    """Runs tiles on actors until none is left.
+    """Runs tiles on workers until none is left.
 
     Parameters
     ----------
     context : RunContext
         The run.
+    crew : Crew
+        Makes the workers.
     pool : ActorPool
-        The actors to make.
+        How many there are to be.
     engine : EngineConfig
         Limits.
     events : Events
         Who is told.
-    loader : callable
-        Makes the model in each actor; benchmarks give a stub.
     """
 
     def __init__(
         self,
         context: RunContext,
+        crew: Crew,
         pool: ActorPool,
         engine: EngineConfig,
         events: Events,
-        loader: ModelLoader = load_run_model,
     ) -> None:
         self._context = context
+        self._crew = crew
         self._engine = engine
         self._events = events
-        self._crew = Crew(context, pool, engine, events, loader)
+        self._roster = Roster(crew, pool, engine, events)
         self._depth = Depth(engine.tiles_in_flight)
-        self._in_flight: dict[Any, tuple[Actor, Work]] = {}
-        self._failures_in_a_row = 0
-        self._anything_done = False
-        self._unexplained: list[tuple[Work, Exception]] = []
+        self._in_flight: dict[Call, tuple[Actor, Work]] = {}
+        self._course = Course(engine.max_failures)
+        self._doubted: list[tuple[Work, Quarantine, Exception]] = []
         self._emptied: Actor | None = None
+        self._started = False
 
     def start(self) -> None:
-        """Make the actors, which takes seconds: what else is to be done can be done meanwhile."""
-        self._crew.start()
+        """Make the workers, which takes seconds: what else is to be done can be done meanwhile."""
+        self._started = True
+        self._roster.start()
 
     @property
     def tiles_in_flight(self) -> int:
-        """Tiles that actors hold."""
+        """Tiles that workers hold."""
         return len(self._in_flight)
 
     @property
     def actors_ready(self) -> int:
-        """Actors that take tiles, or finish those that they have."""
-        return self._crew.n_ready
+        """Workers that take tiles, or finish those that they have."""
+        return self._roster.n_ready
 
     @property
     def actors_starting(self) -> int:
-        """Actors that have no node yet, or still load their model."""
-        return len(self._crew.booting)
+        """Workers that have no node yet, or still load their model."""
+        return len(self._roster.booting)
 
     def run(self, tiles: Iterator[TileSpec], most_in_flight: int, *, proven: bool = False) -> None:
-        """Run every tile of a lazy stream, on the actors that :meth:`start` made, and end them.
+        """Run every tile of a lazy stream, and end the workers; :meth:`start` may have made them.
 
         Parameters
         ----------
         tiles : iterator of TileSpec
-            The work; drawn only as actors have room.
+            The work; drawn only as workers have room.
         most_in_flight : int
-            Tiles that an actor may come to hold while its model waits for pixels.
+            Tiles that a worker may come to hold while its model waits for pixels.
         proven : bool
             Whether an earlier start has finished tiles: a tile that fails is then a fault of its own.
 
         Raises
         ------
         RunStoppedError
-            If too many tiles fail in a row, or actors die before they are ready.
+            If too many tiles fail in a row, or workers die before they are ready.
         UserError
             If something fails that the user must mend.
         """
         self._queue = WorkQueue(tiles)
         self._depth.allow(most_in_flight)
-        self._anything_done = proven
+        self._course = replace(self._course, proven=proven)
         try:
+            if not self._started:
+                self.start()
             while self._in_flight or self._queue.left():
-                self._crew.look_at_nodes()
+                self._roster.look_at_nodes()
                 self._dispatch()
-                self._collect()
+                for answer in self._crew.wait(_TICK_SECONDS):
+                    self._take(answer)
                 self._events.tick()
-                self._crew.say_waiting()
-            if self._unexplained:
-                raise unwrap(self._unexplained[0][1])
+                self._roster.say_waiting()
+            if self._doubted:
+                raise self._doubted[0][2]
         finally:
             self.close()
 
     def close(self) -> None:
-        """Kill the actors; what they held is done again by a later run."""
+        """Kill the workers; what they held is done again by a later run."""
         self._crew.close()
         self._in_flight.clear()
 
@@ -143,21 +143,22 @@ class Driver:
             limit = self._depth.tiles
             free = [
                 actor
-                for actor in self._crew.live
+                for actor in self._roster.live
                 if actor is not self._emptied and actor.room(limit) > 0
             ]
-            if not free or not self._fits(work):
+            if not free:
                 return
             self._start(min(free, key=lambda actor: len(actor.held)), work)
 
     def _dispatch_suspect(self) -> None:
-        """Give a suspect an actor to itself: one is given nothing else until it has nothing left."""
+        """Give a suspect a worker to itself: one is given nothing else until it has nothing left."""
         work = self._queue.peek_suspect()
-        if work is None or not self._crew.live:
+        live = self._roster.live
+        if work is None or not live:
             self._emptied = None
             return
-        if self._emptied not in self._crew.live:
-            self._emptied = min(self._crew.live, key=lambda actor: len(actor.held))
+        if self._emptied not in live:
+            self._emptied = min(live, key=lambda actor: len(actor.held))
         if self._emptied is not None and not self._emptied.held:
             self._start(self._emptied, work)
             self._emptied = None
@@ -167,59 +168,39 @@ class Driver:
         actor.held.append(work)
         self._in_flight[self._send(actor, work)] = (actor, work)
 
-    def _fits(self, work: Work) -> bool:
-        """Tell whether the object store holds the stamps of one more tile, where they go through it."""
-        if self._crew.pool.feed == "fused" or not self._in_flight:
-            return True
-        held = sum(each.spec.stamp_bytes(self._context) for _, each in self._in_flight.values())
-        return held + work.spec.stamp_bytes(self._context) <= self._crew.pool.store_bytes
+    def _send(self, actor: Actor, work: Work) -> Call:
+        spec, state, submit = work.spec, work.state, self._crew.submit
+        if isinstance(state, Searching):
+            rows = state.search.next
+            assert rows is not None
+            return submit(actor.worker, "probe", spec, rows.start, rows.stop)
+        known: Sequence[Poison] = state.poison if isinstance(state, WithoutKillers) else ()
+        pieces = state.pieces if isinstance(state, InPieces | WithoutKillers) else 1
+        return submit(actor.worker, "process", spec, known, state.tries.attempts + 1, pieces)
 
-    def _send(self, actor: Actor, work: Work) -> Any:
-        spec = work.spec
-        if work.rows is not None:
-            return actor.handle.probe.remote(spec, work.rows.start, work.rows.stop)
-        if self._crew.pool.feed == "fused" or work.fused:
-            return actor.handle.process.remote(spec, work.known, work.attempts + 1, work.pieces)
-        task = ray.remote(cut_tile).options(num_cpus=1, max_retries=0, num_returns=spec.n_parts)
-        parts = task.remote(spec, self._context)
-        parts = parts if spec.n_parts > 1 else [parts]
-        return actor.handle.process.remote(spec, (), work.attempts + 1, 1, *parts)
-
-    def _collect(self) -> None:
-        waiting = [*self._crew.booting, *self._in_flight]
-        if not waiting:
-            time.sleep(_TICK_SECONDS)  # every tile left waits for its back-off
-            return
-        done, _ = ray.wait(waiting, num_returns=1, timeout=_TICK_SECONDS, fetch_local=False)
-        for ref in done:
-            if ref in self._crew.booting:
-                self._crew.take_in(ref)
+    def _take(self, answer: Answer) -> None:
+        if answer.call in self._roster.booting:
+            self._roster.take_in(answer)
+        elif answer.call in self._in_flight:
+            actor, work = self._in_flight.pop(answer.call)
+            actor.held.remove(work)
+            if answer.fault is not None:
+                self._failed(actor, work, answer.fault)
+            elif isinstance(work.state, Searching):
+                self._recover(work, None)
             else:
-                self._finish(ref)
-
-    def _finish(self, ref: Any) -> None:
-        actor, work = self._in_flight.pop(ref)
-        actor.held.remove(work)
-        try:
-            outcome = ray.get(ref)
-        except Exception as error:  # noqa: BLE001  # classed at once
-            self._failed(actor, work, error)
-            return
-        if work.rows is not None:
-            self._try_next(work, None)
-        else:
-            self._learn(actor, outcome.receipt)
-            self._done(work, outcome)
+                self._learn(actor, answer.value.receipt)
+                self._done(work, answer.value)
 
     def _learn(self, actor: Actor, receipt: Receipt | None) -> None:
-        """Take note of what the actor's model did while the actor was given all that it may hold."""
+        """Take note of what a worker's model did while the worker was given all that it may hold."""
         if receipt is None or self._queue.peek() is None:
             return
         busy = receipt.worker["busy_seconds"] - actor.busy_seconds
         up = receipt.worker["up_seconds"] - actor.up_seconds
         actor.busy_seconds += busy
         actor.up_seconds += up
-        self._depth.learn(busy, up - busy, len(self._crew.live))
+        self._depth.learn(busy, up - busy, len(self._roster.live))
 
     def _done(self, work: Work, outcome: TileOutcome) -> None:
         receipt, record = outcome.receipt, outcome.record
@@ -230,105 +211,49 @@ class Driver:
         if record is not None and 2 * outcome.failures >= work.spec.n_pairs:
             self._count_failure(record)
         elif receipt is not None:
-            self._works()
+            self._course = self._course.worked()
+            doubted, self._doubted = self._doubted, []
+            for other, quarantine, _ in doubted:
+                self._give_up(other, quarantine)
 
-    def _works(self) -> None:
-        """Take note of a tile of which most pairs could be measured: others fail for causes of their own."""
-        self._failures_in_a_row = 0
-        self._anything_done = True
-        unexplained, self._unexplained = self._unexplained, []
-        for work, error in unexplained:
-            self._quarantine(work, error)
-
-    def _failed(self, actor: Actor, work: Work, error: Exception) -> None:
-        failure = classify(error)
-        if failure is Failure.USER:
-            raise unwrap(error)
-        if failure in _WORKER_IN_DOUBT:
-            self._crew.replace(actor, failure)
-        if failure is Failure.MEMORY:
+    def _failed(self, actor: Actor, work: Work, fault: Fault) -> None:
+        if fault.failure in WORKER_IN_DOUBT:
+            self._roster.replace(actor, fault.failure)
+        if fault.failure is Failure.MEMORY:
             self._depth.lower()
-        if is_preempted(error):
-            self._queue.put_back(work)
-        elif work.rows is not None and failure in _OF_THE_PAIRS:
-            self._try_next(work, error)
-        elif failure in POISONOUS:
-            self._spoilt(work, failure, error)
-        else:
-            self._try_again(work, failure, error)
+        self._recover(work, fault)
 
-    def _spoilt(self, work: Work, failure: Failure, error: Exception) -> None:
-        """Deal with a tile of which no pair can be measured, or whose stamps could not be cut elsewhere."""
-        work.attempts += 1
-        if self._crew.pool.feed == "split" and not work.fused:
-            work.fused = True  # its actor finds the pairs that it fails for
-            self._queue.put_back(work)
-        elif failure is Failure.BUG and not self._anything_done:
-            self._unexplained.append((work, error))
-            if len(self._unexplained) >= min(_UNEXPLAINED, self._engine.max_failures):
-                raise unwrap(self._unexplained[0][1])
-        else:
-            self._quarantine(work, error)
+    def _recover(self, work: Work, fault: Fault | None) -> None:
+        """Carry out what is decided about a tile that failed, or of which a few pairs were tried."""
+        n_pairs, proven = work.spec.n_pairs, self._course.proven
+        decision = decide(work.state, n_pairs, fault, self._engine.attempts, proven=proven)
+        if isinstance(decision, Again):
+            self._queue.put_back(work, decision.state, decision.delay_seconds)
+            if fault is not None and decision.times:
+                name, times = work.spec.name, decision.times
+                self._events.retried(name, times, fault.failure, decision.reason)
+        elif isinstance(decision, Quarantine):
+            self._give_up(work, decision)
+        elif fault is not None:
+            if not isinstance(decision, Doubt):
+                raise fault.exception
+            self._course = self._course.doubted()
+            self._doubted.append((work, decision.quarantine, fault.exception))
+            if self._course.a_bug:
+                raise self._doubted[0][2]
 
-    def _try_again(self, work: Work, failure: Failure, error: Exception) -> None:
-        if failure is Failure.TRANSIENT:
-            work.refusals = times = work.refusals + 1
-        else:
-            work.attempts = times = work.attempts + 1
-        if times < self._engine.attempts:
-            self._queue.put_back(work, _BACKOFF_SECONDS * 2 ** (times - 1))
-            self._events.retried(work.spec.name, times, failure, one_line(error))
-        elif failure is Failure.TRANSIENT:
-            raise unwrap(error)  # a store that is gone would quarantine what is sound
-        elif work.rows is not None:
-            self._try_next(work, error)
-        else:
-            self._exhausted(work, failure, error)
-
-    def _exhausted(self, work: Work, failure: Failure, error: Exception) -> None:
-        """Look for pairs that kill the worker, once; then do the tile in pieces; then give it up."""
-        n_pairs, pieces = work.spec.n_pairs, 2 * work.pieces
-        if failure is not Failure.MEMORY and not work.searched:
-            work.searched = True
-            work.tries = halve(range(n_pairs), error, _MOST_DEATHS, confirm=True)
-            self._try_next(work, None)
-        elif work.pieces < min(n_pairs, _MOST_PIECES):
-            reason = f"{one_line(error)}; now in {pieces} pieces"
-            self._events.retried(work.spec.name, work.attempts, failure, reason)
-            work.pieces, work.attempts, work.fused = pieces, 0, True
-            self._queue.put_back(work, _BACKOFF_SECONDS)
-        else:
-            self._quarantine(work, error)
-
-    def _try_next(self, work: Work, outcome: Exception | None) -> None:
-        """Go on narrowing down which pairs kill the workers; then do the tile without them."""
-        assert work.tries is not None
-        work.attempts = work.refusals = 0  # of this try
-        try:
-            work.rows = work.tries.send(outcome)
-        except StopIteration as end:
-            poison: list[Poison] = end.value
-            work.rows, work.tries, work.known, work.fused = None, None, poison, True
-            if len(poison) == work.spec.n_pairs:
-                self._quarantine_pairs(work, poison)
-                return
-            work.attempts = self._engine.attempts - 1  # one try is left
-        self._queue.put_back(work)
-
-    def _quarantine(self, work: Work, error: Exception) -> None:
-        self._quarantine_pairs(work, [Poison.of(row, error) for row in range(work.spec.n_pairs)])
-
-    def _quarantine_pairs(self, work: Work, poison: list[Poison]) -> None:
+    def _give_up(self, work: Work, quarantine: Quarantine) -> None:
         pairs = load_pairs(work.spec, self._context)
-        record = quarantine_record(work.spec.name, pairs, poison, max(work.attempts, 1))
+        poison, attempts = quarantine.poison, quarantine.attempts
+        record = quarantine_record(work.spec.name, pairs, poison, attempts)
         self._events.quarantined(record)
         self._count_failure(record)
 
     def _count_failure(self, record: QuarantineRecord) -> None:
         """Stop where most of tile after tile fails, instead of putting a survey in quarantine."""
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= self._engine.max_failures:
+        self._course = self._course.failed()
+        if self._course.hopeless:
             raise RunStoppedError(
-                f"{self._failures_in_a_row} tiles in a row failed, last {record.tile}: "
+                f"{self._course.in_a_row} tiles in a row failed, last {record.tile}: "
                 f"{record.reason}; mend the cause, then: deblend-batch retry {self._context.output}"
             )

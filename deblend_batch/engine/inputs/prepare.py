@@ -65,7 +65,7 @@ class Prepared:
     def tiles(self, indexes: Sequence[FieldIndex]) -> list[FieldTiles]:
         """Return the tiles of each field, whose indexes are given in the same order."""
         return [
-            FieldTiles(field.url, index, grid, field.n_bands)
+            FieldTiles(field.url, index, grid)
             for field, index, grid in zip(self.fields, indexes, self.grids, strict=True)
         ]
 

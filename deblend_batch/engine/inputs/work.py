@@ -1,14 +1,10 @@
-"""The work on one tile, up to its stamps: plain functions that run in an actor or in a CPU task."""
+"""A unit of work, and what every worker must know of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 from uuid import uuid4
-
-import numpy as np
 
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.catalog.output import Output
@@ -17,13 +13,7 @@ from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
 from deblend_batch.storage import Options
 from deblend_batch.tiling.pairs import Pairs
-from deblend_batch.tiling.reader import read_tile
-from deblend_batch.tiling.stamps import StampCutter, Stamps
 from deblend_batch.tiling.tile import Box
-
-PART_PAIRS = 128
-"""Pairs whose stamps are cut at a time: bounds the memory of a crowded tile, and keeps each part small
-enough for the allocator to use the same pages again (a third of the time of parts of 512)."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +32,6 @@ class TileSpec:
         Its rows in the pair index.
     noise_sigma : tuple of float
         Background rms per band where the field has no variance plane.
-    bands : int
-        Bands of the field.
     recorded : bool
         Whether an earlier start left a quarantine record of this name.
     """
@@ -55,22 +43,12 @@ class TileSpec:
     row_start: int
     row_stop: int
     noise_sigma: tuple[float, ...]
-    bands: int = 1
     recorded: bool = False
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
         return self.row_stop - self.row_start
-
-    @property
-    def n_parts(self) -> int:
-        """Number of groups in which the stamps are cut."""
-        return -(-self.n_pairs // PART_PAIRS)
-
-    def stamp_bytes(self, context: RunContext) -> int:
-        """Return the memory that all its stamps take."""
-        return 4 * self.n_pairs * self.bands * context.stamp_size**2
 
 
 @dataclass(frozen=True)
@@ -146,50 +124,3 @@ def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
         Sorted by blend id.
     """
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)
-
-
-def cut_parts(spec: TileSpec, pairs: Pairs, context: RunContext) -> Iterator[Stamps]:
-    """Read a tile's pixels and cut its stamps, :data:`PART_PAIRS` at a time.
-
-    Parameters
-    ----------
-    spec : TileSpec
-        The tile.
-    pairs : Pairs
-        Its pairs.
-    context : RunContext
-        The run.
-
-    Yields
-    ------
-    Stamps
-        The stamps of the next pairs.
-
-    Raises
-    ------
-    BadDataError
-        If a chunk cannot be decoded.
-    """
-    opened = open_field(spec.field_url, context)
-    pixels = read_tile(opened, _needed(pairs, context))
-    cutter = StampCutter(pixels, context.stamp_size, _noise(spec, opened))
-    for start in range(0, len(pairs), PART_PAIRS):
-        yield cutter.cut(pairs[start : start + PART_PAIRS])
-
-
-def _needed(pairs: Pairs, context: RunContext) -> Box:
-    """Return the pixels that the stamps reach: at most core and halo, less where the tile is sparse.
-
-    A central just outside the image belongs to the nearest tile; its stamp reaches beyond the image, which
-    costs no read.
-    """
-    half = context.stamp_size // 2
-    centre = np.floor(pairs.yx[:, 0] + 0.5).astype(np.int64)
-    low, high = centre.min(axis=0) - half, centre.max(axis=0) - half + context.stamp_size
-    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-
-
-def _noise(spec: TileSpec, opened: Field) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if spec.noise_sigma:
-        return np.array(spec.noise_sigma, np.float32)
-    return np.full(opened.n_bands, np.nan, np.float32)

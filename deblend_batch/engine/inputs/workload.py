@@ -50,14 +50,11 @@ class FieldTiles:
         Its pairs, by tile.
     grid : TileGrid
         How it is divided.
-    bands : int
-        Its bands.
     """
 
     field_url: str
     index: FieldIndex
     grid: TileGrid
-    bands: int = 1
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Return the names of the tiles that hold pairs, and how many each holds."""
@@ -88,7 +85,6 @@ class FieldTiles:
             int(index.starts[row]),
             int(index.starts[row + 1]),
             index.noise_sigma,
-            self.bands,
             recorded,
         )
 

@@ -1,4 +1,4 @@
-"""Memory of a run: what its inputs say of it beforehand, what nodes have, what processes took."""
+"""Memory of a run: what its inputs say of it beforehand, and what processes took."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import psutil
-import ray
 
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.inputs.index import FieldIndex
@@ -16,7 +14,6 @@ from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import (
     Memory,
     ModelNeeds,
-    NodeSize,
     TileNeeds,
     gigabytes,
     project_memory,
@@ -26,7 +23,6 @@ from deblend_batch.models import ModelCard
 from deblend_batch.models.batches import CPU_ROWS, MOST_ROWS
 
 _STAMPS_WHILE_PREPARING = 10  # measured: copies of a batch while it is made the network's input
-_SHARE_FOR_PROCESSES = 0.7  # Ray's own: the rest is the object store
 
 
 @dataclass(frozen=True)
@@ -61,33 +57,6 @@ class MemoryUse:
             for name, took, projected in pairs
             if took
         )
-
-
-def cluster_nodes() -> list[NodeSize]:
-    """Return the nodes of the Ray cluster that this process has joined."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return [
-        NodeSize(
-            f"node {node['NodeManagerAddress']}",
-            node["Resources"].get("CPU", 0.0),
-            node["Resources"].get("GPU", 0.0),
-            int(node["Resources"].get("memory", 0)),
-        )
-        for node in nodes
-    ]
-
-
-def this_machine() -> NodeSize:
-    """Return what Ray would take of this machine."""
-    from deblend_batch.models.device import count_gpus  # torch, which no driver needs
-
-    available = psutil.virtual_memory().available
-    return NodeSize(
-        "this machine",
-        float(psutil.cpu_count(logical=False) or 1),
-        float(count_gpus()),
-        int(_SHARE_FOR_PROCESSES * available),
-    )
 
 
 def largest_batch(config: RunConfig, pool: ActorPool) -> int:
@@ -132,7 +101,7 @@ def project_run(
     each = [
         project_memory(tile, model, pool, in_flight, n_tiles, masks=config.masks) for tile in needs
     ]
-    return max(each, key=lambda memory: memory.actor + memory.cutter)
+    return max(each, key=lambda memory: memory.actor)
 
 
 def tile_needs(field: Field, index: FieldIndex, tile_size: int, stamp_size: int) -> TileNeeds:

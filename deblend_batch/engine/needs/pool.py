@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from deblend_batch.config import EngineConfig
 from deblend_batch.errors import ConfigError
-
-_CPUS_PER_GPU_TO_SPLIT = 3.0
-_SHARE_OF_STORE = 0.5  # beyond it Ray begins to spill to disk
 
 
 @dataclass(frozen=True)
@@ -24,25 +19,15 @@ class ActorPool:
         Number of actors.
     gpus, cpus : float
         Of one actor.
-    feed : {"fused", "split"}
-        Whether actors cut their own stamps or CPU tasks cut for them.
-    store_bytes : float
-        Stamps that may be in the object store at a time, where CPU tasks cut them.
     """
 
     n_actors: int
     gpus: float
     cpus: float
-    feed: Literal["fused", "split"]
-    store_bytes: float = math.inf
 
 
 def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
     """Choose the actors of a run: one per GPU, or one per core where there is no GPU.
-
-    The one place that chooses how actors are fed (docs/decisions/002-object-store.md): where three cores or
-    more stand beside each GPU, or nodes are still to come, CPU tasks cut stamps for it; otherwise the actor
-    cuts its own.
 
     Parameters
     ----------
@@ -78,14 +63,6 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
         )
     on_gpu = engine.gpus_per_actor > 0 and (engine.autoscale or engine.gpus_per_actor <= gpus)
     limit = int(gpus / engine.gpus_per_actor) if on_gpu else int(cpus)
-    feed = engine.feed
-    # Ray tells of no node before it is there: what a growing cluster's nodes will have is not known.
-    unknown = feed == "auto" and on_gpu and engine.autoscale and limit < (engine.actors or 0)
-    if feed == "auto":
-        many = cpus >= _CPUS_PER_GPU_TO_SPLIT * max(limit, 1)
-        feed = "split" if on_gpu and (unknown or many) else "fused"
-    if not on_gpu and feed == "split":
-        limit = max(1, int(cpus) // 2)
     n_actors = engine.actors or limit
     if n_actors > limit and not engine.autoscale:
         what = (
@@ -94,14 +71,12 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
             else f"{cpus:g} CPUs"
         )
         raise ConfigError(
-            f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}"
+            f"engine.actors: {n_actors} actors do not fit on a cluster with {what}; give at most {limit}, "
+            "or the address of a larger Ray cluster (RAY_ADDRESS)"
         )
-    # Where cores are few an actor asks for none of its own, so that a task always finds one.
-    enough = cpus >= (2 * n_actors if feed == "split" else n_actors)
-    own_core = not unknown and (engine.autoscale or enough)
-    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
-    gpus_each = engine.gpus_per_actor if on_gpu else 0.0
-    return ActorPool(n_actors, gpus_each, float(own_core), feed, store)
+    # Where there are more GPUs than cores an actor asks for no core of its own.
+    own_core = engine.autoscale or cpus >= n_actors
+    return ActorPool(n_actors, engine.gpus_per_actor if on_gpu else 0.0, float(own_core))
 
 
 def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
@@ -121,11 +96,8 @@ def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, fl
     ActorPool
         The same kind of actors. Where nodes have left, the number stays: the missing actors wait for others.
     """
-    store = _SHARE_OF_STORE * resources.get("object_store_memory", math.inf)
     if engine.actors is not None:
-        return replace(pool, store_bytes=store)
-    if pool.gpus:
-        room = int(resources.get("GPU", 0.0) / pool.gpus)
-    else:
-        room = int(resources.get("CPU", 1.0)) // (2 if pool.feed == "split" else 1)
-    return replace(pool, n_actors=max(pool.n_actors, room), store_bytes=store)
+        return pool
+    gpus = resources.get("GPU", 0.0)
+    room = int(gpus / pool.gpus if pool.gpus else resources.get("CPU", 1.0))
+    return replace(pool, n_actors=max(pool.n_actors, room))

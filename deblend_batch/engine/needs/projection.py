@@ -11,7 +11,6 @@ from deblend_batch.errors import ConfigError
 
 # Measured (docs/performance.md): resident memory of a process of Ray with this package and torch loaded.
 _ACTOR_BYTES = 570_000_000
-_CUTTER_BYTES = 330_000_000
 _DRIVER_BYTES = 260_000_000  # which loads no torch: that would be 180 MB more
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
@@ -89,20 +88,11 @@ class Memory:
     ----------
     actor : int
         Of one actor.
-    cutter : int
-        Of one CPU task that cuts stamps; 0 where actors cut their own.
-    cutters : int
-        Most such tasks for one actor.
-    stamps : int
-        Of an actor's stamps in the object store; 0 where it cuts its own.
     driver : int
         Of the driver.
     """
 
     actor: int
-    cutter: int
-    cutters: int
-    stamps: int
     driver: int
 
 
@@ -131,23 +121,21 @@ class NodeSize:
         return min(pool.n_actors, int(room))
 
     def needed(self, memory: Memory, pool: ActorPool) -> int:
-        """Return what the actors that may come to this node take, with the tasks that cut for them.
+        """Return what the actors that may come to this node take.
 
         Parameters
         ----------
         memory : Memory
-            Of one of each.
+            Of one.
         pool : ActorPool
             The actors.
 
         Returns
         -------
         int
-            Bytes, without the object store.
+            Bytes.
         """
-        actors = self.actors(pool)
-        spare = max(int(self.cpus - actors * pool.cpus), 1)
-        return actors * memory.actor + min(actors * memory.cutters, spare) * memory.cutter
+        return self.actors(pool) * memory.actor
 
 
 @dataclass(frozen=True)
@@ -205,18 +193,13 @@ def project_memory(
         The projection.
     """
     read = _COPIES_WHILE_READING * tile.image_bytes
-    stamps = tiles_in_flight * tile.pairs * tile.bands * model.stamp_bytes
     actor = _ACTOR_BYTES + 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes
     actor += _CUDA_BYTES if pool.gpus else model.activation_bytes
+    actor += tiles_in_flight * tile.held_bytes + read
     if masks:
         actor += tiles_in_flight * tile.pairs * 3 * model.stamp_size**2
     driver = _DRIVER_BYTES + n_tiles * _BYTES_OF_TILE_IN_DRIVER
-    if pool.feed == "fused":
-        return Memory(actor + tiles_in_flight * tile.held_bytes + read, 0, 0, 0, driver)
-    stamps = int(min(stamps, pool.store_bytes / pool.n_actors))
-    cutter = _CUTTER_BYTES + tile.held_bytes + read
-    # What an actor reads of the object store counts as its own memory too.
-    return Memory(actor + stamps, cutter, tiles_in_flight, stamps, driver)
+    return Memory(actor, driver)
 
 
 def project_time(
@@ -250,13 +233,10 @@ def project_time(
     infer = n_stamps / stamps_per_second if n_stamps else 0.0
     cut = n_pairs * cut_seconds_per_pair
     if pool.gpus:
-        feeders = max(cores - pool.n_actors, 1.0) if pool.feed == "split" else pool.n_actors
-        seconds = max(infer / pool.n_actors, cut / feeders)
+        seconds = max(infer, cut) / pool.n_actors
         gpu_hours = seconds * pool.n_actors * pool.gpus / 3600
         return Duration(seconds, cut / 3600, gpu_hours)
-    workers = min(cores, pool.n_actors * (2 if pool.feed == "split" else 1))
-    seconds = max((infer + cut) / workers, infer / pool.n_actors)
-    return Duration(seconds, (infer + cut) / 3600, 0.0)
+    return Duration((infer + cut) / min(cores, pool.n_actors), (infer + cut) / 3600, 0.0)
 
 
 def check_fits(memory: Memory, pool: ActorPool, nodes: Sequence[NodeSize]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
 from deblend_batch.engine.inputs.workload import FieldTiles
+from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.errors import BadDataError
 
 _SHARE = 0.01

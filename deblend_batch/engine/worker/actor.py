@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import numcodecs.blosc
 import numpy as np
 import pyarrow as pa
-import ray
 import structlog
-import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import flags
@@ -23,123 +19,69 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import make_rows
-from deblend_batch.cluster.failure import classify, one_line
-from deblend_batch.cluster.metrics import publish_often
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, load_pairs, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
 from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.commit import Committer, TileResult
+from deblend_batch.engine.worker.exchange import (
+    ModelLoader,
+    Seat,
+    TileOutcome,
+    WorkerInfo,
+    load_run_model,
+)
 from deblend_batch.engine.worker.measurer import Measured, Measurer
-from deblend_batch.engine.worker.metrics import ActorMetrics, reads_counted
 from deblend_batch.engine.worker.poison import NO_DATA, Poison, quarantine_record
 from deblend_batch.engine.worker.process import choose_device, limit_threads, peak_rss_bytes
 from deblend_batch.engine.worker.sizing import probe_gpu
+from deblend_batch.failure import classify, one_line
 from deblend_batch.logs import configure_logs
-from deblend_batch.models import load_model
 from deblend_batch.tiling.pairs import Pairs
-from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
 
 _BATCHES_ON_GPU = 2
 
-ModelLoader = Callable[[RunContext, str], Any]
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """Where a worker runs, for receipts.
-
-    Parameters
-    ----------
-    node : str
-        Ray node id.
-    pid : int
-        Process.
-    device : str
-        torch device.
-    gpu_ids : tuple of int
-        GPUs that Ray gave it.
-    cuda_visible_devices : str, optional
-        What CUDA may see.
-    torch_threads : int
-        Threads of one operation.
-    """
-
-    node: str
-    pid: int
-    device: str
-    gpu_ids: tuple[int, ...]
-    cuda_visible_devices: str | None
-    torch_threads: int
-
-
-@dataclass(frozen=True)
-class TileOutcome:
-    """What processing a tile came to.
-
-    Parameters
-    ----------
-    receipt : Receipt or None
-        What stands in the ledger; None where no pair is left, and nothing was written.
-    record : QuarantineRecord or None
-        What stands in the quarantine, where a pair is left out; what should, where there is no receipt.
-    failures : int
-        Pairs that failed; those without a usable pixel did not.
-    """
-
-    receipt: Receipt | None
-    record: QuarantineRecord | None
-    failures: int
-
-
-def load_run_model(context: RunContext, device: str) -> Any:
-    """Load the run's model on a device: the weights that the run began with, or none."""
-    return load_model(context.model, context.options, device, context.model_sha256)
-
 
 class ModelActor:
-    """Measures tiles; made with ``ray.remote``, one per GPU, or per core where there is none.
+    """Measures tiles: one per GPU, or per core where there is none, as an actor of Ray or a process.
 
     Parameters
     ----------
     context : RunContext
         The run.
-    threads : int
-        Cores that are its share.
-    share : float
-        GPUs that are its share.
+    seat : Seat
+        What is its own.
     loader : callable
         Makes the model; benchmarks give a stub here.
+
+    Attributes
+    ----------
+    batcher : Batcher
+        Of its model.
     """
 
     def __init__(
-        self,
-        context: RunContext,
-        threads: int = 1,
-        share: float = 1.0,
-        loader: ModelLoader = load_run_model,
+        self, context: RunContext, seat: Seat, loader: ModelLoader = load_run_model
     ) -> None:
         configure_logs(context.log_format, run=context.run)
-        gpu_ids = [int(gpu) for gpu in ray.get_gpu_ids()]
-        limit_threads(threads)
-        device = choose_device(gpu_ids)
+        limit_threads(seat.threads)
+        device = choose_device(seat.gpu_ids)
         self._context = context
         self._model = loader(context, device)
         n_ahead = 1 if device == "cpu" else _BATCHES_ON_GPU
-        batch_size = self._batch_size(device, share)
-        self._batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
-        self._measurer = Measurer(context, self._batcher, self._model.card.domain)
+        batch_size = self._batch_size(device, seat.share)
+        self.batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
+        self._measurer = Measurer(context, self.batcher, self._model.card.domain)
         self._committer = Committer(Ledger(context.output), MaskStore(context.output))
         self._began: float | None = None
         self._info = WorkerInfo(
-            ray.get_runtime_context().get_node_id(),
+            seat.node,
             os.getpid(),
             device,
-            tuple(gpu_ids),
+            seat.gpu_ids,
             os.environ.get("CUDA_VISIBLE_DEVICES"),
-            threads,
+            seat.threads,
         )
-        publish_often(ActorMetrics(context.run, self._batcher).publish)
 
     def _batch_size(self, device: str, share: float) -> int:
         if self._context.batch_size:
@@ -158,7 +100,6 @@ class ModelActor:
         known: Sequence[Poison] = (),
         attempt: int = 1,
         pieces: int = 1,
-        *parts: Stamps,
     ) -> TileOutcome:
         """Measure a tile and commit it; pairs that cannot be measured go to the quarantine.
 
@@ -172,8 +113,6 @@ class ModelActor:
             Which one it is, for the log.
         pieces : int
             Groups of neighbouring pairs to measure one after the other, for a tile that is too much at once.
-        *parts : Stamps
-            Its stamps, where CPU tasks have cut them; else the actor cuts its own.
 
         Returns
         -------
@@ -187,7 +126,7 @@ class ModelActor:
         """
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:
-                outcome = self._process(spec, known, pieces, parts)
+                outcome = self._process(spec, known, pieces)
             except Exception as error:
                 log.warning("failed", failure=classify(error).value, reason=one_line(error))
                 raise
@@ -198,13 +137,11 @@ class ModelActor:
                 log.warning("left out", pairs=len(record.pairs), reason=record.reason)
             return outcome
 
-    def _process(
-        self, spec: TileSpec, known: Sequence[Poison], pieces: int, parts: Sequence[Stamps]
-    ) -> TileOutcome:
+    def _process(self, spec: TileSpec, known: Sequence[Poison], pieces: int) -> TileOutcome:
         self._began = self._began or time.monotonic()
         pairs = load_pairs(spec, self._context)
         left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
-        measured, found = self._measurer.measure_sound(spec, pairs[left], parts, pieces)
+        measured, found = self._measurer.measure_sound(spec, pairs[left], pieces)
         poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
         poison.sort(key=lambda each: each.row)
         failures = sum(each.error != NO_DATA for each in poison)
@@ -262,7 +199,7 @@ class ModelActor:
             seconds={name: round(value, 4) for name, value in seconds.items()},
             worker={
                 **vars(self._info),
-                "batch_size": self._batcher.rows_at_once,
+                "batch_size": self.batcher.rows_at_once,
                 "peak_rss": peak_rss_bytes(),
                 **self._times(),
             },
@@ -274,26 +211,5 @@ class ModelActor:
     def _times(self) -> dict[str, float]:
         """Return how long the model has computed, and how long there has been something to do."""
         up = time.monotonic() - (self._began or time.monotonic())
-        busy = self._batcher.work().busy_seconds
+        busy = self.batcher.work().busy_seconds
         return {"busy_seconds": round(busy, 4), "up_seconds": round(up, 4)}
-
-
-def cut_tile(spec: TileSpec, context: RunContext) -> Iterator[Stamps]:
-    """Cut a tile's stamps in a CPU task, one object a part; never touches CUDA.
-
-    Parameters
-    ----------
-    spec : TileSpec
-        The tile.
-    context : RunContext
-        The run.
-
-    Yields
-    ------
-    Stamps
-        The next part.
-    """
-    numcodecs.blosc.set_nthreads(1)
-    zarr.config.set({"threading.max_workers": 2})
-    with reads_counted(context.run):
-        yield from cut_parts(spec, load_pairs(spec, context), context)

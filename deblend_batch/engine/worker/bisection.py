@@ -2,68 +2,136 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator
+from dataclasses import dataclass, replace
 
 from deblend_batch.engine.worker.poison import Poison
+from deblend_batch.failure import Fault
 
-Tries = Generator[range, BaseException | None, "list[Poison]"]
 
+@dataclass(frozen=True)
+class Search:
+    """Narrows a failure down to single rows, the widest ranges first: what is to try, and what was found.
 
-def halve(
-    rows: range, error: BaseException, limit: int | None = None, *, confirm: bool = False
-) -> Tries:
-    """Narrow a failure down to single rows, the largest ranges first.
-
-    A generator to which the caller tells how each try went: ``None`` or the error. Every row ends in exactly
-    one range that worked, or is returned. A range that failed, and whose halves both work, is not blamed.
+    It is a value: :meth:`tried` takes how the next try went and returns the search that follows. Every row
+    ends in exactly one range that worked, or is blamed. A range that failed, and whose halves both work, is
+    not blamed.
 
     Parameters
     ----------
-    rows : range
-        What failed as a whole.
-    error : BaseException
-        How.
+    ahead : tuple of range
+        What to try, the next one first; empty when all is known.
+    failed : tuple of (range, Fault)
+        What failed and is still to be halved, the widest first.
+    poison : tuple of Poison
+        Rows that are blamed so far.
     limit : int, optional
         Failures after which whatever has not been narrowed down is blamed as a whole; a quarter of them
         suffices while nothing has worked. ``k`` bad rows of ``n`` fail about ``k log2(n / k) + 2 k`` times.
     confirm : bool
         Whether a single row is blamed only when it fails a second time.
+    failures : int
+        Ranges that failed so far.
+    worked : bool
+        Whether any has worked.
+    in_doubt : bool
+        Whether the next try is the second one of a single row.
 
-    Yields
-    ------
-    range
-        What to try next.
-
-    Returns
-    -------
-    list of Poison
-        By row.
+    Examples
+    --------
+    >>> fault = Fault.of(ValueError("row 1"))
+    >>> search = Search.begin(range(2), fault)
+    >>> search.next
+    range(0, 1)
+    >>> search = search.tried(None).tried(fault)
+    >>> search.next, [each.row for each in search.blamed]
+    (None, [1])
     """
-    if confirm and len(rows) == 1:
-        for _ in range(2):
-            outcome = yield rows
-            if outcome is None:
-                return []
-            error = outcome
-        return [Poison.of(rows.start, error)]
-    bad: deque[tuple[range, BaseException]] = deque([(rows, error)])
-    blamed: list[Poison] = []
-    failures, worked = 0, False
-    while bad:
-        whole, why = bad.popleft()
-        enough = limit is not None and failures >= (limit if worked else limit // 4)
-        if len(whole) == 1 or enough:
-            blamed += [Poison.of(row, why) for row in whole]
-            continue
-        middle = (whole.start + whole.stop) // 2
-        for half in (range(whole.start, middle), range(middle, whole.stop)):
-            outcome = yield half
-            if outcome is not None and confirm and len(half) == 1:
-                outcome = yield half
-            if outcome is None:
-                worked = True
-            else:
-                failures += 1
-                bad.append((half, outcome))
-    return sorted(blamed, key=lambda each: each.row)
+
+    ahead: tuple[range, ...]
+    failed: tuple[tuple[range, Fault], ...] = ()
+    poison: tuple[Poison, ...] = ()
+    limit: int | None = None
+    confirm: bool = False
+    failures: int = 0
+    worked: bool = False
+    in_doubt: bool = False
+
+    @classmethod
+    def begin(
+        cls, rows: range, fault: Fault, limit: int | None = None, *, confirm: bool = False
+    ) -> Search:
+        """Start from a range that failed as a whole.
+
+        Parameters
+        ----------
+        rows : range
+            What failed.
+        fault : Fault
+            How.
+        limit, confirm
+            See the class.
+
+        Returns
+        -------
+        Search
+            Of a single row that is to be confirmed the row itself comes first, else the two halves.
+        """
+        if confirm and len(rows) == 1:
+            return cls((rows,), limit=limit, confirm=confirm)
+        return _halved(cls((), ((rows, fault),), limit=limit, confirm=confirm))
+
+    @property
+    def next(self) -> range | None:
+        """What to try next; None when all is known."""
+        return self.ahead[0] if self.ahead else None
+
+    @property
+    def blamed(self) -> tuple[Poison, ...]:
+        """The rows that were found, in order."""
+        return tuple(sorted(self.poison, key=lambda each: each.row))
+
+    def tried(self, fault: Fault | None) -> Search:
+        """Take how the next try went.
+
+        Parameters
+        ----------
+        fault : Fault, optional
+            How it failed; None if it worked.
+
+        Returns
+        -------
+        Search
+            What follows.
+        """
+        rows, *ahead = self.ahead
+        if fault is None:
+            return _halved(replace(self, ahead=tuple(ahead), worked=True, in_doubt=False))
+        if self.confirm and len(rows) == 1 and not self.in_doubt:
+            return replace(self, in_doubt=True)
+        failed = (*self.failed, (rows, fault))
+        failures = self.failures + 1
+        return _halved(
+            replace(self, ahead=tuple(ahead), failed=failed, failures=failures, in_doubt=False)
+        )
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much failed that no more is narrowed down."""
+        if self.limit is None:
+            return False
+        return self.failures >= (self.limit if self.worked else self.limit // 4)
+
+
+def _halved(search: Search) -> Search:
+    """Blame what cannot be narrowed down further, up to the first range that can, and halve that."""
+    if search.ahead:
+        return search
+    poison = list(search.poison)
+    for place, (rows, fault) in enumerate(search.failed):
+        if len(rows) > 1 and not search.enough:
+            middle = (rows.start + rows.stop) // 2
+            halves = (range(rows.start, middle), range(middle, rows.stop))
+            left = search.failed[place + 1 :]
+            return replace(search, ahead=halves, failed=left, poison=tuple(poison))
+        poison += [Poison.of(row, fault) for row in rows]
+    return replace(search, failed=(), poison=tuple(poison))

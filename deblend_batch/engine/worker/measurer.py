@@ -14,15 +14,15 @@ import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.shard import Measurement
-from deblend_batch.cluster.failure import POISONOUS, Failure, classify
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, cut_parts, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, open_field
 from deblend_batch.engine.worker.batcher import Batcher, PredictionLike, Rows
-from deblend_batch.engine.worker.bisection import halve
+from deblend_batch.engine.worker.bisection import Search
+from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.engine.worker.poison import NO_DATA, Poison
 from deblend_batch.engine.worker.reduce import Part, domain_flags, measurement, reduce
+from deblend_batch.failure import POISONOUS, Failure, Fault, classify
 from deblend_batch.models.card import Domain
 from deblend_batch.tiling.pairs import Pairs
-from deblend_batch.tiling.stamps import Stamps
 from deblend_batch.tiling.tile import compact_order
 
 log = structlog.get_logger()
@@ -89,7 +89,7 @@ class Measurer:
         self._domain = domain
         self._bug_shown = False
 
-    def measure(self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = ()) -> Measured:
+    def measure(self, spec: TileSpec, pairs: Pairs) -> Measured:
         """Measure pairs.
 
         Parameters
@@ -98,8 +98,6 @@ class Measurer:
             Their tile.
         pairs : Pairs
             Some or all of its pairs.
-        parts : sequence of Stamps
-            Their stamps, where they have been cut already.
 
         Returns
         -------
@@ -118,7 +116,7 @@ class Measurer:
         answers = _Answers(opened.n_bands, keep_masks=self._context.masks)
         bits, sigma = [], []
         with self._batcher.producing():
-            for stamps in parts or cut_parts(spec, pairs, self._context):
+            for stamps in cut_parts(spec, pairs, self._context):
                 answers.expect(self._batcher.submit(Rows.of_bands(stamps)))
                 bits.append(stamps.flags)
                 sigma.append(stamps.sigma)
@@ -132,13 +130,13 @@ class Measurer:
         return Measured(replace(found, flags=found.flags | extra), masks, seconds)
 
     def measure_sound(
-        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = (), pieces: int = 1
+        self, spec: TileSpec, pairs: Pairs, pieces: int = 1
     ) -> tuple[Measured, list[Poison]]:
         """Measure all pairs that can be measured; those without a usable pixel in any band cannot.
 
         Parameters
         ----------
-        spec, pairs, parts
+        spec, pairs
             As for :meth:`measure`.
         pieces : int
             Groups of neighbouring pairs to measure one after the other: each needs less memory than all.
@@ -156,7 +154,7 @@ class Measurer:
             The first failure, where nothing works, or trying fewer pairs would not help.
         """
         if pieces == 1:
-            measured, poison = self._measure_apart(spec, pairs, parts)
+            measured, poison = self._measure_apart(spec, pairs)
         else:
             measured, poison = self._measure_pieces(spec, pairs, pieces)
         blamed = {each.row for each in poison}
@@ -186,7 +184,8 @@ class Measurer:
                 if classify(error) not in POISONOUS:
                     raise
                 failure = error
-                poison += [Poison.of(int(row), error) for row in rows]
+                fault = Fault.of(error)
+                poison += [Poison.of(int(row), fault) for row in rows]
                 continue
             poison += [replace(each, row=int(rows[each.row])) for each in spoilt]
             found.append((np.delete(rows, [each.row for each in spoilt]), measured))
@@ -195,11 +194,9 @@ class Measurer:
         order = np.argsort(np.concatenate([kept for kept, _ in found]))
         return Measured.concatenate([measured for _, measured in found]).take(order), poison
 
-    def _measure_apart(
-        self, spec: TileSpec, pairs: Pairs, parts: Sequence[Stamps] = ()
-    ) -> tuple[Measured, list[Poison]]:
+    def _measure_apart(self, spec: TileSpec, pairs: Pairs) -> tuple[Measured, list[Poison]]:
         try:
-            return self.measure(spec, pairs, parts), []
+            return self.measure(spec, pairs), []
         except Exception as error:
             if classify(error) not in POISONOUS:
                 raise
@@ -220,21 +217,19 @@ def _apart(
 ) -> tuple[dict[range, Measured], list[Poison]]:
     """Measure ranges of rows, halved until only the poison fails."""
     found: dict[range, Measured] = {}
-    tries, outcome, count = halve(range(n), error), None, 0
-    while True:
-        try:
-            rows = tries.send(outcome)
-        except StopIteration as end:
-            if not found:
-                raise error from None
-            return found, end.value
+    search, count = Search.begin(range(n), Fault.of(error)), 0
+    while (rows := search.next) is not None:
         count += 1
         try:
-            found[rows], outcome = measure(rows), None
+            found[rows] = measure(rows)
+            search = search.tried(None)
         except Exception as failure:
             if classify(failure) not in POISONOUS or (count >= _HOPELESS and not found):
                 raise
-            outcome = failure
+            search = search.tried(Fault.of(failure))
+    if not found:
+        raise error from None
+    return found, list(search.blamed)
 
 
 class _Answers:

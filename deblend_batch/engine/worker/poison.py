@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deblend_batch.catalog.records import QuarantineRecord
-from deblend_batch.cluster.failure import one_line, root_cause
+from deblend_batch.failure import Fault
 from deblend_batch.tiling.pairs import Pairs
 
 NO_DATA = "NoData"
@@ -33,9 +33,9 @@ class Poison:
     error: str
 
     @classmethod
-    def of(cls, row: int, error: BaseException) -> Poison:
-        """Blame a pair for an error."""
-        return cls(row, one_line(error), type(root_cause(error)).__name__)
+    def of(cls, row: int, fault: Fault) -> Poison:
+        """Blame a pair for a fault."""
+        return cls(row, fault.reason, fault.error)
 
 
 def quarantine_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numcodecs.blosc
@@ -27,14 +28,14 @@ def limit_threads(threads: int) -> None:
     pa.set_cpu_count(1)
 
 
-def choose_device(gpu_ids: list[int]) -> str:
+def choose_device(gpu_ids: Sequence[int]) -> str:
     """Choose the torch device of an actor.
 
     Parameters
     ----------
-    gpu_ids : list of int
-        GPUs that Ray gave the actor; Ray has set ``CUDA_VISIBLE_DEVICES`` to them, so that the first visible
-        one is its own.
+    gpu_ids : sequence of int
+        GPUs that the worker was given; ``CUDA_VISIBLE_DEVICES`` is set to them, so that the first visible one
+        is its own.
 
     Returns
     -------

@@ -39,7 +39,7 @@ def test_a_run_that_worked_says_its_rate_and_no_more() -> None:
 
 
 def test_peak_memory_stands_beside_its_projection() -> None:
-    use = MemoryUse(815_000_000, 245_000_000, Memory(880_000_000, 0, 0, 0, 250_000_000))
+    use = MemoryUse(815_000_000, 245_000_000, Memory(880_000_000, 250_000_000))
     ended = replace(summary(Tally(Count(93, 93), Count(9, 9), workers=[{}])), memory=use)
     assert dict(ended.to_rows())["peak memory"].startswith("actor 0.81 GB (0.88 GB projected)")
     assert json.loads(json.dumps(ended.to_dict()))["memory"]["driver"] == 245_000_000

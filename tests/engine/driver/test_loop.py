@@ -1,223 +1,180 @@
-"""What the driver does about failures: its loop alone, on actors that are told what to say."""
+"""The driver's loop carries decisions out: on a crew of one worker that is told what to say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ray.exceptions import RayActorError
 
-from deblend_batch.engine.driver import loop as driver_module
-from deblend_batch.engine.driver.crew import Actor
+from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.records import QuarantineRecord, Receipt
+from deblend_batch.config import EngineConfig
+from deblend_batch.engine.driver.crew import Answer, Call
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
-from deblend_batch.engine.inputs.work import TileSpec
-from deblend_batch.engine.worker.actor import TileOutcome
+from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec
+from deblend_batch.engine.needs.pool import ActorPool
+from deblend_batch.engine.worker.exchange import TileOutcome, WorkerInfo
 from deblend_batch.errors import RunStoppedError, TransientStorageError
+from deblend_batch.failure import Failure, Fault
 from deblend_batch.tiling.tile import Box
+from tests.engine.indexing import task_for, write_detections, write_field
 
-DEATH, REFUSAL = RayActorError(), TransientStorageError("s3://x: 503 SlowDown; check the network")
-BUG, FULL = KeyError("a bug"), MemoryError("Unable to allocate 9 GiB")
-Say = Callable[[str, range, int], Exception | None]
+REFUSAL = Fault.of(TransientStorageError("s3://x: 503 SlowDown; check the network"))
+BUG = Fault.of(KeyError("a bug"))
+DEATH = Fault(Failure.WORKER, "died", "WorkerDied", RuntimeError("died"))
+N_PAIRS = 5
+Say = Callable[[TileSpec, range | None], Fault | None]
 
 
-def spec(name: str, n_pairs: int = 1) -> TileSpec:
-    return TileSpec(name, "f", "i", Box(0, 0, 8, 8), 0, n_pairs, ())
+class Told:
+    """A crew of one worker at a time, whose answers ``say`` decides: of a tile, or of some of its pairs."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._answers: list[Answer] = []
+        self.started = 0
+
+    def start(self) -> Call:
+        self.started += 1
+        call = Call(self.started, "ready")
+        info = WorkerInfo("node", 1, "cpu", (), None, 1)
+        self._answers.append(Answer(call, info))
+        return call
+
+    def submit(self, worker: Any, method: str, *arguments: Any) -> Call:
+        call = Call(worker, method)
+        spec = arguments[0]
+        rows = range(*arguments[1:]) if method == "probe" else None
+        fault = self._say(spec, rows)
+        value = None if fault or rows else outcome(spec, arguments[1])
+        self._answers.append(Answer(call, value, fault))
+        return call
+
+    def wait(self, seconds: float) -> list[Answer]:
+        return [self._answers.pop(0)] if self._answers else []
+
+    def lives(self, worker: Any) -> bool:
+        return False
+
+    def kill(self, worker: Any) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+    def resources(self) -> Mapping[str, float]:
+        return {"CPU": 1.0}
+
+    def leaving(self) -> frozenset[str]:
+        return frozenset()
+
+    def why_waiting(self) -> Mapping[str, str]:
+        return {}
+
+
+def outcome(spec: TileSpec, known: Any) -> TileOutcome:
+    """A tile that was measured without some pairs."""
+    times = {"busy_seconds": 1.0, "up_seconds": 1.0}
+    receipt = Receipt(spec.name, 1, 2, 4, "", "", "", {}, {}, times, "")
+    pairs = [(poison.row, 0, 0) for poison in known]
+    record = QuarantineRecord(spec.name, "killers", "WorkerDied", 1, pairs) if pairs else None
+    return TileOutcome(receipt, record, len(pairs))
 
 
 class Play:
-    """A driver on one actor, of which ``say`` tells how each try of a tile's pairs ends.
+    """A driver of such a crew, and what it tells."""
 
-    It is told "process" or "probe", the pairs, and in how many pieces.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, say: Say, attempts: int = 3) -> None:
+    def __init__(self, folder: Path, say: Say, attempts: int = 1) -> None:
         self.done: list[str] = []
-        self.quarantined: dict[str, list[int]] = {}
-        self.tries: list[tuple[str, range, int]] = []
-        self._say = say
-        monkeypatch.setattr(driver_module, "Crew", lambda *_: self._crew())
-        monkeypatch.setattr(driver_module, "_BACKOFF_SECONDS", 0.0)
-        monkeypatch.setattr(driver_module, "_TICK_SECONDS", 0.0)
-        monkeypatch.setattr(driver_module, "ray", SimpleNamespace(wait=self._wait, get=self._get))
-        monkeypatch.setattr(driver_module, "load_pairs", lambda spec, _: _ids(spec.n_pairs))
+        self.quarantined: dict[str, int] = {}
+        self.retried: list[tuple[str, int, Failure, str]] = []
+        yx = np.stack(
+            [np.repeat(np.arange(N_PAIRS) * 20.0 + 10, 2), np.tile([10.0, 13.0], N_PAIRS)]
+        )
+        write_detections(folder / "detections.parquet", yx.T)
+        self.index = index_field(task_for(write_field(folder), folder))
+        assert self.index.n_pairs == N_PAIRS
         events = Events(
             done=lambda receipt: self.done.append(receipt.tile),
             quarantined=self._record,
             left_out=self._record,
-            retried=lambda *_: None,
+            retried=lambda *told: self.retried.append(told),
             joined=lambda _: None,
-            waiting=lambda _: None,
+            waiting=lambda *_: None,
             tick=lambda: None,
         )
-        engine: Any = SimpleNamespace(attempts=attempts, max_failures=3, tiles_in_flight=1)
-        context: Any = SimpleNamespace(output="out")
-        pool: Any = None
-        self._driver = Driver(context, pool, engine, events)
+        self.crew = Told(say)
+        context = RunContext(Output("out"), "model", 32, None, False, "f", "m")
+        engine = EngineConfig(attempts=attempts, max_failures=3)
+        self._driver = Driver(context, self.crew, ActorPool(1, 0.0, 1.0), engine, events)
 
-    def run(self, tiles: Iterator[TileSpec], *, proven: bool = False) -> None:
-        self._driver.run(tiles, 1, proven=proven)
+    def run(self, names: str, *, proven: bool = False) -> None:
+        box = Box(0, 0, 100, 100)
+        specs = [TileSpec(name, "f", self.index.url, box, 0, N_PAIRS, ()) for name in names]
+        self._driver.run(iter(specs), 1, proven=proven)
 
-    def _crew(self) -> Any:
-        pool = SimpleNamespace(feed="fused", n_actors=1)
-        live = [Actor(SimpleNamespace(process=_Call(self._process), probe=_Call(self._probe)))]
-        nothing = {
-            name: lambda *_: None
-            for name in ("start", "close", "look_at_nodes", "say_waiting", "replace")
-        }
-        return SimpleNamespace(live=live, booting={}, pool=pool, n_ready=1, **nothing)
-
-    def _process(self, spec: TileSpec, known: Any, _: int, pieces: int) -> Any:
-        out = self._tell("process", range(spec.n_pairs), pieces)
-        receipt: Any = SimpleNamespace(tile=spec.name, worker={"busy_seconds": 1, "up_seconds": 1})
-        record: Any = None
-        if known:
-            pairs = [(poison.row, 0, 0) for poison in known]
-            record = SimpleNamespace(tile=spec.name, pairs=pairs, reason="killers")
-        return out or TileOutcome(receipt, record, len(known))
-
-    def _probe(self, _: TileSpec, start: int, stop: int) -> Any:
-        return self._tell("probe", range(start, stop), 1)
-
-    def _tell(self, what: str, rows: range, pieces: int) -> Exception | None:
-        self.tries.append((what, rows, pieces))
-        return self._say(what, rows, pieces)
-
-    def _record(self, record: Any) -> None:
-        self.quarantined[record.tile] = [blend for blend, _, _ in record.pairs]
-
-    @staticmethod
-    def _wait(waiting: Any, **_: Any) -> Any:
-        return waiting[:1], waiting[1:]
-
-    @staticmethod
-    def _get(reference: Any) -> Any:
-        if isinstance(reference.value, Exception):
-            raise reference.value
-        return reference.value
+    def _record(self, record: QuarantineRecord) -> None:
+        self.quarantined[record.tile] = len(record.pairs)
 
 
-class _Call:
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def remote(self, *arguments: Any) -> Any:
-        return _Reference(self._call(*arguments))
-
-
-class _Reference:
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _ids(n: int) -> Any:
-    return SimpleNamespace(blend_id=np.arange(n), source_id=np.zeros((n, 2), np.int64))
-
-
-def in_turn(*outcomes: Exception | None) -> Say:
-    """Say one after the other, whatever is tried; then that all is well."""
-    left = iter(outcomes)
-    return lambda *_: next(left, None)
-
-
-@pytest.mark.parametrize(
-    "outcomes",
-    [
-        (DEATH, REFUSAL, DEATH, REFUSAL),
-        (REFUSAL, DEATH, REFUSAL, DEATH),
-        (DEATH, DEATH, DEATH, REFUSAL, None),
-    ],
-)
-def test_a_store_s_failures_and_others_are_counted_apart(
-    monkeypatch: pytest.MonkeyPatch, outcomes: tuple[Exception | None, ...]
-) -> None:
-    play = Play(monkeypatch, in_turn(*outcomes))
-    play.run(iter([spec("a")]))
+def test_a_tile_is_tried_again_later(tmp_path: Path) -> None:
+    faults = [REFUSAL]
+    play = Play(tmp_path, lambda *_: faults.pop() if faults else None, attempts=2)
+    play.run("a")
     assert (play.done, play.quarantined) == (["a"], {})
+    assert play.retried == [("a", 1, Failure.TRANSIENT, REFUSAL.reason)]
+    assert play.crew.started == 1
 
 
-def test_a_store_that_is_gone_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    play = Play(monkeypatch, lambda *_: REFUSAL)
+def test_a_store_that_is_gone_stops_the_run(tmp_path: Path) -> None:
+    play = Play(tmp_path, lambda *_: REFUSAL)
     with pytest.raises(TransientStorageError, match="503 SlowDown"):
-        play.run(iter([spec("a")]))
-    assert len(play.tries) == 3
+        play.run("a")
     assert play.quarantined == {}
 
 
-@pytest.mark.parametrize("attempts", [1, 2, 3])
-def test_a_lone_pair_is_no_killer_before_it_has_killed_twice_alone(
-    monkeypatch: pytest.MonkeyPatch, attempts: int
-) -> None:
-    play = Play(monkeypatch, in_turn(*[DEATH] * attempts, DEATH), attempts)
-    play.run(iter([spec("a")]))
-    assert (play.done, play.quarantined) == (["a"], {})
-    play = Play(monkeypatch, in_turn(*[DEATH] * (attempts + 2)), attempts)
-    play.run(iter([spec("a")]))
-    assert (play.done, play.quarantined) == ([], {"a": [0]})
+def test_killers_are_left_out_alone_and_each_death_is_made_good(tmp_path: Path) -> None:
+    deaths = 0
 
+    def say(spec: TileSpec, rows: range | None) -> Fault | None:
+        nonlocal deaths
+        dies = spec.name == "a" and (2 in rows if rows else deaths == 0)
+        deaths += dies
+        return DEATH if dies else None
 
-def test_killers_are_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def say(what: str, rows: range, _: int) -> Exception | None:
-        kills = {3, 40} & set(rows) if what == "probe" else len(play.tries) <= 3
-        return DEATH if kills else None
-
-    play = Play(monkeypatch, say)
-    play.run(iter([spec("a", 64)]))
-    assert (play.done, play.quarantined) == (["a"], {"a": [3, 40]})
-
-
-def test_memory_in_a_search_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each range runs out of memory once, as where another process takes it."""
-    seen: set[range] = set()
-
-    def say(what: str, rows: range, _: int) -> Exception | None:
-        if what == "process":
-            return DEATH if len(play.tries) <= 3 else None
-        first = rows not in seen
-        seen.add(rows)
-        return FULL if first else None
-
-    play = Play(monkeypatch, say)
-    play.run(iter([spec("a", 8)]))
-    assert (play.done, play.quarantined) == (["a"], {})
-
-
-@pytest.mark.parametrize("fits", [8, 1])
-def test_a_tile_without_room_is_done_in_ever_smaller_pieces(
-    monkeypatch: pytest.MonkeyPatch, fits: int
-) -> None:
-    play = Play(monkeypatch, lambda _, rows, pieces: FULL if len(rows) / pieces > fits else None)
-    play.run(iter([spec("a", 32)]))
-    assert (play.done, play.quarantined) == (["a"], {})
-    assert play.tries[-1][2] == 32 // fits
-    assert all(what == "process" for what, _, _ in play.tries)
-
-
-def test_a_tile_that_fails_in_any_pieces_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    play = Play(monkeypatch, lambda what, *_: DEATH if what == "process" else None)
-    play.run(iter([spec("a", 4)]))
-    assert play.quarantined == {"a": [0, 1, 2, 3]}
-    assert [what for what, _, _ in play.tries].count("probe") == 2  # searched once
+    play = Play(tmp_path, say)
+    play.run("ab")
+    assert (sorted(play.done), play.quarantined) == (["a", "b"], {"a": 1})
+    assert play.crew.started == 1 + deaths
 
 
 @pytest.mark.parametrize("proven", [False, True])
 def test_a_bug_of_the_only_tile_left_is_that_tile_s_where_others_have_worked(
-    monkeypatch: pytest.MonkeyPatch, proven: bool
+    tmp_path: Path, proven: bool
 ) -> None:
-    play = Play(monkeypatch, lambda *_: BUG)
+    play = Play(tmp_path, lambda *_: BUG)
     if proven:
-        play.run(iter([spec("a")]), proven=True)
-        assert play.quarantined == {"a": [0]}
+        play.run("a", proven=True)
+        assert play.quarantined == {"a": N_PAIRS}
     else:
         with pytest.raises(KeyError, match="a bug"):
-            play.run(iter([spec("a")]))
+            play.run("a")
+        assert play.quarantined == {}
 
 
-def test_tiles_that_all_fail_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    play = Play(monkeypatch, lambda *_: BUG)
+def test_tiles_in_doubt_are_given_up_once_another_works(tmp_path: Path) -> None:
+    play = Play(tmp_path, lambda spec, _: BUG if spec.name in "ab" else None)
+    play.run("abcd")
+    assert (play.done, play.quarantined) == (["c", "d"], {"a": N_PAIRS, "b": N_PAIRS})
+
+
+def test_tiles_that_all_fail_stop_the_run(tmp_path: Path) -> None:
+    play = Play(tmp_path, lambda *_: BUG)
     with pytest.raises(RunStoppedError, match=r"3 tiles in a row failed, last c: .*a bug"):
-        play.run(iter([spec(name) for name in "abcde"]), proven=True)
+        play.run("abcde", proven=True)
     assert list(play.quarantined) == ["a", "b", "c"]

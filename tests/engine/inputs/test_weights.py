@@ -8,7 +8,7 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.config import make_config
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
-from deblend_batch.engine.worker.actor import load_run_model
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import ConfigError, ModelError
 from tests.support import write_tiny_model
 

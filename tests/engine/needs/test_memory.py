@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from deblend_batch.config import make_config
+from deblend_batch.engine.driver.ray_crew import cluster_nodes
 from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.needs.machine import this_machine
 from deblend_batch.engine.needs.memory import (
     MemoryUse,
-    cluster_nodes,
     model_needs,
     project_run,
-    this_machine,
     tile_needs,
 )
 from deblend_batch.engine.needs.pool import ActorPool
@@ -54,7 +54,7 @@ def test_memory_grows_with_the_batch() -> None:
 
 def test_more_tiles_in_flight_take_more(small_field: SmallField) -> None:
     field, card = Field.open(small_field.url), find_card(small_field.model, {})
-    pool = ActorPool(1, 0.0, 1.0, "fused")
+    pool = ActorPool(1, 0.0, 1.0)
     sizes = [
         project_run(
             make_config(small_field.config("/out", engine={"tiles_in_flight": n})),
@@ -69,7 +69,7 @@ def test_more_tiles_in_flight_take_more(small_field: SmallField) -> None:
 
 
 def test_what_a_run_took_stands_beside_what_was_projected() -> None:
-    use = MemoryUse(815_000_000, 245_000_000, Memory(880_000_000, 0, 0, 0, 250_000_000))
+    use = MemoryUse(815_000_000, 245_000_000, Memory(880_000_000, 250_000_000))
     assert str(use) == "actor 0.81 GB (0.88 GB projected), driver 0.24 GB (0.25 GB projected)"
     assert use.to_dict()["projected"]["actor"] == 880_000_000
     assert str(replace(use, actor=0)).startswith("driver")

@@ -1,4 +1,4 @@
-"""The pool of actors: what fits on a cluster, and that CPU tasks always find a core beside the actors."""
+"""The pool of actors: what fits on a cluster."""
 
 from __future__ import annotations
 
@@ -27,76 +27,48 @@ class Case:
 
 
 CASES = [
-    Case("one core", {"CPU": 1}, ActorPool(1, 0.0, 1.0, "fused")),
-    Case("laptop", {"CPU": 8}, ActorPool(8, 0.0, 1.0, "fused")),
-    Case("laptop, fewer", {"CPU": 8}, ActorPool(3, 0.0, 1.0, "fused"), {"actors": 3}),
-    Case("laptop, split", {"CPU": 8}, ActorPool(4, 0.0, 1.0, "split"), {"feed": "split"}),
-    Case("one core, split", {"CPU": 1}, ActorPool(1, 0.0, 0.0, "split"), {"feed": "split"}),
-    Case("three cores, split", {"CPU": 3}, ActorPool(1, 0.0, 1.0, "split"), {"feed": "split"}),
-    Case("GPU, two cores", {"CPU": 2, "GPU": 1}, ActorPool(1, 1.0, 1.0, "fused")),
-    Case("GPU, three cores", {"CPU": 3, "GPU": 1}, ActorPool(1, 1.0, 1.0, "split")),
-    Case("GPU, sixteen cores", {"CPU": 16, "GPU": 1}, ActorPool(1, 1.0, 1.0, "split")),
-    Case("eight GPUs, 16 cores", {"CPU": 16, "GPU": 8}, ActorPool(8, 1.0, 1.0, "fused")),
-    Case("eight GPUs, 24 cores", {"CPU": 24, "GPU": 8}, ActorPool(8, 1.0, 1.0, "split")),
-    Case("more GPUs than cores", {"CPU": 2, "GPU": 4}, ActorPool(4, 1.0, 0.0, "fused")),
-    Case(
-        "logical GPUs on few cores, split",
-        {"CPU": 2, "GPU": 2},
-        ActorPool(2, 1.0, 0.0, "split"),
-        {"feed": "split"},
-    ),
-    Case(
-        "fused where split would be chosen",
-        {"CPU": 16, "GPU": 1},
-        ActorPool(1, 1.0, 1.0, "fused"),
-        {"feed": "fused"},
-    ),
+    Case("one core", {"CPU": 1}, ActorPool(1, 0.0, 1.0)),
+    Case("laptop", {"CPU": 8}, ActorPool(8, 0.0, 1.0)),
+    Case("laptop, fewer", {"CPU": 8}, ActorPool(3, 0.0, 1.0), {"actors": 3}),
+    Case("GPU, two cores", {"CPU": 2, "GPU": 1}, ActorPool(1, 1.0, 1.0)),
+    Case("GPU, sixteen cores", {"CPU": 16, "GPU": 1}, ActorPool(1, 1.0, 1.0)),
+    Case("eight GPUs, 16 cores", {"CPU": 16, "GPU": 8}, ActorPool(8, 1.0, 1.0)),
+    Case("eight GPUs, 24 cores", {"CPU": 24, "GPU": 8}, ActorPool(8, 1.0, 1.0)),
+    Case("more GPUs than cores", {"CPU": 2, "GPU": 4}, ActorPool(4, 1.0, 0.0)),
     Case(
         "four actors on a GPU",
         {"CPU": 8, "GPU": 1},
-        ActorPool(4, 0.25, 1.0, "fused"),
-        {"gpus_per_actor": 0.25},
-    ),
-    Case(
-        "four actors on a GPU, many cores",
-        {"CPU": 16, "GPU": 1},
-        ActorPool(4, 0.25, 1.0, "split"),
+        ActorPool(4, 0.25, 1.0),
         {"gpus_per_actor": 0.25},
     ),
     Case(
         "two GPUs an actor",
         {"CPU": 16, "GPU": 4},
-        ActorPool(2, 2.0, 1.0, "split"),
+        ActorPool(2, 2.0, 1.0),
         {"gpus_per_actor": 2},
     ),
     Case(
         "a head without anything, that grows",
         {},
-        ActorPool(2, 1.0, 0.0, "split"),
+        ActorPool(2, 1.0, 1.0),
         {"actors": 2, "autoscale": True},
     ),
     Case(
         "one GPU with few cores, that grows",
         {"CPU": 2, "GPU": 1},
-        ActorPool(2, 1.0, 0.0, "split"),
+        ActorPool(2, 1.0, 1.0),
         {"actors": 2, "autoscale": True},
-    ),
-    Case(
-        "a head that grows, fused",
-        {},
-        ActorPool(2, 1.0, 1.0, "fused"),
-        {"actors": 2, "autoscale": True, "feed": "fused"},
     ),
     Case(
         "grown already",
         {"CPU": 4, "GPU": 2},
-        ActorPool(2, 1.0, 1.0, "fused"),
+        ActorPool(2, 1.0, 1.0),
         {"actors": 2, "autoscale": True},
     ),
     Case(
         "GPUs left alone",
         {"CPU": 4, "GPU": 2},
-        ActorPool(4, 0.0, 1.0, "fused"),
+        ActorPool(4, 0.0, 1.0),
         {"gpus_per_actor": 0},
     ),
 ]
@@ -111,11 +83,6 @@ def test_the_pool_follows_from_the_cluster(case: Case) -> None:
     ("engine", "resources", "message"),
     [
         ({"actors": 5}, {"CPU": 4}, r"engine.actors: 5 .* with 4 CPUs; give at most 4"),
-        (
-            {"actors": 3, "feed": "split"},
-            {"CPU": 4},
-            r"engine.actors: 3 .* with 4 CPUs; give at most 2",
-        ),
         (
             {"actors": 2},
             {"CPU": 4, "GPU": 1},
@@ -137,7 +104,7 @@ def test_the_pool_follows_from_the_cluster(case: Case) -> None:
             r"engine.gpus_per_actor: 2, and the cluster has 1; give at most that, or 0",
         ),
     ],
-    ids=["cores", "cores, split", "GPUs", "shares of a GPU", "one GPU and a half", "too few GPUs"],
+    ids=["cores", "GPUs", "shares of a GPU", "one GPU and a half", "too few GPUs"],
 )
 def test_what_does_not_fit_is_refused(
     engine: dict[str, object], resources: dict[str, float], message: str
@@ -150,25 +117,33 @@ def test_what_does_not_fit_is_refused(
     cpus=st.integers(1, 200),
     gpus=st.integers(0, 16),
     gpus_per_actor=st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 2.0]),
-    feed=st.sampled_from(["auto", "fused", "split"]),
 )
-def test_actors_fit_and_leave_a_core_to_tasks(
-    cpus: int, gpus: int, gpus_per_actor: float, feed: str
-) -> None:
-    """A run never waits for ever: every actor is placed, and in a split feed a task is too."""
+def test_actors_fit(cpus: int, gpus: int, gpus_per_actor: float) -> None:
+    """A run never waits for ever: every actor is placed."""
     assume(gpus == 0 or gpus >= gpus_per_actor)
-    engine = EngineConfig(gpus_per_actor=gpus_per_actor, feed=feed)
+    engine = EngineConfig(gpus_per_actor=gpus_per_actor)
     pool = plan_pool(engine, {"CPU": float(cpus), "GPU": float(gpus)})
     assert pool.n_actors >= 1
     assert pool.n_actors * pool.gpus <= gpus + 1e-9
-    assert pool.n_actors * pool.cpus + (pool.feed == "split") <= cpus
+    assert pool.n_actors * pool.cpus <= cpus
 
 
-def test_a_number_that_was_asked_for_is_kept_while_the_object_store_grows() -> None:
-    engine = EngineConfig(actors=2, autoscale=True)
-    pool = plan_pool(engine, {"object_store_memory": 100.0})
-    grown = grown_pool(pool, engine, {"CPU": 9.0, "GPU": 9.0, "object_store_memory": 900.0})
-    assert (grown.n_actors, pool.store_bytes, grown.store_bytes) == (2, 50, 450)
+@pytest.mark.parametrize(
+    ("engine", "resources", "n_actors"),
+    [
+        ({"actors": 2, "autoscale": True}, {"CPU": 9.0, "GPU": 9.0}, 2),
+        ({}, {"CPU": 9.0, "GPU": 3.0}, 3),
+        ({}, {}, 1),
+        ({"gpus_per_actor": 0}, {"CPU": 9.0, "GPU": 3.0}, 9),
+    ],
+    ids=["asked for", "GPUs join", "nodes leave", "cores join"],
+)
+def test_the_pool_grows_with_the_cluster_unless_a_number_was_asked_for(
+    engine: dict[str, object], resources: dict[str, float], n_actors: int
+) -> None:
+    asked = EngineConfig(**engine)
+    pool = plan_pool(asked, {"CPU": 1.0, "GPU": 1.0})
+    assert grown_pool(pool, asked, resources).n_actors == n_actors
 
 
 @pytest.mark.usefixtures("cluster")

@@ -23,12 +23,12 @@ TILE = TileNeeds(pixels=2112**2, bands=1, variance=False, mask=False, pairs=1000
 MODEL = ModelNeeds(
     weight_bytes=4_000_000, activation_bytes=90_000_000, stamp_size=64, batch_size=64
 )
-FUSED = ActorPool(2, 0.0, 1.0, "fused")
-SPLIT = ActorPool(2, 1.0, 1.0, "split", store_bytes=1e9)
+ON_CPU = ActorPool(2, 0.0, 1.0)
+ON_GPU = ActorPool(2, 1.0, 1.0)
 
 
 def project(
-    tile: TileNeeds = TILE, pool: ActorPool = FUSED, in_flight: int = 3, *, masks: bool = False
+    tile: TileNeeds = TILE, pool: ActorPool = ON_CPU, in_flight: int = 3, *, masks: bool = False
 ) -> Memory:
     """Project a run of 100 tiles."""
     return project_memory(tile, MODEL, pool, in_flight, 100, masks=masks)
@@ -43,28 +43,17 @@ def project(
         project(replace(TILE, mask=True)),
         project(in_flight=4),
         project(masks=True),
-        project(pool=ActorPool(2, 1.0, 1.0, "fused")),
+        project(pool=ON_GPU),
     ],
     ids=["tile", "bands", "variance", "mask", "in flight", "masks", "GPU"],
 )
 def test_what_makes_an_actor_larger(larger: Memory) -> None:
     assert larger.actor > project().actor
-    assert (larger.cutter, larger.cutters, larger.stamps) == (0, 0, 0)
-
-
-def test_tasks_that_cut_hold_the_pixels_and_the_object_store_the_stamps() -> None:
-    memory, larger = project(pool=SPLIT), project(replace(TILE, pixels=4160**2), SPLIT)
-    assert memory.stamps == 3 * 1000 * 4 * 64**2
-    assert larger.actor == memory.actor
-    assert larger.cutter > memory.cutter > 0
-    assert memory.cutters == 3
-    crowded = project(replace(TILE, pairs=1_000_000), SPLIT)
-    assert crowded.stamps == 500_000_000  # the pool's bound, shared by two actors
 
 
 def test_the_driver_keeps_a_little_of_each_tile() -> None:
     few, many = (
-        project_memory(TILE, MODEL, FUSED, 3, n_tiles, masks=False) for n_tiles in (10, 100_010)
+        project_memory(TILE, MODEL, ON_CPU, 3, n_tiles, masks=False) for n_tiles in (10, 100_010)
     )
     assert many.driver - few.driver == 100_000 * 600
 
@@ -72,12 +61,10 @@ def test_the_driver_keeps_a_little_of_each_tile() -> None:
 @pytest.mark.parametrize(
     ("pool", "cores", "seconds", "core_hours", "gpu_hours"),
     [
-        (FUSED, 2, (1000 + 100) / 2, 1100 / 3600, 0),
-        (ActorPool(2, 0.0, 1.0, "split"), 4, 1000 / 2, 1100 / 3600, 0),
-        (ActorPool(2, 1.0, 1.0, "fused"), 2, 1000 / 2, 100 / 3600, 1000 / 3600),
-        (ActorPool(2, 1.0, 1.0, "split"), 3, 1000 / 2, 100 / 3600, 1000 / 3600),
+        (ON_CPU, 2, (1000 + 100) / 2, 1100 / 3600, 0),
+        (ON_GPU, 2, 1000 / 2, 100 / 3600, 1000 / 3600),
     ],
-    ids=["CPU", "CPU, split", "GPU", "GPU, split"],
+    ids=["CPU", "GPU"],
 )
 def test_time(
     pool: ActorPool, cores: float, seconds: float, core_hours: float, gpu_hours: float
@@ -89,45 +76,38 @@ def test_time(
 
 
 def test_gpus_wait_for_cores_that_are_too_few() -> None:
-    found = project_time(100_000, 100_000, ActorPool(2, 1.0, 1.0, "fused"), 2, 1e6, 1e-3)
+    found = project_time(100_000, 100_000, ON_GPU, 2, 1e6, 1e-3)
     assert found.seconds == pytest.approx(100 / 2)
 
 
 def test_nothing_left_takes_no_time() -> None:
-    assert project_time(0, 0, FUSED, 2, 0.0, 0.0).seconds == 0
+    assert project_time(0, 0, ON_CPU, 2, 0.0, 0.0).seconds == 0
 
 
 @pytest.mark.parametrize(
     ("pool", "node", "actors"),
     [
-        (FUSED, NodeSize("n", 8, 0, 0), 2),
-        (FUSED, NodeSize("n", 1, 0, 0), 1),
-        (SPLIT, NodeSize("n", 8, 1, 0), 1),
-        (SPLIT, NodeSize("n", 8, 0, 0), 0),
-        (ActorPool(4, 0.5, 0.0, "fused"), NodeSize("n", 1, 1, 0), 2),
-        (ActorPool(4, 0.0, 0.0, "fused"), NodeSize("n", 3, 0, 0), 3),
+        (ON_CPU, NodeSize("n", 8, 0, 0), 2),
+        (ON_CPU, NodeSize("n", 1, 0, 0), 1),
+        (ON_GPU, NodeSize("n", 8, 1, 0), 1),
+        (ON_GPU, NodeSize("n", 8, 0, 0), 0),
+        (ActorPool(4, 0.5, 0.0), NodeSize("n", 1, 1, 0), 2),
+        (ActorPool(4, 0.0, 0.0), NodeSize("n", 3, 0, 0), 3),
     ],
 )
 def test_actors_of_a_node(pool: ActorPool, node: NodeSize, actors: int) -> None:
     assert node.actors(pool) == actors
 
 
-@pytest.mark.parametrize(("cpus", "cutters"), [(2, 1), (4, 2), (64, 6)])
-def test_no_more_tasks_cut_than_there_are_spare_cores(cpus: float, cutters: int) -> None:
-    memory = Memory(actor=1000, cutter=1, cutters=3, stamps=0, driver=0)
-    pool = ActorPool(2, 1.0, 1.0, "split")
-    assert NodeSize("n", cpus, 2, 0).needed(memory, pool) == 2000 + cutters
-
-
 def test_a_run_that_cannot_fit_is_refused_with_the_numbers() -> None:
-    memory = Memory(actor=900_000_000, cutter=0, cutters=0, stamps=0, driver=0)
-    check_fits(memory, FUSED, [NodeSize("a", 2, 0, 1_800_000_000), NodeSize("b", 0, 0, 0)])
+    memory = Memory(actor=900_000_000, driver=0)
+    check_fits(memory, ON_CPU, [NodeSize("a", 2, 0, 1_800_000_000), NodeSize("b", 0, 0, 0)])
     with pytest.raises(
         ConfigError,
         match=r"2 actors need 1.80 GB on node b, which has 1.79 GB \(0.90 GB an actor\); give a smaller "
         r"tiles.size, engine.tiles_in_flight or engine.batch_size, or fewer engine.actors",
     ):
-        check_fits(memory, FUSED, [NodeSize("node b", 2, 0, 1_790_000_000)])
+        check_fits(memory, ON_CPU, [NodeSize("node b", 2, 0, 1_790_000_000)])
 
 
 @pytest.mark.parametrize(("room", "tiles"), [(0.5, 3), (1.0, 4), (4.5, 7), (100.0, 12)])
@@ -138,7 +118,7 @@ def test_actors_hold_as_many_tiles_as_the_smallest_node_has_memory_for(
     each = project(in_flight=4).actor - project(in_flight=3).actor
     memory = int(2 * (project().actor + room * each))
     nodes = [NodeSize("large", 2, 0, 10**12), NodeSize("small", 2, 0, memory)]
-    found = most_that_fit(lambda n: project(in_flight=n), FUSED, nodes, 3, 12)
+    found = most_that_fit(lambda n: project(in_flight=n), ON_CPU, nodes, 3, 12)
     assert found == tiles
     if found > 3:
-        check_fits(project(in_flight=found), FUSED, nodes)
+        check_fits(project(in_flight=found), ON_CPU, nodes)

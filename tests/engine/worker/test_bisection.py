@@ -6,24 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.engine.worker.bisection import halve
+from deblend_batch.engine.worker.bisection import Search
 from deblend_batch.engine.worker.poison import Poison
+from deblend_batch.failure import Fault
+
+
+def fault(text: str = "all") -> Fault:
+    return Fault.of(ValueError(text))
 
 
 def narrow(n: int, bad: set[int], limit: int | None = None) -> tuple[list[range], list[Poison]]:
     """Play the caller: a range fails if it holds a bad row. Return the ranges that worked, and the blamed."""
     worked: list[range] = []
-    tries = halve(range(n), ValueError("all"), limit)
-    outcome: Exception | None = None
-    while True:
-        try:
-            rows = tries.send(outcome)
-        except StopIteration as end:
-            return worked, end.value
+    search = Search.begin(range(n), fault(), limit)
+    while (rows := search.next) is not None:
         found = bad & set(rows)
-        outcome = ValueError(f"rows {sorted(found)}") if found else None
+        search = search.tried(fault(f"rows {sorted(found)}") if found else None)
         if not found:
             worked.append(rows)
+    return worked, list(search.blamed)
 
 
 sets = st.integers(1, 300).flatmap(
@@ -65,37 +66,37 @@ def test_what_a_limit_blames_is_small_where_bad_rows_are_many() -> None:
 
 
 def test_where_nothing_works_a_quarter_of_the_limit_suffices() -> None:
-    tries: list[range] = []
-    narrowing = halve(range(4096), ValueError("all"), limit=128)
-    outcome = None
-    with pytest.raises(StopIteration) as end:  # noqa: PT012
-        while True:
-            tries.append(narrowing.send(outcome))
-            outcome = ValueError("all")
-    assert len(tries) <= 34
-    assert len(end.value.value) == 4096
+    search, tries = Search.begin(range(4096), fault(), limit=128), 0
+    while search.next is not None:
+        search, tries = search.tried(fault()), tries + 1
+    assert tries <= 34
+    assert len(search.blamed) == 4096
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
 def test_a_range_of_one_row_is_tried_too(failures: int) -> None:
-    tries = halve(range(7, 8), ValueError("whole"), confirm=True)
-    assert next(tries) == range(7, 8)
-    outcomes = iter([ValueError("again")] * failures)
-    with pytest.raises(StopIteration) as end:  # noqa: PT012
-        for _ in range(3):
-            assert tries.send(next(outcomes, None)) == range(7, 8)
-    assert [each.row for each in end.value.value] == ([7] if failures == 2 else [])
+    search = Search.begin(range(7, 8), fault(), confirm=True)
+    outcomes = [fault("again")] * failures + [None]
+    while search.next is not None:
+        assert search.next == range(7, 8)
+        search = search.tried(outcomes.pop(0))
+    assert [each.row for each in search.blamed] == ([7] if failures == 2 else [])
 
 
 def test_a_single_row_that_fails_once_is_not_blamed() -> None:
-    tries = halve(range(2), ValueError("both"), confirm=True)
-    tried = [next(tries), tries.send(ValueError("chance")), tries.send(None)]
-    assert tried == [range(1), range(1), range(1, 2)]
-    tried = [tries.send(ValueError("bad"))]
-    assert tried == [range(1, 2)]
-    with pytest.raises(StopIteration) as end:
-        tries.send(ValueError("bad again"))
-    assert [(each.row, each.reason) for each in end.value.value] == [(1, "bad again")]
+    search, tried = Search.begin(range(2), fault(), confirm=True), []
+    for outcome in (fault("chance"), None, fault("bad"), fault("bad again")):
+        tried.append(search.next)
+        search = search.tried(outcome)
+    assert tried == [range(1), range(1), range(1, 2), range(1, 2)]
+    assert search.next is None
+    assert [(each.row, each.reason) for each in search.blamed] == [(1, "bad again")]
+
+
+def test_a_search_is_a_value() -> None:
+    search = Search.begin(range(8), fault())
+    assert search.tried(None) == search.tried(None)
+    assert search.next == range(4)  # what has been learnt since is not in it
 
 
 def test_one_bad_row_of_many_takes_two_tries_a_level() -> None:
@@ -104,9 +105,9 @@ def test_one_bad_row_of_many_takes_two_tries_a_level() -> None:
 
 
 def test_a_failure_that_no_half_repeats_blames_nobody() -> None:
-    tries = halve(range(10), ValueError("once"))
-    ranges = [next(tries), tries.send(None)]
-    assert ranges == [range(5), range(5, 10)]
-    with pytest.raises(StopIteration) as end:
-        tries.send(None)
-    assert end.value.value == []
+    search, tried = Search.begin(range(10), fault("once")), []
+    for _ in range(2):
+        tried.append(search.next)
+        search = search.tried(None)
+    assert tried == [range(5), range(5, 10)]
+    assert (search.next, search.blamed) == (None, ())

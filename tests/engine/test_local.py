@@ -1,0 +1,249 @@
+"""A run without Ray, in processes of this machine: whatever dies, the same rows, and no Ray anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.output import Output
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.inputs.work import RunContext
+from deblend_batch.engine.run import process_field, retry_run
+from deblend_batch.engine.worker.exchange import load_run_model
+from deblend_batch.errors import RunStoppedError
+from tests.engine.killing_models import Poisoned, saboteur
+from tests.support import SmallField, same_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = """
+import sys
+from pathlib import Path
+
+import yaml
+from deblend_batch.engine.run import process_field
+from tests.engine.slow_models import slow_model
+
+config, fast = sys.argv[1:]
+found = process_field(yaml.safe_load(Path(config).read_text()), loader=slow_model(Path(fast)))
+print(found.state, "ray" in sys.modules, "torch" in sys.modules)
+"""
+
+
+def local(small_field: SmallField, output: Path, **engine: Any) -> dict[str, Any]:
+    """A config of a run in processes of this machine."""
+    return small_field.config(str(output), engine={"where": "local", "actors": 1, **engine})
+
+
+def shards_of(output: Path) -> dict[str, bytes]:
+    """Names and bytes of a run's shards."""
+    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something that must come."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The shards of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert process_field(local(small_field, output)).exit_code == 0
+    return shards_of(output)
+
+
+@pytest.mark.parametrize(
+    ("deed", "times", "retried"),
+    [
+        ("exit", 2, "worker"),
+        ("segfault", 1, "worker"),
+        ("network", 1, "transient"),
+        ("cuda", 1, "device"),
+    ],
+)
+def test_the_rows_are_those_of_an_undisturbed_run(
+    undisturbed: dict[str, bytes],
+    small_field: SmallField,
+    tmp_path: Path,
+    deed: str,
+    times: int,
+    retried: str,
+) -> None:
+    output = tmp_path / "out"
+    summary = process_field(local(small_field, output), loader=saboteur(tmp_path, deed, times))
+    assert shards_of(output) == undisturbed
+    assert summary.totals["retries"][retried] >= 1
+    assert summary.totals["pairs"]["quarantined"] == 0
+    assert verify_run(Output(str(output))).problems == ()
+
+
+def test_a_pair_that_kills_is_left_out_alone_and_retried(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    shard, output = "y0001x0001.parquet", tmp_path / "out"
+    rows = pq.read_table(pa.BufferReader(undisturbed[shard]))
+    blend, flux = rows["blend_id"][4].as_py(), float(rows["flux_h"][4].as_py())
+
+    def load(context: RunContext, device: str) -> Any:
+        return Poisoned(load_run_model(context, device), flux, "exit", tmp_path / "network")
+
+    summary = process_field(local(small_field, output, attempts=2), loader=load)
+    assert summary.exit_code == 3
+    record = Ledger(Output(str(output))).read_quarantine("y0001x0001")
+    assert [pair[0] for pair in record.pairs] == [blend]
+    assert "died unexpectedly (exit code 1)" in record.reason
+    kept = pq.read_table(output / "shards" / shard)
+    assert same_rows(kept, rows.filter(pc.not_equal(rows["blend_id"], blend)))
+    assert retry_run(Output(str(output))).exit_code == 0
+    assert shards_of(output) == undisturbed
+
+
+def test_a_bug_shows_where_it_was(small_field: SmallField, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="bug") as caught:
+        process_field(local(small_field, tmp_path / "out"), loader=saboteur(tmp_path, "bug", None))
+    assert "killing_models.py" in str(caught.value.__cause__)
+    assert Output(str(tmp_path / "out")).quarantined() == []
+
+
+def test_workers_that_never_start_stop_the_run(small_field: SmallField, tmp_path: Path) -> None:
+    def load(*_: Any) -> Any:
+        raise OSError("no such driver")
+
+    config = local(small_field, tmp_path / "out", attempts=2)
+    with pytest.raises(RunStoppedError, match=r"die before they are ready \(no such driver\)"):
+        process_field(config, loader=load)
+
+
+def test_nothing_left_starts_nothing(
+    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    process_field(local(small_field, output))
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", never)
+    summary = retry_run(Output(str(output)))
+    assert "nothing left to do" in summary.notes[0]
+
+
+@pytest.fixture
+def script(
+    small_field: SmallField, tmp_path: Path
+) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start a slow run as a script without a main guard would; what is left of it ends with the test."""
+    config = local(small_field, tmp_path / "out", tiles_in_flight=1)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "script.py").write_text(RUN)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    words = [sys.executable, "script.py", "config.yaml", str(tmp_path / "fast")]
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                words,
+                cwd=tmp_path,
+                env={**environment, "PYTHONPATH": path},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that a run has started."""
+    return [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "deblend_batch.engine.worker.serve" in child.cmdline()
+    ]
+
+
+def test_a_script_needs_no_guard_and_neither_ray_nor_torch(
+    undisturbed: dict[str, bytes], script: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "fast").touch()
+    process = script()
+    out, errors = process.communicate(timeout=200)
+    assert out.split()[-3:] == ["complete", "False", "False"], errors
+    assert shards_of(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_with_their_driver_and_the_run_resumes(
+    undisturbed: dict[str, bytes],
+    small_field: SmallField,
+    script: Any,
+    tmp_path: Path,
+    blow: signal.Signals,
+) -> None:
+    output, process = tmp_path / "out", script()
+    wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or process.poll() is not None)
+    (worker,) = workers_of(process)
+    process.send_signal(blow)
+    _, errors = process.communicate(timeout=60)
+    worker.wait(20)
+    if blow is not signal.SIGKILL:
+        assert "run the same command again to resume" in errors
+        assert read_status(Output(str(output))).state == "interrupted"
+    assert shards_of(output).items() < undisturbed.items()
+    assert process_field(local(small_field, output)).exit_code == 0
+    assert shards_of(output) == undisturbed
+    assert verify_run(Output(str(output))).problems == ()
+
+
+def test_a_worker_that_is_stopped_by_ctrl_c_alone_stays(
+    undisturbed: dict[str, bytes], script: Any, tmp_path: Path
+) -> None:
+    """Ctrl-C is the driver's: a worker that gets it too goes on."""
+    output, process = tmp_path / "out", script()
+    wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or process.poll() is not None)
+    (worker,) = workers_of(process)
+    assert os.getpgid(worker.pid) != os.getpgid(process.pid)
+    worker.send_signal(signal.SIGINT)
+    (tmp_path / "fast").touch()
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert json.loads((output / "run.json").read_text())["totals"]["retries"] == {}
+    assert shards_of(output) == undisturbed
+
+
+def test_two_runs_on_one_output_share_it(
+    undisturbed: dict[str, bytes], script: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "fast").touch()
+    said = [run.communicate(timeout=250) for run in (script(), script())]
+    assert [out.split()[-3] for out, _ in said] == ["complete"] * 2, said
+    assert shards_of(tmp_path / "out") == undisturbed
+    assert verify_run(Output(str(tmp_path / "out"))).problems == ()
