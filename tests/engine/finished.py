@@ -16,11 +16,11 @@ from deblend_batch.catalog.shard import encode, make_rows
 from deblend_batch.config import make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.index_task import index_field
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.work import load_pairs
 from deblend_batch.engine.inputs.workload import Workload
-from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.models import load_model
 from tests.support import SmallField

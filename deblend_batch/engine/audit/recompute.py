@@ -17,11 +17,11 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.account.record import config_of
+from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
-from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError

@@ -19,8 +19,9 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import make_rows
+from deblend_batch.engine.batching.batcher import Batcher
+from deblend_batch.engine.batching.sizing import probe_gpu
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
-from deblend_batch.engine.worker.batcher import Batcher
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.exchange import (
     ModelLoader,
@@ -32,7 +33,6 @@ from deblend_batch.engine.worker.exchange import (
 from deblend_batch.engine.worker.measurer import Measured, Measurer
 from deblend_batch.engine.worker.poison import NO_DATA, Poison, quarantine_record
 from deblend_batch.engine.worker.process import choose_device, limit_threads, peak_rss_bytes
-from deblend_batch.engine.worker.sizing import probe_gpu
 from deblend_batch.failure import classify, one_line
 from deblend_batch.logs import configure_logs
 from deblend_batch.tiling.pairs import Pairs

@@ -14,8 +14,8 @@ import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.shard import Measurement
+from deblend_batch.engine.batching.batcher import Batcher, PredictionLike, Rows
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, open_field
-from deblend_batch.engine.worker.batcher import Batcher, PredictionLike, Rows
 from deblend_batch.engine.worker.bisection import Search
 from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.engine.worker.poison import NO_DATA, Poison

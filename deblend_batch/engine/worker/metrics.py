@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deblend_batch.arrays.counting import bytes_read
 from deblend_batch.cluster.metrics import Meters
-from deblend_batch.engine.worker.batcher import Batcher
+from deblend_batch.engine.batching.batcher import Batcher
 
 
 class ActorMetrics:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deblend_batch import flags
 from deblend_batch.catalog.masks import quantise
 from deblend_batch.catalog.shard import Measurement
-from deblend_batch.engine.worker.batcher import PredictionLike
+from deblend_batch.engine.batching.batcher import PredictionLike
 from deblend_batch.models.card import Domain
 
 _MASK_THRESHOLD = 0.5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.engine.worker.sizing import fitting_rows
+from deblend_batch.engine.batching.sizing import fitting_rows
 
 
 @given(

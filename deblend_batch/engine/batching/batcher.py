@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from deblend_batch.engine.worker.model_work import ModelWork, WorkDone
+from deblend_batch.engine.batching.model_work import ModelWork, WorkDone
 from deblend_batch.failure import POISONOUS, classify, is_out_of_memory, one_line
 from deblend_batch.models.batches import LEAST_ROWS
 from deblend_batch.tiling.stamps import Stamps

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deblend_batch.engine.worker.batcher import ModelLike
+from deblend_batch.engine.batching.batcher import ModelLike
 from deblend_batch.models.batches import LEAST_ROWS, MOST_ROWS
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.engine.worker import batcher as batcher_module
-from deblend_batch.engine.worker.batcher import Batcher, Rows
+from deblend_batch.engine.batching import batcher as batcher_module
+from deblend_batch.engine.batching.batcher import Batcher, Rows
 from deblend_batch.tiling.stamps import Stamps
 
 
