@@ -16,15 +16,14 @@ from deblend_batch.text import shown
 Card = str | int | float | bool
 Cards = Mapping[str, Card]
 
+# Of what is not read, a part of a plate's cards (AMDX1, PLTRAH) makes wcslib write outside its memory.
 _KEYWORD = re.compile(
     r"(?P<axes>NAXIS|WCSAXES)|(?P<type>CTYPE[12])|(?P<unit>CUNIT[12])|(?P<frame>RADESYS|RADECSYS)"
     r"|(?P<year>EQUINOX|EPOCH)|(?P<pixel>CRPIX[12])|(?P<angle>CRVAL[12]|CROTA[12]|LONPOLE|LATPOLE)"
     r"|(?P<step>CDELT[12]|(?:CD|PC)[12]_[12]|PC00[12]00[12])|(?P<term>PV[12]_(?:\d|[1-3]\d)|PROJP\d)"
     r"|(?P<order>[AB]P?_ORDER)|(?P<sip>[AB]P?_\d_\d)"
     r"|(?P<mixed>(?:CD|PC)(?:[12]_\d+|\d+_[12])|PC00[12]00\d|PC00\d00[12])"
-    r"|(?P<unread>PV[12]_[1-9]\d*|C[PQ]DIS[12]|WAT[12]_001)"
-    r"|(?P<plate>AMD[XY](?:1?\d|20)|PPO[1-6]|PLT(?:RA[HMS]|DEC[DMS]|SCALE)|CNPIX[12]|[XY]PIXELSZ)"
-    r"|(?P<sign>PLTDECSN)"
+    r"|(?P<unread>PV[12]_[1-9]\d*|C[PQ]DIS[12]|AMD[XY]\d+|WAT[12]_001)"
 )
 _BOUNDS = {
     "axes": (0.0, 9.0),
@@ -35,14 +34,12 @@ _BOUNDS = {
     "step": (-1e6, 1e6),
     "term": (-1e20, 1e20),  # of order 7 in degrees, where an image has arcminutes
     "sip": (-1e9, 1e9),
-    "plate": (-1e9, 1e9),
 }
 _WHOLE = ("axes", "order")
-_LEFT_OUT = ("axes", "mixed", "unread", "plate", "sign")
-_OF_A_PLATE = ("plate", "sign", "frame", "year")
+_LEFT_OUT = ("axes", "mixed", "unread")
 _TYPE = re.compile(
-    r"(?P<axis>RA--|DEC-|GLON|GLAT)-(?P<projection>AZP|SZP|TAN|STG|SIN|ARC|ZPN|ZEA|AIR|CYP|CEA|CAR|MER|COP"
-    r"|COE|COD|COO|SFL|PAR|MOL|AIT|BON|PCO|TSC|CSC|QSC|HPX|XPH|TPV|GLS|NCP)(?:-SIP)?"
+    r"(?P<axis>RA--|DEC-|GLON|GLAT)-(?P<projection>AZP|SZP|TAN|STG|SIN|ARC|ZPN|ZEA|AIR|CYP|CEA|CAR|MER|CO[DEOP]"
+    r"|SFL|PAR|MOL|AIT|BON|PCO|TSC|CSC|QSC|HPX|XPH|TPV|GLS|NCP)(?:-SIP)?"
 )
 _WORD = re.compile(r"[A-Za-z0-9-]{1,20}")
 _SURFACE = re.compile(r"wtype\s*=\s*(tnx|zpx)", re.IGNORECASE)
@@ -78,12 +75,9 @@ def celestial_cards(cards: Mapping[str, object]) -> dict[str, Card]:
     """
     found = {key: _stripped(cards[key]) for key in cards if is_wcs_keyword(key)}
     found = _with_its_frame({key: value for key, value in found.items() if value is not None})
-    is_plate = "AMDX1" in found
-    projection = "" if is_plate else _projection(found)
+    projection = _projection(found)
     for key, value in found.items():
         _check(key, value)
-    if is_plate:  # the Digitized Sky Survey's own solution, which libraries prefer to any other
-        return {key: value for key, value in found.items() if _kind(key) in _OF_A_PLATE}
     kept = {key: value for key, value in found.items() if _kind(key) not in _LEFT_OUT}
     return _with_one_distortion(kept, projection)
 
@@ -126,12 +120,10 @@ def _check(key: str, value: Any) -> None:
         isinstance(value, str) and _WORD.fullmatch(value)
     ):
         raise ValueError(f"{key} is {shown(value)}; it must be a word")
-    elif kind == "sign" and value not in ("+", "-"):
-        raise ValueError(f"{key} is {shown(value)}; it must be + or -")
     elif kind == "unread" and (not key.startswith("WAT") or _SURFACE.match(str(value))):
         raise ValueError(
-            f"{shown(key)} belongs to a distortion that is not read (lookup tables, TNX, more than 40 "
-            "terms); resample the image to a plain projection first (SWarp, drizzle)"
+            f"{shown(key)} belongs to a distortion that is not read (lookup tables, TNX, plates, more "
+            "than 40 terms); resample the image to a plain projection first (SWarp, drizzle)"
         )
 
 

@@ -173,7 +173,7 @@ def test_wild_cards_are_refused_at_once_in_one_line(cards: dict[str, Any], reaso
 
 
 def test_what_is_computed_elsewhere_than_on_the_image_is_bounded_too() -> None:
-    wild = {
+    wild: dict[str, Any] = {
         **SIP,
         "A_ORDER": 9,
         "B_ORDER": 9,
@@ -182,7 +182,7 @@ def test_what_is_computed_elsewhere_than_on_the_image_is_bounded_too() -> None:
         "B_9_0": 5.0,
         "B_0_9": -5.0,
     }
-    cards = {**WCS_CARDS, **wild, "CRPIX1": 1.0, "CRPIX2": 1.0}
+    cards: dict[str, Any] = {**WCS_CARDS, **wild, "CRPIX1": 1.0, "CRPIX2": 1.0}
     dot = SkyGrid.from_cards(cards, (1, 1), "")
     far = np.array([(4090.0, -4090.0), (1e5, 0.0), (1e300, -1e300), (0.0, 0.0)])
     there = SkyGrid.from_cards({**cards, "A_ORDER": 0, "B_ORDER": 0}, (1, 1), "").pixel_to_world(
@@ -213,7 +213,7 @@ def test_any_cards_are_refused_in_one_line_or_give_positions_in_time(
         assert sky.world_to_pixel(*radec.T).shape == some.shape
         assert sky.world_to_pixel(*some.T).shape == some.shape
         assert 1e-4 < sky.pixel_scale_arcsec() < 600
-        known = np.isfinite(radec).all(axis=1)
+        known = np.isfinite(radec[:, 0])
         assert (np.abs(radec[known, 1]) <= 90).all()
         assert known[-2]
     assert time.process_time() - started < 5

@@ -66,30 +66,8 @@ def test_there_is_one_distortion(cards: dict[str, Any], types: str, *, has_sip: 
 
 
 NUMBERS = [
-    *(
-        "WCSAXES",
-        "NAXIS",
-        "A_ORDER",
-        "BP_ORDER",
-        "A_1_1",
-        "CRVAL1",
-        "CRPIX2",
-        "CD1_2",
-        "CDELT2",
-        "PC2_1",
-    ),
-    *(
-        "PC001002",
-        "CROTA2",
-        "LONPOLE",
-        "LATPOLE",
-        "PV1_0",
-        "PV2_39",
-        "PROJP1",
-        "AMDX1",
-        "PLTRAH",
-        "CD1_9",
-    ),
+    *("WCSAXES", "NAXIS", "A_ORDER", "BP_ORDER", "A_1_1", "CRVAL1", "CRPIX2", "CD1_2", "CDELT2"),
+    *("PC2_1", "PC001002", "CROTA2", "LONPOLE", "LATPOLE", "PV1_0", "PV2_39", "PROJP1", "CD1_9"),
 ]
 BAD_NUMBERS = (float("nan"), float("inf"), -1e308, 1e308, 10**4000, "150.0", True, 3 + 4j, [1.0])
 
@@ -132,7 +110,10 @@ def test_a_number_is_one_within_bounds(key: str, value: Any) -> None:
             {"RADESYS": "FK4", "EQUINOX": 1e300},
             "EQUINOX is 1e[+]300; it must be a number from 1000",
         ),
-        ({"AMDX1": 67.0, "PLTDECSN": "x"}, r"PLTDECSN is 'x'; it must be \+ or -"),
+        (
+            {"AMDX14": 1.0},
+            "'AMDX14' belongs to a distortion",
+        ),  # with which wcslib writes outside its memory
         ({"CD1_3": 1e-5}, "'CD1_3' is 1e-05: the sky's axes must not depend on others"),
     ],
 )

@@ -106,18 +106,8 @@ VALUES = st.one_of(
     st.sampled_from(["nan", "-inf", "1e999", "MJy/sr", "counts", "nJy", "CLEAR", "x" * 1000]),
 )
 KEYS = (
-    *(
-        "MAGZERO",
-        "PHOTZP",
-        "FLUXMAG0",
-        "PHOTFLAM",
-        "PHOTPLAM",
-        "EXPTIME",
-        "BUNIT",
-        "PIXAR_SR",
-        "FILTER",
-    ),
-    *("PSF_FWHM", "SEEING", "FWHM", "SATURATE", "HIERARCH ESO QC MAGZPT"),
+    *("MAGZERO", "PHOTZP", "FLUXMAG0", "PHOTFLAM", "PHOTPLAM", "EXPTIME", "BUNIT", "PIXAR_SR"),
+    *("PSF_FWHM", "SEEING", "FWHM", "SATURATE", "FILTER", "HIERARCH ESO QC MAGZPT"),
 )
 
 
