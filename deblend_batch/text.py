@@ -7,6 +7,7 @@ a log or a page through :func:`printable` too.
 from __future__ import annotations
 
 import re
+import reprlib
 
 _HIDDEN = "***"
 _USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)(?P<user>[^\s/?#'\"@]+)@", re.IGNORECASE)
@@ -21,6 +22,7 @@ _SECRET_NAME = re.compile(
 )
 _BYTES = re.compile(r"(\s[A-Z]\w+:)?\s*\b(b['\"]|bytearray\(|array\()")
 _CAUSE = 100
+_SHOWN = 60
 _LONG = 20  # a version or a flag is shorter, a signature is not
 # Control characters, those that turn the direction of writing or have no width, and halves of characters.
 _UNPRINTABLE = re.compile(
@@ -89,6 +91,30 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
+def shown(value: object) -> str:
+    """Show a value of someone else's in a message: its ``repr``, but short, whatever it holds.
+
+    Parameters
+    ----------
+    value : object
+        Any value: a text or a list of any length, a number of any digits, nested at any depth.
+
+    Returns
+    -------
+    str
+        One line of at most 60 characters.
+
+    Examples
+    --------
+    >>> shown(["g", "r"])
+    "['g', 'r']"
+    >>> shown([0.0] * 1000000)
+    '[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, ...]'
+    """
+    words = _SHORT.repr(value)
+    return words if len(words) <= _SHOWN else f"{words[: _SHOWN - 3]}..."
+
+
 def cause(error: BaseException) -> str:
     r"""Say why decoding failed, in a few words: without the bytes that checksums and codecs list.
 
@@ -112,6 +138,22 @@ def cause(error: BaseException) -> str:
     if len(words) > _CAUSE:
         words = f"{words[: _CAUSE - 3]}..."
     return words or type(error).__name__
+
+
+class _Short(reprlib.Repr):
+    """A ``repr`` of bounded length and depth; Python's own refuses, or takes minutes, for long integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = _SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Say how long an integer is that no line has room for."""
+        return super().repr_int(x, level) if x.bit_length() < 128 else f"<{x.bit_length()} bits>"
+
+
+_SHORT = _Short()
 
 
 def _without_user(found: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from deblend_batch.config import make_config
 from deblend_batch.errors import ConfigError, DeblendError, StorageError
 from deblend_batch.logs import configure_logs
 from deblend_batch.pages.page import Section, render_page
-from deblend_batch.text import cause, has_secret, printable, redacted
+from deblend_batch.text import cause, has_secret, printable, redacted, shown
 
 WORD = "hunter2"
 HOSTILE = "a\x1b]0;b\x07\r\nc\x9b31m\u202ed\u2066\u200b\U000e0041é"
@@ -159,3 +159,34 @@ def test_nor_does_a_page() -> None:
 )
 def test_the_cause_of_a_failure_is_a_few_words(error: Exception, said: str) -> None:
     assert cause(error) == said
+
+
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("g", "'g'"),
+        (["g", "r"], "['g', 'r']"),
+        (1e308, "1e+308"),
+        (2**64, "18446744073709551616"),
+        (10**4000, "<13288 bits>"),
+        ("a\nb\x1b", r"'a\nb\x1b'"),
+        (DEEP, "[[[[...]]]]"),
+        (dict.fromkeys(range(100_000), "x"), "{0: 'x', 1: 'x', 2: 'x', 3: 'x', ...}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_is_shown_in_short(value: Any, expected: str) -> None:
+    assert shown(value) == expected
+
+
+@pytest.mark.parametrize("value", ["x" * 3_000_000, b"x" * 3_000_000, [["x" * 99] * 99] * 99])
+def test_a_large_value_is_shown_by_its_beginning(value: Any) -> None:
+    words = shown(value)
+    assert len(words) <= 60
+    assert "xxx" in words
+    assert "..." in words

@@ -98,11 +98,14 @@ def create_field(
 
     Raises
     ------
+    FieldError
+        If nobody could open a field with this ``meta``.
     OutputConflictError
         If a finished field, or anything else, is there.
     StorageError
         If the store refuses.
     """
+    FieldMeta.from_attributes(meta.to_attributes(), url)
     check_target(url, options, overwrite=overwrite)
     first = {**(attributes or {}), UNFINISHED_ATTRIBUTE: True}
     group = stores.create_group(url, options, first)

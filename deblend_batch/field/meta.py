@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.wcs import Card, Cards
+from deblend_batch.field.photometry import ZERO_POINT_RANGE
+from deblend_batch.field.wcs_cards import Card, Cards
+from deblend_batch.text import shown
 
 LAYOUT_VERSION = 1
 VERSION_ATTRIBUTE = "deblend_batch_field"
 UNFINISHED_ATTRIBUTE = "deblend_batch_unfinished"
+
+_MAX_BANDS = 1000
+_MAX_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,20 @@ class FieldMeta:
         bands = _bands(attributes, url)
         noise = attributes.get("noise_sigma")
         name = _required(attributes, url, "name", "a name for the field")
-        if not isinstance(name, str) or not name:
-            raise FieldError(f"{url}: attribute 'name' is {name!r}; it must be a non-empty string")
+        if not _is_name(name):
+            raise FieldError(
+                f"{url}: attribute 'name' is {shown(name)}; it must be a non-empty string of at most "
+                f"{_MAX_NAME} characters"
+            )
         return cls(
             name=name,
             bands=bands,
-            zero_point=_numbers(attributes, url, "zero_point", len(bands), positive=False),
-            psf_fwhm_arcsec=_numbers(attributes, url, "psf_fwhm", len(bands), positive=True),
+            zero_point=_numbers(attributes, url, "zero_point", len(bands)),
+            psf_fwhm_arcsec=_numbers(attributes, url, "psf_fwhm", len(bands)),
             wcs_cards=_cards(attributes, url),
             noise_sigma=None
             if noise is None
-            else _numbers(attributes, url, "noise_sigma", len(bands), positive=True),
+            else _numbers(attributes, url, "noise_sigma", len(bands)),
         )
 
 
@@ -99,6 +106,11 @@ _HELP = {
     "zero_point": "the AB magnitude of one image unit, per band",
     "psf_fwhm": "the PSF's full width at half maximum in arcsec, per band",
     "noise_sigma": "the background rms in image units, per band",
+}
+_RANGE = {
+    "zero_point": ZERO_POINT_RANGE,
+    "psf_fwhm": (1e-6, 3600.0),
+    "noise_sigma": (1e-45, 3.4e38),  # what a float32 can be
 }
 
 
@@ -108,7 +120,7 @@ def _check_version(attributes: Mapping[str, Any], url: str) -> None:
     version = _required(attributes, url, VERSION_ATTRIBUTE, "the layout version, 1")
     if version != LAYOUT_VERSION or isinstance(version, bool):
         raise FieldError(
-            f"{url}: attribute '{VERSION_ATTRIBUTE}' is {version!r}; this release reads layout "
+            f"{url}: attribute '{VERSION_ATTRIBUTE}' is {shown(version)}; this release reads layout "
             f"{LAYOUT_VERSION}: update deblend-batch, or ingest the image again"
         )
 
@@ -124,31 +136,46 @@ def _bands(attributes: Mapping[str, Any], url: str) -> tuple[str, ...]:
     if (
         not isinstance(bands, list | tuple)
         or not bands
-        or not all(isinstance(band, str) and band for band in bands)
+        or not all(_is_name(band) for band in bands)
     ):
-        raise FieldError(f"{url}: attribute 'bands' is {bands!r}; it must be a list of band names")
+        raise FieldError(
+            f"{url}: attribute 'bands' is {shown(bands)}; it must be a list of band names of at most "
+            f"{_MAX_NAME} characters"
+        )
+    if len(bands) > _MAX_BANDS:
+        raise FieldError(
+            f"{url}: attribute 'bands' names {len(bands)} bands; give at most {_MAX_BANDS}"
+        )
     if len(set(bands)) < len(bands):
-        raise FieldError(f"{url}: attribute 'bands' is {bands!r}; give every band its own name")
+        raise FieldError(
+            f"{url}: attribute 'bands' is {shown(bands)}; give every band its own name"
+        )
     return tuple(bands)
 
 
-def _numbers(
-    attributes: Mapping[str, Any], url: str, key: str, length: int, *, positive: bool
-) -> tuple[float, ...]:
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME
+
+
+def _numbers(attributes: Mapping[str, Any], url: str, key: str, length: int) -> tuple[float, ...]:
     values = _required(attributes, url, key, f"a list: {_HELP[key]}")
     if not isinstance(values, list | tuple):
-        raise FieldError(f"{url}: attribute '{key}' is {values!r}; it must be a list: {_HELP[key]}")
+        raise FieldError(
+            f"{url}: attribute '{key}' is {shown(values)}; it must be a list: {_HELP[key]}"
+        )
     if len(values) != length:
         raise FieldError(
             f"{url}: attribute '{key}' has {len(values)} values for {length} bands; "
             f"give {_HELP[key]}"
         )
+    low, high = _RANGE[key]
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or (positive and value <= 0):
-            kind = "a positive number" if positive else "a finite number"
+        if not number or not low <= value <= high:
+            kind = "a positive number" if low > 0 else "a finite number"
             raise FieldError(
-                f"{url}: attribute '{key}' holds {value!r}; each must be {kind}: {_HELP[key]}"
+                f"{url}: attribute '{key}' holds {shown(value)}; each must be {kind} from {low:g} to "
+                f"{high:g}: {_HELP[key]}"
             )
     return tuple(float(value) for value in values)
 

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 AB_ZERO_POINT_NJY = 31.4
 """AB magnitude of one nanojansky, to the 4e-4 mag that catalogues use."""
 
+ZERO_POINT_RANGE = (-60.0, 60.0)
+"""AB magnitudes between which any zero point is: that of W/m2/Hz is -56, of a night's photons 45."""
+
 _POGSON = 2.5 / np.log(10)
 
 
@@ -76,4 +79,5 @@ def magnitude_error(flux_njy: ArrayLike, flux_err_njy: ArrayLike) -> NDArray[np.
     """
     flux = np.asarray(flux_njy, np.float64)
     positive = np.where(flux > 0, flux, np.nan)
-    return np.asarray(_POGSON * np.asarray(flux_err_njy, np.float64) / positive)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(_POGSON * np.asarray(flux_err_njy, np.float64) / positive)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import ICRS, BaseCoordinateFrame, SkyCoord
 from astropy.io.fits import Header
-from astropy.wcs import WCS, FITSFixedWarning, NoConvergence
+from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
-
-Card = str | int | float | bool
-Cards = Mapping[str, Card]
+from deblend_batch.field.wcs_cards import Cards, celestial_cards
 
 _LINEAR_MARGIN_PX = 4096
+_SCALE_ARCSEC = (1e-4, 600.0)
+_TOLERANCE_PX = 1e-3
+_PROOF_EDGE = 9
+_REASON = 200
 
 
 class SkyGrid:
@@ -26,17 +27,37 @@ class SkyGrid:
 
     Parameters
     ----------
-    wcs : astropy.wcs.WCS
-        Two celestial axes, in either order, in any frame that astropy knows.
+    cards : mapping
+        As :func:`deblend_batch.field.wcs_cards.celestial_cards` returns them.
     shape_yx : tuple of int
         Rows and columns of the image: the distortion is inverted only near it.
+
+    Raises
+    ------
+    ValueError
+        In one line, if they are no celestial WCS, have pixels of no telescope, or positions that do not come
+        back: to 1e-3 px, on a grid over the image.
     """
 
-    def __init__(self, wcs: WCS, shape_yx: tuple[int, int]) -> None:
-        self._wcs = wcs
+    def __init__(self, cards: Cards, shape_yx: tuple[int, int]) -> None:
         self._shape_yx = shape_yx
-        self._frame: BaseCoordinateFrame = wcs_to_celestial_frame(wcs)
-        self._is_icrs = isinstance(self._frame, ICRS)
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                # Astropy tells of what it repairs and numpy of what overflows; both are checked below.
+                warnings.simplefilter("ignore")
+                self._wcs = WCS(Header(cards.items()))
+                self._frame: BaseCoordinateFrame = wcs_to_celestial_frame(self._wcs)
+                self._is_icrs = isinstance(self._frame, ICRS)
+                scale, offset = self.pixel_scale_arcsec(), self._largest_offset_px()
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+        if not _SCALE_ARCSEC[0] < scale < _SCALE_ARCSEC[1]:
+            raise ValueError(f"its pixels are {scale:.3g} arcsec; mend CD or CDELT")
+        if not offset < _TOLERANCE_PX:
+            raise ValueError(
+                f"its positions come back {offset:.3g} px off; mend its distortion, or resample the "
+                "image to a plain projection first (SWarp, drizzle)"
+            )
 
     @classmethod
     def from_cards(cls, cards: Cards, shape_yx: tuple[int, int], where: str) -> SkyGrid:
@@ -59,16 +80,13 @@ class SkyGrid:
         Raises
         ------
         FieldError
-            If the cards hold no celestial WCS.
+            If the cards hold no celestial WCS, or one that cannot be computed with.
         """
         try:
-            header = Header()
-            header.update(dict(cards))
-            return cls(celestial_wcs(header), shape_yx)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            return cls(celestial_cards(cards), shape_yx)
+        except ValueError as error:
             raise FieldError(
-                f"{where}: 'wcs' holds no usable celestial WCS ({reason}); "
+                f"{where}: 'wcs' holds no usable celestial WCS ({error}); "
                 "give the cards CTYPE, CRVAL, CRPIX and CD (or CDELT) of both axes"
             ) from error
 
@@ -137,6 +155,15 @@ class SkyGrid:
         area = abs(step[0, 0] * step[1, 1] - step[0, 1] * step[1, 0]) * cos_dec
         return float(np.degrees(np.sqrt(area)) * 3600)
 
+    def _largest_offset_px(self) -> float:
+        """How far positions on a grid over the image are off when they come back; NaN if none is shown."""
+        rows, columns = (np.linspace(-0.5, edge - 0.5, _PROOF_EDGE) for edge in self._shape_yx)
+        yx = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+        radec = self.pixel_to_world(yx)
+        shown = np.isfinite(radec).all(axis=1)
+        back = self.world_to_pixel(*radec[shown].T)
+        return float(np.abs(back - yx[shown]).max(initial=0.0)) if shown.any() else np.nan
+
     def _world(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
         world = np.empty((len(lon), 2))
         world[:, self._wcs.wcs.lng], world[:, self._wcs.wcs.lat] = lon, lat
@@ -150,35 +177,23 @@ class SkyGrid:
         size_xy = np.array(self._shape_yx[::-1])
         near = ((xy > -_LINEAR_MARGIN_PX) & (xy < size_xy + _LINEAR_MARGIN_PX)).all(axis=1)
         if near.any():
+            xy[near] = self._undistorted(world[near])
+        return xy
+
+    def _undistorted(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixel positions after at most 20 iterations, where they are then."""
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # of numpy, where nothing is left to follow
             try:
-                xy[near] = self._wcs.all_world2pix(world[near], 0, tolerance=1e-6)
+                xy: NDArray[np.float64] = self._wcs.all_world2pix(world, 0, tolerance=1e-6)
             except NoConvergence as error:
-                xy[near] = error.best_solution
+                xy = error.best_solution
         return xy
 
 
-def celestial_wcs(header: Header) -> WCS:
-    """Return the two celestial axes of a header's WCS.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        Header of an image.
-
-    Returns
-    -------
-    astropy.wcs.WCS
-        Two axes.
-
-    Raises
-    ------
-    ValueError
-        If the header has no celestial WCS, or one that astropy cannot read.
-    """
-    with warnings.catch_warnings():
-        # Old headers are full of harmless slips (RADECSYS, MJD-OBS) that astropy repairs.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header)
-        if not wcs.has_celestial:
-            raise ValueError("no celestial axes")
-        return wcs.celestial
+def _reason(error: Exception) -> str:
+    """Take what astropy says last: the first line of wcslib's errors is a place in its source."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()[:_REASON]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError
-from deblend_batch.field.wcs import Cards, SkyGrid
+from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.cards import celestial_cards
 from deblend_batch.ingest.fits import FitsFiles, FitsPlane
@@ -239,7 +240,7 @@ def _open_band(
         found_zero_point = headers.zero_point(image.headers)
         if found_zero_point is None:
             raise FieldError(
-                f"{image.label}: no zero point in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, "
+                f"{image.label}: no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, "
                 "FLUXMAG0, PHOTFLAM, BUNIT in Jy); give --zero-point, the AB magnitude of one image unit"
             )
     else:

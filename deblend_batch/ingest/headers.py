@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astropy.io.fits import Header
+from astropy.io.fits.verify import VerifyError
+
+from deblend_batch.field.photometry import ZERO_POINT_RANGE
 
 Headers = Sequence[Header]
 """Where to look, in order: the image's own header, then the file's primary header."""
@@ -18,6 +21,8 @@ _ZERO_POINT_OF_UNIT = {"njy": 31.4, "ujy": 23.9, "nanomaggy": 22.5, "jy": 8.9, "
 _COUNTS = re.compile(r"^(electrons?|counts?|e-?|adu|dn)$", re.IGNORECASE)
 _PSF_KEYS = ("PSF_FWHM", "PSFFWHM", "SEEING", "FWHM")
 _BAND_KEYS = ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2", "ESO INS FILT1 NAME")
+_MAX_BAND_NAME = 64
+_MAX_PIXEL = 3.4e38  # what a float32 can be
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,9 @@ def zero_point(headers: Headers) -> Found | None:
     Returns
     -------
     Found or None
-        Magnitude and keyword; None where no rule applies.
+        Magnitude and keyword; None where no rule gives a plausible value (-60 to 60).
     """
-    for key in _ZERO_POINT_KEYS:
-        value = number(headers, key)
-        if value is not None:
-            return Found(value, key)
-    for rule in (_from_fluxmag0, _from_photflam, _from_unit, _from_eso):
+    for rule in (_from_cards, _from_fluxmag0, _from_photflam, _from_unit, _from_eso):
         found = rule(headers)
         if found is not None:
             return found
@@ -111,9 +112,9 @@ def band_name(headers: Headers) -> str | None:
         The first word of ``FILTER`` or a like card; None where there is none, or only ``CLEAR``.
     """
     for key in _BAND_KEYS:
-        text = _first(headers, key)
-        word = word_of(str(text).split()[0]) if isinstance(text, str) and text.split() else ""
-        if word and not word.upper().startswith("CLEAR"):
+        words = _text(headers, key).split(maxsplit=1)
+        word = word_of(words[0]) if words else ""
+        if 0 < len(word) <= _MAX_BAND_NAME and not word.upper().startswith("CLEAR"):
             return word
     return None
 
@@ -126,7 +127,7 @@ def word_of(text: str) -> str:
 def saturation(headers: Headers) -> float:
     """Return ``SATURATE``, image units; infinite where the header does not say."""
     value = number(headers, "SATURATE")
-    return value if value is not None and value > 0 else math.inf
+    return value if value is not None and 0 < value <= _MAX_PIXEL else math.inf
 
 
 def number(headers: Headers, key: str) -> float | None:
@@ -142,29 +143,55 @@ def number(headers: Headers, key: str) -> float | None:
     Returns
     -------
     float or None
-        None where no header has the card, or it is not a finite number.
+        None where no header has the card, or it is damaged, or not a finite number.
     """
     value = _first(headers, key)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
         converted = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return converted if math.isfinite(converted) else None
 
 
 def _first(headers: Headers, key: str) -> object:
-    return next((header[key] for header in headers if key in header), None)
+    """Value in the first header that has the card; None where it is damaged."""
+    header = next((each for each in headers if key in each), None)
+    try:
+        return None if header is None else header[key]
+    except VerifyError:
+        return None
+
+
+def _text(headers: Headers, key: str) -> str:
+    value = _first(headers, key)
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _comment(headers: Headers, key: str) -> str:
     return next((str(header.comments[key]) for header in headers if key in header), "")
 
 
+def _plausible(value: float, source: str) -> Found | None:
+    low, high = ZERO_POINT_RANGE
+    return Found(value, source) if low <= value <= high else None
+
+
+def _from_cards(headers: Headers) -> Found | None:
+    for key in _ZERO_POINT_KEYS:
+        value = number(headers, key)
+        found = None if value is None else _plausible(value, key)
+        if found is not None:
+            return found
+    return None
+
+
 def _from_fluxmag0(headers: Headers) -> Found | None:
     counts = number(headers, "FLUXMAG0")
-    return Found(2.5 * math.log10(counts), "FLUXMAG0") if counts and counts > 0 else None
+    if not counts or counts <= 0:
+        return None
+    return _plausible(2.5 * math.log10(counts), "FLUXMAG0")
 
 
 def _from_photflam(headers: Headers) -> Found | None:
@@ -173,19 +200,19 @@ def _from_photflam(headers: Headers) -> Found | None:
         return None
     value = -2.5 * math.log10(flam) - 5 * math.log10(pivot) - 2.408
     seconds = number(headers, "EXPTIME")
-    if _COUNTS.match(str(_first(headers, "BUNIT") or "").strip()) and seconds and seconds > 0:
+    if _COUNTS.match(_text(headers, "BUNIT")) and seconds and seconds > 0:
         value += 2.5 * math.log10(seconds)
-    return Found(value, "PHOTFLAM")
+    return _plausible(value, "PHOTFLAM")
 
 
 def _from_unit(headers: Headers) -> Found | None:
-    unit = str(_first(headers, "BUNIT") or "").strip().lower()
+    unit = _text(headers, "BUNIT").lower()
     unit = unit.removesuffix("s").replace("nanomaggie", "nanomaggy").replace("microjy", "ujy")
     if unit in _ZERO_POINT_OF_UNIT:
         return Found(_ZERO_POINT_OF_UNIT[unit], "BUNIT")
     steradian = number(headers, "PIXAR_SR")
     if unit == "mjy/sr" and steradian and steradian > 0:
-        return Found(8.9 - 2.5 * math.log10(1e6 * steradian), "BUNIT, PIXAR_SR")
+        return _plausible(8.9 - 15 - 2.5 * math.log10(steradian), "BUNIT, PIXAR_SR")
     return None
 
 
@@ -193,6 +220,7 @@ def _from_eso(headers: Headers) -> Found | None:
     for header in headers:
         for key in header:
             value = number([header], key) if _ESO_ZERO_POINT.match(key) else None
-            if value is not None:
-                return Found(value, key)
+            found = None if value is None else _plausible(value, key)
+            if found is not None:
+                return found
     return None

@@ -12,6 +12,9 @@ from deblend_batch.errors import FieldError
 from deblend_batch.field.meta import FieldMeta
 from tests.support import WCS_CARDS
 
+NESTED: list[Any] = []
+for _ in range(100_000):
+    NESTED = [NESTED]
 META = FieldMeta("cosmos", ("g", "r"), (25.0, 26.0), (0.8, 0.7), WCS_CARDS, (1.0, 2.0))
 
 
@@ -66,6 +69,28 @@ def test_a_missing_attribute_is_named(key: str) -> None:
         ({"noise_sigma": [1.0, 2.0, 3.0]}, "'noise_sigma' has 3 values for 2 bands"),
         ({"wcs": ["CTYPE1"]}, "'wcs' must be a mapping of FITS header cards"),
         ({"wcs": {"CTYPE1": None}}, "'wcs' must be a mapping of FITS header cards"),
+        (
+            {"zero_point": [25.0, 1e308]},
+            r"holds 1e\+308; each must be a finite number from -60 to 60",
+        ),
+        ({"zero_point": [10**4000, 25.0]}, "'zero_point' holds <13288 bits>; each must be"),
+        (
+            {"psf_fwhm": [1e300, 0.8]},
+            r"holds 1e\+300; each must be a positive number from 1e-06 to",
+        ),
+        ({"noise_sigma": [5e-324, 1.0]}, "'noise_sigma' holds 5e-324"),
+        ({"name": "x" * 3_000_000}, r"'name' is 'x+\.\.\.x+'; it must be a non-empty string of at"),
+        (
+            {"bands": ["x" * 3_000_000, "r"]},
+            r"'bands' is .*; it must be a list of band names of at",
+        ),
+        ({"bands": [f"b{n}" for n in range(1_000_000)]}, "names 1000000 bands; give at most 1000"),
+        ({"bands": ["g"] * 999}, r"'bands' is \['g', 'g', .*\]; give every band its own name"),
+        ({"zero_point": {"g": "x" * 3_000_000}}, "'zero_point' is {'g': 'x.*; it must be a list"),
+        ({"zero_point": [25.0] * 1_000_000}, "'zero_point' has 1000000 values for 2 bands"),
+        ({"zero_point": [NESTED, 25.0]}, r"'zero_point' holds \[\[\[.*; each must be"),
+        ({"deblend_batch_field": NESTED}, r"'deblend_batch_field' is \[\[\[.*; this release reads"),
+        ({"deblend_batch_field": 10**4000}, "'deblend_batch_field' is <13288 bits>; this"),
         ({"deblend_batch_unfinished": True}, "never finished; ingest or simulate it again"),
     ],
 )
@@ -73,3 +98,4 @@ def test_a_wrong_attribute_says_how_to_mend_it(change: dict[str, Any], message: 
     with pytest.raises(FieldError, match=f"^a.zarr: .*{message}") as caught:
         FieldMeta.from_attributes({**META.to_attributes(), **change}, "a.zarr")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300

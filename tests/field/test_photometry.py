@@ -34,3 +34,9 @@ def test_magnitude_error_is_the_derivative() -> None:
     step = 1e-4
     numeric = (magnitude(100.0 - step) - magnitude(100.0 + step)) / (2 * step)
     assert float(magnitude_error(100.0, 1.0)) == pytest.approx(float(numeric), rel=1e-6)
+
+
+@given(st.floats(), st.floats())
+def test_any_flux_has_a_magnitude_or_none(flux: float, error: float) -> None:
+    assert np.isnan(magnitude(flux)) == (not flux > 0)
+    assert np.isnan(magnitude_error(flux, error)) or flux > 0

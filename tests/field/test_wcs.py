@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from astropy.coordinates import SkyCoord
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.wcs import SkyGrid
+from tests.field.hostile_cards import hostile_cards
 from tests.support import WCS_CARDS
 
 SHAPE = (500, 600)
@@ -127,3 +130,105 @@ def test_far_positions_do_not_need_the_distortion_to_converge() -> None:
 def test_cards_without_a_celestial_wcs_are_refused(cards: dict[str, Any]) -> None:
     with pytest.raises(FieldError, match=r"field\.zarr: 'wcs' holds no usable celestial WCS"):
         SkyGrid.from_cards(cards, SHAPE, "field.zarr")
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ({"WCSAXES": 2_000_000}, "WCSAXES is 2000000; it must be a whole number from 0 to 9"),
+        (
+            {**SIP, "A_ORDER": 25_000, "B_ORDER": 25_000},
+            "A_ORDER is 25000; it must be a whole number",
+        ),
+        (
+            {**TPV, "CRVAL1": 1e308, "CD1_1": 1e-308, "PV1_1": 1e300},
+            "CRVAL1 is 1e[+]308; it must be",
+        ),
+        ({"CD1_1": 1e-308, "CD2_2": 1e-308}, "singular|its pixels are 0 arcsec"),
+        (
+            {"CD1_1": 1e-5, "CD1_2": 1e-5, "CD2_1": 1e-5, "CD2_2": 1e-5},
+            "singular|its pixels are 0 arcsec",
+        ),
+        ({"CD1_1": 1e-9, "CD2_2": 1e-9}, "its pixels are 3.6e-06 arcsec; mend CD or CDELT"),
+        ({"CD1_1": 1.0, "CD2_2": 1.0}, "its pixels are .* arcsec; mend CD or CDELT"),
+        ({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRPIX1": 1e8}, "its pixels are nan arcsec"),
+        ({"CUNIT1": "furlong"}, "CUNIT1"),
+        ({"RADESYS": "GAPPT"}, "Could not determine celestial frame"),
+        (
+            {**SIP, "A_2_0": 1.0},
+            "its positions come back .* px off; mend its distortion, or resample",
+        ),
+        ({**TPV, "PV1_7": 1e20}, "."),
+        ({"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN", "PV2_29": 1e20}, "."),
+        ({"CRVAL2": 1e10}, "."),
+    ],
+)
+def test_wild_cards_are_refused_at_once_in_one_line(cards: dict[str, Any], reason: str) -> None:
+    started = time.process_time()
+    with pytest.raises(FieldError, match=rf"^field\.zarr: 'wcs' holds no .*{reason}") as caught:
+        grid(**cards)
+    assert time.process_time() - started < 2
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_is_computed_elsewhere_than_on_the_image_is_bounded_too() -> None:
+    wild: dict[str, Any] = {
+        **SIP,
+        "A_ORDER": 9,
+        "B_ORDER": 9,
+        "A_9_0": 5.0,
+        "A_0_9": -5.0,
+        "B_9_0": 5.0,
+        "B_0_9": -5.0,
+    }
+    cards: dict[str, Any] = {**WCS_CARDS, **wild, "CRPIX1": 1.0, "CRPIX2": 1.0}
+    dot = SkyGrid.from_cards(cards, (1, 1), "")
+    far = np.array([(4090.0, -4090.0), (1e5, 0.0), (1e300, -1e300), (0.0, 0.0)])
+    there = SkyGrid.from_cards({**cards, "A_ORDER": 0, "B_ORDER": 0}, (1, 1), "").pixel_to_world(
+        far
+    )
+    assert np.isfinite(there[:2]).all()
+    assert dot.world_to_pixel(*there.T).shape == dot.pixel_to_world(far).shape == (4, 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cards=hostile_cards(),
+    shape_yx=st.sampled_from([(500, 600), (1, 1), (30, 40_000), (10_000_000, 2)]),
+    yx=st.lists(st.tuples(st.floats(allow_nan=True), st.floats(-5000, 5000)), max_size=5),
+)
+def test_any_cards_are_refused_in_one_line_or_give_positions_in_time(
+    cards: dict[str, Any], shape_yx: tuple[int, int], yx: list[tuple[float, float]]
+) -> None:
+    started = time.process_time()
+    try:
+        sky = SkyGrid.from_cards(cards, shape_yx, "field.zarr")
+    except FieldError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert len(str(error)) < 500  # noqa: PT017
+    else:
+        some = np.array([*yx, (0.0, 0.0), (-4000.0, 4000.0)])
+        radec = sky.pixel_to_world(some)
+        assert sky.world_to_pixel(*radec.T).shape == some.shape
+        assert sky.world_to_pixel(*some.T).shape == some.shape
+        assert 1e-4 < sky.pixel_scale_arcsec() < 600
+        known = np.isfinite(radec[:, 0])
+        assert (np.abs(radec[known, 1]) <= 90).all()
+        assert known[-2]
+    assert time.process_time() - started < 5
+
+
+def test_reading_cards_again_and_again_keeps_no_memory() -> None:
+    def read() -> None:
+        grid(**SIP)
+        grid(**TPV)
+        with pytest.raises(FieldError):
+            grid(**{**TPV, "PV2_7": 1e19})
+
+    for _ in range(10):
+        read()
+    before = psutil.Process().memory_info().rss
+    for _ in range(60):
+        read()
+    assert psutil.Process().memory_info().rss - before < 10_000_000

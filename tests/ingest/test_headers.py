@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from astropy.io.fits import Header
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deblend_batch.ingest import headers
 
@@ -61,10 +63,64 @@ def test_zero_points(cards: dict[str, Any], value: float, source: str) -> None:
         {"BUNIT": "MJy/sr"},
         {"HIERARCH ESO QC MAGLIM": 23.4},
         {"MAGZERO": True},
+        {"MAGZERO": 1e308},
+        {"MAGZERO": "1e400"},
+        {"MAGZERO": "9" * 5000},
+        {"MAGZERO": -99.0},
+        {"MAGZERO": 3 + 4j},
+        {"FLUXMAG0": 1e308},
+        {"FLUXMAG0": 5e-324},
+        {"PHOTFLAM": 1e308, "PHOTPLAM": 1e308},
+        {"PHOTFLAM": 5e-324, "PHOTPLAM": 5e-324, "BUNIT": "counts", "EXPTIME": 1e308},
+        {"BUNIT": "MJy/sr", "PIXAR_SR": 1e308},
+        {"BUNIT": "(m" * 500_000},
+        {"BUNIT": 3},
+        {"HIERARCH ESO QC MAGZPT": 1e300},
     ],
 )
 def test_no_zero_point(cards: dict[str, Any]) -> None:
     assert headers.zero_point([header(**cards)]) is None
+
+
+def test_a_value_that_is_none_gives_way_to_the_next_rule() -> None:
+    found = headers.zero_point([header(MAGZERO=1e308, PHOTZP=99.0, MAGZP=25.5)])
+    assert found == headers.Found(25.5, "MAGZP")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1 2", "'25.0", "(1.0, 2.0)", "="])
+def test_a_damaged_card_says_nothing(text: str) -> None:
+    keys = ("MAGZERO", "FLUXMAG0", "PHOTFLAM", "BUNIT", "PSF_FWHM", "FILTER", "SATURATE", "EXPTIME")
+    damaged = Header.fromstring("".join(f"{key:8}= {text}".ljust(80) for key in keys))
+    assert headers.zero_point([damaged]) is None
+    assert headers.psf_fwhm_arcsec([damaged], 0.1) is None
+    assert headers.band_name([damaged]) is None
+    assert headers.saturation([damaged]) == math.inf
+
+
+VALUES = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(10**60), 10**60),
+    st.booleans(),
+    st.complex_numbers(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200),
+    st.sampled_from(["nan", "-inf", "1e999", "MJy/sr", "counts", "nJy", "CLEAR", "x" * 1000]),
+)
+KEYS = (
+    *("MAGZERO", "PHOTZP", "FLUXMAG0", "PHOTFLAM", "PHOTPLAM", "EXPTIME", "BUNIT", "PIXAR_SR"),
+    *("PSF_FWHM", "SEEING", "FWHM", "SATURATE", "FILTER", "HIERARCH ESO QC MAGZPT"),
+)
+
+
+@given(cards=st.dictionaries(st.sampled_from(KEYS), VALUES))
+def test_whatever_a_header_says_is_plausible_or_nothing(cards: dict[str, Any]) -> None:
+    made = [Header.fromstring(header(**cards).tostring())]
+    found = headers.zero_point(made)
+    assert found is None or -60 <= found.value <= 60
+    fwhm = headers.psf_fwhm_arcsec(made, 0.2)
+    assert fwhm is None or 0.01 < fwhm.value < 30
+    assert 0 < headers.saturation(made) <= math.inf
+    name = headers.band_name(made)
+    assert name is None or 0 < len(name) <= 64
 
 
 def test_the_images_own_header_comes_first() -> None:
@@ -106,6 +162,8 @@ def test_psf_widths(key: str, value: Any, comment: str, arcsec: float | None) ->
         ({"FILTER": "u/v*"}, "u_v"),
         ({"FILTER": ""}, None),
         ({"FILTER": 3}, None),
+        ({"FILTER": "x" * 100_000}, None),
+        ({"FILTER": "x" * 65, "BAND": "r"}, "r"),
         ({}, None),
     ],
 )
@@ -114,7 +172,14 @@ def test_band_names(cards: dict[str, Any], band: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cards", "value"), [({"SATURATE": 4e4}, 4e4), ({"SATURATE": 0}, math.inf), ({}, math.inf)]
+    ("cards", "value"),
+    [
+        ({"SATURATE": 4e4}, 4e4),
+        ({"SATURATE": 0}, math.inf),
+        ({"SATURATE": 1e308}, math.inf),
+        ({"SATURATE": "high"}, math.inf),
+        ({}, math.inf),
+    ],
 )
 def test_saturation(cards: dict[str, Any], value: float) -> None:
     assert headers.saturation([header(**cards)]) == value

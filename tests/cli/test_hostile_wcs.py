@@ -1,0 +1,88 @@
+"""A field or an image whose WCS asks for the impossible ends in one line, at once and in little memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+
+from deblend_batch.field.create import create_field, finish_field
+from tests.field.test_wcs import TPV
+from tests.ingest.fits_files import celestial_header
+from tests.limited import run_limited
+from tests.support import make_meta
+
+SECONDS = 200.0  # to start; the WCS takes none of them
+
+AXES = ({"WCSAXES": 2_000_000}, "WCSAXES is 2000000; it must be a whole number from 0 to 9")
+ORDER = ({"A_ORDER": 25_000, "B_ORDER": 25_000}, "A_ORDER is 25000; it must be a whole number")
+VALUES = (
+    {**TPV, "CRVAL1": 1e308, "CD1_1": 1e-308, "PV1_7": 1e300, "PV2_39": -1e308},
+    "CRVAL1 is 1e+308; it must be a number from -1e+10 to 1e+10",
+)
+
+
+def only_line(text: str) -> str:
+    (line,) = text.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(("cards", "reason"), [AXES, VALUES], ids=["axes", "values"])
+def test_a_plan_refuses_a_field_with_wild_cards(
+    cards: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    field = str(tmp_path / "a.zarr")
+    meta = make_meta()
+    finish_field(create_field(field, meta, (64, 64), with_variance=False), meta)
+    document = json.loads(Path(field, "zarr.json").read_text())
+    document["attributes"]["wcs"].update(cards)
+    Path(field, "zarr.json").write_text(json.dumps(document))
+    (tmp_path / "a.csv").write_text("id,x,y,mag\n1,10,10,20\n2,12,12,21\n")
+    config = {
+        "field": field,
+        "detections": str(tmp_path / "a.csv"),
+        "output": str(tmp_path / "out"),
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
+    ended = run_limited(["deblend-batch", "plan", str(tmp_path / "a.yaml")], seconds=SECONDS)
+    assert ended.code == 2
+    assert only_line(ended.err).startswith(f"error: {field}: 'wcs' holds no usable celestial WCS (")
+    assert reason in ended.err
+
+
+@pytest.mark.parametrize(("cards", "reason"), [ORDER, VALUES], ids=["order", "values"])
+def test_an_image_with_wild_cards_is_refused(
+    cards: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    image = str(tmp_path / "a.fits")
+    # Slips that astropy tells of, were it asked: nothing may stand above the line.
+    header = celestial_header(**cards, radecsys="FK5", **{"date-obs": "31/12/99", "mjd-obs": 1e300})
+    fits.PrimaryHDU(np.ones((64, 64), np.float32), header).writeto(image)
+    ended = run_limited(
+        ["deblend-batch", "ingest", image, str(tmp_path / "a.zarr"), "--zero-point", "25"],
+        seconds=SECONDS,
+    )
+    assert ended.code == 2
+    assert only_line(ended.err).startswith(f"error: {image}")
+    assert f"no celestial WCS in its header ({reason}" in ended.err
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_sip_that_its_ctype_does_not_name_is_used_in_silence(tmp_path: Path) -> None:
+    image = str(tmp_path / "a.fits")
+    header = celestial_header(a_order=2, b_order=2, a_2_0=2e-5, b_0_2=3e-5, magzero=25.0)
+    pixels = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
+    fits.PrimaryHDU(pixels, header).writeto(image)
+    ended = run_limited(
+        ["deblend-batch", "ingest", image, str(tmp_path / "a.zarr"), "--psf-fwhm", "0.5"],
+        seconds=SECONDS,
+    )
+    assert ended.code == 0
+    assert "SIP" not in ended.out + ended.err
+    document = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())
+    assert document["attributes"]["wcs"]["CTYPE1"] == "RA---TAN-SIP"
