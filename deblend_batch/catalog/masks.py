@@ -14,6 +14,7 @@ from zarr.errors import ContainsArrayError
 
 from deblend_batch import storage
 from deblend_batch.arrays import stores
+from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import CatalogError, StorageError
 
 CHANNELS = ("overlap", "central", "companion")
@@ -21,6 +22,8 @@ _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
 _FOLDER = "masks.zarr"
 _DIGITS = 16
 _PAIRS_PER_CHUNK = 256
+_MAX_PAIR_BYTES = 1 << 20
+"""Three masks of 590 x 590 pixels."""
 
 
 def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -114,7 +117,9 @@ class MaskStore:
         """
         storage.remove_tree(self._url(tile, sha256), self._options)
 
-    def read(self, tile: str, sha256: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def read(
+        self, tile: str, sha256: str, n_pairs: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
 
         Parameters
@@ -123,6 +128,8 @@ class MaskStore:
             The tile's name.
         sha256 : str
             Of the masks, as the tile's receipt says.
+        n_pairs : int
+            Of the tile's shard: masks of more are not read.
 
         Returns
         -------
@@ -141,7 +148,8 @@ class MaskStore:
         url = self._url(tile, sha256)
         try:
             group = stores.open_group(url, self._options)
-            blend_id, masks = np.asarray(group["blend_id"]), np.asarray(group["masks"])
+            blend_id = np.asarray(_bounded(group, url, "blend_id", n_pairs))
+            masks = np.asarray(_bounded(group, url, "masks", n_pairs))
         except StorageError:
             raise
         except Exception as error:
@@ -156,6 +164,13 @@ class MaskStore:
                 f"{url}: masks altered; remove this and the tile's receipt, and run again"
             )
         return blend_id, masks
+
+
+def _bounded(group: zarr.Group, url: str, name: str, n_pairs: int) -> zarr.Array[Any]:
+    array = stores.open_member(group, url, name)
+    if array is None or array.shape[:1] != (n_pairs,) or array.nbytes > n_pairs * _MAX_PAIR_BYTES:
+        raise ValueError(f"{name} is missing, or not that of {n_pairs} pairs")
+    return bounded(array, url, name)
 
 
 def digest(blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.errors import CatalogError
+from deblend_batch.errors import CatalogError, TooLargeError
 
 MAG_EDGES = np.linspace(14, 30, 65)
 _SAMPLE = 20_000
@@ -76,10 +75,12 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
-        content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
+        (content,) = ledger.read_shards([receipt])
         try:
+            if not isinstance(content, bytes):
+                raise content
             rows = read_table(content)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, TooLargeError) as error:
             raise CatalogError(
                 f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
             ) from error

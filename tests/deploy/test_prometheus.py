@@ -64,7 +64,7 @@ def scraped(
         began = time.time()
         summary = process_field(config, loader=load_slow_model)
         assert summary.exit_code == 0
-        yield server, began, Ledger(config["output"]).read_run()
+        yield server, began, dict(Ledger(config["output"]).read_run())
 
 
 QUERIES = {

@@ -139,7 +139,7 @@ def test_a_bug_stops_the_run_at_once_and_shows_itself(
         process_field(small_field.config(str(output)), loader=saboteur(tmp_path, "bug", None))
     assert Ledger(str(output)).read_run()["state"] == "failed"
     assert Ledger(str(output)).quarantined() == []
-    assert "KeyError" in Ledger(str(output)).read_run()["error"]
+    assert "KeyError" in (Ledger(str(output)).read_run()["error"] or "")
 
 
 @pytest.mark.parametrize("deed", ["raise", pytest.param("exit", marks=pytest.mark.slow)])

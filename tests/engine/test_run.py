@@ -184,8 +184,8 @@ def test_an_interrupted_run_says_what_is_pending_and_resumes(
         process_field(small_field.config(output), progress=StoppedMeter("pairs"))
     run = Ledger(output).read_run()
     assert run["state"] == "interrupted"
-    for what, expected in (("pairs", 93), ("tiles", 9)):
-        counts = run["totals"][what]
+    totals = run["totals"]
+    for counts, expected in ((totals["pairs"], 93), (totals["tiles"], 9)):
         assert counts["expected"] == expected
         assert counts["pending"] == expected - counts["written"] - counts["quarantined"] > 0
     assert run["totals"]["tiles"]["written"] == 3

@@ -28,5 +28,5 @@ def test_read_many_keeps_the_order(folder: str) -> None:
     urls = [storage.join(folder, name) for name in ("c", "a", "b")]
     for url in urls:
         storage.write_bytes(url, url.encode())
-    assert storage.read_many(urls) == [url.encode() for url in urls]
-    assert storage.read_many([]) == []
+    assert list(storage.read_many(urls)) == [url.encode() for url in urls]
+    assert list(storage.read_many([])) == []

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblend_batch import flags, storage
-from deblend_batch.catalog.records import UNPLACED
+from deblend_batch.catalog.records import UNPLACED, Totals
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.needs.memory import MemoryUse
@@ -39,7 +39,7 @@ class RunSummary:
 
     output: str
     state: str
-    totals: dict[str, Any]
+    totals: Totals
     seconds: float
     pairs_per_second: float
     unused: tuple[str, ...]
@@ -52,7 +52,8 @@ class RunSummary:
 
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and texts."""
-        pairs, tiles, found = (self.totals[key] for key in ("pairs", "tiles", "detections"))
+        pairs, tiles = self.totals["pairs"], self.totals["tiles"]
+        found = self.totals["detections"]
         flagged = [f"{name} {n:,}" for name, n in self.totals["flags"].items()]
         rows = [
             ("state", self.state.replace("_", " ")),

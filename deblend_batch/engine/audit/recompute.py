@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
-from deblend_batch.catalog.ledger import Ledger, fingerprint
+from deblend_batch.catalog.ledger import Ledger, differing, fingerprint
+from deblend_batch.catalog.records import RunFile
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.config import RunConfig, make_config
@@ -56,7 +57,7 @@ class Recomputation:
 
 
 def recompute(
-    ledger: Ledger, run: Mapping[str, Any], written: Mapping[str, int], n_pairs: int, seed: int
+    ledger: Ledger, run: RunFile, written: Mapping[str, int], n_pairs: int, seed: int
 ) -> Recomputation:
     """Measure a random sample of the pairs of a run again, and compare the rows with its shards.
 
@@ -68,7 +69,7 @@ def recompute(
     ----------
     ledger : Ledger
         Of the run.
-    run : mapping
+    run : RunFile
         Its ``run.json``.
     written : mapping of str to int
         Pairs in the shard of each sound tile.
@@ -136,9 +137,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _compare_all(
-    ledger: Ledger, run: Mapping[str, Any], chosen: Mapping[str, Rows]
-) -> Recomputation:
+def _compare_all(ledger: Ledger, run: RunFile, chosen: Mapping[str, Rows]) -> Recomputation:
     config = make_config(
         {**run["config"], "output": ledger.output, "storage_options": ledger.options}
     )
@@ -169,12 +168,11 @@ def _check_unchanged(
     config: RunConfig,
     opened: Sequence[tuple[SurveyEntry, Field]],
     card: ModelCard,
-    run: Mapping[str, Any],
+    run: RunFile,
 ) -> None:
     parts = fingerprint_parts(config, [entry for entry, _ in opened], card.sha256)
     if fingerprint(parts) != run["fingerprint"]:
-        before = run["fingerprint_of"]
-        changed = [name for name in parts if before.get(name) != parts[name]]
+        changed = differing(run["fingerprint_of"], parts)
         raise CatalogError(f"{', '.join(changed) or 'fingerprint'} changed since the run")
 
 
@@ -205,7 +203,8 @@ def _both(
     ledger: Ledger, spec: TileSpec, numbers: Rows, measurer: Measurer, context: RunContext
 ) -> tuple[pa.Table, pa.Table]:
     """Return rows of a tile's shard, and the same rows made again."""
-    with storage.open_read(ledger.shard_url(spec.name), ledger.options) as file:
+    url = ledger.shard_url(spec.name)
+    with storage.open_read(url, ledger.options, within=ledger.output) as file:
         whole = read_table(file)
     shard = whole.take(np.stack([2 * numbers, 2 * numbers + 1], axis=1).ravel())
     pairs = load_pairs(spec, context)
@@ -215,7 +214,7 @@ def _both(
     return shard, make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
 
 
-def _problem(tile: str, n_pairs: int, different: list[str], run: Mapping[str, Any]) -> str:
+def _problem(tile: str, n_pairs: int, different: list[str], run: RunFile) -> str:
     here, there = versions(), run["versions"]
     others = [
         f"{name} {there[name]}, here {here[name]}"

@@ -40,8 +40,7 @@ def test_the_totals_always_add_up(events: list[tuple[str, int]]) -> None:
     for kind, n in events:
         EVENTS[kind](tally, n)
         totals = tally.totals()
-        for what in ("pairs", "tiles"):
-            counts: dict[str, Any] = totals[what]
+        for counts in (totals["pairs"], totals["tiles"]):
             assert counts["expected"] == (
                 counts["written"] + counts["quarantined"] + counts["pending"]
             )
