@@ -194,9 +194,10 @@ class Ledger:
                 some, self.options, most=_MOST_BYTES[kind], within=self.output
             )
             for url, content in zip(some, contents, strict=True):
+                if not isinstance(content, bytes):
+                    yield CatalogError(str(content))
+                    continue
                 try:
-                    if not isinstance(content, bytes):
-                        raise CatalogError(str(content))
                     yield parsed(kind, url, content)
                 except CatalogError as error:
                     yield error

@@ -152,7 +152,7 @@ class Totals(TypedDict):
 
 
 class FingerprintParts(TypedDict):
-    """What decides the rows of a run, as far as others look at it; the options among it are kept as they are."""
+    """What decides the rows of a run, as far as others look at it; options are kept as they are."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 

@@ -55,18 +55,20 @@ Values = Annotated[dict[str, Any], AfterValidator(check_plain)]
 """Anything that JSON holds, as deep as settings are."""
 
 
-def loads(content: bytes) -> Any:
+def loads(content: bytes, *, nan: bool = False) -> Any:
     """Parse JSON.
 
     Parameters
     ----------
     content : bytes
         UTF-8.
+    nan : bool
+        Whether a number may be NaN or infinite, as Python writes it.
 
     Returns
     -------
     object
-        What it holds; no key of it stands twice, and no number is NaN.
+        What it holds; no key of it stands twice.
 
     Raises
     ------
@@ -74,7 +76,8 @@ def loads(content: bytes) -> Any:
         If it is something else; in a few words.
     """
     try:
-        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_refuse)
+        constant = float if nan else _refuse
+        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=constant)
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error
     except RecursionError as error:

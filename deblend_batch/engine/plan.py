@@ -20,7 +20,7 @@ from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.summary import no_pairs
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
-from deblend_batch.engine.inputs.access import check_output, check_tables
+from deblend_batch.engine.inputs.access import check_output, check_places, check_tables
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
@@ -183,6 +183,7 @@ def plan_run(
     """
     check_reachable(config)
     opened = open_fields(config)
+    check_places(config, [entry for entry, _ in opened])
     detections = [entry.detections_url for entry, _ in opened]
     check_tables(tables_of(config, detections), config.storage_options)
     fields = [field for _, field in opened]

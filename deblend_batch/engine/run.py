@@ -29,7 +29,7 @@ from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
 from deblend_batch.engine.driver.signals import stop_signals
-from deblend_batch.engine.inputs.access import check_output, check_tables
+from deblend_batch.engine.inputs.access import check_output, check_places, check_tables
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex, unused_url
 from deblend_batch.engine.inputs.index_task import IndexTask, index_field, index_tasks
@@ -179,6 +179,7 @@ class _Run:
         config = self._config
         check_reachable(config)
         opened = open_fields(config)
+        check_places(config, [entry for entry, _ in opened])
         detections = [entry.detections_url for entry, _ in opened]
         check_tables(tables_of(config, detections), config.storage_options)
         self._entries = [entry for entry, _ in opened]

@@ -48,6 +48,12 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]  # it has no types
             check_regular(path)
         return super()._open(path, mode, **kwargs)
 
+    def info(self, path: Any, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().info(path, **kwargs)
+        if found["islink"] and os.path.isfile(found["name"]):
+            found["type"] = "file"  # which listings leave open, and Arrow then leaves out
+        return found
+
 
 def check_regular(path: str) -> None:
     """Refuse a device, a pipe or a socket, before it is opened: a pipe waits for its writer.

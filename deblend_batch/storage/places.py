@@ -33,7 +33,7 @@ def check_apart(
     key: str = "output",
     alone: bool = True,
 ) -> None:
-    """Refuse to write into what is read, over it, around it, into another output, or into the system's folders.
+    """Refuse to write over what is read, into it, around it, into another output or into the system itself.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ _MAX_NAME_BYTES = 200
 _NAME = re.compile(r"\w[\w .()+,=@~-]*")
 _LOCAL = re.compile(r"(file|local):(//)?")
 _WITHOUT_SLASHES = re.compile(r"(data(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/))")
-"""``data:...``, and what lacks a slash: ``s3:/bucket`` is no file's name, but ``C:/x`` and ``12:30/x`` are."""
+"""``data:...``, and what lacks a slash: ``s3:/bucket`` names no file, but ``C:/x`` and ``12:30/x`` do."""
 
 
 def scheme_of(url: str) -> str:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np

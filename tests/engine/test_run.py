@@ -33,6 +33,7 @@ from deblend_batch.errors import (
     DetectionsError,
     InterruptedRunError,
     OutputConflictError,
+    StorageError,
 )
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
@@ -563,7 +564,7 @@ def test_two_fields_share_a_table_and_own_each_pair_once(
 def test_memory_urls_and_http_outputs_are_refused(small_field: SmallField) -> None:
     with pytest.raises(ConfigError, match="memory:// lives in one process"):
         process_field(small_field.config("memory://out"))
-    with pytest.raises(ConfigError, match=r"http\(s\) is read-only"):
+    with pytest.raises(StorageError, match=r"http\(s\):// is read-only"):
         process_field(small_field.config("http://127.0.0.1:9/out"))
 
 
