@@ -49,9 +49,10 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]  # it has no types
         return super()._open(path, mode, **kwargs)
 
     def info(self, path: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return what is known of a file; a link to a regular one is a file, which Arrow would leave out."""
         found: dict[str, Any] = super().info(path, **kwargs)
         if found["islink"] and os.path.isfile(found["name"]):
-            found["type"] = "file"  # which listings leave open, and Arrow then leaves out
+            found["type"] = "file"
         return found
 
 
@@ -105,18 +106,11 @@ def filesystem(
         If the store is none of these, the package that speaks to it is not installed, the URL holds
         credentials or cannot be a name, or the options name another store.
     """
-    if has_credentials(url):
-        raise StorageError(
-            f"{url}: a URL is shown and stored, so it must not hold credentials; give them as "
-            "storage_options or in the environment"
-        )
-    _check_name(url)
+    check_url(url)
     if is_local(url):
         fs = LocalFiles()
         return fs, fs._strip_protocol(local_path(url))  # noqa: SLF001  # for whoever builds on it
     scheme = scheme_of(url)
-    if scheme not in _SCHEMES or not url.startswith(f"{scheme}://"):
-        raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
     if scheme in _GOOGLE:
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # a traceback of each that it raises
     settings = _client_options(scheme, options_of(url, options))
@@ -145,6 +139,30 @@ def _client(url: str, scheme: str, settings: dict[str, Any]) -> tuple[Any, str]:
         raise StorageError(f"{url}: cannot open {scheme}:// URLs here; {remedy}") from error
     except ValueError as error:
         raise StorageError(f"{url}: {error}; check the URL and its storage options") from error
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that names none of the stores, holds credentials, or cannot be a name.
+
+    Parameters
+    ----------
+    url : str
+        Local path or URL.
+
+    Raises
+    ------
+    StorageError
+        If it is one.
+    """
+    if has_credentials(url):
+        raise StorageError(
+            f"{url}: a URL is shown and stored, so it must not hold credentials; give them as "
+            "storage_options or in the environment"
+        )
+    _check_name(url)
+    scheme = scheme_of(url)
+    if not is_local(url) and (scheme not in _SCHEMES or not url.startswith(f"{scheme}://")):
+        raise StorageError(f"{url}: unknown protocol; use {_KNOWN}")
 
 
 def check_writable(url: str) -> None:

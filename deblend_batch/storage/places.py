@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from deblend_batch.errors import OutputConflictError, UserError
-from deblend_batch.storage.filesystems import check_writable, filesystem
+from deblend_batch.storage.filesystems import check_url, check_writable, filesystem
 from deblend_batch.storage.options import Options
 from deblend_batch.storage.reading import read_start
 from deblend_batch.storage.urls import is_local, join, scheme_of
@@ -53,8 +53,9 @@ def check_apart(
     OutputConflictError
         If it is in such a place.
     StorageError
-        If its store can only be read.
+        If its store can only be read, or is unknown.
     """
+    check_url(target)
     check_writable(target)
     place = _place(target)
     if is_local(target) and _is_system(place[1:]):

@@ -143,10 +143,11 @@ def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
             f"{catalog}: not a RealGalaxyCatalog ({reason}); give the catalogue's FITS file"
         ) from error
     for wanted in sorted({*real.gal_file_name, *real.psf_file_name}):
-        path = storage.member(folder, wanted)
-        if not os.path.exists(path):
+        if os.path.dirname(os.path.normpath(wanted)) != folder:
+            raise ConfigError(f"{catalog}: names a file that is not beside it ({wanted})")
+        if not os.path.exists(wanted):
             raise NotFoundError(f"{wanted}: no such file; {catalog} takes images or PSFs from it")
-        storage.check_regular(path)
+        storage.check_regular(wanted)
     return real
 
 
