@@ -34,6 +34,7 @@ from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.worker.metrics import ActorMetrics
 from deblend_batch.progress import ProgressMeter
 from tests.storage_s3.seaweedfs import BUCKET, SeaweedFS
+from tests.support import run_file
 
 _TIMES = 2000
 
@@ -94,8 +95,7 @@ def measure_looks(tiles: int) -> None:
 def _write_run(output: str, tiles: int, options: dict[str, Any]) -> None:
     """Write what a look reads: run.json, receipts, and shards of no content that matters."""
     digest, at = "0" * 64, datetime.now(UTC).isoformat()
-    run = {"state": "running", "updated_at": at, "totals": {"retries": {}}, "deblend_batch_run": 1}
-    storage.write_bytes(f"{output}/run.json", json.dumps(run).encode(), options)
+    storage.write_bytes(f"{output}/run.json", json.dumps(run_file()).encode(), options)
     fs, path = storage.filesystem(output, options)
     objects = {}
     for number in range(tiles):

@@ -229,11 +229,13 @@ def absolute_url(key: str, url: str) -> str:
     Raises
     ------
     ConfigError
-        If it is a relative path inside a Ray job, whose working directory is a temporary copy.
+        If it is empty, or a relative path inside a Ray job, whose working directory is a temporary copy.
     """
     if not storage.is_local(url):
         return url
-    path = url.split("://", 1)[-1]
+    if not url:
+        raise ConfigError(f"{key}: is empty; give a path or a URL")
+    path = storage.local_path(url)
     if os.path.isabs(path):
         return path
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):

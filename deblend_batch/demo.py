@@ -144,6 +144,7 @@ def _take(folder: str) -> str:
     if not storage.is_local(folder):
         raise ConfigError(f"{folder}: the demo writes to a local folder; give a path")
     folder = os.path.abspath(folder)
+    storage.check_apart(folder, key="--output")
     names = storage.list_names(folder)
     config = storage.join(folder, "config.yaml")
     if names and not (

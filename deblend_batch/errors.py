@@ -67,6 +67,12 @@ class TransientStorageError(StorageError):
     """A store that may answer when asked again: network, throttling, time-out."""
 
 
+class IrregularFileError(UserError, OSError):
+    """What is named as a file and cannot be read as one: a device, a pipe, a link out of its folder."""
+
+    __str__ = Exception.__str__
+
+
 class OutputConflictError(UserError, FileExistsError):
     """An output that belongs to another run."""
 

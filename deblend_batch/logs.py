@@ -34,12 +34,15 @@ def chosen_format() -> LogFormat:
 def configure_logs(log_format: LogFormat, *, debug: bool = False, **always: str) -> None:
     """Send log lines to the standard error.
 
+    What libraries log and warn of is for programs and for who mends this one: as text it is left out, so
+    that nothing stands above what is said to the user.
+
     Parameters
     ----------
     log_format : {"text", "json"}
         How they look.
     debug : bool
-        Show debug lines too.
+        Show debug lines too, and what libraries say in text.
     **always : str
         What every line of this process tells, such as its run.
     """
@@ -63,6 +66,10 @@ def configure_logs(log_format: LogFormat, *, debug: bool = False, **always: str)
         # Looked up at each line: a caller may have put another stream in its place since.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+    quiet = log_format == "text" and not debug
+    logging.disable(logging.CRITICAL if quiet else logging.NOTSET)
+    # To the loggers, of which that holds: filters would not do, since libraries set their own.
+    logging.captureWarnings(capture=not debug or log_format == "json")
     if log_format == "json":
         _convert_records([*common, structlog.stdlib.add_logger_name], as_json)
     else:
@@ -109,7 +116,6 @@ def _convert_records(common: list[Any], as_json: Any) -> None:
         structlog.stdlib.ProcessorFormatter(processors=[drop, as_json], foreign_pre_chain=common)
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.captureWarnings(capture=True)
 
 
 class _LinesToLog(io.TextIOBase):

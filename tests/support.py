@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,18 @@ import zarr
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.catalog.ledger import fingerprint, run_id
+from deblend_batch.catalog.records import FingerprintParts, RunFile
+from deblend_batch.engine.account.tally import Tally
 from deblend_batch.field.layout import FieldMeta
 
+PARTS: dict[str, Any] = {
+    "release": "0.1",
+    "fields": ["0" * 64],
+    "detections": ["sha256:1"],
+    "pairs": {"max_separation": 2.0},
+    "model": "sha256:2",
+}
 PIXEL_SCALE_ARCSEC = 0.1
 WCS_CARDS: dict[str, str | int | float | bool] = {
     "CTYPE1": "RA---TAN",
@@ -32,6 +42,28 @@ WCS_CARDS: dict[str, str | int | float | bool] = {
     "CUNIT2": "deg",
     "RADESYS": "ICRS",
 }
+
+
+def run_file(**parts: Any) -> RunFile:
+    """Return what a new run writes in run.json; of its inputs nothing is there."""
+    of_parts = {**PARTS, **parts}
+    mark, at = fingerprint(of_parts), "2026-01-01T00:00:00.000+00:00"
+    return {
+        "deblend_batch_run": 1,
+        "run": run_id("/out", mark),
+        "state": "running",
+        "fingerprint": mark,
+        "fingerprint_of": cast("FingerprintParts", of_parts),
+        "config": {"field": "/f.zarr", "detections": "/d.csv", "output": "/out"},
+        "versions": {"deblend_batch": "0.1.0"},
+        "earlier_versions": [],
+        "created_at": at,
+        "updated_at": at,
+        "totals": Tally().totals(),
+        "workers": [],
+        "memory": None,
+        "error": None,
+    }
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_nothing_shown_acts_on_a_terminal_or_holds_a_secret(
 ) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    configure_logs("text")
+    configure_logs("text", debug=True)  # else libraries say nothing
     show(f"{HOSTILE}https://key:{WORD}@host/?token={WORD}")
     captured = capsys.readouterr()
     said = captured.out + captured.err

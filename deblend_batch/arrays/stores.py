@@ -195,8 +195,9 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
         path = storage.filesystem(url, options)[1]
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
-        local = LocalStore(path, read_only=read_only)
-        return CountingStore(BoundedDocuments(local)) if read_only else local
+        if not read_only:
+            return LocalStore(path)
+        return CountingStore(BoundedDocuments(_RegularFiles(path, read_only=True)))
     scheme = storage.scheme_of(url)
     fs, path = storage.filesystem(url, options, asynchronous=scheme not in _IN_THREADS)
     if scheme in _IN_THREADS or not fs.async_impl:
@@ -204,6 +205,19 @@ def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
     remote = FsspecStore(fs, path=path, read_only=read_only)
     store = Patient(WithoutEnds(remote) if scheme in _AZURE else remote)
     return KeptIndexes(CountingStore(BoundedDocuments(store))) if read_only else store
+
+
+class _RegularFiles(LocalStore):
+    """Files of this machine: what is named as an object and is a device or a pipe would have no end."""
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        storage.check_regular(str(self.root / key))  # one system call: cheaper than another thread
+        return await super().get(key, prototype, byte_range)
 
 
 class Patient(Layer):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 
-from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.ledger import Ledger, differing
 from deblend_batch.catalog.output import RUN
-from deblend_batch.catalog.records import as_json
+from deblend_batch.catalog.records import RunFile, as_json
 from deblend_batch.errors import OutputConflictError
 
 log = structlog.get_logger()
 
 
-def claim(ledger: Ledger, run: dict[str, Any]) -> dict[str, Any]:
+def claim(ledger: Ledger, run: RunFile) -> RunFile:
     """Take an output for a run, or take up the run that is there.
 
     Where ``run.json`` has been lost, receipts that are all of this run vouch for what is there.
@@ -49,7 +47,7 @@ def claim(ledger: Ledger, run: dict[str, Any]) -> dict[str, Any]:
                 )
             return run
     found = ledger.read_run()
-    if found.get("fingerprint") != run["fingerprint"] and _is_barren(ledger):
+    if found["fingerprint"] != run["fingerprint"] and _is_barren(ledger):
         # An earlier start failed on its inputs before it made anything: nothing of it is worth keeping.
         ledger.output.remove_indexes()
         ledger.write_run(run)
@@ -58,7 +56,7 @@ def claim(ledger: Ledger, run: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_claim(ledger: Ledger, run: dict[str, Any]) -> None:
+def check_claim(ledger: Ledger, run: RunFile) -> None:
     """Check that :func:`claim` would take the output. Writes nothing.
 
     Parameters
@@ -81,7 +79,7 @@ def check_claim(ledger: Ledger, run: dict[str, Any]) -> None:
         _check_same(ledger, ledger.read_run(), run)
 
 
-def _check_vouched(ledger: Ledger, run: dict[str, Any]) -> int:
+def _check_vouched(ledger: Ledger, run: RunFile) -> int:
     """Check that an output without ``run.json`` is empty, or all its receipts of a run; count them."""
     names = ledger.output.names()
     if not names or RUN in names:  # which another driver may just have made
@@ -105,22 +103,21 @@ def _check_vouched(ledger: Ledger, run: dict[str, Any]) -> int:
 
 def _is_barren(ledger: Ledger) -> bool:
     """Tell whether the run has ended without a shard, a receipt or a quarantine record."""
-    state = ledger.read_run().get("state")
+    state = ledger.read_run()["state"]
     output = ledger.output
     return state == "failed" and not (output.shards() or output.receipts() or output.quarantined())
 
 
-def _check_same(ledger: Ledger, found: dict[str, Any], run: dict[str, Any]) -> None:
-    if found.get("fingerprint") != run["fingerprint"]:
+def _check_same(ledger: Ledger, found: RunFile, run: RunFile) -> None:
+    if found["fingerprint"] != run["fingerprint"]:
         raise OutputConflictError(f"{ledger.output}: {_conflict(found, run)}")
 
 
-def _conflict(found: dict[str, Any], run: dict[str, Any]) -> str:
+def _conflict(found: RunFile, run: RunFile) -> str:
     """Say how the run that is there differs, and what can be done."""
-    parts, wanted = found.get("fingerprint_of", {}), run["fingerprint_of"]
-    changed = [key for key in wanted if parts.get(key) != wanted[key]]
+    changed = differing(found["fingerprint_of"], run["fingerprint_of"])
     if "release" in changed:
-        theirs, ours = (each["versions"]["deblend_batch"] for each in (found, run))
+        theirs, ours = (each["versions"].get("deblend_batch", "?") for each in (found, run))
         return (
             f"begun by deblend-batch {theirs}, and this is {ours}, whose rows may differ; "
             f"give another output, or finish it with {theirs}"

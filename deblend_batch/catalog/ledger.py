@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from deblend_batch.catalog.output import LAYOUT_KEY, LAYOUT_VERSION, Output
-from deblend_batch.catalog.records import QuarantineRecord, R, Receipt, as_json, parsed
-from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
+from deblend_batch import storage
+from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.records import (
+    MAX_QUARANTINE_BYTES,
+    MAX_RECORD_BYTES,
+    QuarantineRecord,
+    R,
+    Receipt,
+    RunFile,
+    as_json,
+    parsed,
+    parsed_run,
+)
+from deblend_batch.errors import (
+    CatalogError,
+    IrregularFileError,
+    NotFoundError,
+    TooLargeError,
+    TransientStorageError,
+)
 
 _READ_TOGETHER = 512
 _TRIES = 5
-_MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
+_MOST_BYTES = {Receipt: MAX_RECORD_BYTES, QuarantineRecord: MAX_QUARANTINE_BYTES}
 
 
 class Ledger:
@@ -71,8 +88,7 @@ class Ledger:
 
     def read_receipt(self, tile: str) -> Receipt:
         """Read a tile's receipt; a damaged one is a CatalogError."""
-        url = self.output.receipt_url(tile)
-        return parsed(Receipt, url, self.output.read(url))
+        return self._record(Receipt, self.output.receipt_url(tile))
 
     def read_receipts(self, tiles: Sequence[str]) -> Iterator[Receipt]:
         """Read the receipts of many tiles, in their order, with the store's own concurrency."""
@@ -82,14 +98,48 @@ class Ledger:
         """Read the receipts of many tiles; in the place of a damaged one comes the error that says so."""
         return self._try_many(Receipt, [self.output.receipt_url(tile) for tile in tiles])
 
-    def _try_many(self, kind: Callable[..., R], urls: Sequence[str]) -> Iterator[R | CatalogError]:
+    def _record(self, kind: type[R], url: str) -> R:
+        (found,) = self._try_many(kind, [url])
+        return _sound(found)
+
+    def _try_many(self, kind: type[R], urls: Sequence[str]) -> Iterator[R | CatalogError]:
         for start in range(0, len(urls), _READ_TOGETHER):
             some = urls[start : start + _READ_TOGETHER]
-            for url, content in zip(some, self.output.read_many(some), strict=True):
+            contents = self.output.read_many(some, _MOST_BYTES[kind])
+            for url, content in zip(some, contents, strict=True):
+                if not isinstance(content, bytes):
+                    yield CatalogError(str(content))
+                    continue
                 try:
                     yield parsed(kind, url, content)
                 except CatalogError as error:
                     yield error
+
+    def read_shards(
+        self, receipts: Sequence[Receipt]
+    ) -> Iterator[bytes | TooLargeError | IrregularFileError]:
+        """Read the shards of tiles, none of them farther than its receipt says that it goes.
+
+        Parameters
+        ----------
+        receipts : sequence of Receipt
+            Of the tiles.
+
+        Yields
+        ------
+        bytes, TooLargeError or IrregularFileError
+            In the order of ``receipts``: the shard, or why there is none.
+
+        Raises
+        ------
+        NotFoundError
+            If a tile has none.
+        StorageError
+            If the store refuses.
+        """
+        urls = [self.output.shard_url(receipt.tile) for receipt in receipts]
+        most = [min(receipt.bytes, storage.MAX_BYTES) for receipt in receipts]
+        return self.output.read_many(urls, most)
 
     def quarantine(self, record: QuarantineRecord) -> None:
         """Write a quarantine record."""
@@ -97,8 +147,7 @@ class Ledger:
 
     def read_quarantine(self, tile: str) -> QuarantineRecord:
         """Read a tile's quarantine record; a damaged one is a CatalogError."""
-        url = self.output.quarantine_url(tile)
-        return parsed(QuarantineRecord, url, self.output.read(url))
+        return self._record(QuarantineRecord, self.output.quarantine_url(tile))
 
     def read_quarantines(self, tiles: Sequence[str]) -> Iterator[QuarantineRecord]:
         """Read the quarantine records of many tiles; see :meth:`read_receipts`."""
@@ -123,7 +172,7 @@ class Ledger:
         self.discard(tile)
         self.release(tile)
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self) -> RunFile:
         """Read ``run.json``.
 
         Raises
@@ -141,23 +190,9 @@ class Ledger:
             raise CatalogError(
                 f"{self.output}: not the output of a run (no run.json); check the path"
             )
-        try:
-            run = json.loads(self.output.read(url))
-        except (ValueError, RecursionError) as error:
-            raise CatalogError(f"{url}: damaged ({error}); {_MEND_RUN}") from error
-        if not isinstance(run, dict):
-            raise CatalogError(f"{url}: damaged (not a JSON object); {_MEND_RUN}")
-        version = run.get(LAYOUT_KEY)
-        if version is None:
-            raise CatalogError(f"{url}: not that of deblend-batch; check the path")
-        if version != LAYOUT_VERSION:
-            raise CatalogError(
-                f"{url}: written by another release (version {version!r}, not {LAYOUT_VERSION}); "
-                "update deblend-batch"
-            )
-        return run
+        return parsed_run(url, self.output.read(url, MAX_RECORD_BYTES))
 
-    def write_run(self, run: dict[str, Any]) -> None:
+    def write_run(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
         self.output.write(self.output.run_url, as_json(run))
 
@@ -168,7 +203,7 @@ def _sound(record: R | CatalogError) -> R:
     return record
 
 
-def fingerprint(parts: dict[str, Any]) -> str:
+def fingerprint(parts: Mapping[str, Any]) -> str:
     """Hash what decides the rows of a run.
 
     Parameters
@@ -182,6 +217,11 @@ def fingerprint(parts: dict[str, Any]) -> str:
         sha256, hexadecimal.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def differing(parts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name the parts of a fingerprint that are not what is wanted."""
+    return [name for name in wanted if name not in parts or parts[name] != wanted[name]]
 
 
 def run_id(output: str, fingerprint: str) -> str:

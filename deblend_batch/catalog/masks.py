@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from functools import partial
 from typing import Any
 
@@ -23,8 +22,8 @@ CHANNELS = ("overlap", "central", "companion")
 _ATTRIBUTES = {"channels": CHANNELS, "scale": 1 / 255}
 _DIGITS = 16
 _PAIRS_PER_CHUNK = 256
-_MAX_TILE_BYTES = 1 << 32
-"""Masks of 80,000 pairs in the largest stamps of the seed's networks."""
+_MAX_PAIR_BYTES = 1 << 20
+"""Three masks of 590 x 590 pixels."""
 
 
 def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -99,7 +98,7 @@ class MaskStore:
         """Remove masks of a tile; absent ones are no error."""
         self._output.remove_tree(self._url(tile, sha256))
 
-    def check(self, tile: str, sha256: str) -> None:
+    def check(self, tile: str, sha256: str, n_pairs: int) -> None:
         """Read a tile's masks, a chunk of pairs at a time, and compare them with what its receipt says.
 
         Parameters
@@ -108,6 +107,8 @@ class MaskStore:
             The tile's name.
         sha256 : str
             Of the masks, as the tile's receipt says.
+        n_pairs : int
+            Of the tile's shard: masks of more are not read.
 
         Raises
         ------
@@ -118,7 +119,7 @@ class MaskStore:
         """
         url = self._url(tile, sha256)
         try:
-            blend_id, masks = self._open(url)
+            blend_id, masks = self._open(url, n_pairs)
             content = hashlib.sha256(np.asarray(blend_id).data)
             for start in range(0, blend_id.shape[0], _PAIRS_PER_CHUNK):
                 rows = np.ascontiguousarray(masks[start : start + _PAIRS_PER_CHUNK])
@@ -137,7 +138,9 @@ class MaskStore:
                 f"{url}: masks altered; remove this and the tile's receipt, and run again"
             )
 
-    def read(self, tile: str, sha256: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def read(
+        self, tile: str, sha256: str, n_pairs: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
 
         Parameters
@@ -146,6 +149,8 @@ class MaskStore:
             The tile's name.
         sha256 : str
             Of the masks, as the tile's receipt says.
+        n_pairs : int
+            Of the tile's shard: masks of more are not read.
 
         Returns
         -------
@@ -161,28 +166,21 @@ class MaskStore:
         StorageError
             If the store refuses.
         """
-        self.check(tile, sha256)
-        blend_id, masks = self._open(self._url(tile, sha256))
+        self.check(tile, sha256, n_pairs)
+        blend_id, masks = self._open(self._url(tile, sha256), n_pairs)
         return np.asarray(blend_id), np.asarray(masks)
 
-    def _open(self, url: str) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+    def _open(self, url: str, n_pairs: int) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
         """Open a tile's two arrays; refuse what :meth:`write` cannot have made, before any of it is read."""
         group = stores.open_group(url, self._output.options)
-        opened = {name: stores.open_member(group, url, name) for name in ("blend_id", "masks")}
-        blend_id, masks = (
-            bounded(array, url, name) for name, array in opened.items() if array is not None
-        )
-        n_pairs, *stamp = masks.shape
-        as_written = (
-            blend_id.dtype == np.int64
-            and masks.dtype == np.uint8
-            and blend_id.shape == (n_pairs,)
-            and len(stamp) == len(CHANNELS)
-            and stamp[0] == len(CHANNELS)
-        )
-        if not as_written or n_pairs * math.prod(stamp) > _MAX_TILE_BYTES:
-            raise CatalogError(f"{url}: no masks of a tile's pairs")
-        return blend_id, masks
+        return _member(group, url, "blend_id", n_pairs), _member(group, url, "masks", n_pairs)
+
+
+def _member(group: zarr.Group, url: str, name: str, n_pairs: int) -> zarr.Array[Any]:
+    array = stores.open_member(group, url, name)
+    if array is None or array.shape[:1] != (n_pairs,) or array.nbytes > n_pairs * _MAX_PAIR_BYTES:
+        raise ValueError(f"{name} is missing, or not that of {n_pairs} pairs")
+    return bounded(array, url, name)
 
 
 def digest(blend_id: NDArray[np.int64], masks: NDArray[np.uint8]) -> str:

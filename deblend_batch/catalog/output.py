@@ -5,16 +5,14 @@ Every name that a run gives to a file stands here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from deblend_batch import storage
+from deblend_batch.errors import IrregularFileError, TooLargeError
 from deblend_batch.storage import Options, StoredFile
 
-LAYOUT_KEY = "deblend_batch_run"
-"""Key of ``run.json`` that says of which layout the folder is."""
-LAYOUT_VERSION = 1
 RUN = "run.json"
 CATALOG = "catalog"
 
@@ -141,17 +139,19 @@ class Output:
         """Tell whether a member is there."""
         return storage.exists(url, self.options)
 
-    def read(self, url: str) -> bytes:
-        """Read a member."""
-        return storage.read_bytes(url, self.options)
+    def read(self, url: str, most: int = storage.MAX_BYTES) -> bytes:
+        """Read a member of at most so many bytes."""
+        return storage.read_bytes(url, self.options, most=most, within=self.url)
 
-    def read_many(self, urls: Sequence[str]) -> list[bytes]:
-        """Read several members, together where the store allows."""
-        return storage.read_many(urls, self.options)
+    def read_many(
+        self, urls: Sequence[str], most: int | Sequence[int]
+    ) -> Iterator[bytes | TooLargeError | IrregularFileError]:
+        """Read several members of at most so many bytes each, together where the store allows."""
+        return storage.read_many(urls, self.options, most=most, within=self.url)
 
     def open_read(self, url: str) -> BinaryIO:
         """Open a member for random reads."""
-        return storage.open_read(url, self.options)
+        return storage.open_read(url, self.options, within=self.url)
 
     def write(self, url: str, content: bytes) -> None:
         """Write a whole member, in the place of an earlier one."""

@@ -1,15 +1,39 @@
-"""The small JSON files of a ledger: receipts of finished tiles, and quarantine records."""
+"""The JSON files of an output: receipts of finished tiles, quarantine records, and ``run.json``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict  # pydantic knows no other before Python 3.12
 
 from deblend_batch import storage
+from deblend_batch.catalog.typed import (
+    Id,
+    Line,
+    Moment,
+    Number,
+    Seconds,
+    Values,
+    Word,
+    check_plain,
+    loads,
+    typed,
+)
 from deblend_batch.errors import CatalogError
+
+RUN_VERSION: Literal[1] = 1
+"""Of the layout of ``run.json``."""
+MAX_RECORD_BYTES = 1 << 25
+"""Size of ``run.json``, of 80,000 fields, and of a receipt."""
+MAX_QUARANTINE_BYTES = 1 << 27
+"""Size of a quarantine record, of 1.6 million pairs."""
+_MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
+_STRICT = ConfigDict(extra="forbid")
 
 UNPLACED = "unplaced"
 """Name of the quarantine record of pairs that no tile holds."""
@@ -52,19 +76,21 @@ class Receipt:
         Of the tile's masks, where the run keeps them: see :func:`deblend_batch.catalog.masks.digest`.
     """
 
-    tile: str
-    pairs: int
-    rows: int
-    bytes: int
-    sha256: str
-    fingerprint: str
-    model_sha256: str
-    flags: dict[str, int]
-    seconds: dict[str, float]
-    worker: dict[str, Any]
-    written_at: str
-    left_out: Sequence[int] = field(default_factory=list)
-    masks_sha256: str | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    tile: Word
+    pairs: Number
+    rows: Number
+    bytes: Number
+    sha256: Word
+    fingerprint: Word
+    model_sha256: Word
+    flags: dict[Word, Number]
+    seconds: dict[Word, Seconds]
+    worker: Values
+    written_at: Moment
+    left_out: Sequence[Id] = field(default_factory=list)
+    masks_sha256: Word | None = None
 
     def agrees(self, record: QuarantineRecord) -> bool:
         """Tell whether a quarantine record lists the pairs that the shard does not hold, and no other."""
@@ -91,18 +117,77 @@ class QuarantineRecord:
         UTC, ISO 8601.
     """
 
-    tile: str
-    reason: str
-    error: str
-    attempts: int
-    pairs: Sequence[tuple[int, int, int]]
-    written_at: str = field(default_factory=now)
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    tile: Word
+    reason: Line
+    error: Word
+    attempts: Number
+    pairs: Sequence[tuple[Id, Id, Id]]
+    written_at: Moment = field(default_factory=now)
+
+
+State = Literal["running", "interrupted", "failed", "complete", "complete_with_quarantine"]
+
+
+class Counts(TypedDict):
+    """Pairs, or tiles, by what has become of them."""
+
+    expected: Number
+    written: Number
+    quarantined: Number
+    pending: Id
+
+
+class Totals(TypedDict):
+    """What a run has counted."""
+
+    pairs: Counts
+    rows: Number
+    tiles: Counts
+    detections: dict[Word, Number]
+    retries: dict[Word, Number]
+    flags: dict[Word, Number]
+    flagged_tiles: Number
+
+
+class FingerprintParts(TypedDict):
+    """What decides the rows of a run, as far as others look at it; options are kept as they are."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    release: Word
+    fields: list[Word]
+    detections: list[Word]
+    model: Word
+
+
+class RunFile(TypedDict):
+    """The content of ``run.json``."""
+
+    deblend_batch_run: Literal[1]
+    run: Word
+    state: State
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    fingerprint_of: Annotated[FingerprintParts, AfterValidator(check_plain)]
+    config: Values
+    versions: dict[Word, Word]
+    earlier_versions: list[dict[Word, Word]]
+    created_at: Moment
+    updated_at: Moment
+    totals: Totals
+    workers: list[Values]
+    memory: Values | None
+    error: Line | None
 
 
 R = TypeVar("R", Receipt, QuarantineRecord)
+_KINDS: dict[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Receipt, QuarantineRecord, RunFile)
+}
 
 
-def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
+def parsed(kind: type[R], url: str, content: bytes) -> R:
     """Read the record that a file holds.
 
     Parameters
@@ -127,9 +212,8 @@ def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
     if not content:
         raise CatalogError(f"{url}: empty; run again to make it anew")
     try:
-        record = kind(**json.loads(content))
-        _check_types(record)
-    except (ValueError, TypeError, RecursionError) as error:
+        record: R = typed(_KINDS[kind], loads(content))
+    except ValueError as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
     # What it says must not decide which file is read or removed.
     if record.tile != storage.name_of(url).removesuffix(".json"):
@@ -137,23 +221,47 @@ def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
     return record
 
 
-def _check_types(record: Receipt | QuarantineRecord) -> None:
-    """Refuse what JSON allows and the sequences of a record do not."""
-    if isinstance(record, Receipt):
-        sound = isinstance(record.left_out, list) and all(
-            isinstance(blend, int) for blend in record.left_out
+def parsed_run(url: str, content: bytes) -> RunFile:
+    """Read what ``run.json`` holds.
+
+    Parameters
+    ----------
+    url : str
+        Of the file.
+    content : bytes
+        Of the file.
+
+    Returns
+    -------
+    RunFile
+        What it says; whether that is true is for the verification to find.
+
+    Raises
+    ------
+    CatalogError
+        If it is damaged, or of another program or release.
+    """
+    try:
+        run = loads(content)
+    except ValueError as error:
+        raise CatalogError(f"{url}: damaged ({error}); {_MEND_RUN}") from error
+    if not isinstance(run, dict):
+        raise CatalogError(f"{url}: damaged (not a JSON object); {_MEND_RUN}")
+    version = run.get("deblend_batch_run")
+    if version is None:
+        raise CatalogError(f"{url}: not that of deblend-batch; check the path")
+    if isinstance(version, int) and version > RUN_VERSION:
+        raise CatalogError(
+            f"{url}: written by another release (version {version}, not {RUN_VERSION}); "
+            "update deblend-batch"
         )
-    else:
-        sound = isinstance(record.pairs, list) and all(
-            isinstance(pair, list)
-            and len(pair) == 3
-            and all(isinstance(each, int) for each in pair)
-            for pair in record.pairs
-        )
-    if not sound:
-        raise TypeError("left_out or pairs are not lists of ids")
+    try:
+        found: RunFile = typed(_KINDS[RunFile], run)
+    except ValueError as error:
+        raise CatalogError(f"{url}: damaged ({error}); {_MEND_RUN}") from error
+    return found
 
 
-def as_json(value: dict[str, Any]) -> bytes:
+def as_json(value: Mapping[str, Any]) -> bytes:
     """Return what to write for a JSON object: indented, UTF-8, one line feed at its end."""
     return (json.dumps(value, indent=1) + "\n").encode()

@@ -219,7 +219,8 @@ def simulate_pairs(
     source = GalaxySource(preset, seed, galaxies, real_catalog, candels_blender)
     side = source.usual_split if split is None else None if split == "all" else split
     options = read_storage_options(storage_options)
-    pairset.check_free(data_set, options, overwrite=overwrite)  # a mistake costs no galaxies
+    # A mistake costs no galaxies.
+    pairset.check_free(data_set, options, overwrite=overwrite, inputs=source.urls)
     with open_workers(processes) as workers:
         pool = source.pool(workers, options)
         rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)

@@ -6,7 +6,9 @@ It imports next to nothing: whenever a user presses Ctrl-C, it is here already t
 from __future__ import annotations
 
 import atexit
+import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
 EXIT_USER = 2
 EXIT_INTERNAL = 1
 
@@ -39,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit code: 0 complete; 1 internal error; 2 the user's mistake; 3 complete but with quarantined
-        tiles; 130 interrupted, resumable.
+        tiles; 130 interrupted, resumable; 141 nobody reads what is printed, as after ``| head``.
     """
+    _fill_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words or bool(os.environ.get("DEBLEND_BATCH_DEBUG"))
+    debug = _wants_debug(words)
     words = [word for word in words if word != "--debug"]
     log_format, words = _take_log_format(words)
     talk = _Talk(debug, log_format)
@@ -54,11 +58,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED, talk)
     except Exception as error:  # noqa: BLE001  # the last place that can turn it into one line
-        if _follows_interrupt(error):
+        if _follows(error, KeyboardInterrupt):
             return _fail("interrupted", EXIT_INTERRUPTED, talk)
+        if _follows(error, BrokenPipeError) and _leave_unread():
+            return EXIT_UNREAD
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return _fail("no space left on the device; free some and run again", EXIT_USER, talk)
         text = (str(error).strip().splitlines() or [""])[0]
         line = f"internal error: {type(error).__name__}: {text}; --debug shows where"
         return _fail(line, EXIT_INTERNAL, talk)
+
+
+def _wants_debug(words: Sequence[str]) -> bool:
+    return "--debug" in words or bool(os.environ.get("DEBLEND_BATCH_DEBUG"))
+
+
+def _fill_streams() -> None:
+    """Give standard streams that are closed, as a daemon's may be, a place for what is written to them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # Of that number itself: the next file that is opened would take it, and what is printed.
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def _leave_unread() -> bool:
+    """Tell whether the reader of a standard stream has gone; what is left to say is then said to nobody."""
+    gone = False
+    for number in (1, 2):
+        poller = select.poll()
+        poller.register(number, 0)
+        if any(event & (select.POLLERR | select.POLLNVAL) for _, event in poller.poll(0)):
+            gone = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            os.close(null)
+    return gone
 
 
 def _take_log_format(words: list[str]) -> tuple[str, list[str]]:
@@ -86,6 +124,10 @@ def _perform(words: list[str], talk: _Talk) -> int:
         result = build_app()(words, prog_name="deblend-batch", standalone_mode=False, obj=talk)
     except DeblendError as error:
         return _fail(str(error), error.exit_code, talk)
+    except SystemExit as stop:  # what click makes of a reader that has gone
+        if _follows(stop, BrokenPipeError) and _leave_unread():
+            return EXIT_UNREAD
+        raise
     except typer.TyperException as error:  # a wrong option or argument
         return _fail(f"{error.format_message()} (see --help)", EXIT_USER, talk)
     if result == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C, without a word
@@ -93,11 +135,11 @@ def _perform(words: list[str], talk: _Talk) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _follows_interrupt(error: BaseException | None) -> bool:
-    """Tell whether Ctrl-C is behind an error: a compiled module makes an ImportError of it."""
+def _follows(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Tell whether something else is behind an error: of Ctrl-C a compiled module makes an ImportError."""
     seen: list[BaseException] = []  # fsspec raises errors that are their own cause
     while error is not None and error not in seen:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, kind):
             return True
         seen.append(error)
         error = error.__cause__ or error.__context__
@@ -137,8 +179,13 @@ def run() -> None:
     """Entry point of the console script."""
     # Registered first, so called last: while Python clears its modules, Ctrl-C has no handler any more.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    if not _wants_debug(
+        sys.argv
+    ):  # what goes wrong while libraries are taken down is nobody's business
+        sys.unraisablehook = lambda _: None
     code = main()
-    sys.stdout.flush()
+    if _leave_unread():
+        code = code or EXIT_UNREAD
     # All is said and done: Ctrl-C now only cuts short the end of threads and of Ray.
     signal.signal(signal.SIGINT, lambda *_: os._exit(code))
     sys.exit(code)

@@ -108,9 +108,13 @@ def evaluate(
     as_json: JsonOpt = False,
 ) -> None:
     """Measure how well fluxes were recovered: of the paper, of a catalogue, or of models on pairs."""
+    from deblend_batch import storage
     from deblend_batch.evaluation.evaluate import evaluate as measure
 
     options = read_storage_options(storage_options)
+    if html:
+        tables = [url for url in (paper_table, truth, pairs) if url]
+        storage.check_apart(html, tables, options, key="--html", alone=False)
     found = measure(
         paper_table=paper_table,
         catalog=catalog,

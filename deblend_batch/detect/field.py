@@ -126,13 +126,14 @@ def detect_field(
     ConfigError
         If the field has no such band, or a path is relative inside a Ray job.
     OutputConflictError
-        If the table exists.
+        If the table exists, or its place is in the field or in a run's output.
     UserError
         If an input or the output cannot be used.
     """
     options = options or {}
     field_url = absolute_url("field", field_url)
     detections_url = absolute_url("detections", detections_url)
+    storage.check_apart(detections_url, [field_url], options, key="detections")
     kind_of(detections_url, b"")  # a suffix that cannot be written is better known now
     if not overwrite and storage.exists(detections_url, options):
         raise OutputConflictError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,9 @@ SHARD_PX = 4096
 """Edge of a stored object; write whole shards, a part of one rewrites all of it."""
 
 
-def check_target(url: str, options: Options | None = None, *, overwrite: bool) -> None:
+def check_target(
+    url: str, options: Options | None = None, *, overwrite: bool, inputs: Iterable[str] = ()
+) -> None:
     """Refuse a place where a field must not be written.
 
     Parameters
@@ -35,16 +37,18 @@ def check_target(url: str, options: Options | None = None, *, overwrite: bool) -
         fsspec storage options.
     overwrite : bool
         Allow a finished field; an unfinished one is always allowed.
+    inputs : iterable of str
+        What is read meanwhile.
 
     Raises
     ------
     OutputConflictError
-        If a finished field, or anything that is no field, is there.
+        If a finished field, or anything that is no field, is there, or it is no place for one: see
+        :func:`deblend_batch.storage.check_apart`.
     StorageError
         If the store cannot be asked, or cannot be written to at all.
     """
-    if storage.scheme_of(url) in {"http", "https"}:
-        raise StorageError(f"{url}: http(s):// is read-only; write to a local path or s3://")
+    storage.check_apart(url, inputs, options, key="field")
     fs, path = storage.filesystem(url, options)
     if storage.is_local(url):
         _check_folder(url, path)

@@ -116,7 +116,8 @@ def ingest(
     }
     sources = list_sources(images, hdu, noise, mask_hdu)
     count = len(sources)
-    check_target(field_url, options, overwrite=overwrite)
+    planes = [plane for source in sources for plane in source.planes]
+    check_target(field_url, options, overwrite=overwrite, inputs=[each.url for each in planes])
     tell = progress or (lambda _stage, _done, _total: None)
     with open_files(options, _scratch(field_url, options)) as files:
         opened = open_bands(

@@ -34,6 +34,11 @@ class BandSource:
     noise_kind: NoiseKind | None = None
     mask: ImageRef | None = None
 
+    @property
+    def planes(self) -> list[ImageRef]:
+        """All that are given."""
+        return [each for each in (self.image, self.noise, self.mask) if each is not None]
+
 
 def list_sources(
     images: Sequence[str],

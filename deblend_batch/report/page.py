@@ -10,6 +10,7 @@ import numpy as np
 from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.records import RunFile
 from deblend_batch.errors import DeblendError
 from deblend_batch.field.layout import Field
 from deblend_batch.pages.page import Figure, Number, Section, Table, render_page
@@ -59,7 +60,7 @@ def write_report(output: Output) -> str:
     return output.report_url
 
 
-def _summary(run: dict[str, Any], survey: CatalogSurvey | None) -> Section:
+def _summary(run: RunFile, survey: CatalogSurvey | None) -> Section:
     totals = run["totals"]
     pairs, tiles, found = totals["pairs"], totals["tiles"], totals["detections"]
     numbers = [
@@ -108,11 +109,11 @@ def _photometry(survey: CatalogSurvey) -> Section:
     return Section("Photometry", figures=[*counts, errors])
 
 
-def _examples(run: dict[str, Any], survey: CatalogSurvey, output: Output) -> list[Section]:
+def _examples(run: RunFile, survey: CatalogSurvey, output: Output) -> list[Section]:
     """Draw example stamps, where the run's field can still be read."""
-    url = run["config"]["field"]
+    url = run["config"].get("field")
     pairs = choose_examples(survey.sampled())
-    if url is None or not pairs:
+    if not isinstance(url, str) or not pairs:
         return []
     try:
         opened = Field.open(url, output.options)
@@ -142,7 +143,7 @@ def _speed(survey: CatalogSurvey) -> Section:
     )
 
 
-def _flags(run: dict[str, Any]) -> Section:
+def _flags(run: RunFile) -> Section:
     counts, rows = run["totals"]["flags"], max(run["totals"]["rows"], 1)
     table = Table(
         ["flag", "rows", "share", "meaning"],
@@ -167,7 +168,7 @@ def _quarantine(ledger: Ledger) -> Section:
     return Section("Quarantine", table=Table(["tile", "pairs", "reason"], rows))
 
 
-def _provenance(run: dict[str, Any]) -> Section:
+def _provenance(run: RunFile) -> Section:
     config = [[key, _text(value)] for key, value in run["config"].items()]
     versions = [[name, version] for name, version in run["versions"].items()]
     weights = [["weights sha256", run["fingerprint_of"]["model"]]]

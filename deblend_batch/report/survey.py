@@ -13,7 +13,7 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.errors import CatalogError
+from deblend_batch.errors import CatalogError, TooLargeError
 
 MAG_EDGES = np.linspace(14, 30, 65)
 _SAMPLE = 20_000
@@ -73,13 +73,14 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
-        url = ledger.output.shard_url(receipt.tile)
-        content = ledger.output.read(url)
+        (content,) = ledger.read_shards([receipt])
         try:
+            if not isinstance(content, bytes):
+                raise content
             rows = read_table(content)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, TooLargeError) as error:
             raise CatalogError(
-                f"{url}: damaged; see deblend-batch verify {ledger.output}"
+                f"{ledger.output.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
             ) from error
         found = found or CatalogSurvey([])
         _add(found, rows, step)

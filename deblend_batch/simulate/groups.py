@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,21 +20,32 @@ _MAX_ROW_BYTES = 1 << 26
 """Of one galaxy or pair: 80 times what three stamps of 256 x 256 pixels take."""
 
 
-def check_free(url: str, marker: str, options: Options | None, *, overwrite: bool) -> None:
+def check_free(
+    url: str,
+    marker: str,
+    options: Options | None,
+    *,
+    overwrite: bool,
+    inputs: Iterable[str] = (),
+) -> None:
     """Refuse a URL where :func:`create_group` would: known before hours of drawing.
 
     Parameters
     ----------
     url, marker, options, overwrite
         As for :func:`create_group`.
+    inputs : iterable of str
+        What is read meanwhile.
 
     Raises
     ------
     OutputConflictError
-        If a complete group, or anything else, is at ``url``.
+        If a complete group, or anything else, is at ``url``, or it is no place for one: see
+        :func:`deblend_batch.storage.check_apart`.
     StorageError
         If the store refuses.
     """
+    storage.check_apart(url, inputs, options, key="data set")
     state = _state(url, marker, options)
     if state == _COMPLETE and not overwrite:
         raise OutputConflictError(f"{url}: exists already; choose another URL, or use --overwrite")

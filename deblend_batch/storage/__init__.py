@@ -1,4 +1,4 @@
-"""Files in any store that fsspec speaks: the only package that opens, writes and lists them.
+"""Files of this machine and of a few remote stores: the only package that opens, writes and lists them.
 
 A URL is a local path or ``scheme://...``. Writes are whole or absent: a local file is written beside its
 place and renamed, an object is one put.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from deblend_batch.storage.content import identity
 from deblend_batch.storage.failures import translate
-from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.filesystems import check_regular, check_writable, filesystem
 from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
 from deblend_batch.storage.options import Options, options_of
-from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
+from deblend_batch.storage.places import check_apart
+from deblend_batch.storage.reading import MAX_BYTES, open_read, read_bytes, read_many, read_start
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.unpacking import unpacked
-from deblend_batch.storage.urls import is_local, join, member, name_of, scheme_of
+from deblend_batch.storage.urls import is_local, join, local_path, member, name_of, scheme_of
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
     create_bytes,
@@ -24,9 +25,13 @@ from deblend_batch.storage.writing import (
 )
 
 __all__ = [
+    "MAX_BYTES",
     "TEMPORARY_PREFIX",
     "Options",
     "StoredFile",
+    "check_apart",
+    "check_regular",
+    "check_writable",
     "create_bytes",
     "exists",
     "expand",
@@ -36,6 +41,7 @@ __all__ = [
     "join",
     "list_names",
     "list_newest",
+    "local_path",
     "member",
     "name_of",
     "open_read",

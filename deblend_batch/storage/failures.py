@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
-from deblend_batch.errors import NotFoundError, StorageError, TransientStorageError
+from deblend_batch.errors import NotFoundError, StorageError, TransientStorageError, UserError
 from deblend_batch.storage.responses import (
     CLIENTS,
     code_of,
@@ -48,7 +48,7 @@ def _translated(function: Callable[P, T], *, writing: bool) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return repeat(partial(function, *args, **kwargs))
-        except (FileExistsError, NotFoundError, StorageError):
+        except (FileExistsError, UserError):
             raise
         except Exception as error:
             raise translate(str(args[0]), error, writing=writing) from error
@@ -73,6 +73,8 @@ def translate(url: str, error: Exception, *, writing: bool = False) -> Exception
     Exception
         A :class:`NotFoundError` or :class:`StorageError` for a store's failure; ``error`` itself otherwise.
     """
+    if isinstance(error, UserError):
+        return error
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status_of(error) == 404:
         return _not_created(url, error) if writing else _not_found(url)
     if is_denied(error):

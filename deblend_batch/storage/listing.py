@@ -10,6 +10,7 @@ from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.options import Options
+from deblend_batch.storage.reading import read_start
 from deblend_batch.storage.urls import is_local, name_of, scheme_of
 from deblend_batch.storage.writing import TEMPORARY_PREFIX
 
@@ -38,7 +39,7 @@ def exists(url: str, options: Options | None = None) -> bool:
     if not found and scheme_of(url) in {"http", "https"}:
         # fsspec takes a server that cannot be reached for one without the file; a read raises why.
         with contextlib.suppress(FileNotFoundError):
-            fs.cat_file(path)
+            read_start(url, 1, options)
     return found
 
 

@@ -9,11 +9,23 @@ from deblend_batch.errors import StorageError
 
 _MAX_NAME_BYTES = 200
 _NAME = re.compile(r"\w[\w .()+,=@~-]*")
+_LOCAL = re.compile(r"(file|local):(//)?")
+_WITHOUT_SLASHES = re.compile(r"(data(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/))")
+"""``data:...``, and what lacks a slash: ``s3:/bucket`` names no file, but ``C:/x`` and ``12:30/x`` do."""
 
 
 def scheme_of(url: str) -> str:
     """Return the scheme of ``url``, ``"file"`` for a plain path."""
-    return url.split("://", 1)[0] if "://" in url else "file"
+    scheme, mark, _ = url.partition("://")
+    if mark:
+        return scheme
+    found = _WITHOUT_SLASHES.match(url)
+    return found[0] if found else "file"
+
+
+def local_path(url: str) -> str:
+    """Return the path, absolute or not, of a URL that :func:`is_local`."""
+    return _LOCAL.sub("", url, count=1) if _LOCAL.match(url) else url
 
 
 def is_local(url: str) -> bool:

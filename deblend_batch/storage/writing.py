@@ -9,7 +9,7 @@ from typing import Self
 
 from deblend_batch.errors import StorageError
 from deblend_batch.storage.failures import translated_write
-from deblend_batch.storage.filesystems import filesystem
+from deblend_batch.storage.filesystems import check_writable, filesystem
 from deblend_batch.storage.options import Options
 from deblend_batch.storage.responses import status_of
 from deblend_batch.storage.urls import is_local
@@ -28,6 +28,7 @@ def write_bytes(url: str, data: bytes, options: Options | None = None) -> None:
     StorageError
         If the store refuses: no permission, no space, no network.
     """
+    check_writable(url)
     fs, path = filesystem(url, options)
     if not is_local(url):
         fs.pipe_file(path, data)
@@ -52,6 +53,7 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
     StorageError
         If the store refuses.
     """
+    check_writable(url)
     fs, path = filesystem(url, options)
     try:
         if is_local(url):
@@ -77,6 +79,7 @@ def remove(url: str, options: Options | None = None) -> None:
     StorageError
         If the store refuses.
     """
+    check_writable(url)
     fs, path = filesystem(url, options)
     try:
         fs.rm_file(path)
@@ -93,6 +96,7 @@ def remove_tree(url: str, options: Options | None = None) -> None:
     StorageError
         If the store refuses.
     """
+    check_writable(url)
     fs, path = filesystem(url, options)
     try:
         fs.rm(path, recursive=True)

@@ -9,11 +9,16 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from deblend_batch import storage
-from deblend_batch.errors import NotFoundError, OutputConflictError
+from deblend_batch.catalog.typed import Id, Number, Values, Word, loads, typed
+from deblend_batch.errors import ModelError, NotFoundError, OutputConflictError
+from deblend_batch.text import cause
 from deblend_batch.train.trainee import Trainee
 
 _KEY = "deblend_batch_checkpoint"
@@ -35,10 +40,18 @@ class Progress:
         Position in ``validations`` of the best one, -1 before the first.
     """
 
-    step: int = 0
+    step: Number = 0
     losses: list[float] = field(default_factory=list)
-    validations: list[dict[str, float]] = field(default_factory=list)
-    best: int = -1
+    validations: list[dict[Word, float]] = field(default_factory=list)
+    best: Id = -1
+
+
+class _Stored(TypedDict):
+    progress: Progress
+    fingerprint: Values
+
+
+_STORED = TypeAdapter(_Stored)
 
 
 def save_checkpoint(
@@ -105,29 +118,46 @@ def load_checkpoint(
     ------
     OutputConflictError
         If the checkpoint belongs to a training with another config.
+    ModelError
+        If it is damaged.
     """
     try:
         content = storage.read_bytes(url, options)
     except NotFoundError:
         return Progress()
-    stored = json.loads(_metadata(content)[_KEY])
+    try:
+        stored, tensors = _stored(content), load(content)
+    except (ValueError, SafetensorError) as error:
+        raise _damaged(url, error) from error
     if stored["fingerprint"] != fingerprint:
         keys = [key for key in fingerprint if stored["fingerprint"].get(key) != fingerprint[key]]
         raise OutputConflictError(
             f"{url}: belongs to a training with another {', '.join(keys) or 'config'}; "
             "give another output folder, or the same config to resume"
         )
-    tensors = load(content)
-    for part in ("network", "average", "best"):
-        getattr(trainee, part).load_state_dict(_below(tensors, part))
-    _restore_moments(trainee, tensors, stored["progress"]["step"])
-    return Progress(**stored["progress"])
+    progress = stored["progress"]
+    try:
+        for part in ("network", "average", "best"):
+            getattr(trainee, part).load_state_dict(_below(tensors, part))
+        _restore_moments(trainee, tensors, progress.step)
+    except (RuntimeError, LookupError) as error:  # tensors are missing, or of another shape
+        raise _damaged(url, error) from error
+    return progress
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def _damaged(url: str, error: Exception) -> ModelError:
+    return ModelError(f"{url}: damaged ({cause(error)}); remove it to train from the start")
+
+
+def _stored(content: bytes) -> _Stored:
+    """Read what a checkpoint says of itself, in the header of the file."""
     length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    return metadata
+    header = loads(content[8 : 8 + length])
+    try:
+        text = header["__metadata__"][_KEY]
+    except (LookupError, TypeError) as error:
+        raise ValueError("not a checkpoint") from error
+    return typed(_STORED, loads(str(text).encode(), nan=True))
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ def train(
     ModelError
         If the device cannot be used.
     OutputConflictError
-        If the folder holds the checkpoint of another training.
+        If the folder holds the checkpoint of another training, or lies in a field or in a run's output.
     RunStoppedError
         If replicas fail again and again.
     InterruptedRunError
@@ -60,6 +60,7 @@ def train(
     """
     report = progress or (lambda _: None)
     folder = absolute_url("output", output_folder)
+    storage.check_apart(folder, options=options)
     try:
         if config.replicas > 1:
             from deblend_batch.train.group import train_together

@@ -24,8 +24,7 @@ from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import CatalogError, NotFoundError, OutputConflictError, StorageError
 from deblend_batch.report.survey import survey_catalog
-
-PARTS = {"detections": ["sha256:1"], "pairs": {"max_separation": 2.0}, "model": "sha256:2"}
+from tests.support import run_file
 
 
 def receipt(tile: str = "y0000x0000", **changes: Any) -> Receipt:
@@ -44,12 +43,6 @@ def receipt(tile: str = "y0000x0000", **changes: Any) -> Receipt:
         "written_at": "2026-01-01T00:00:00.000+00:00",
     }
     return Receipt(**(values | changes))
-
-
-def run_record(**changes: Any) -> dict[str, Any]:
-    """The start of a run.json."""
-    parts = {**PARTS, **changes}
-    return {"deblend_batch_run": 1, "fingerprint": fingerprint(parts), "fingerprint_of": parts}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -157,9 +150,10 @@ def test_a_quarantine_record_says_what_it_holds_until_it_is_released(ledger: Led
 
 
 def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
-    first = run_record() | {"created_at": "first"}
+    first, second = run_file(), run_file()
+    second["created_at"] = "2026-01-02T00:00:00.000+00:00"
     assert claim(ledger, first) == first
-    assert claim(ledger, run_record() | {"created_at": "second"}) == first
+    assert claim(ledger, second) == first
 
 
 @pytest.mark.parametrize(
@@ -175,11 +169,11 @@ def test_an_empty_output_is_taken_and_taken_up_again(ledger: Ledger) -> None:
 def test_another_run_is_refused_and_what_differs_is_named(
     ledger: Ledger, changes: dict[str, Any], named: str
 ) -> None:
-    claim(ledger, run_record())
+    claim(ledger, run_file())
     with pytest.raises(
         OutputConflictError, match=rf"out: belongs to another run \({named} differs\); give another"
     ):
-        claim(ledger, run_record(**changes))
+        claim(ledger, run_file(**changes))
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "shards/y0000x0000.parquet", "index/field.parquet"])
@@ -191,14 +185,14 @@ def test_a_folder_of_something_else_is_refused(ledger: Ledger, name: str) -> Non
         with pytest.raises(
             OutputConflictError, match=rf"not empty \({top} is there\), .*; empty it or"
         ):
-            take(ledger, run_record())
+            take(ledger, run_file())
     assert not storage.exists(storage.join(ledger.output.url, "run.json"))
 
 
 def test_receipts_of_the_run_vouch_for_an_output_that_lost_its_run_json(
     ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = run_record()
+    new = run_file()
     finish(ledger, fingerprint=new["fingerprint"])
     storage.write_bytes(ledger.output.receipt_url("y0000x0001"), b"")  # empty: it says nothing
     with pytest.raises(CatalogError, match=r"run.json: missing, though .* run again with the same"):
@@ -210,7 +204,7 @@ def test_receipts_of_the_run_vouch_for_an_output_that_lost_its_run_json(
 
 
 def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
-    ours = run_record()
+    ours = run_file()
     finish(ledger, fingerprint=ours["fingerprint"])
     finish(ledger, "y0000x0001", fingerprint="another")
     for take in (check_claim, claim):
@@ -237,7 +231,9 @@ def test_receipts_of_another_run_are_refused(ledger: Ledger) -> None:
     ],
     ids=["cut off", "no text", "no object", "empty", "another program's", "of the future"],
 )
-@pytest.mark.parametrize("use", [read_status, verify_run, lambda output: claim(Ledger(output), {})])
+@pytest.mark.parametrize(
+    "use", [read_status, verify_run, lambda output: claim(Ledger(output), run_file())]
+)
 def test_a_run_json_that_cannot_be_used_is_one_line(
     tmp_path: Path, use: Any, content: bytes, message: str
 ) -> None:
@@ -331,9 +327,9 @@ def test_an_output_that_another_driver_takes_meanwhile_is_shared(
     def late(*arguments: Any) -> bool:
         found = exists(*arguments)
         monkeypatch.undo()
-        claim(ledger, run_record())
+        claim(ledger, run_file())
         storage.write_bytes(storage.join(ledger.output.url, "index", "field.parquet"), b"")
         return found
 
     monkeypatch.setattr(storage, "exists", late)
-    assert claim(ledger, run_record()) == run_record()
+    assert claim(ledger, run_file()) == run_file()

@@ -20,7 +20,7 @@ import yaml
 import zarr
 
 from deblend_batch.cli.main import main
-from tests.support import SmallField
+from tests.support import SmallField, run_file
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -97,6 +97,21 @@ def _file_as_output(config: dict[str, Any], folder: Path) -> None:
     config["output"] = str(folder / "out" / "run")
 
 
+def _output_as(key: str, inner: str = "") -> Callable[[dict[str, Any], Path], None]:
+    def spoil(config: dict[str, Any], folder: Path) -> None:
+        config["output"] = config[key] + inner
+
+    return spoil
+
+
+def _output_in(key: str) -> Callable[[dict[str, Any], Path], None]:
+    return _output_as(key, "/out")
+
+
+def _output_in_another(config: dict[str, Any], folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps(run_file()))
+
+
 CASES = [
     Case("no field", _key("field", "{folder}/none.zarr"), "none.zarr"),
     Case("corrupt zarr", _corrupt_metadata, "field.zarr"),
@@ -128,6 +143,12 @@ CASES = [
     Case("memory output", _key("output", "memory://out"), "memory:// lives in one process"),
     Case("unknown key", _key("tile_size", 100), "unknown key 'tile_size'"),
     Case("output in a file", _file_as_output, "out"),
+    Case("output in the system", _key("output", "/proc/x"), "output: /proc/x is in /proc, which"),
+    Case("output in the field", _output_in("field"), "field.zarr, which is read; give another"),
+    Case("output is the table", _output_as("detections"), "which is read; give another"),
+    Case("output in another", _output_in_another, "lies in the output of a run"),
+    Case("reference", _key("field", "reference://x"), "reference://x: unknown protocol; use a"),
+    Case("chain", _key("detections", "zip://a::s3://b/c"), "zip://a::s3://b/c: unknown protocol"),
     Case(
         "too many actors", _key("engine", {"actors": 99, "gpus_per_actor": 0}), "engine.actors: 99"
     ),

@@ -65,7 +65,7 @@ def scraped(
         began = time.time()
         summary = process_field(config, loader=load_slow_model)
         assert summary.exit_code == 0
-        yield server, began, Ledger(Output(config["output"])).read_run()
+        yield server, began, dict(Ledger(Output(config["output"])).read_run())
 
 
 QUERIES = {

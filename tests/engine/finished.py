@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deblend_batch import storage
+from deblend_batch import flags, storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import encode, make_rows
@@ -31,11 +31,13 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
     prepared = prepare(make_config(small_field.config(output)))
     ledger = Ledger(prepared.output)
     record = RunRecord.claim(ledger, prepared.config, prepared.fingerprint_parts)
-    (tiles,) = prepared.tiles([index_field(task) for task in prepared.index_tasks()])
+    (index,) = [index_field(task) for task in prepared.index_tasks()]
+    (tiles,) = prepared.tiles([index])
     meta, context = prepared.fields[0].meta, prepared.context
     model = load_model(prepared.config.model)
     measurer = Measurer(context, Batcher(model, 64), model.card.domain)
     tally = Tally(counted=True)
+    tally.add_index(index)
     tally.pairs, tally.tiles = Workload([tiles], frozenset()).count()
     tally.retries["worker"] = 2
     for spec in tiles.specs():
@@ -49,11 +51,20 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
 
 def commit(ledger: Ledger, tile: str, rows: pa.Table, left_out: Sequence[int] = ()) -> Receipt:
     """Write a tile's shard, and its receipt in the place of any earlier one."""
-    shard = encode(rows)
-    digest, n = hashlib.sha256(shard).hexdigest(), len(rows)
-    seconds, worker = {"cut": 1.0, "infer": 1.0}, {"device": "cpu"}
+    shard, run = encode(rows), ledger.read_run()
     receipt = Receipt(
-        tile, n // 2, n, len(shard), digest, "f", "m", {}, seconds, worker, now(), list(left_out)
+        tile,
+        pairs=len(rows) // 2,
+        rows=len(rows),
+        bytes=len(shard),
+        sha256=hashlib.sha256(shard).hexdigest(),
+        fingerprint=run["fingerprint"],
+        model_sha256=run["fingerprint_of"]["model"],
+        flags=flags.count(rows["flags"].to_numpy()),
+        seconds={"cut": 1.0, "infer": 1.0},
+        worker={"device": "cpu"},
+        written_at=now(),
+        left_out=list(left_out),
     )
     storage.write_bytes(ledger.output.shard_url(tile), shard)
     ledger.replace_receipt(receipt)
@@ -73,7 +84,10 @@ def leave_out(ledger: Ledger, tile: str, n_pairs: int) -> None:
     ledger.quarantine(QuarantineRecord(tile, "a chunk", "BadDataError", 1, pairs))
     commit(ledger, tile, rows.slice(2 * n_pairs), [blend for blend, _, _ in pairs])
     run = ledger.read_run()
-    totals = run["totals"]["pairs"]
-    totals["written"] -= n_pairs
-    totals["quarantined"] += n_pairs
-    ledger.write_run(run | {"state": "complete_with_quarantine"})
+    totals = run["totals"]
+    totals["pairs"]["written"] -= n_pairs
+    totals["pairs"]["quarantined"] += n_pairs
+    totals["rows"] -= 2 * n_pairs
+    receipts = ledger.read_receipts(ledger.output.receipts())
+    totals["flags"] = flags.add_counts(receipt.flags for receipt in receipts)
+    ledger.write_run({**run, "state": "complete_with_quarantine"})

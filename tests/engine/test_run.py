@@ -34,6 +34,7 @@ from deblend_batch.errors import (
     DetectionsError,
     InterruptedRunError,
     OutputConflictError,
+    StorageError,
 )
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
@@ -182,8 +183,8 @@ def test_an_interrupted_run_says_what_is_pending_and_resumes(
         process_field(small_field.config(output), progress=StoppedMeter("pairs"))
     run = Ledger(Output(output)).read_run()
     assert run["state"] == "interrupted"
-    for what, expected in (("pairs", 93), ("tiles", 9)):
-        counts = run["totals"][what]
+    totals = run["totals"]
+    for counts, expected in ((totals["pairs"], 93), (totals["tiles"], 9)):
         assert counts["expected"] == expected
         assert counts["pending"] == expected - counts["written"] - counts["quarantined"] > 0
     assert run["totals"]["tiles"]["written"] == 3
@@ -561,7 +562,7 @@ def test_two_fields_share_a_table_and_own_each_pair_once(
 def test_memory_urls_and_http_outputs_are_refused(small_field: SmallField) -> None:
     with pytest.raises(ConfigError, match="memory:// lives in one process"):
         process_field(small_field.config("memory://out"))
-    with pytest.raises(ConfigError, match=r"http\(s\) is read-only"):
+    with pytest.raises(StorageError, match=r"http\(s\):// is read-only"):
         process_field(small_field.config("http://127.0.0.1:9/out"))
 
 

@@ -25,7 +25,7 @@ from deblend_batch.errors import CatalogError
 from deblend_batch.report.page import write_report
 from deblend_batch.report.survey import choose_examples, survey_catalog
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
-from tests.support import SmallField
+from tests.support import SmallField, run_file
 
 HOSTILE = r"<script>$\frac$"
 """Markup to a browser, and broken mathematics to matplotlib."""
@@ -177,14 +177,14 @@ def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:
     """Write what a finished run leaves, without running it."""
     ledger = Ledger(Output(output))
     pairs = sum(len(rows) for rows in shards.values()) // 2
-    counts = {"expected": pairs, "written": pairs, "quarantined": 0}
+    counts = {"expected": pairs, "written": pairs, "quarantined": 0, "pending": 0}
     totals: dict[str, Any] = {"pairs": counts, "tiles": counts, "rows": 2 * pairs}
-    totals |= {"detections": {}, "retries": {}, "flags": {}}
-    record = {"deblend_batch_run": 1, "state": "complete", "updated_at": now(), "totals": totals}
-    record |= {"fingerprint": "f", "fingerprint_of": {"model": "m"}, "versions": {}}
-    ledger.write_run(record | {"config": {"field": None, "survey": ["a.zarr", "b.zarr"]}})
+    config = {"field": None, "survey": ["a.zarr", "b.zarr"]}
+    record = {**run_file(), "state": "complete", "config": config}
+    ledger.write_run({**record, "totals": run_file()["totals"] | totals})
     for tile, rows in shards.items():
-        receipt = Receipt(tile, len(rows) // 2, len(rows), 0, "", "f", "m", {}, {}, {}, now())
+        n, size = len(rows), len(encode(rows))
+        receipt = Receipt(tile, n // 2, n, size, "", "f", "m", {}, {}, {}, now())
         ledger.create_shard(tile, encode(rows))
         ledger.create_receipt(receipt)
     return ledger

@@ -35,7 +35,7 @@ def test_every_verb_of_storage(cloud: Server) -> None:
     storage.write_bytes(first, b"0123456789", options)
     assert storage.create_bytes(second, b"one", options)
     assert not storage.create_bytes(second, b"two", options)
-    assert storage.read_many([first, second], options) == [b"0123456789", b"one"]
+    assert list(storage.read_many([first, second], options)) == [b"0123456789", b"one"]
     assert storage.read_start(first, 3, options) == b"012"
     storage.write_bytes(f"{folder}/empty", b"", options)
     assert storage.read_start(f"{folder}/empty", 3, options) == b""
@@ -155,4 +155,4 @@ def test_a_run_from_and_to_the_store(
     assert (found.problems, found.quarantined) == ((), 0)
     shards = sorted((tmp_path / "run" / "shards").iterdir())
     urls = [cloud.url(f"run/shards/{path.name}") for path in shards]
-    assert storage.read_many(urls, options) == [path.read_bytes() for path in shards]
+    assert list(storage.read_many(urls, options)) == [path.read_bytes() for path in shards]

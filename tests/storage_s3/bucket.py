@@ -38,5 +38,4 @@ def shards_of(output: str, options: dict[str, Any]) -> dict[str, bytes]:
     """Names and bytes of a run's shards."""
     folder = storage.join(output, "shards")
     names = storage.list_names(folder, options)
-    contents = storage.read_many([storage.join(folder, name) for name in names], options)
-    return dict(zip(names, contents, strict=True))
+    return {name: storage.read_bytes(storage.join(folder, name), options) for name in names}

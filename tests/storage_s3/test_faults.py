@@ -305,7 +305,7 @@ def test_answers_that_break_off_are_asked_for_again(s3: SeaweedFS, proxy: Proxy,
         storage.write_bytes(url, url.encode() * 100, s3.options)
     proxy.faults, options = (Faults(["GET"], half_answer=0.4),), through(proxy, s3.options)
     if verb == "read_many":
-        found = storage.read_many(urls, options)
+        found = list(storage.read_many(urls, options))
     elif verb == "read_bytes":
         found = [storage.read_bytes(url, options) for url in urls]
     else:

@@ -282,7 +282,7 @@ def test_the_verbs_of_storage(s3: Any) -> None:
     urls = [storage.join(folder, name) for name in ("a.zarr", "b.zarr")]
     assert storage.expand(storage.join(folder, "*.zarr"), options) == urls
     files = [storage.join(url, "zarr.json") for url in urls]
-    assert storage.read_many(files, options) == [b"a.zarr", b"b.zarr"]
+    assert list(storage.read_many(files, options)) == [b"a.zarr", b"b.zarr"]
     assert storage.identity(files[0], options).startswith("etag:")
     assert storage.identity(files[0], options) != storage.identity(files[1], options)
     with storage.open_read(files[0], options) as file:

@@ -89,7 +89,13 @@ class RunMetrics:
     def _publish_counts(self) -> None:
         """Tell what the ledger holds, once it is known what there is to do."""
         meters, pairs, tiles = self._meters, self._tally.pairs, self._tally.tiles
-        for state, count in pairs.to_dict().items():
+        pair_states = {
+            "expected": pairs.expected,
+            "written": pairs.written,
+            "quarantined": pairs.quarantined,
+            "pending": pairs.pending,
+        }
+        for state, count in pair_states.items():
             meters.set("deblend_batch_pairs", count, state=state)
         in_flight = 0 if self._driver is None else self._driver.tiles_in_flight
         waiting = max(tiles.pending - in_flight, 0)

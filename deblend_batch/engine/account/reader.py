@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from statistics import median_low
-from typing import Any
 
 import numpy as np
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
-from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, R, Receipt
+from deblend_batch.catalog.records import UNPLACED, Counts, QuarantineRecord, R, Receipt, RunFile
 from deblend_batch.engine.account.status import RunStatus, is_stalled
 from deblend_batch.engine.inputs.index import count_missing, read_index, say_lost
 from deblend_batch.engine.inputs.workload import Count, count_held
@@ -88,10 +87,9 @@ class StatusReader:
         pairs, tiles, failures = self._count(pairs_of, finished)
         if missing and newest:
             problems.insert(0, say_lost(missing))
-            pairs, tiles = (_known(run["totals"][of]) for of in ("pairs", "tiles"))
-        updated_at = max(
-            [run["updated_at"], *(each.written_at for each in self._receipts.values())]
-        )
+            pairs, tiles = map(_known, (run["totals"]["pairs"], run["totals"]["tiles"]))
+        moments = [run["updated_at"], *(each.written_at for each in self._receipts.values())]
+        updated_at = max(moments, key=_timestamp)
         idle = max(time.time() - _timestamp(updated_at), 0.0)
         stalled = is_stalled(run["state"], idle)
         rate = 0.0 if stalled else _recent_rate(self._receipts.values())
@@ -123,7 +121,7 @@ class StatusReader:
         pairs = Count(sum(pairs_of.values()) + unplaced, written, sum(held.values()) + unplaced)
         return pairs, Count(len(pairs_of), len(finished), len(held.keys() - finished)), failures
 
-    def _expected(self, run: dict[str, Any]) -> tuple[dict[str, int], int]:
+    def _expected(self, run: RunFile) -> tuple[dict[str, int], int]:
         """Pairs that each tile should hold, of the fields indexed so far; and how many fields are not."""
         output = self._ledger.output
         urls = output.indexes()
@@ -165,7 +163,7 @@ def _sorted_out(found: Iterable[R | CatalogError]) -> tuple[dict[str, R], list[s
     return sound, problems
 
 
-def _known(totals: dict[str, int]) -> Count:
+def _known(totals: Counts) -> Count:
     return Count(totals["expected"], totals["written"], totals["quarantined"])
 
 

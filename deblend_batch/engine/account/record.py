@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from deblend_batch.catalog.claim import check_claim, claim
 from deblend_batch.catalog.ledger import Ledger, fingerprint, run_id
-from deblend_batch.catalog.output import LAYOUT_KEY, LAYOUT_VERSION, Output
-from deblend_batch.catalog.records import now
+from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.records import RUN_VERSION, FingerprintParts, RunFile, State, now
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.inputs.access import check_output
@@ -28,11 +27,11 @@ class RunRecord:
     ----------
     ledger : Ledger
         Of the output.
-    content : dict
+    content : RunFile
         What ``run.json`` holds.
     """
 
-    def __init__(self, ledger: Ledger, content: dict[str, Any]) -> None:
+    def __init__(self, ledger: Ledger, content: RunFile) -> None:
         self._ledger = ledger
         self._content = content
         self._saved = time.monotonic()
@@ -64,7 +63,10 @@ class RunRecord:
         """
         check_output(ledger.output)
         new = _new_content(config, parts)
-        content = claim(ledger, new) | {key: new[key] for key in ("config", "run")}
+        content = claim(ledger, new)
+        # The same fingerprint: what it is of is known to be so of the new one.
+        content["run"], content["config"] = new["run"], new["config"]
+        content["fingerprint_of"] = new["fingerprint_of"]
         if content["versions"] != new["versions"]:
             content["earlier_versions"].append(content["versions"])
             content["versions"] = new["versions"]
@@ -115,10 +117,7 @@ class RunRecord:
             Rows with each flag; None where ``run.json`` speaks of other tiles.
         """
         totals = self._content["totals"]
-        if totals.get("flagged_tiles") != n_tiles:
-            return None
-        counts: dict[str, int] = totals["flags"]
-        return counts
+        return totals["flags"] if totals["flagged_tiles"] == n_tiles else None
 
     def begin(self, tally: Tally) -> None:
         """Write that the run is running, unless it is complete and nothing is known to be left."""
@@ -151,7 +150,7 @@ class RunRecord:
         """
         self._saved = time.monotonic()
         self._content |= {
-            "state": state,
+            "state": cast("State", state),
             "updated_at": now(),
             "totals": tally.totals() if tally.counted else self._content["totals"],
             "workers": tally.workers or self._content["workers"],
@@ -179,20 +178,20 @@ class RunRecord:
                 self.save(state, tally, error)
 
 
-def config_of(output: Output, run: Mapping[str, Any]) -> RunConfig:
+def config_of(output: Output, run: RunFile) -> RunConfig:
     """Return the config of a run from its ``run.json``, with the storage options that its output is given."""
     place = {"output": output.url, "storage_options": dict(output.options)}
     return make_config({**run["config"], **place})
 
 
-def _new_content(config: RunConfig, parts: dict[str, Any]) -> dict[str, Any]:
+def _new_content(config: RunConfig, parts: dict[str, Any]) -> RunFile:
     of_parts = fingerprint(parts)
     return {
-        LAYOUT_KEY: LAYOUT_VERSION,
+        "deblend_batch_run": RUN_VERSION,
         "run": run_id(config.output, of_parts),
         "state": "running",
         "fingerprint": of_parts,
-        "fingerprint_of": parts,
+        "fingerprint_of": cast("FingerprintParts", parts),
         "config": config.public(),
         "versions": versions(),
         "earlier_versions": [],

@@ -8,7 +8,7 @@ from typing import Any
 
 from deblend_batch import flags
 from deblend_batch.catalog.output import Output
-from deblend_batch.catalog.records import UNPLACED
+from deblend_batch.catalog.records import UNPLACED, Totals
 from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.needs.memory import MemoryUse
@@ -40,7 +40,7 @@ class RunSummary:
 
     output: str
     state: str
-    totals: dict[str, Any]
+    totals: Totals
     seconds: float
     pairs_per_second: float
     unused: tuple[str, ...]
@@ -53,7 +53,8 @@ class RunSummary:
 
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and texts."""
-        pairs, tiles, found = (self.totals[key] for key in ("pairs", "tiles", "detections"))
+        pairs, tiles = self.totals["pairs"], self.totals["tiles"]
+        found = self.totals["detections"]
         flagged = [f"{name} {n:,}" for name, n in self.totals["flags"].items()]
         rows = [
             ("state", self.state.replace("_", " ")),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deblend_batch import flags
-from deblend_batch.catalog.records import QuarantineRecord, Receipt
+from deblend_batch.catalog.records import QuarantineRecord, Receipt, Totals
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.workload import Count
 
@@ -89,7 +89,7 @@ class Tally:
         self.add_left_out(record)
         self.tiles.quarantined += 1
 
-    def totals(self) -> dict[str, Any]:
+    def totals(self) -> Totals:
         """Return the totals of ``run.json``, JSON-able."""
         return {
             "pairs": self.pairs.to_dict(),

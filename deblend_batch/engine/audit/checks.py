@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deblend_batch import flags
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.tables import read_table
+from deblend_batch.errors import IrregularFileError, TooLargeError
 
 Ids = NDArray[np.int64]
 
 
-def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None, list[str]]:
+def read_shard(
+    tile: str, receipt: Receipt, content: bytes | TooLargeError | IrregularFileError
+) -> tuple[Ids | None, list[str]]:
     """Read the blend ids of a shard, if it is what its receipt says.
 
     Parameters
@@ -25,8 +28,8 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
         The name under which both were found.
     receipt : Receipt
         Its receipt.
-    content : bytes
-        The shard.
+    content : bytes, TooLargeError or IrregularFileError
+        The shard, or why it was not read.
 
     Returns
     -------
@@ -35,12 +38,18 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
     problems : list of str
         One line each.
     """
+    if isinstance(content, IrregularFileError):
+        return None, [f"shard {tile}: {content}; remove it and its receipt, and run again"]
+    if isinstance(content, TooLargeError):
+        how = f"altered or truncated (more than the {receipt.bytes} bytes written)"
+        return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
         how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
         return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
     try:
-        table = read_table(content, columns=["blend_id", "tile"])
-    except (pa.ArrowException, OSError) as error:
+        table = read_table(content, columns=["blend_id", "tile", "flags"])
+        counted = flags.count(table["flags"].to_numpy())
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         return None, [
             f"shard {tile}: not a shard ({reason}); remove it and its receipt, and run again"
@@ -53,6 +62,8 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
     both = table["blend_id"].to_numpy()
     if len(both) != receipt.rows or len(both) % 2 or (both[::2] != both[1::2]).any():
         problems.append(f"shard {tile}: {len(both)} rows for {receipt.pairs} pairs")
+    if counted != receipt.flags:
+        problems.append(f"shard {tile}: its receipt counts other flags; remove both, and run again")
     return both[::2], problems
 
 
@@ -118,29 +129,3 @@ def twice(blends: Sequence[Ids]) -> list[str]:
     every = np.concatenate(blends) if blends else np.empty(0, np.int64)
     unique, times = np.unique(every, return_counts=True)
     return [f"{_some(unique[times > 1])}: in several places"] if (times > 1).any() else []
-
-
-def compare_totals(run: Mapping[str, Any], written: int, quarantined: int) -> list[str]:
-    """Compare the totals of a run that is complete with what was found.
-
-    Parameters
-    ----------
-    run : mapping
-        Its ``run.json``.
-    written, quarantined : int
-        Pairs found.
-
-    Returns
-    -------
-    list of str
-        One line, or none.
-    """
-    said = run["totals"]["pairs"]
-    adds_up = said["written"] + said["quarantined"] == said["expected"]
-    same = (said["written"], said["quarantined"]) == (written, quarantined)
-    if not run["state"].startswith("complete") or (adds_up and same):
-        return []
-    verb = "do not match what was found" if adds_up else "do not add up"
-    counts = ", ".join(f"{said[key]} {key}" for key in ("expected", "written", "quarantined"))
-    found = f"{written} written, {quarantined} quarantined"
-    return [f"run.json: totals {verb} ({counts}; found {found})"]

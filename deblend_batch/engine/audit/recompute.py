@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
-from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.ledger import Ledger, differing
+from deblend_batch.catalog.records import RunFile
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.account.record import config_of
@@ -51,7 +51,7 @@ class Recomputation:
 
 
 def recompute(
-    ledger: Ledger, run: Mapping[str, Any], written: Mapping[str, int], n_pairs: int, seed: int
+    ledger: Ledger, run: RunFile, written: Mapping[str, int], n_pairs: int, seed: int
 ) -> Recomputation:
     """Measure a random sample of the pairs of a run again, and compare the rows with its shards.
 
@@ -63,7 +63,7 @@ def recompute(
     ----------
     ledger : Ledger
         Of the run.
-    run : mapping
+    run : RunFile
         Its ``run.json``.
     written : mapping of str to int
         Pairs in the shard of each sound tile.
@@ -120,9 +120,7 @@ def draw_pairs(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str,
     }
 
 
-def _compare_all(
-    ledger: Ledger, run: Mapping[str, Any], chosen: Mapping[str, Numbers]
-) -> Recomputation:
+def _compare_all(ledger: Ledger, run: RunFile, chosen: Mapping[str, Numbers]) -> Recomputation:
     prepared = prepare(config_of(ledger.output, run))
     _check_unchanged(prepared, run)
     context = replace(prepared.context, masks=False)
@@ -145,10 +143,9 @@ def _compare_all(
     return Recomputation(sum(map(len, chosen.values())), tuple(problems), notes)
 
 
-def _check_unchanged(prepared: Prepared, run: Mapping[str, Any]) -> None:
+def _check_unchanged(prepared: Prepared, run: RunFile) -> None:
     if prepared.context.fingerprint != run["fingerprint"]:
-        before, parts = run["fingerprint_of"], prepared.fingerprint_parts
-        changed = [name for name in parts if before.get(name) != parts[name]]
+        changed = differing(run["fingerprint_of"], prepared.fingerprint_parts)
         raise CatalogError(f"{', '.join(changed) or 'fingerprint'} changed since the run")
 
 
@@ -173,7 +170,7 @@ def _both(
     return shard, make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
 
 
-def _problem(tile: str, n_pairs: int, different: list[str], run: Mapping[str, Any]) -> str:
+def _problem(tile: str, n_pairs: int, different: list[str], run: RunFile) -> str:
     here, there = versions(), run["versions"]
     others = [
         f"{name} {there[name]}, here {here[name]}"

@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.output import Output
-from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
-from deblend_batch.engine.audit.checks import Ids, compare_pairs, compare_totals, read_shard, twice
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt, RunFile
+from deblend_batch.engine.audit.checks import Ids, compare_pairs, read_shard, twice
+from deblend_batch.engine.audit.claims import Counted, check_receipt, check_run, compare_totals
 from deblend_batch.engine.inputs.index import (
     IndexReader,
     count_missing,
     read_index,
     say_lost,
 )
-from deblend_batch.errors import CatalogError
+from deblend_batch.errors import CatalogError, IrregularFileError, TooLargeError
+
+_Shard = bytes | TooLargeError | IrregularFileError
 
 RECOMPUTED_PAIRS = 16
 """Pairs that are measured again where the user does not say."""
@@ -104,13 +108,17 @@ def _count_problems(n: int) -> str:
 class _Found:
     """What has been found so far; of each pair only its id is kept."""
 
-    ended: bool
+    run: RunFile
+    counted: Counted = field(default_factory=Counted)
     pending: dict[str, int] = field(default_factory=dict)
     blends: list[Ids] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
     masks: dict[str, str | None] = field(default_factory=dict)
-    quarantined: int = 0
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        return self.run["state"].startswith("complete")
 
 
 @dataclass(frozen=True)
@@ -171,29 +179,30 @@ def verify_run(
     """
     ledger = Ledger(output)
     run = ledger.read_run()
-    listing, found = _Listing.of(output), _Found(run["state"].startswith("complete"))
+    listing, found = _Listing.of(output), _Found(run, problems=check_run(run))
     indexes = output.indexes()
     missing = count_missing(run, indexes)
     tiles: set[str] = set()
-    for some in _tile_groups(ledger, indexes):
+    for some in _tile_groups(ledger, indexes, found.counted):
         tiles.update(name for name, _ in some)
         _check_tiles(ledger, listing, some, found)
-    pairs = sum(map(len, found.blends))
+    counted = found.counted
+    counted.tiles = len(tiles)
     if UNPLACED in listing.records:
         _check_unplaced(ledger, found)
     if missing and (found.ended or listing.receipts):
         found.problems.insert(0, say_lost(missing))
     elif not missing:
         found.problems += listing.orphans(frozenset(tiles))
-        found.problems += compare_totals(run, pairs, found.quarantined)
-    found.problems += [*_check_masks(ledger, run, found.masks), *twice(found.blends)]
+        found.problems += compare_totals(run, counted)
+    found.problems += [*_check_masks(ledger, run, found.written, found.masks), *twice(found.blends)]
     again, problems, notes = _recompute(ledger, run, found, recompute, seed)
     return Verification(
         output=output.url,
         tiles=len(found.blends),
-        pairs=pairs,
-        rows=2 * pairs,
-        quarantined=found.quarantined,
+        pairs=counted.written,
+        rows=2 * counted.written,
+        quarantined=counted.quarantined,
         recomputed=again,
         problems=(*found.problems, *problems),
         notes=notes,
@@ -213,7 +222,7 @@ def _what_is_left(state: str, pending: Mapping[str, int], unindexed: int) -> str
 
 
 def _recompute(
-    ledger: Ledger, run: Mapping[str, Any], found: _Found, n_pairs: int, seed: int | None
+    ledger: Ledger, run: RunFile, found: _Found, n_pairs: int, seed: int | None
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     if not n_pairs or not found.written:
         return 0, (), ()
@@ -225,10 +234,14 @@ def _recompute(
     return result.pairs, result.problems, result.notes
 
 
-def _tile_groups(ledger: Ledger, indexes: Sequence[str]) -> Iterator[list[tuple[str, Ids]]]:
+def _tile_groups(
+    ledger: Ledger, indexes: Sequence[str], counted: Counted
+) -> Iterator[list[tuple[str, Ids]]]:
     """Read the tiles of a run with the blend ids of their pairs, some at a time, field by field."""
     for url in indexes:
         index, reader = read_index(ledger.output, url), IndexReader(ledger.output, url)
+        counted.expected += index.n_pairs
+        counted.detections.update(index.detections)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
             some = slice(start, start + _RECEIPTS_TOGETHER)
@@ -242,25 +255,29 @@ def _check_tiles(
     ledger: Ledger, listing: _Listing, tiles: Sequence[tuple[str, Ids]], found: _Found
 ) -> None:
     there = [name for name, _ in tiles if listing.is_whole(name)]
-    contents = chain.from_iterable(
-        _contents(ledger, there[start : start + _SHARDS_TOGETHER])
-        for start in range(0, len(there), _SHARDS_TOGETHER)
-    )
-    shards = zip(ledger.try_receipts(there), contents, strict=True)
+    receipts = dict(zip(there, ledger.try_receipts(there), strict=True))
+    shards = _shards(ledger, [each for each in receipts.values() if isinstance(each, Receipt)])
     recorded = [name for name, _ in tiles if name in listing.records]
     records = dict(zip(recorded, ledger.try_quarantines(recorded), strict=True))
     for name, blends in tiles:
-        record = records.get(name)
-        shard = next(shards) if listing.is_whole(name) else None
-        if isinstance(record, CatalogError):
-            damaged = [record, *(each for each in shard or () if isinstance(each, CatalogError))]
+        record, receipt = records.get(name), receipts.get(name)
+        shard = next(shards) if isinstance(receipt, Receipt) else b""
+        if isinstance(record, CatalogError) or isinstance(receipt, CatalogError):
+            damaged = [each for each in (record, receipt) if isinstance(each, CatalogError)]
             found.problems += map(str, damaged)
-        elif shard is not None:
-            _check_written(name, blends, *shard, record, found)
+        elif receipt is not None:
+            _check_written(name, blends, receipt, shard, record, found)
         elif record is not None:
             _check_quarantined(name, blends, record, found)
         else:
             _check_absent(name, blends, listing, found)
+
+
+def _shards(ledger: Ledger, receipts: Sequence[Receipt]) -> Iterator[_Shard]:
+    return chain.from_iterable(
+        ledger.read_shards(receipts[start : start + _SHARDS_TOGETHER])
+        for start in range(0, len(receipts), _SHARDS_TOGETHER)
+    )
 
 
 def _check_absent(tile: str, expected: Ids, listing: _Listing, found: _Found) -> None:
@@ -283,24 +300,18 @@ def _check_unplaced(ledger: Ledger, found: _Found) -> None:
     if isinstance(record, CatalogError):
         found.problems.append(str(record))
     else:
-        found.quarantined += len(record.pairs)
-
-
-def _contents(ledger: Ledger, tiles: Sequence[str]) -> list[bytes]:
-    return ledger.output.read_many([ledger.output.shard_url(tile) for tile in tiles])
+        found.counted.quarantined += len(record.pairs)
+        found.counted.expected += len(record.pairs)
 
 
 def _check_written(
     tile: str,
     expected: Ids,
-    receipt: Receipt | CatalogError,
-    content: bytes,
+    receipt: Receipt,
+    content: _Shard,
     record: QuarantineRecord | None,
     found: _Found,
 ) -> None:
-    if isinstance(receipt, CatalogError):
-        found.problems.append(str(receipt))
-        return
     blends, problems = read_shard(tile, receipt, content)
     if blends is None:
         found.problems += problems
@@ -308,9 +319,14 @@ def _check_written(
     held = _listed(record)
     if set(held.tolist()) == set(expected.tolist()) == set(blends.tolist()):
         held = held[:0]  # it was given up, and finished after all: the shard counts
+    problems += check_receipt(tile, receipt, found.run)
     problems += compare_pairs(tile, expected, receipt.pairs, blends, held)
     found.blends.append(blends)
-    found.quarantined += len(held)
+    counted = found.counted
+    counted.tiles_written += 1
+    counted.written += len(blends)
+    counted.quarantined += len(held)
+    counted.flags = flags.add_counts([counted.flags, receipt.flags])
     found.problems += problems
     if not problems:
         found.written[tile] = len(blends)
@@ -322,7 +338,7 @@ def _check_quarantined(tile: str, expected: Ids, record: QuarantineRecord, found
     if len(held) < len(expected) and not found.ended:
         found.pending[tile] = len(expected)  # its worker was stopped before it wrote the others
         return
-    found.quarantined += len(held)
+    found.counted.quarantined += len(held)
     if len(held) < len(expected):
         found.problems.append(
             f"tile {tile}: {len(held)} of its {len(expected)} pairs in quarantine, and no shard of "
@@ -337,7 +353,7 @@ def _listed(record: QuarantineRecord | None) -> Ids:
 
 
 def _check_masks(
-    ledger: Ledger, run: Mapping[str, Any], expected: Mapping[str, str | None]
+    ledger: Ledger, run: RunFile, written: Mapping[str, int], expected: Mapping[str, str | None]
 ) -> list[str]:
     """Compare the masks of tiles that are sound otherwise with what their receipts say."""
     if not run["config"].get("masks"):
@@ -345,7 +361,7 @@ def _check_masks(
     store, problems = MaskStore(ledger.output), []
     for tile, sha256 in sorted(expected.items()):
         try:
-            store.check(tile, sha256 or "")
+            store.check(tile, sha256 or "", written[tile])
         except CatalogError as error:
             problems.append(str(error))
     return problems

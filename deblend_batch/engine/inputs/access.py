@@ -7,10 +7,33 @@ from contextlib import contextmanager, suppress
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
+from deblend_batch.config import RunConfig
+from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.errors import NotFoundError, StorageError, UserError
+from deblend_batch.models.registry import resolve
 from deblend_batch.storage import Options
 
 _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use.\n"
+
+
+def check_places(config: RunConfig, entries: Iterable[SurveyEntry]) -> None:
+    """Check that the output lies apart from all that the run reads, and in no other output.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's config.
+    entries : iterable of SurveyEntry
+        Its fields.
+
+    Raises
+    ------
+    OutputConflictError
+        If it does not.
+    """
+    inputs = [url for entry in entries for url in (entry.field_url, entry.detections_url)]
+    inputs += [url for url in (config.pairs.table, resolve(config.model)) if url]
+    storage.check_apart(config.output, dict.fromkeys(inputs), config.storage_options)
 
 
 def check_tables(urls: Iterable[str], options: Options) -> None:

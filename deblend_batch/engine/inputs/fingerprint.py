@@ -47,6 +47,16 @@ def versions() -> dict[str, str]:
     }
 
 
+def option_parts(config: RunConfig) -> dict[str, Any]:
+    """Return the options that decide the rows of a run, by the names that they have in its fingerprint."""
+    return {
+        "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
+        "columns": config.columns,
+        "tiles": config.tiles.model_dump(mode="json"),
+        "masks": config.masks,
+    }
+
+
 def fingerprint_parts(
     config: RunConfig, entries: Sequence[SurveyEntry], model_sha256: str
 ) -> dict[str, Any]:
@@ -72,12 +82,9 @@ def fingerprint_parts(
         "release": release(__version__),
         "fields": [field_identity(entry.field_url, options) for entry in entries],
         "detections": [storage.identity(url, options) for url in tables],
-        "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
         "pairs.table": storage.identity(config.pairs.table, options)
         if config.pairs.table
         else None,
-        "columns": config.columns,
-        "tiles": config.tiles.model_dump(mode="json"),
         "model": model_sha256,
-        "masks": config.masks,
+        **option_parts(config),
     }

@@ -12,29 +12,50 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
+from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.tables import read_table
+from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.errors import CatalogError
+from deblend_batch.text import cause
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
 ROW_GROUP = 8192
 _SUMMARY = b"deblend_batch_index"
+_WRONG = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading raises of a file that is no index."""
 
 
 @dataclass(frozen=True)
 class UnplacedPair:
     """A pre-detected pair that no tile can hold, and why."""
 
-    central_id: int
-    companion_id: int
-    reason: str
+    central_id: Id
+    companion_id: Id
+    reason: Line
+
+
+class _Summary(TypedDict):
+    """What an index file says of itself, beside its rows."""
+
+    tiles: list[Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]]
+    tile_names: list[Word]
+    noise_sigma: list[float]
+    detections: dict[Word, Number]
+    unplaced: list[UnplacedPair]
+    nearest_arcsec: float | None
+
+
+_SUMMARY_TYPE = TypeAdapter(_Summary)
 
 
 @dataclass(frozen=True)
@@ -175,14 +196,25 @@ def read_index(output: Output, url: str) -> FieldIndex:
     with output.open_read(url) as file:
         try:
             table = read_table(file, columns=["unit"])
-            return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise CatalogError(f"{url}: damaged ({reason}); remove it and run again") from error
+            summary = typed(_SUMMARY_TYPE, loads(table.schema.metadata[_SUMMARY]))
+            return _field_index(url, table, summary)
+        except _WRONG as error:
+            raise _damaged(url, error) from error
 
 
-def _field_index(url: str, table: pa.Table, summary: dict[str, Any]) -> FieldIndex:
-    _, starts = np.unique(table["unit"].to_numpy(), return_index=True)
+def _damaged(url: str, error: Exception) -> Exception:
+    """Return what is said of an index that cannot be read: a remote store's failures are its own."""
+    if isinstance(error, OSError) and not storage.is_local(url):
+        return storage.translate(url, error)
+    return CatalogError(f"{url}: damaged ({cause(error)}); remove it and run again")
+
+
+def _field_index(url: str, table: pa.Table, summary: _Summary) -> FieldIndex:
+    units = table["unit"].to_numpy()
+    numbers, starts = np.unique(units, return_index=True)
+    whole = np.array_equal(numbers, np.arange(len(summary["tiles"])))
+    if not whole or len(numbers) != len(summary["tile_names"]) or (np.diff(units) < 0).any():
+        raise ValueError("its rows are not those of its tiles")
     return FieldIndex(
         url,
         np.array(summary["tiles"], np.int32),
@@ -190,7 +222,7 @@ def _field_index(url: str, table: pa.Table, summary: dict[str, Any]) -> FieldInd
         np.append(starts, len(table)).astype(np.int64),
         tuple(summary["noise_sigma"]),
         summary["detections"],
-        tuple(UnplacedPair(**pair) for pair in summary["unplaced"]),
+        tuple(summary["unplaced"]),
         summary["nearest_arcsec"],
     )
 
@@ -199,12 +231,19 @@ class IndexReader:
     """Reads the pairs of a tile from an index file; row groups are kept, since neighbours share them."""
 
     def __init__(self, output: Output, url: str) -> None:
-        self._file = pq.ParquetFile(output.open_read(url))
+        self._url = url
+        try:
+            self._file = pq.ParquetFile(output.open_read(url))
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(url, error) from error
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Pairs:
-        return _pairs(self._file.read_row_group(group, use_threads=False))
+        try:
+            return _pairs(self._file.read_row_group(group, use_threads=False))
+        except _WRONG as error:
+            raise _damaged(self._url, error) from error
 
     def read(self, start: int, stop: int) -> Pairs:
         """Read rows ``start`` to ``stop`` (exclusive).

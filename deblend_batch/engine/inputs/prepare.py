@@ -9,7 +9,7 @@ from typing import Any
 from deblend_batch.catalog.ledger import fingerprint
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
-from deblend_batch.engine.inputs.access import check_tables
+from deblend_batch.engine.inputs.access import check_places, check_tables
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.index_task import IndexTask, index_tasks
@@ -91,6 +91,7 @@ def prepare(config: RunConfig) -> Prepared:
     check_reachable(config)
     opened = open_fields(config)
     entries, fields = (tuple(each) for each in zip(*opened, strict=True))
+    check_places(config, entries)
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)

@@ -163,7 +163,9 @@ def check_reachable(config: RunConfig) -> None:
     Raises
     ------
     ConfigError
-        If an input or the output is in one process's memory, or the output can only be read.
+        If an input or the output is in one process's memory.
+    StorageError
+        If the output can only be read.
     """
     survey = config.survey if isinstance(config.survey, list) else [config.survey]
     fields = [each.field if isinstance(each, SurveyField) else each for each in survey]
@@ -174,8 +176,7 @@ def check_reachable(config: RunConfig) -> None:
             raise ConfigError(
                 f"{url}: memory:// lives in one process, and a run has several; give a path or s3://..."
             )
-    if storage.scheme_of(config.output) in {"http", "https"}:
-        raise ConfigError(f"output: {config.output}: http(s) is read-only; give a path or s3://...")
+    storage.check_writable(config.output)
 
 
 def field_identity(url: str, options: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from deblend_batch.catalog.records import Counts
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.work import TileSpec
 from deblend_batch.tiling.tile import TileGrid
@@ -33,9 +34,14 @@ class Count:
             self.quarantined + other.quarantined,
         )
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> Counts:
         """Return the counts as JSON-able values; ``expected`` is the sum of the others."""
-        return {**asdict(self), "pending": self.pending}
+        return {
+            "expected": self.expected,
+            "written": self.written,
+            "quarantined": self.quarantined,
+            "pending": self.pending,
+        }
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ class GalaxySource:
             )
 
     @property
+    def urls(self) -> list[str]:
+        """Where real galaxies are taken from."""
+        return [each for each in (self.real_catalog, self.candels_blender) if each]
+
+    @property
     def usual_split(self) -> Split | None:
         """The split unless the user chooses one: real galaxies are few, and none was trained on."""
         return None if self.real_catalog or self.candels_blender else "test"

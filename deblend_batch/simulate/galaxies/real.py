@@ -29,6 +29,7 @@ from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.galaxies.variation import Variation
 from deblend_batch.simulate.presets import Preset, get_preset
 from deblend_batch.simulate.psf import Psf
+from deblend_batch.text import cause
 
 Image = NDArray[np.float32]
 
@@ -38,6 +39,7 @@ _GROWN_PX = 5
 _PER_TASK = 64
 _MAX_IMAGE_PX = 1 << 24
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
+_ONE_RELEASE = "take all three files from one release"
 
 
 def pool_from_real_catalog(
@@ -138,6 +140,7 @@ def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
         raise NotFoundError(
             f"{catalog}: no such file; give a RealGalaxyCatalog that this machine, and every node, sees"
         )
+    storage.check_regular(catalog)
     folder, name = os.path.split(catalog)
     try:
         check_file(catalog, _MAX_IMAGE_PX)
@@ -152,6 +155,7 @@ def _open_catalog(catalog: str) -> galsim.RealGalaxyCatalog:
             raise ConfigError(f"{catalog}: takes images or PSFs from {wanted}; put them beside it")
         if not os.path.exists(wanted):
             raise NotFoundError(f"{wanted}: no such file; {catalog} takes images or PSFs from it")
+        storage.check_regular(wanted)
         check_file(wanted, _MAX_IMAGE_PX)
     return real
 
@@ -203,7 +207,11 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
     images = _load_array(storage.join(folder, "candels_img.npy"), options)
     segments = _load_array(storage.join(folder, "candels_seg.npy"), options)
     url = storage.join(folder, "candels_cat.csv")
-    table = Table.read(storage.read_bytes(url, options).decode().splitlines(), format="ascii.csv")
+    try:
+        text = storage.read_bytes(url, options).decode()
+        table = Table.read(text.splitlines(), format="ascii.csv")
+    except ValueError as error:
+        raise ConfigError(f"{url}: not a CSV table ({cause(error)}); {_ONE_RELEASE}") from error
     missing = [name for name in _CANDELS_COLUMNS if name not in table.colnames]
     if missing:
         raise ConfigError(
@@ -212,7 +220,7 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
     if not images.shape == segments.shape == (len(table), *images.shape[1:]):
         raise ConfigError(
             f"{folder}: {len(table)} rows, images {images.shape} and segmentations {segments.shape} do not "
-            "belong together; take all three files from one release"
+            f"belong together; {_ONE_RELEASE}"
         )
     galaxies = []
     for row, image, segment in zip(table, images, segments, strict=True):
@@ -304,4 +312,8 @@ def _without_neighbours(image: Image, segment: NDArray[Any], seed: int) -> Image
 
 
 def _load_array(url: str, options: storage.Options | None) -> NDArray[Any]:
-    return np.asarray(np.load(io.BytesIO(storage.read_bytes(url, options)), allow_pickle=False))
+    content = storage.read_bytes(url, options)
+    try:
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    except (ValueError, EOFError, MemoryError) as error:
+        raise ConfigError(f"{url}: not a NumPy array ({cause(error)}); {_ONE_RELEASE}") from error

@@ -9,6 +9,7 @@ group say how the pairs were made.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any, cast
@@ -212,15 +213,21 @@ def write_pairs(
     finish_pairs(group)
 
 
-def check_free(url: str, options: Options | None = None, *, overwrite: bool = False) -> None:
-    """Refuse a URL where :func:`create_pairs` would: known before galaxies are drawn.
+def check_free(
+    url: str,
+    options: Options | None = None,
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[str] = (),
+) -> None:
+    """Refuse a URL where :func:`create_pairs` would, or over ``inputs``: known before galaxies are drawn.
 
     Raises
     ------
     OutputConflictError
-        If something is at ``url`` that must not be removed.
+        If something is at ``url`` that must not be removed, or it is no place for a data set.
     """
-    groups.check_free(url, MARKER, options, overwrite=overwrite)
+    groups.check_free(url, MARKER, options, overwrite=overwrite, inputs=inputs)
 
 
 def _write_task(task: tuple[int, int], group: zarr.Group, sampler: PairSampler) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.records import State
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
@@ -77,7 +78,9 @@ def test_until_pairs_are_counted_the_totals_of_the_last_start_stand(config: RunC
 
 
 @pytest.mark.parametrize("state", ["complete", "complete_with_quarantine", "failed"])
-def test_a_start_that_did_not_begin_leaves_the_record_alone(config: RunConfig, state: str) -> None:
+def test_a_start_that_did_not_begin_leaves_the_record_alone(
+    config: RunConfig, state: State
+) -> None:
     claim(config).save(state, Tally(counted=True))
     before = Ledger(Output(config.output)).read_run()
     claim(config).abandon("interrupted", Tally())

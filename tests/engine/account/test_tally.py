@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,8 +39,7 @@ def test_the_totals_always_add_up(events: list[tuple[str, int]]) -> None:
     for kind, n in events:
         EVENTS[kind](tally, n)
         totals = tally.totals()
-        for what in ("pairs", "tiles"):
-            counts: dict[str, Any] = totals[what]
+        for counts in (totals["pairs"], totals["tiles"]):
             assert counts["expected"] == (
                 counts["written"] + counts["quarantined"] + counts["pending"]
             )

@@ -102,7 +102,7 @@ def assert_settled(ledger: Ledger) -> None:
     assert receipt.sha256 == hashlib.sha256(shard).hexdigest()
     assert receipt.pairs == len(written)
     if receipt.masks_sha256 is not None:
-        blends, _ = MaskStore(ledger.output).read(TILE, receipt.masks_sha256)
+        blends, _ = MaskStore(ledger.output).read(TILE, receipt.masks_sha256, receipt.pairs)
         assert (blends - 7).tolist() == written
 
 
@@ -112,7 +112,7 @@ def test_a_commit_is_a_record_a_shard_masks_and_then_the_receipt(ledger: Ledger)
     assert places(ledger) == ([0, 2, 3], [1])
     assert record is not None
     assert (record.reason, record.error) == ("pair 1", "BadDataError")
-    blends, masks = MaskStore(ledger.output).read(TILE, receipt.masks_sha256 or "")
+    blends, masks = MaskStore(ledger.output).read(TILE, receipt.masks_sha256 or "", 3)
     assert blends.tolist() == [7, 9, 10]
     assert masks[:, 0, 0, 0].tolist() == [0, 2, 3]
     assert receipt == ledger.read_receipt(TILE)

@@ -1,0 +1,170 @@
+"""Whether ``run.json`` and the receipts fit each other, and what was counted: pure functions.
+
+A fingerprint says of what it is one, so a part that was altered shows; who alters all parts alike does not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from deblend_batch import flags
+from deblend_batch.catalog.ledger import differing, fingerprint, run_id
+from deblend_batch.catalog.records import Receipt, RunFile
+from deblend_batch.config import RunConfig, make_config
+from deblend_batch.engine.inputs.fingerprint import option_parts, release
+from deblend_batch.errors import ConfigError
+
+_ALTERED = "it was altered: take it from a copy, or remove it and run again with the same config"
+
+
+@dataclass
+class Counted:
+    """What was found in an output.
+
+    Parameters
+    ----------
+    expected, written, quarantined : int
+        Pairs.
+    tiles, tiles_written : int
+        Tiles of the index, and those of them that are whole.
+    flags : dict
+        Rows with each flag, as the receipts of these have them.
+    detections : Counter
+        Of the index.
+    """
+
+    expected: int = 0
+    written: int = 0
+    quarantined: int = 0
+    tiles: int = 0
+    tiles_written: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+    detections: Counter[str] = field(default_factory=Counter)
+
+
+def check_run(run: RunFile) -> list[str]:
+    """Compare the parts of ``run.json`` with each other.
+
+    Parameters
+    ----------
+    run : RunFile
+        Its content.
+
+    Returns
+    -------
+    list of str
+        What does not fit, one line each.
+    """
+    parts, problems = run["fingerprint_of"], []
+    if fingerprint(parts) != run["fingerprint"]:
+        problems.append(
+            f"its fingerprint is not that of what it lists in fingerprint_of; {_ALTERED}"
+        )
+    if run["run"] != run_id(str(run["config"].get("output")), run["fingerprint"]):
+        problems.append(f"its id is not that of its output and fingerprint; {_ALTERED}")
+    if release(run["versions"].get("deblend_batch", "")) != parts["release"]:
+        problems.append(f"its versions are not those of the release that it names; {_ALTERED}")
+    try:
+        config = make_config(run["config"])
+    except ConfigError as error:
+        problems.append(f"its config cannot be used ({error}); {_ALTERED}")
+    else:
+        if changed := _differing(config, run):
+            problems.append(
+                f"{', '.join(changed)} in its config and in fingerprint_of differ; {_ALTERED}"
+            )
+    return [f"run.json: {problem}" for problem in problems]
+
+
+def _differing(config: RunConfig, run: RunFile) -> list[str]:
+    """Name the parts of a config of which the fingerprint says something else."""
+    parts = run["fingerprint_of"]
+    changed = differing(parts, option_parts(config))
+    if (config.pairs.table is None) != (dict(parts).get("pairs.table") is None):
+        changed.append("pairs.table")
+    if config.model_sha256 is not None and config.model_sha256.lower() != parts["model"]:
+        changed.append("model_sha256")
+    fields = [config.field] if config.field is not None else config.survey
+    globs = isinstance(fields, str) or any("*" in str(each) for each in fields or [])
+    if not globs and fields is not None and len(fields) != len(parts["fields"]):
+        changed.append("fields")
+    return changed
+
+
+def check_receipt(tile: str, receipt: Receipt, run: RunFile) -> list[str]:
+    """Compare a receipt with the run that it should be of.
+
+    Parameters
+    ----------
+    tile : str
+        The tile's name.
+    receipt : Receipt
+        Its receipt.
+    run : RunFile
+        The run.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    if receipt.fingerprint != run["fingerprint"]:
+        what = "fingerprint"
+    elif receipt.model_sha256 != run["fingerprint_of"]["model"]:
+        what = "model"
+    else:
+        return []
+    return [
+        f"receipt {tile}: of another run ({what} differs); remove it and its shard, and run again"
+    ]
+
+
+def compare_totals(run: RunFile, found: Counted) -> list[str]:
+    """Compare the totals and the state of a run that is complete with what was found.
+
+    Parameters
+    ----------
+    run : RunFile
+        Its ``run.json``.
+    found : Counted
+        What was found.
+
+    Returns
+    -------
+    list of str
+        What does not fit, one line each.
+    """
+    said = run["totals"]["pairs"]
+    if not run["state"].startswith("complete"):
+        return []
+    problems = []
+    adds_up = said["written"] + said["quarantined"] == said["expected"] and said["pending"] == 0
+    claimed = (said["expected"], said["written"], said["quarantined"])
+    counted = (found.expected, found.written, found.quarantined)
+    if not adds_up or claimed != counted:
+        verb = "do not match what was found" if adds_up else "do not add up"
+        problems.append(f"totals {verb} ({_shown(claimed)}; found {_shown(counted)})")
+    elif run["state"] != ("complete_with_quarantine" if found.quarantined else "complete"):
+        problems.append(
+            f"its state is {run['state']}, with {found.quarantined} pairs in quarantine"
+        )
+    problems += [f"totals.{name} is not what was found" for name in _others(run, found)]
+    return [f"run.json: {problem}" for problem in problems]
+
+
+def _shown(counts: tuple[int, int, int]) -> str:
+    return "{} expected, {} written, {} quarantined".format(*counts)
+
+
+def _others(run: RunFile, found: Counted) -> list[str]:
+    """Name the totals besides pairs that do not fit."""
+    totals = run["totals"]
+    tiles = totals["tiles"]
+    fits = {
+        "rows": totals["rows"] == 2 * found.written,
+        "tiles": (tiles["expected"], tiles["written"]) == (found.tiles, found.tiles_written),
+        "flags": flags.add_counts([totals["flags"]]) == found.flags,
+        "detections": Counter(totals["detections"]) == found.detections,
+    }
+    return [name for name, does in fits.items() if not does]
