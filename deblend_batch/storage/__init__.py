@@ -11,7 +11,13 @@ from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
 from deblend_batch.storage.options import Options, options_of
-from deblend_batch.storage.reading import open_read, read_bytes, read_many, read_start
+from deblend_batch.storage.reading import (
+    open_read,
+    read_bytes,
+    read_many,
+    read_start,
+    without_readahead,
+)
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.unpacking import unpacked
 from deblend_batch.storage.urls import is_local, join, member, name_of, scheme_of
@@ -49,5 +55,6 @@ __all__ = [
     "scheme_of",
     "translate",
     "unpacked",
+    "without_readahead",
     "write_bytes",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, BinaryIO, cast
 
+from fsspec.caching import BaseCache
+
 from deblend_batch.storage.failures import translate, translated
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.options import Options
@@ -112,3 +114,15 @@ def open_read(url: str, options: Options | None = None) -> BinaryIO:
         fetch = cache.fetcher
         cache.fetcher = lambda start, stop: repeat(partial(fetch, start, stop))
     return cast("BinaryIO", file)
+
+
+def without_readahead(file: BinaryIO) -> BinaryIO:
+    """Return a file of :func:`open_read` from which each range is fetched as it is asked for, and no more.
+
+    For a reader that asks for large ranges at several places by turns: reading ahead at each would fetch the
+    file many times.
+    """
+    remote = cast("Any", file)
+    if getattr(remote, "cache", None) is not None:
+        remote.cache = BaseCache(remote.blocksize, remote.cache.fetcher, remote.size)
+    return file

@@ -9,7 +9,8 @@ import io
 import json
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,8 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError
+from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
 ROW_GROUP = 8192
@@ -210,22 +211,44 @@ def read_index(url: str, options: dict[str, Any]) -> FieldIndex:
     CatalogError
         If it is damaged.
     """
-    with storage.open_read(url, options) as file:
-        try:
-            table = read_table(file, columns=["unit"])
-            return _field_index(url, table, json.loads(table.schema.metadata[_SUMMARY]))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise CatalogError(f"{url}: damaged ({reason}); remove it and run again") from error
+    with storage.open_read(url, options) as file, _damage(url):
+        index = BoundedParquet(file)
+        summary = json.loads(index.schema.metadata[_SUMMARY])
+        return _field_index(url, _starts(index, len(summary["tiles"])), summary)
 
 
-def _field_index(url: str, table: pa.Table, summary: dict[str, Any]) -> FieldIndex:
-    _, starts = np.unique(table["unit"].to_numpy(), return_index=True)
+@contextmanager
+def _damage(url: str) -> Iterator[None]:
+    """Say in one line that an index is not what this package writes."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CatalogError(f"{url}: damaged ({reason}); remove it and run again") from error
+
+
+def _starts(index: BoundedParquet, n_units: int) -> NDArray[np.int64]:
+    """Count the rows of each unit, and return where each begins; no more is held than a part of the rows."""
+    counts, last = np.zeros(n_units, np.int64), 0
+    for part in index.batches(["unit"], Allowance()):
+        units = part["unit"].to_numpy()
+        if not len(units):
+            continue
+        if units[0] < last or (np.diff(units) < 0).any() or units[-1] >= n_units:
+            raise ValueError("its rows are not those of its units, in their order")
+        last = units[-1]
+        counts += np.bincount(units, minlength=n_units)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _field_index(url: str, starts: NDArray[np.int64], summary: dict[str, Any]) -> FieldIndex:
+    if len(summary["tile_names"]) != len(summary["tiles"]):
+        raise ValueError("it has not one name a unit")
     return FieldIndex(
         url,
         np.array(summary["tiles"], np.int32),
         tuple(summary["tile_names"]),
-        np.append(starts, len(table)).astype(np.int64),
+        starts,
         tuple(summary["noise_sigma"]),
         summary["detections"],
         tuple(UnplacedPair(**pair) for pair in summary["unplaced"]),
@@ -237,12 +260,17 @@ class IndexReader:
     """Reads the pairs of a tile from an index file; row groups are kept, since neighbours share them."""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._file = pq.ParquetFile(storage.open_read(url, options))
+        self._url = url
+        with _damage(url):
+            self._file = BoundedParquet(storage.open_read(url, options))
+            if max(self._file.group_rows, default=0) > ROW_GROUP:
+                raise ValueError(f"row groups of more than {ROW_GROUP:,} pairs")
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Pairs:
-        return _pairs(self._file.read_row_group(group, use_threads=False))
+        with _damage(self._url):
+            return _pairs(self._file.read_group(group))
 
     def read(self, start: int, stop: int) -> Pairs:
         """Read rows ``start`` to ``stop`` (exclusive).
