@@ -14,6 +14,7 @@ from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageEr
 
 _READ_TOGETHER = 512
 _TRIES = 5
+_SPARE_BYTES = 1 << 20
 _RUN_VERSION = 1
 _MEND_RUN = "remove it and run again with the same config, which makes it anew from the receipts"
 
@@ -58,6 +59,15 @@ class Ledger:
         """List the tiles that have a shard."""
         return self._names("shards", ".parquet")
 
+    def shard_sizes(self) -> dict[str, int | None]:
+        """List the tiles that have a shard, with its bytes where the store says them."""
+        found = storage.list_newest(storage.join(self.output, "shards"), self.options)
+        return {
+            file.name.removesuffix(".parquet"): file.size
+            for file in found
+            if file.name.endswith(".parquet")
+        }
+
     def receipts(self) -> list[str]:
         """List the tiles that have a receipt."""
         return self._names("ledger", ".json")
@@ -83,6 +93,8 @@ class Ledger:
     def create_shard(self, tile: str, shard: bytes) -> bytes:
         """Write a tile's shard where it has none; return the shard that stands.
 
+        Of one that is much longer only the start comes, which is no shard.
+
         Raises
         ------
         StorageError
@@ -93,10 +105,26 @@ class Ledger:
             if storage.create_bytes(url, shard, self.options):
                 return shard
             try:
-                return storage.read_bytes(url, self.options)
+                return storage.read_start(url, 2 * len(shard) + _SPARE_BYTES, self.options)
             except NotFoundError:  # a retry has just taken it away
                 continue
         raise TransientStorageError(f"{url}: comes and goes; is another program at work there?")
+
+    def read_shard(self, receipt: Receipt) -> bytes:
+        """Read the shard of a finished tile, if it has the size that its receipt says; no more is read.
+
+        Raises
+        ------
+        CatalogError
+            If it has another.
+        NotFoundError, StorageError
+            If it cannot be read.
+        """
+        url = self.shard_url(receipt.tile)
+        content = storage.read_start(url, max(receipt.bytes, 0) + 1, self.options)
+        if len(content) != receipt.bytes:
+            raise CatalogError(f"{url}: damaged; see deblend-batch verify {self.output}")
+        return content
 
     def discard(self, tile: str) -> None:
         """Remove a tile's receipt, without which nothing of it counts, and its shard."""

@@ -140,8 +140,9 @@ def parsed(kind: Callable[..., R], url: str, content: bytes) -> R:
 def _check_types(record: Receipt | QuarantineRecord) -> None:
     """Refuse what JSON allows and the sequences of a record do not."""
     if isinstance(record, Receipt):
+        counts = (record.pairs, record.rows, record.bytes)
         sound = isinstance(record.left_out, list) and all(
-            isinstance(blend, int) for blend in record.left_out
+            isinstance(number, int) for number in (*counts, *record.left_out)
         )
     else:
         sound = isinstance(record.pairs, list) and all(
@@ -151,7 +152,7 @@ def _check_types(record: Receipt | QuarantineRecord) -> None:
             for pair in record.pairs
         )
     if not sound:
-        raise TypeError("left_out or pairs are not lists of ids")
+        raise TypeError("its counts are no numbers, or left_out or pairs no lists of ids")
 
 
 def as_json(value: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -10,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deblend_batch.errors import TooLargeError
-from deblend_batch.parquet.footer import read_footer
-from deblend_batch.parquet.pages import CheckedPages, Chunk
+from deblend_batch.errors import DeblendError, TooLargeError
+from deblend_batch.parquet.footer import Chunk, read_footer
+from deblend_batch.parquet.pages import CheckedPages
 from deblend_batch.storage.unpacking import FREE_BYTES, MAX_RATIO
 
-WHOLE_RATIO = 30
+WHOLE_RATIO = 16
 """Bytes in memory for one of a file that is held whole, beyond the free ones."""
 
 _BUFFER_BYTES = 1 << 22
@@ -75,10 +76,16 @@ class BoundedParquet:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.metadata, self._data_stop = read_footer(file)
-        self.schema: pa.Schema = self.metadata.schema.to_arrow_schema()
-        groups = range(self.metadata.num_row_groups)
-        self._rows: list[int] = [self.metadata.row_group(i).num_rows for i in groups]
+        with _sound():
+            self._footer = read_footer(file)
+            metadata = self._footer.metadata
+            self.schema: pa.Schema = metadata.schema.to_arrow_schema()
+            self._rows: list[int] = [
+                metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)
+            ]
+            self._paths = [
+                metadata.schema.column(number).path for number in range(len(metadata.schema))
+            ]
         if min(self._rows, default=0) < 0:
             raise pa.ArrowInvalid("a row group announces less than no rows")
 
@@ -119,12 +126,12 @@ class BoundedParquet:
         pyarrow.ArrowInvalid
             If it is damaged.
         """
-        chosen, everywhere = list(names), range(self.n_groups)
+        chosen = list(names)
         schema = pa.schema([self.schema.field(name) for name in chosen])
-        leaves, texts = self._leaves(chosen), self._texts(chosen)
-        allowance.claim(self._data_stop, self._announced(leaves, everywhere))
+        texts, chunks = self._texts(chosen), self._chunks(chosen, range(self.n_groups))
+        allowance.claim(self._footer.start, self._announced(chunks))
         empty = True
-        with self._opened(leaves, everywhere, texts) as opened:
+        with _sound(), self._opened(chunks, texts) as opened:
             for batch in opened.iter_batches(_ROWS, columns=chosen, use_threads=False):
                 empty = False
                 part = pa.Table.from_batches([batch]).select(chosen)
@@ -143,7 +150,7 @@ class BoundedParquet:
         pyarrow.ArrowInvalid
             If the file is damaged.
         """
-        return self._read(names, range(self.n_groups), Allowance(WHOLE_RATIO), self._data_stop)
+        return self._read(names, range(self.n_groups), Allowance(WHOLE_RATIO), self._footer.start)
 
     def read_group(self, number: int) -> pa.Table:
         """Read a row group whole, if it takes no more than the free bytes; see :meth:`read`."""
@@ -154,74 +161,84 @@ class BoundedParquet:
     ) -> pa.Table:
         chosen = self.schema.names if names is None else list(names)
         schema = pa.schema([self.schema.field(name) for name in chosen], self.schema.metadata)
-        leaves, texts = self._leaves(chosen), self._texts(chosen)
-        allowance.claim(size, self._announced(leaves, groups))
-        with self._opened(leaves, groups, texts) as opened:
+        texts, chunks = self._texts(chosen), self._chunks(chosen, groups)
+        allowance.claim(size, self._announced(chunks))
+        with _sound(), self._opened(chunks, texts) as opened:
             table = opened.read_row_groups(list(groups), columns=chosen, use_threads=False)
-        _claim_texts(table, texts, allowance)
-        return table.select(chosen).cast(schema)
+            _claim_texts(table, texts, allowance)
+            return table.select(chosen).cast(schema)
 
     def _texts(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if _is_text(self.schema.field(name).type)]
+        return [name for name in names if is_text(self.schema.field(name).type)]
 
     def _leaves(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of the Parquet columns that hold the columns of these names."""
-        schema, known = self.metadata.schema, set(names)
-        texts = {name for name in names if _is_text(self.schema.field(name).type, once=True)}
+        schema, known = self._footer.metadata.schema, set(names)
+        kinds = {name: self.schema.field(name).type for name in names}
+        texts = {
+            name
+            for name, kind in kinds.items()
+            if is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
+        }
         leaves = []
-        for number in range(len(schema)):
-            column = schema.column(number)
-            if column.path not in known and column.path.split(".")[0] not in known:
+        for number, path in enumerate(self._paths):
+            if path not in known and path.split(".")[0] not in known:
                 continue
-            if column.physical_type == _TEXT and column.path not in texts:
-                raise pa.ArrowInvalid(f"column {column.path[:60]!r} holds neither text nor numbers")
+            if schema.column(number).physical_type == _TEXT and path not in texts:
+                raise pa.ArrowInvalid(f"column {path[:60]!r} holds neither text nor numbers")
             leaves.append(number)
         return leaves
 
-    def _announced(self, leaves: Sequence[int], groups: range) -> int:
-        """Return the bytes that the values of columns take, by what the footer says of their number."""
-        schema, total = self.metadata.schema, 0
-        for number in leaves:
-            column = schema.column(number)
-            width = _WIDTHS.get(column.physical_type, column.length or 0)
-            total += width * sum(
-                max(self.metadata.row_group(group).column(number).num_values, self._rows[group])
-                for group in groups
-            )
-        return total
+    def _chunks(self, names: Sequence[str], groups: range) -> list[list[Chunk]]:
+        """Return the chunks of columns in each of some row groups."""
+        every = self._footer.chunks(frozenset(self._leaves(names)))
+        for chunks, n_rows in zip(every, self._rows, strict=True):
+            if any(chunk.n_values < n_rows for chunk in chunks):
+                raise pa.ArrowInvalid("a column chunk has fewer values than its row group rows")
+        return [every[number] for number in groups]
+
+    def _announced(self, groups: Sequence[Sequence[Chunk]]) -> int:
+        """Return the bytes that values take, by what the footer says of their number."""
+        chunks = [chunk for group in groups for chunk in group]
+        widths = {column: self._width(column) for column in {chunk.column for chunk in chunks}}
+        return sum(widths[chunk.column] * chunk.n_values for chunk in chunks)
+
+    def _width(self, column: int) -> int:
+        kind = self._footer.metadata.schema.column(column)
+        return _WIDTHS.get(kind.physical_type, kind.length or 0)
 
     def _opened(
-        self, leaves: Sequence[int], groups: range, texts: Sequence[str] = ()
+        self, groups: Sequence[Sequence[Chunk]], texts: Sequence[str] = ()
     ) -> pq.ParquetFile:
-        every = (self._chunk(group, number) for group in groups for number in leaves)
-        chunks = [chunk for chunk in every if chunk.n_values]
+        chunks = [chunk for group in groups for chunk in group if chunk.n_values]
         # Pages come one after the other, from a stream for each column; texts come as dictionaries, so that
         # one that is repeated a million times is held once.
         return pq.ParquetFile(
             CheckedPages(self._file, chunks),
-            metadata=self.metadata,
+            metadata=self._footer.metadata,
             read_dictionary=list(texts),
             pre_buffer=False,
             buffer_size=_BUFFER_BYTES,
         )
 
-    def _chunk(self, group: int, number: int) -> Chunk:
-        column = self.metadata.row_group(group).column(number)
-        start = column.data_page_offset
-        dictionary = column.dictionary_page_offset
-        if dictionary is not None and 0 < dictionary < start:
-            start = dictionary
-        stop = start + column.total_compressed_size
-        if column.num_values < 0 or not 0 <= start <= stop <= self._data_stop:
-            raise pa.ArrowInvalid("a column chunk lies outside of the file")
-        return Chunk(start, stop, number, column.num_values)
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """Let what is wrong with a file be one kind of error; what is wrong with its store is another."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, DeblendError) or getattr(error, "errno", None) is not None:
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise pa.ArrowInvalid(reason) from error
 
 
-def _is_text(kind: pa.DataType, *, once: bool = False) -> bool:
-    """Tell whether a column holds texts; ``once`` adds those that are held as dictionaries anyway."""
-    if pa.types.is_dictionary(kind):
-        return once and _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column holds texts: strings or bytes of any length."""
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests)
 
 
 def _claim_texts(table: pa.Table, names: Sequence[str], allowance: Allowance) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from deblend_batch.errors import TooLargeError
+from deblend_batch.parquet.footer import Chunk
 from deblend_batch.parquet.thrift import Compact, Fields
 
 _MAX_PAGE_BYTES = 1 << 27
@@ -29,16 +29,6 @@ _DATA_HEADERS = (5, 8)
 _N_VALUES = 1
 """Numbers of the fields of PageHeader, and of the headers of data pages in it."""
 _REMEDY = "write the table again with pages of a million bytes"
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The values of one column in one row group: where they are, and how many the footer announces."""
-
-    start: int
-    stop: int
-    column: int
-    n_values: int
 
 
 class _Walk:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
-from deblend_batch.catalog.tables import read_table
-from deblend_batch.errors import CatalogError
+from deblend_batch.errors import CatalogError, TooLargeError
+from deblend_batch.parquet.file import BoundedParquet
 
 MAG_EDGES = np.linspace(14, 30, 65)
 _SAMPLE = 20_000
@@ -76,17 +77,23 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
-        content = storage.read_bytes(ledger.shard_url(receipt.tile), ledger.options)
-        try:
-            rows = read_table(content)
-        except pa.ArrowInvalid as error:
-            raise CatalogError(
-                f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
-            ) from error
+        rows = _read(ledger, receipt)
         found = found or CatalogSurvey([])
         _add(found, rows, step)
         found.receipts.append(receipt)
     return found
+
+
+def _read(ledger: Ledger, receipt: Receipt) -> pa.Table:
+    """Read a shard, if it has the rows that its receipt says."""
+    content = ledger.read_shard(receipt)
+    with suppress(pa.ArrowInvalid, TooLargeError):
+        opened = BoundedParquet(io.BytesIO(content))
+        if opened.n_rows == receipt.rows:
+            return opened.read()
+    raise CatalogError(
+        f"{ledger.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
+    )
 
 
 def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:

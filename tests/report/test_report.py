@@ -183,9 +183,9 @@ def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:
     record |= {"fingerprint": "f", "fingerprint_of": {"model": "m"}, "versions": {}}
     ledger.write_run(record | {"config": {"field": None, "survey": ["a.zarr", "b.zarr"]}})
     for tile, rows in shards.items():
-        receipt = Receipt(tile, len(rows) // 2, len(rows), 0, "", "f", "m", {}, {}, {}, now())
-        ledger.create_shard(tile, encode(rows))
-        ledger.create_receipt(receipt)
+        n, shard = len(rows), encode(rows)
+        ledger.create_shard(tile, shard)
+        ledger.create_receipt(Receipt(tile, n // 2, n, len(shard), "", "f", "m", {}, {}, {}, now()))
     return ledger
 
 

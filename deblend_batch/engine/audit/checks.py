@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.tables import read_table
+from deblend_batch.errors import TooLargeError
 
 Ids = NDArray[np.int64]
 
@@ -36,11 +37,10 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
         One line each.
     """
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
-        how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
-        return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
+        return None, [altered(tile, receipt, len(content))]
     try:
         table = read_table(content, columns=["blend_id", "tile"])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, TooLargeError) as error:
         reason = str(error).splitlines()[0]
         return None, [
             f"shard {tile}: not a shard ({reason}); remove it and its receipt, and run again"
@@ -54,6 +54,12 @@ def read_shard(tile: str, receipt: Receipt, content: bytes) -> tuple[Ids | None,
     if len(both) != receipt.rows or len(both) % 2 or (both[::2] != both[1::2]).any():
         problems.append(f"shard {tile}: {len(both)} rows for {receipt.pairs} pairs")
     return both[::2], problems
+
+
+def altered(tile: str, receipt: Receipt, n_bytes: int) -> str:
+    """Say in one line that a shard is not the one of its receipt."""
+    how = f"altered or truncated ({n_bytes} bytes, {receipt.bytes} written)"
+    return f"shard {tile}: {how}; remove it and its receipt, and run again"
 
 
 def compare_pairs(tile: str, expected: Ids, counted: int, shard: Ids, held: Ids) -> list[str]:

@@ -13,7 +13,14 @@ from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt
-from deblend_batch.engine.audit.checks import Ids, compare_pairs, compare_totals, read_shard, twice
+from deblend_batch.engine.audit.checks import (
+    Ids,
+    altered,
+    compare_pairs,
+    compare_totals,
+    read_shard,
+    twice,
+)
 from deblend_batch.engine.inputs.index import (
     IndexReader,
     count_missing,
@@ -116,23 +123,23 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Listing:
-    """The names in an output folder."""
+    """The names in an output folder, and the sizes of the shards where the store says them."""
 
-    shards: frozenset[str]
+    shards: Mapping[str, int | None]
     receipts: frozenset[str]
     records: frozenset[str]
 
     @classmethod
     def of(cls, ledger: Ledger) -> _Listing:
-        names = (ledger.shards(), ledger.receipts(), ledger.quarantined())
-        return cls(*map(frozenset, names))
+        names = (ledger.receipts(), ledger.quarantined())
+        return cls(ledger.shard_sizes(), *map(frozenset, names))
 
     def is_whole(self, tile: str) -> bool:
         return tile in self.shards and tile in self.receipts
 
     def orphans(self, tiles: frozenset[str]) -> list[str]:
         kinds = {
-            "shard": self.shards,
+            "shard": self.shards.keys(),
             "receipt": self.receipts,
             "quarantine record": self.records - {UNPLACED},
         }
@@ -246,11 +253,12 @@ def _check_tiles(
     ledger: Ledger, listing: _Listing, tiles: Sequence[tuple[str, Ids]], found: _Found
 ) -> None:
     there = [name for name, _ in tiles if listing.is_whole(name)]
+    receipts = list(ledger.try_receipts(there))
     contents = chain.from_iterable(
-        _contents(ledger, there[start : start + _SHARDS_TOGETHER])
+        _contents(ledger, listing, receipts[start : start + _SHARDS_TOGETHER])
         for start in range(0, len(there), _SHARDS_TOGETHER)
     )
-    shards = zip(ledger.try_receipts(there), contents, strict=True)
+    shards = zip(receipts, contents, strict=True)
     recorded = [name for name, _ in tiles if name in listing.records]
     records = dict(zip(recorded, ledger.try_quarantines(recorded), strict=True))
     for name, blends in tiles:
@@ -290,20 +298,41 @@ def _check_unplaced(ledger: Ledger, found: _Found) -> None:
         found.quarantined += len(record.pairs)
 
 
-def _contents(ledger: Ledger, tiles: Sequence[str]) -> list[bytes]:
-    return storage.read_many([ledger.shard_url(tile) for tile in tiles], ledger.options)
+def _contents(
+    ledger: Ledger, listing: _Listing, receipts: Sequence[Receipt | CatalogError]
+) -> list[bytes | int | None]:
+    """Read shards; of one that is not as long as its receipt says, no more than the length is known."""
+    sizes = {
+        receipt.tile: listing.shards[receipt.tile]
+        for receipt in receipts
+        if isinstance(receipt, Receipt)
+    }
+    wanted = [
+        receipt.tile
+        for receipt in receipts
+        if isinstance(receipt, Receipt) and sizes[receipt.tile] in (receipt.bytes, None)
+    ]
+    urls = [ledger.shard_url(tile) for tile in wanted]
+    found = dict(zip(wanted, storage.read_many(urls, ledger.options), strict=True))
+    return [
+        found.get(receipt.tile, sizes[receipt.tile]) if isinstance(receipt, Receipt) else None
+        for receipt in receipts
+    ]
 
 
 def _check_written(
     tile: str,
     expected: Ids,
     receipt: Receipt | CatalogError,
-    content: bytes,
+    content: bytes | int | None,
     record: QuarantineRecord | None,
     found: _Found,
 ) -> None:
     if isinstance(receipt, CatalogError):
         found.problems.append(str(receipt))
+        return
+    if not isinstance(content, bytes):
+        found.problems.append(altered(tile, receipt, content or 0))
         return
     blends, problems = read_shard(tile, receipt, content)
     if blends is None:

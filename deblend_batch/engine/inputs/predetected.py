@@ -15,7 +15,7 @@ from deblend_batch.engine.inputs.index import UnplacedPair
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.tiling.pairing import blend_ids
 
-MOST_UNPLACED = 200_000
+MOST_UNPLACED = 100_000
 """Pairs of a table that no field may hold: each stands in the index and in a quarantine record."""
 
 Ids = NDArray[np.int64]

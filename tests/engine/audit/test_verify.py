@@ -129,7 +129,7 @@ def _wrong_count(run: Ledger) -> None:
 def _no_parquet(run: Ledger) -> None:
     storage.write_bytes(run.shard_url(TILE), b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty))
+    run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty, bytes=0))
 
 
 def _damage_receipt(run: Ledger) -> None:
