@@ -26,7 +26,7 @@ def varint(value: int) -> bytes:
 
 def number(value: int) -> tuple[int, bytes]:
     """An integer field: kind and bytes."""
-    return 6, varint((value << 1) ^ (value >> 63) & (1 << 64) - 1)
+    return 6, varint(2 * value if value >= 0 else -2 * value - 1)
 
 
 def small(value: int) -> tuple[int, bytes]:
