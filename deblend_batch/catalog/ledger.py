@@ -32,6 +32,7 @@ from deblend_batch.errors import (
 _READ_TOGETHER = 512
 _TRIES = 5
 _MOST_BYTES = {Receipt: MAX_RECORD_BYTES, QuarantineRecord: MAX_QUARANTINE_BYTES}
+_SPARE_BYTES = 1 << 20
 
 
 class Ledger:
@@ -60,13 +61,16 @@ class Ledger:
         return set(self.newest_receipts()[0]) & set(self.output.shards())
 
     def create_shard(self, tile: str, shard: bytes) -> bytes:
-        """Write a tile's shard where it has none; return the shard that stands."""
+        """Write a tile's shard where it has none; return the shard that stands.
+
+        Of one that is much longer only the start comes, which is no shard.
+        """
         url = self.output.shard_url(tile)
         for _ in range(_TRIES):
             if self.output.create(url, shard):
                 return shard
             try:
-                return self.output.read(url)
+                return self.output.read_start(url, 2 * len(shard) + _SPARE_BYTES)
             except NotFoundError:  # a retry has just taken it away
                 continue
         raise TransientStorageError(f"{url}: comes and goes; is another program at work there?")

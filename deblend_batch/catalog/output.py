@@ -143,6 +143,10 @@ class Output:
         """Read a member of at most so many bytes."""
         return storage.read_bytes(url, self.options, most=most, within=self.url)
 
+    def read_start(self, url: str, n_bytes: int) -> bytes:
+        """Read the first bytes of a member."""
+        return storage.read_start(url, n_bytes, self.options)
+
     def read_many(
         self, urls: Sequence[str], most: int | Sequence[int]
     ) -> Iterator[bytes | TooLargeError | IrregularFileError]:

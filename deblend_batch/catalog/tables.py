@@ -1,12 +1,14 @@
-"""Parquet tables that are read at once, by the thread that asks for them."""
+"""Parquet tables that are read at once, by the thread that asks for them, in bounded memory."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from deblend_batch.parquet.file import BoundedParquet
 
 
 def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None) -> pa.Table:
@@ -29,9 +31,10 @@ def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None) -
 
     Raises
     ------
-    pyarrow.ArrowException, OSError
-        If it is no Parquet file, or damaged.
+    TooLargeError
+        If it announces, or unpacks to, more than any real file of its size.
+    pyarrow.ArrowException, OSError, KeyError
+        If it is no Parquet file, or damaged, or has no such column.
     """
-    file = pa.BufferReader(source) if isinstance(source, bytes) else source
-    with pq.ParquetFile(file, pre_buffer=False) as opened:
-        return opened.read(None if columns is None else list(columns), use_threads=False)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    return BoundedParquet(file).read(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 
 import astropy.units as u
@@ -16,6 +17,8 @@ from deblend_batch.errors import DetectionsError
 DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius")
 PAIR_COLUMNS = ("central_id", "companion_id")
 
+_MAX_SHOWN = 60
+_LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
 _UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
 
 
@@ -155,11 +158,11 @@ def integers(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.int64
         If the column is not integer, has nulls, or does not fit int64.
     """
     values = part[name]
-    if len(values) == 0:
+    if len(values) == 0 and pa.types.is_null(values.type):  # as of a text without rows
         return np.empty(0, np.int64)
     if not pa.types.is_integer(values.type):
         raise DetectionsError(
-            f"{url}: column '{ours}' holds {values.type}; it must be integer (int64)"
+            f"{url}: column '{ours}' holds {shown(values.type)}; it must be integer (int64)"
         )
     if values.null_count:
         raise DetectionsError(
@@ -199,24 +202,33 @@ def floats(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.float64
     values = part[name]
     kind = values.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise DetectionsError(f"{url}: column '{ours}' holds {kind}; it must be numbers")
+        raise DetectionsError(f"{url}: column '{ours}' holds {shown(kind)}; it must be numbers")
     numbers: NDArray[np.float64] = pc.fill_null(
         pc.cast(values, pa.float64(), safe=False), np.nan
     ).to_numpy()
     unit = (part.schema.field(name).metadata or {}).get(b"unit")
-    return numbers * _factor(unit.decode(), ours, url) if unit and ours in _UNITS else numbers
+    return numbers * _factor(unit, ours, url) if unit and ours in _UNITS else numbers
 
 
-def _factor(unit: str, ours: str, url: str) -> float:
-    target = _UNITS[ours]
+def _factor(text: bytes, ours: str, url: str) -> float:
+    target, unit = _UNITS[ours], shown(text.decode(errors="replace"))
+    problem = DetectionsError(
+        f"{url}: column '{ours}' is in {unit!r}, which is not an angle; give it in {target}"
+    )
+    if _LONG_INTEGER.search(unit):  # as a power, astropy would be at it for hours
+        raise problem
     try:
         return float(u.Unit(unit).to(target))
-    except (ValueError, TypeError) as error:
-        raise DetectionsError(
-            f"{url}: column '{ours}' is in {unit!r}, which is not an angle; give it in {target}"
-        ) from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise problem from error
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(names[:most]) or "no columns"
-    return f"{shown}, and {len(names) - most} more" if len(names) > most else shown
+    some = ", ".join(shown(name) for name in names[:most]) or "no columns"
+    return f"{some}, and {len(names) - most} more" if len(names) > most else some
+
+
+def shown(value: object) -> str:
+    """Return what a table says, as far as a message shows it."""
+    text = str(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

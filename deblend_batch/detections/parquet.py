@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deblend_batch import storage
-from deblend_batch.errors import DetectionsError
+from deblend_batch.detections.columns import shown
+from deblend_batch.errors import DetectionsError, TooLargeError
+from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.storage import Options
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
 
-_ROWS = 1 << 19
+_MAX_FILES = 1_000_000
+_MAX_PROPERTIES_BYTES = 1 << 16
 _SUFFIXES = (".parquet", ".parq", ".pq")
 
 
@@ -45,7 +48,9 @@ def is_folder(url: str, options: Options | None = None) -> bool:
         raise storage.translate(url, error) from error
 
 
-def scan_file(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
+def scan_file(
+    file: BinaryIO, choose: Choose, allowance: Allowance | None = None
+) -> Iterator[pa.Table]:
     """Read the wanted columns of a Parquet file, about half a million rows at a time.
 
     Parameters
@@ -54,21 +59,36 @@ def scan_file(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
         Seekable.
     choose : callable
         Picks columns from the file's names.
+    allowance : Allowance, optional
+        What the files of the table may unpack to, where there are several.
 
     Yields
     ------
     pyarrow.Table
         At least one, which may have no rows.
+
+    Raises
+    ------
+    DetectionsError
+        If a column holds anything else than numbers; no row has been read then.
+    TooLargeError
+        If the file announces more than any real one of its size, or is made to fill memory.
     """
-    opened = pq.ParquetFile(file)
-    names = list(choose(opened.schema_arrow.names))
-    schema = pa.schema([opened.schema_arrow.field(name) for name in names])
-    empty = True
-    for batch in opened.iter_batches(_ROWS, columns=names):
-        empty = False
-        yield pa.Table.from_batches([batch]).select(names).cast(schema)
-    if empty:
-        yield schema.empty_table()
+    opened = BoundedParquet(storage.without_readahead(file))
+    names = list(choose(opened.schema.names))
+    for name in names:
+        _check_numbers(opened.schema, name)
+    yield from opened.batches(names, allowance or Allowance())
+
+
+def _check_numbers(schema: pa.Schema, name: str) -> None:
+    if schema.names.count(name) > 1:
+        raise DetectionsError(f"there are several columns {shown(name)!r}; give each its own name")
+    kind = schema.field(name).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise DetectionsError(
+            f"column {shown(name)!r} holds {shown(kind)}; ids must be integer (int64), the others numbers"
+        )
 
 
 def scan_folder(url: str, choose: Choose, options: Options | None = None) -> Iterator[pa.Table]:
@@ -91,13 +111,16 @@ def scan_folder(url: str, choose: Choose, options: Options | None = None) -> Ite
     Raises
     ------
     DetectionsError
-        If the folder holds no Parquet file.
+        If the folder holds no Parquet file, or a column that holds anything else than numbers.
+    TooLargeError
+        If its files together announce more than any real ones of their size.
     StorageError
         If the store refuses.
     """
+    allowance = Allowance()
     for part in data_files(url, options):
         with storage.open_read(part, options) as file:
-            yield from scan_file(file, choose)
+            yield from scan_file(file, choose, allowance)
 
 
 def data_files(url: str, options: Options | None = None) -> list[str]:
@@ -105,7 +128,8 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
 
     Hidden files, files and folders that start with an underscore (``_metadata``) and, in a HATS
     catalogue, all but the leaves are left out; of a HATS collection only the primary table counts,
-    so that margin caches do not bring rows twice.
+    so that margin caches do not bring rows twice. On a local disk a link must lead to a file of the same
+    folder.
 
     Parameters
     ----------
@@ -122,7 +146,9 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
     Raises
     ------
     DetectionsError
-        If there is none.
+        If there is none, or one of them is a link out of the folder or no file.
+    TooLargeError
+        If there are more than any table has.
     StorageError
         If the store cannot be listed.
     """
@@ -133,6 +159,10 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
         found = sorted(str(name) for name in fs.find(path))
     except Exception as error:
         raise storage.translate(root, error) from error
+    if len(found) > _MAX_FILES:
+        raise TooLargeError(
+            f"{url}: a folder of {len(found):,} files, more than {_MAX_FILES:,}; give the table's own folder"
+        )
     base = path.rstrip("/")
     inner = [name[len(base) :].lstrip("/") for name in found]
     kept = [name for name in inner if _holds_rows(name, is_hats=is_hats)]
@@ -140,7 +170,25 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
         raise DetectionsError(
             f"{url}: no Parquet file in this folder; give a table or a folder of .parquet files"
         )
+    if storage.is_local(root):
+        _check_inside(_local_path(url), [os.path.join(path, name) for name in kept])
     return [storage.join(root, name) for name in kept]
+
+
+def _check_inside(folder: str, paths: Sequence[str]) -> None:
+    """Refuse links out of a folder, and what is no file: a pipe or a device has no end."""
+    real = os.path.realpath(folder)
+    for path in paths:
+        target = os.path.realpath(path)
+        if os.path.commonpath([real, target]) != real:
+            raise DetectionsError(f"{path}: a link out of the folder; put the file itself there")
+        if not os.path.isfile(target):
+            raise DetectionsError(f"{path}: no file; remove it or give the table's own folder")
+
+
+def _local_path(url: str) -> str:
+    _, path = storage.filesystem(url)
+    return path
 
 
 def _holds_rows(name: str, *, is_hats: bool) -> bool:
@@ -157,7 +205,13 @@ def _primary_table(url: str, options: Options | None) -> str:
     names = storage.list_names(url, options)
     if "collection.properties" not in names:
         return url
-    text = storage.read_bytes(storage.join(url, "collection.properties"), options).decode()
+    properties = storage.join(url, "collection.properties")
+    start = storage.read_start(properties, _MAX_PROPERTIES_BYTES + 1, options)
+    if len(start) > _MAX_PROPERTIES_BYTES:
+        raise TooLargeError(
+            f"{properties}: more than {_MAX_PROPERTIES_BYTES:,} bytes; give its catalogue's folder"
+        )
+    text = start.decode(errors="replace")
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "hats_primary_table_url":

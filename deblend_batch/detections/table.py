@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.detections import columns as cols
 from deblend_batch.detections.formats import scan_table
+from deblend_batch.detections.unique import Repeated, find_repeated
 from deblend_batch.errors import DetectionsError
 from deblend_batch.storage import Options
 
@@ -131,8 +132,8 @@ def read_detections(
 
 def read_pairs_table(
     url: str, columns: Mapping[str, str] | None = None, options: Options | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Read a table of pre-detected pairs.
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Read a table of pre-detected pairs, part by part.
 
     Parameters
     ----------
@@ -143,17 +144,17 @@ def read_pairs_table(
     options : mapping, optional
         fsspec storage options.
 
-    Returns
-    -------
+    Yields
+    ------
     central_id, companion_id : ndarray of int64, shape (n,)
-        Detection ids.
+        Detection ids; at least once, which may be of no pair.
 
     Raises
     ------
     NotFoundError
         If there is no such table.
     DetectionsError
-        If a column is missing or not integer, a source is paired with itself, or a pair repeats.
+        If a column is missing or not integer, a source is paired with itself, or a pair repeats in one part.
     StorageError
         If the store refuses.
     """
@@ -169,13 +170,12 @@ def read_pairs_table(
             found[ours] = theirs
         return list(found.values())
 
-    parts = [
-        [cols.integers(part, found[ours], ours, url) for ours in cols.PAIR_COLUMNS]
-        for part in scan_table(url, choose, options)
-    ]
-    central, companion = (np.concatenate(ids) for ids in zip(*parts, strict=True))
-    _check_pairs(central, companion, url)
-    return central, companion
+    for part in scan_table(url, choose, options):
+        central, companion = (
+            cols.integers(part, found[ours], ours, url) for ours in cols.PAIR_COLUMNS
+        )
+        _check_pairs(central, companion, url)
+        yield central, companion
 
 
 def check_unique(ids: NDArray[np.int64], url: str) -> None:
@@ -193,14 +193,24 @@ def check_unique(ids: NDArray[np.int64], url: str) -> None:
     DetectionsError
         If an id occurs more than once; names the first and how many do.
     """
-    ordered = np.sort(ids)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if len(repeated):
-        first = ids[np.isin(ids, repeated).argmax()]
-        raise DetectionsError(
-            f"{url}: {len(repeated)} values of column 'id' occur more than once, the first is "
-            f"{first}; give every source its own id"
-        )
+    if (found := find_repeated(ids)) is not None:
+        raise repeated_ids(found, url)
+
+
+def repeated_ids(found: Repeated, url: str) -> DetectionsError:
+    """Return the error for a table whose ids repeat."""
+    n = f"{found.n}" if found.all_counted else f"at least {found.n}"
+    return DetectionsError(
+        f"{url}: {n} values of column 'id' occur more than once, the first is {found.first}; "
+        "give every source its own id"
+    )
+
+
+def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
+    """Return the error for a table whose pairs repeat."""
+    return DetectionsError(
+        f"{url}: {n} pairs occur more than once, the first is {first}; keep one row of each"
+    )
 
 
 def _detections(ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]]) -> Detections:
@@ -222,12 +232,11 @@ def _check_pairs(central: NDArray[np.int64], companion: NDArray[np.int64], url: 
             f"{url}: {int(same.sum())} pairs join a source with itself, the first is "
             f"{central[same.argmax()]}; remove them"
         )
-    ordered = np.sort(np.stack([central, companion], axis=1), axis=1)
-    unique, counts = np.unique(ordered, axis=0, return_counts=True)
-    repeated = unique[counts > 1]
+    low, high = np.minimum(central, companion), np.maximum(central, companion)
+    order = np.lexsort((high, low))
+    ordered = np.stack([low[order], high[order]], axis=1)
+    same_as_before = (ordered[1:] == ordered[:-1]).all(axis=1)
+    repeated = np.unique(ordered[1:][same_as_before], axis=0)
     if len(repeated):
-        first = tuple(repeated[0].tolist())
-        raise DetectionsError(
-            f"{url}: {len(repeated)} pairs occur more than once, the first is {first}; "
-            "keep one row of each"
-        )
+        first, second = repeated[0].tolist()
+        raise repeated_pairs(len(repeated), (first, second), url)

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.evaluation.errors import EvaluationError
+from deblend_batch.evaluation.files import Columns, ParquetTable
 from deblend_batch.evaluation.members import Members, Recovered, concatenate
-from deblend_batch.evaluation.truth import Columns, Truth, numpy_columns, open_dataset, read_truth
+from deblend_batch.evaluation.truth import Truth, read_truth
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
 _WRONG_IDS_ARCSEC = 3.0
+_POSITION = {name: name for name in ("source_id", "ra", "dec")}
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ def match_catalog(
     EvaluationError
         If a column is missing, the band is unclear, or next to nothing matches.
     """
-    shards = open_dataset(_shards_of(catalog, options), catalog, options)
-    chosen = _band(catalog, shards.schema.names, band)
-    _check_columns(catalog, shards.schema.names, chosen)
+    shards = ParquetTable(_shards_of(catalog, options), catalog, options)
+    chosen = _band(catalog, shards.names, band)
+    _check_columns(catalog, shards.names, chosen)
     sources = read_truth(truth, chosen, options)
     lookup = _lookup(shards, sources, match_arcsec, catalog, truth)
     parts, without_truth, reach = [], 0, 0.0
@@ -186,11 +187,10 @@ def _take(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.bool_]) -> Colum
     return {name: values[rows] for name, values in columns.items()}
 
 
-def _primary_rows(shards: ds.Dataset, band: str) -> Iterator[Columns]:
+def _primary_rows(shards: ParquetTable, band: str) -> Iterator[Columns]:
     """Yield the primary rows in batches, with the band's columns under common names."""
-    columns = {noun: ds.field(name) for noun, name in _columns(band).items()}
-    for batch in shards.to_batches(columns=columns, filter=ds.field("is_primary")):
-        yield numpy_columns(batch)
+    for columns in shards.columns({**_columns(band), "is_primary": "is_primary"}):
+        yield _take(columns, columns["is_primary"].astype(bool))
 
 
 def _join(
@@ -217,7 +217,7 @@ def _join(
 
 
 def _lookup(
-    shards: ds.Dataset, truth: Truth, match_arcsec: float | None, catalog: str, where: str
+    shards: ParquetTable, truth: Truth, match_arcsec: float | None, catalog: str, where: str
 ) -> _Lookup:
     if len(truth.id) == 0:
         raise EvaluationError(
@@ -229,8 +229,7 @@ def _lookup(
         raise EvaluationError(f"{where}: has no columns 'ra' and 'dec' to match by; match by id")
     tree = cKDTree(unit_vectors(*truth.radec.T))
     found: dict[int, int] = {}
-    for batch in shards.to_batches(columns=["source_id", "ra", "dec"]):
-        columns = numpy_columns(batch)
+    for columns in shards.columns(_POSITION):
         vectors = unit_vectors(columns["ra"], columns["dec"])
         _, row = tree.query(vectors)
         near = separations_arcsec(vectors, tree.data[row]) <= match_arcsec
@@ -244,12 +243,12 @@ def _lookup(
     return _Lookup(ids, np.array([found[i] for i in ids.tolist()], np.intp))
 
 
-def _check_positions(shards: ds.Dataset, truth: Truth, catalog: str, where: str) -> None:
+def _check_positions(shards: ParquetTable, truth: Truth, catalog: str, where: str) -> None:
     """Refuse ids that mean other sources: a detection table numbers its own."""
     if truth.radec is None:
         return
     lookup = _Lookup(truth.id, np.arange(len(truth.id)))
-    head = numpy_columns(shards.head(10_000, columns=["source_id", "ra", "dec"]))
+    head = _head(shards, 10_000)
     rows = lookup.rows(head["source_id"])
     columns = _take(head, rows >= 0)
     if len(columns["ra"]) == 0:
@@ -261,3 +260,13 @@ def _check_positions(shards: ds.Dataset, truth: Truth, catalog: str, where: str)
             f"{where}: its ids are not those of {catalog} (sources of one id are {offset:.1f} arcsec "
             "apart); match by position instead"
         )
+
+
+def _head(shards: ParquetTable, n_rows: int) -> Columns:
+    """Return the first rows of a catalogue."""
+    parts: list[Columns] = []
+    for columns in shards.columns(_POSITION):
+        parts.append(columns)
+        if sum(len(part["ra"]) for part in parts) >= n_rows:
+            break
+    return {name: np.concatenate([part[name] for part in parts])[:n_rows] for name in _POSITION}

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.errors import NotFoundError
+from deblend_batch.detections.unique import Repeated, UniqueKeys
 from deblend_batch.evaluation.errors import EvaluationError
+from deblend_batch.evaluation.files import Columns, ParquetTable
+from deblend_batch.parquet.file import WHOLE_RATIO
 
 ZERO_POINT = 31.4
 """AB magnitude of one nanojansky."""
 
 Floats = NDArray[np.float64]
-Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,20 @@ def read_truth(url: str, band: str, options: storage.Options | None = None) -> T
     EvaluationError
         If a column is missing, or an id is there twice.
     """
-    table = open_dataset([url], url, options)
-    chosen = _choose_columns(table.schema.names, band, url)
-    read = numpy_columns(table.to_table(columns=list(chosen.values())))
-    columns = {noun: read[name] for noun, name in chosen.items()}
-    truth = _as_truth(columns)
-    if twice := truth.id[1:][truth.id[1:] == truth.id[:-1]].tolist():
-        raise EvaluationError(f"{url}: id {twice[0]} is there twice; ids must be unique")
-    return truth
+    table = ParquetTable([url], url, options)
+    chosen = _choose_columns(table.names, band, url)
+    parts = []
+    with UniqueKeys() as ids:
+        for columns in table.columns(chosen, ratio=WHOLE_RATIO):
+            parts.append(_with_flux(columns))
+            _check_unique(ids.add(parts[-1]["id"]), url)
+        _check_unique(ids.finish(), url)
+    return _as_truth({noun: np.concatenate([part[noun] for part in parts]) for noun in parts[0]})
+
+
+def _check_unique(found: Repeated | None, url: str) -> None:
+    if found is not None:
+        raise EvaluationError(f"{url}: id {found.first} is there twice; ids must be unique")
 
 
 def _choose_columns(names: Sequence[str], band: str, url: str) -> dict[str, str]:
@@ -119,62 +124,29 @@ def _choose_columns(names: Sequence[str], band: str, url: str) -> dict[str, str]
     return chosen
 
 
+def _with_flux(columns: Columns) -> Columns:
+    """Return the sources that have a positive flux."""
+    flux = columns["flux"] if "flux" in columns else _flux_of(columns["mag"])
+    flux = flux.astype(np.float64)
+    kept = {**columns, "id": columns["id"].astype(np.int64), "flux": flux}
+    return {noun: values[flux > 0] for noun, values in kept.items() if noun != "mag"}
+
+
+def _flux_of(mag: NDArray[Any]) -> Floats:
+    flux: Floats = 10 ** (0.4 * (ZERO_POINT - mag.astype(np.float64)))
+    return flux
+
+
 def _as_truth(columns: Columns) -> Truth:
-    ids = columns["id"].astype(np.int64)
-    if "flux" in columns:
-        flux = columns["flux"].astype(np.float64)
-    else:
-        flux = 10 ** (0.4 * (ZERO_POINT - columns["mag"].astype(np.float64)))
+    ids = columns["id"]
     order = np.argsort(ids, kind="stable")
-    order = order[flux[order] > 0]
     radius = columns.get("radius", np.full(len(ids), np.nan))
     radec = [columns[name] for name in ("ra", "dec") if name in columns]
     return Truth(
         id=ids[order],
-        flux=flux[order],
+        flux=columns["flux"][order],
         radius_arcsec=radius[order].astype(np.float64),
         kind=columns.get("kind", np.full(len(ids), ""))[order].astype(np.str_),
         galaxy_id=columns.get("galaxy_id", ids)[order].astype(np.int64),
         radec=np.stack(radec, axis=1)[order] if len(radec) == 2 else None,
     )
-
-
-def open_dataset(urls: Sequence[str], where: str, options: storage.Options | None) -> ds.Dataset:
-    """Open Parquet files of one store as one data set.
-
-    Parameters
-    ----------
-    urls : sequence of str
-        Files, or one folder.
-    where : str
-        What they are, for messages.
-    options : mapping, optional
-        fsspec storage options.
-
-    Returns
-    -------
-    pyarrow.dataset.Dataset
-        Nothing but a schema has been read.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    EvaluationError
-        If it is not Parquet.
-    """
-    fs, _ = storage.filesystem(urls[0], options)
-    paths = [storage.filesystem(url, options)[1] for url in urls]
-    try:
-        return ds.dataset(paths if len(paths) > 1 else paths[0], filesystem=fs, format="parquet")
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{where}: no such file or folder; check the URL") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise EvaluationError(f"{where}: not Parquet ({reason}); give a Parquet table") from error
-
-
-def numpy_columns(table: pa.Table | pa.RecordBatch) -> Columns:
-    """Return the columns of a table, or of a batch of one, as NumPy arrays."""
-    whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
-    return {name: whole.column(name).to_numpy() for name in whole.schema.names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.schema import bands_of
-from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import CatalogError, TooLargeError
+from deblend_batch.parquet.file import BoundedParquet
 
 MAG_EDGES = np.linspace(14, 30, 65)
 _SAMPLE = 20_000
@@ -73,19 +75,23 @@ def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     receipts = list(ledger.read_receipts(tiles))
     step = max(1, sum(receipt.rows for receipt in receipts) // (2 * _SAMPLE))
     for receipt in receipts:
-        (content,) = ledger.read_shards([receipt])
-        try:
-            if not isinstance(content, bytes):
-                raise content
-            rows = read_table(content)
-        except (pa.ArrowException, OSError, TooLargeError) as error:
-            raise CatalogError(
-                f"{ledger.output.shard_url(receipt.tile)}: damaged; see deblend-batch verify {ledger.output}"
-            ) from error
+        rows = _read(ledger, receipt)
         found = found or CatalogSurvey([])
         _add(found, rows, step)
         found.receipts.append(receipt)
     return found
+
+
+def _read(ledger: Ledger, receipt: Receipt) -> pa.Table:
+    """Read a shard, if it has the rows that its receipt says."""
+    (content,) = ledger.read_shards([receipt])
+    with suppress(pa.ArrowException, OSError, TooLargeError):
+        if isinstance(content, bytes) and len(content) == receipt.bytes:
+            opened = BoundedParquet(io.BytesIO(content))
+            if opened.n_rows == receipt.rows:
+                return opened.read()
+    url, output = ledger.output.shard_url(receipt.tile), ledger.output
+    raise CatalogError(f"{url}: damaged; see deblend-batch verify {output}")
 
 
 def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:

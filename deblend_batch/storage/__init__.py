@@ -12,7 +12,14 @@ from deblend_batch.storage.filesystems import check_regular, check_writable, fil
 from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.places import check_apart
-from deblend_batch.storage.reading import MAX_BYTES, open_read, read_bytes, read_many, read_start
+from deblend_batch.storage.reading import (
+    MAX_BYTES,
+    open_read,
+    read_bytes,
+    read_many,
+    read_start,
+    without_readahead,
+)
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.unpacking import unpacked
 from deblend_batch.storage.urls import is_local, join, local_path, member, name_of, scheme_of
@@ -55,5 +62,6 @@ __all__ = [
     "scheme_of",
     "translate",
     "unpacked",
+    "without_readahead",
     "write_bytes",
 ]

@@ -8,6 +8,8 @@ from contextlib import closing
 from functools import partial
 from typing import Any, BinaryIO, cast
 
+from fsspec.caching import BaseCache
+
 from deblend_batch.errors import IrregularFileError, TooLargeError
 from deblend_batch.storage.failures import translate, translated
 from deblend_batch.storage.filesystems import filesystem
@@ -212,3 +214,15 @@ def _check_within(url: str, path: str, within: str | None) -> None:
         raise IrregularFileError(
             f"{url}: a link to a file outside of {within}; put the file itself in its place"
         )
+
+
+def without_readahead(file: BinaryIO) -> BinaryIO:
+    """Return a file of :func:`open_read` from which each range is fetched as it is asked for, and no more.
+
+    For a reader that asks for large ranges at several places by turns: reading ahead at each would fetch the
+    file many times.
+    """
+    remote = cast("Any", file)
+    if getattr(remote, "cache", None) is not None:
+        remote.cache = BaseCache(remote.blocksize, remote.cache.fetcher, remote.size)
+    return file

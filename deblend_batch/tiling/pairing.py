@@ -12,11 +12,16 @@ from scipy.spatial import cKDTree
 
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
+from deblend_batch.errors import TooLargeError
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import inside_image
 
 _COINCIDENT_PX = 1.0
+_FREE_PAIRS = 1_000_000
+_PAIRS_PER_SOURCE = 8
+_MIXED = np.array([1, 0x9E3779B97F4A7C15 - (1 << 64), 0x94D049BB133111EB - (1 << 64)], np.int64)
+"""Makes one number of a cell's three; two cells with the same one only count as more crowded."""
 
 
 def blend_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -75,6 +80,48 @@ def match_within(
     rows: NDArray[np.int64] = np.asarray(found, np.int64)
     close = separations_arcsec(vectors[rows[:, 0]], vectors[rows[:, 1]])
     return rows[close <= max_separation_arcsec * (1 + 1e-12)]
+
+
+def check_crowding(
+    ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], max_separation_arcsec: float
+) -> None:
+    """Refuse positions of which so many are close that no sky has them, before their pairs are listed.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : ndarray of float64, shape (n,)
+        ICRS degrees, finite.
+    max_separation_arcsec : float
+        How close two of a pair are.
+
+    Raises
+    ------
+    TooLargeError
+        If they make more than a million pairs, and more than eight a source: in the most crowded fields of
+        the Milky Way there are 0.5 within 2 arcsec.
+    """
+    vectors = unit_vectors(ra_deg, dec_deg)
+    chord = 2 * np.sin(np.radians(max_separation_arcsec / 3600) / 2) * (1 + 1e-9)
+    # A pair lies in one cell or in two that touch, so that 27 cells about each source hold its partners.
+    cells = np.floor(vectors / chord).astype(np.int64) @ _MIXED
+    in_cell = np.unique(cells, return_counts=True)[1]
+    if 13.5 * float((in_cell.astype(np.float64) ** 2).sum()) <= _most_pairs(len(vectors)):
+        return
+    tree = cKDTree(vectors)
+    check_number((int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2, len(vectors))
+
+
+def check_number(n_pairs: int, n_sources: int) -> None:
+    """Refuse more pairs than the sources of any sky make; see :func:`check_crowding`."""
+    if n_pairs > _most_pairs(n_sources):
+        raise TooLargeError(
+            f"{n_pairs:,} pairs of {n_sources:,} sources, more than any sky has; remove repeated sources, or "
+            "choose a smaller pairs.max_separation"
+        )
+
+
+def _most_pairs(n_sources: int) -> int:
+    return max(_FREE_PAIRS, _PAIRS_PER_SOURCE * n_sources)
 
 
 def order_members(rows: NDArray[np.int64], detections: Detections) -> NDArray[np.int64]:

@@ -159,3 +159,21 @@ def test_nulls_are_nan(kind: pa.DataType) -> None:
 def test_text_is_no_number() -> None:
     with pytest.raises(DetectionsError, match="column 'ra' holds string; it must be numbers"):
         floats(column(["10:00:00"]), "c", "ra", "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "unit", [b"10**99999999 deg", b"10+9999999deg", b"s", b"\xff", b"deg" * 9999, b"deg/0"]
+)
+def test_a_unit_that_is_no_angle_is_one_short_line_at_once(unit: bytes) -> None:
+    field = pa.field("ra", pa.float64(), metadata={b"unit": unit})
+    part = pa.table([pa.array([1.0])], schema=pa.schema([field]))
+    with pytest.raises(DetectionsError, match=r"'ra' is in .*, which is not an angle") as raised:
+        floats(part, "ra", "ra", "a.parquet")
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.float64(), pa.list_(pa.int64())])
+def test_ids_of_another_type_are_refused_without_a_row(kind: pa.DataType) -> None:
+    part = pa.table({"id": pa.array([], kind)})
+    with pytest.raises(DetectionsError, match=r"'id' holds .*; it must be integer"):
+        integers(part, "id", "id", "a.parquet")

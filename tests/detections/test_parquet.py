@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deblend_batch.detections import parquet
 from deblend_batch.detections.parquet import data_files
 from deblend_batch.detections.table import Detections, read_detections
-from deblend_batch.errors import DetectionsError, StorageError
+from deblend_batch.errors import DetectionsError, StorageError, TooLargeError
 
 
 def write(path: Path, first: int, count: int = 3) -> None:
@@ -67,6 +69,81 @@ def test_a_collection_names_no_table_outside_itself(tmp_path: Path) -> None:
     (tmp_path / "in" / "collection.properties").write_text("hats_primary_table_url = ../cat\n")
     with pytest.raises(StorageError, match=r"in: '\.\./cat' cannot be the name of a file here"):
         ids(str(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc",
+        "..",
+        "cat/../../cat",
+        "http://example.org/cat",
+        "file:///etc/cat",
+        "reference://cat.json",
+        "file::zip://cat.zip",
+        "zip://cat::file:///etc/cat.zip",
+        "*",
+        "",
+    ],
+)
+def test_a_property_names_a_folder_here_and_nothing_else(name: str, tmp_path: Path) -> None:
+    hats_catalogue(tmp_path / "cat")
+    (tmp_path / "collection.properties").write_text(f"hats_primary_table_url = {name}\n")
+    with pytest.raises(StorageError, match="cannot be the name of a file here"):
+        ids(str(tmp_path))
+
+
+def test_properties_are_read_up_to_a_size(tmp_path: Path) -> None:
+    with (tmp_path / "collection.properties").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(TooLargeError, match=r"collection.properties: more than 65,536 bytes"):
+        ids(str(tmp_path))
+
+
+def test_links_lead_to_files_of_the_same_folder(tmp_path: Path) -> None:
+    write(tmp_path / "other" / "b.parquet", 3)
+    write(tmp_path / "in" / "deep" / "a.parquet", 0)
+    link = tmp_path / "in" / "b.parquet"
+    link.symlink_to(tmp_path / "in" / "deep" / "a.parquet")
+    (tmp_path / "in" / "deep" / "a.parquet").rename(tmp_path / "in" / "deep" / "a.txt")
+    link.unlink()
+    link.symlink_to(tmp_path / "in" / "deep" / "a.txt")
+    assert ids(str(tmp_path / "in")) == [0, 1, 2]
+    link.unlink()
+    link.symlink_to(tmp_path / "other" / "b.parquet")
+    with pytest.raises(DetectionsError, match=r"in/b.parquet: a link out of the folder"):
+        ids(str(tmp_path / "in"))
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "cat"])
+def test_a_catalogue_that_is_a_link_out_of_its_collection_is_refused(
+    target: str, tmp_path: Path
+) -> None:
+    hats_catalogue(tmp_path / "cat")
+    (tmp_path / "in").mkdir()
+    if target == "cat":
+        (tmp_path / "in" / "cat").symlink_to(tmp_path / "cat")
+        (tmp_path / "in" / "collection.properties").write_text("hats_primary_table_url = cat\n")
+    else:
+        (tmp_path / "in" / "a.parquet").symlink_to(target)
+    with pytest.raises(DetectionsError, match="a link out of the folder"):
+        ids(str(tmp_path / "in"))
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(DetectionsError, match=r"a.parquet: no file"):
+        ids(str(tmp_path))
+
+
+def test_a_folder_of_very_many_files_is_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_MAX_FILES", 2)
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", number)
+    with pytest.raises(TooLargeError, match="a folder of 3 files"):
+        ids(str(tmp_path))
 
 
 def test_a_remote_folder(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_unknown_mapped_columns_are_refused_before_the_file_is_opened() -> None:
 def test_pairs(names: tuple[str, str], tmp_path: Path) -> None:
     pq.write_table(pa.table({names[1]: [2, 3], names[0]: [1, 2]}), tmp_path / "p.parquet")
     mapping = {} if names[0] == "central_id" else {"central_id": "A", "companion_id": "B"}
-    central, companion = read_pairs_table(f"{tmp_path}/p.parquet", mapping)
+    ((central, companion),) = read_pairs_table(f"{tmp_path}/p.parquet", mapping)
     assert (central.tolist(), companion.tolist()) == ([1, 2], [2, 3])
     assert central.dtype == companion.dtype == np.int64
 
@@ -130,10 +130,10 @@ def test_pairs_that_cannot_be_used_are_refused(
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
     with pytest.raises(DetectionsError, match=f"^{tmp_path}/p.parquet: .*{message}"):
-        read_pairs_table(f"{tmp_path}/p.parquet", mapping)
+        list(read_pairs_table(f"{tmp_path}/p.parquet", mapping))
 
 
 def test_a_pairs_table_without_rows_is_fine(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("central_id,companion_id\n")
-    central, companion = read_pairs_table(f"{tmp_path}/p.csv")
+    ((central, companion),) = read_pairs_table(f"{tmp_path}/p.csv")
     assert (len(central), len(companion)) == (0, 0)

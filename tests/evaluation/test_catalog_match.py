@@ -172,5 +172,5 @@ def test_a_truth_of_something_else_is_one_line(
 
 
 def test_an_absent_catalogue_is_named(output: Path) -> None:
-    with pytest.raises(NotFoundError, match="nowhere: no such file or folder"):
+    with pytest.raises(NotFoundError, match="nowhere: no such file or object"):
         match_catalog(str(output.parent / "nowhere"), _truth_url(output))

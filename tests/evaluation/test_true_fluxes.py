@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from deblend_batch.errors import NotFoundError
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.truth import read_truth
+from tests.limited import run_limited
+from tests.parquet import hostile
 
 FULL = {
     "id": [7, 3, 5],
@@ -100,3 +103,42 @@ def test_any_store_serves(tmp_path: Path) -> None:
     with fsspec.open("memory://truth/table.parquet", "wb") as file:
         file.write(Path(_write(tmp_path)).read_bytes())
     assert read_truth("memory://truth/table.parquet", "h").id.tolist() == [3, 5, 7]
+
+
+READ = """
+import sys
+from deblend_batch.errors import UserError
+from deblend_batch.evaluation.truth import read_truth
+for url in sys.argv[1:]:
+    try:
+        print(len(read_truth(url, "h").id))
+    except UserError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_table_that_announces_too_much_is_one_line_and_little_memory(tmp_path: Path) -> None:
+    def bomb(n: int, ids: hostile.Column, word: bytes = b"") -> bytes:
+        flux = hostile.constant("flux_h", hostile.double(1.0), n)
+        words = [hostile.constant("kind", word, n, hostile.TEXT)] if word else []
+        return hostile.parquet([ids, flux, *words], n, 5_000_000)
+
+    equal = hostile.constant("id", bytes(8), 8_000_000, hostile.INT64)
+    many = hostile.counting("id", 100_000_000)
+    bombs = [
+        (bomb(8_000_000, equal), "EvaluationError .*: id 0 is there twice"),
+        (bomb(100_000_000, many), "TooLargeError .*: 5,.* bytes of Parquet announce"),
+        (
+            bomb(1000, hostile.counting("id", 1000), b"x" * 40_000),
+            "EvaluationError .*texts of more",
+        ),
+    ]
+    urls = [str(tmp_path / f"{number}.parquet") for number in range(len(bombs))]
+    for url, (content, _) in zip(urls, bombs, strict=True):
+        Path(url).write_bytes(content)
+    ended = run_limited(
+        ["python", "-c", READ, *urls], memory=600_000_000, cwd=Path(__file__).parents[2]
+    )
+    assert (ended.code, ended.err) == (0, "")
+    for line, (_, message) in zip(ended.out.splitlines(), bombs, strict=True):
+        assert re.match(message, line)

@@ -183,10 +183,9 @@ def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:
     record = {**run_file(), "state": "complete", "config": config}
     ledger.write_run({**record, "totals": run_file()["totals"] | totals})
     for tile, rows in shards.items():
-        n, size = len(rows), len(encode(rows))
-        receipt = Receipt(tile, n // 2, n, size, "", "f", "m", {}, {}, {}, now())
-        ledger.create_shard(tile, encode(rows))
-        ledger.create_receipt(receipt)
+        n, shard = len(rows), encode(rows)
+        ledger.create_shard(tile, shard)
+        ledger.create_receipt(Receipt(tile, n // 2, n, len(shard), "", "f", "m", {}, {}, {}, now()))
     return ledger
 
 

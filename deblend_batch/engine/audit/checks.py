@@ -44,12 +44,11 @@ def read_shard(
         how = f"altered or truncated (more than the {receipt.bytes} bytes written)"
         return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
-        how = f"altered or truncated ({len(content)} bytes, {receipt.bytes} written)"
-        return None, [f"shard {tile}: {how}; remove it and its receipt, and run again"]
+        return None, [altered(tile, receipt, len(content))]
     try:
         table = read_table(content, columns=["blend_id", "tile", "flags"])
         counted = flags.count(table["flags"].to_numpy())
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, TooLargeError) as error:
         reason = str(error).splitlines()[0]
         return None, [
             f"shard {tile}: not a shard ({reason}); remove it and its receipt, and run again"
@@ -65,6 +64,12 @@ def read_shard(
     if counted != receipt.flags:
         problems.append(f"shard {tile}: its receipt counts other flags; remove both, and run again")
     return both[::2], problems
+
+
+def altered(tile: str, receipt: Receipt, n_bytes: int) -> str:
+    """Say in one line that a shard is not the one of its receipt."""
+    how = f"altered or truncated ({n_bytes} bytes, {receipt.bytes} written)"
+    return f"shard {tile}: {how}; remove it and its receipt, and run again"
 
 
 def compare_pairs(tile: str, expected: Ids, counted: int, shard: Ids, held: Ids) -> list[str]:

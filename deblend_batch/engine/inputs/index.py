@@ -9,7 +9,8 @@ import io
 import json
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Annotated, Any
@@ -23,9 +24,9 @@ from typing_extensions import TypedDict
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
-from deblend_batch.catalog.tables import read_table
 from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.errors import CatalogError
+from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 
@@ -193,33 +194,47 @@ def read_index(output: Output, url: str) -> FieldIndex:
     CatalogError
         If it is damaged.
     """
-    with output.open_read(url) as file:
-        try:
-            table = read_table(file, columns=["unit"])
-            summary = typed(_SUMMARY_TYPE, loads(table.schema.metadata[_SUMMARY]))
-            return _field_index(url, table, summary)
-        except _WRONG as error:
-            raise _damaged(url, error) from error
+    with output.open_read(url) as file, _damage(url):
+        index = BoundedParquet(file)
+        summary = typed(_SUMMARY_TYPE, loads(index.schema.metadata[_SUMMARY]))
+        return _field_index(url, _starts(index, len(summary["tiles"])), summary)
 
 
-def _damaged(url: str, error: Exception) -> Exception:
-    """Return what is said of an index that cannot be read: a remote store's failures are its own."""
-    if isinstance(error, OSError) and not storage.is_local(url):
-        return storage.translate(url, error)
-    return CatalogError(f"{url}: damaged ({cause(error)}); remove it and run again")
+@contextmanager
+def _damage(url: str) -> Iterator[None]:
+    """Say in one line that an index is not what we write; a remote store's failures are its own."""
+    try:
+        yield
+    except _WRONG as error:
+        if isinstance(error, OSError) and not storage.is_local(url):
+            raise storage.translate(url, error) from error
+        raise CatalogError(f"{url}: damaged ({cause(error)}); remove it and run again") from error
 
 
-def _field_index(url: str, table: pa.Table, summary: _Summary) -> FieldIndex:
-    units = table["unit"].to_numpy()
-    numbers, starts = np.unique(units, return_index=True)
-    whole = np.array_equal(numbers, np.arange(len(summary["tiles"])))
-    if not whole or len(numbers) != len(summary["tile_names"]) or (np.diff(units) < 0).any():
-        raise ValueError("its rows are not those of its tiles")
+def _starts(index: BoundedParquet, n_units: int) -> NDArray[np.int64]:
+    """Count the rows of each unit, and return where each begins; no more is held than a part of the rows."""
+    counts, last = np.zeros(n_units, np.int64), 0
+    for part in index.batches(["unit"], Allowance()):
+        units = part["unit"].to_numpy()
+        if not len(units):
+            continue
+        if units[0] < last or (np.diff(units) < 0).any() or units[-1] >= n_units:
+            raise ValueError("its rows are not those of its units, in their order")
+        last = units[-1]
+        counts += np.bincount(units, minlength=n_units)
+    if not counts.all():
+        raise ValueError("a unit has no rows")
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> FieldIndex:
+    if len(summary["tile_names"]) != len(summary["tiles"]):
+        raise ValueError("it has not one name a unit")
     return FieldIndex(
         url,
         np.array(summary["tiles"], np.int32),
         tuple(summary["tile_names"]),
-        np.append(starts, len(table)).astype(np.int64),
+        starts,
         tuple(summary["noise_sigma"]),
         summary["detections"],
         tuple(summary["unplaced"]),
@@ -232,18 +247,16 @@ class IndexReader:
 
     def __init__(self, output: Output, url: str) -> None:
         self._url = url
-        try:
-            self._file = pq.ParquetFile(output.open_read(url))
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(url, error) from error
+        with _damage(url):
+            self._file = BoundedParquet(output.open_read(url))
+            if max(self._file.group_rows, default=0) > ROW_GROUP:
+                raise ValueError(f"row groups of more than {ROW_GROUP:,} pairs")
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Pairs:
-        try:
-            return _pairs(self._file.read_row_group(group, use_threads=False))
-        except _WRONG as error:
-            raise _damaged(self._url, error) from error
+        with _damage(self._url):
+            return _pairs(self._file.read_group(group))
 
     def read(self, start: int, stop: int) -> Pairs:
         """Read rows ``start`` to ``stop`` (exclusive).

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -19,18 +18,28 @@ from deblend_batch.detections.table import (
     Detections,
     check_unique,
     read_detections,
-    read_pairs_table,
+    repeated_ids,
 )
+from deblend_batch.detections.unique import Repeated, UniqueKeys
 from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
     read_index,
     write_index,
 )
+from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
 from deblend_batch.engine.inputs.survey import SurveyEntry
+from deblend_batch.engine.inputs.unused import UnusedList
+from deblend_batch.errors import TooLargeError
 from deblend_batch.field.layout import Field
 from deblend_batch.storage import Options
-from deblend_batch.tiling.pairing import build_pairs, match_within, order_members
+from deblend_batch.tiling.pairing import (
+    build_pairs,
+    check_crowding,
+    check_number,
+    match_within,
+    order_members,
+)
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import TileGrid, inside_image
@@ -169,13 +178,13 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
 
 @dataclass(frozen=True)
 class _Screened:
-    """A part of a detection table: what lies in or near the image, and what cannot be used."""
+    """A part of a detection table: what lies in or near the image, and which rows cannot be used."""
 
-    ids: NDArray[np.int64]
     near: Detections
     yx: NDArray[np.float64]
     counts: Counter[str]
-    unused: pa.Table
+    finite: NDArray[np.bool_]
+    unused: NDArray[np.bool_]
 
 
 def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float64], dict[str, int]]:
@@ -185,25 +194,46 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
         task.entry.first_of_table,
         task.entry.shared_table,
     )
-    parts = [
-        _screen(task, opened, part) for part in read_detections(url, task.columns, task.options)
-    ]
-    check_unique(np.concatenate([part.ids for part in parts]), url)
-    if task.keep_unused and first and any(len(part.unused) for part in parts):
-        sink = io.BytesIO()
-        pq.write_table(pa.concat_tables([part.unused for part in parts]), sink)
-        task.output.write(task.output.unused_url(task.entry.index_name()), sink.getvalue())
-    counts = sum((part.counts for part in parts), Counter[str]())
+    kept: list[_Screened] = []
+    counts: Counter[str] = Counter()
+    unused, most = (
+        UnusedList(),
+        math.prod(size + 2 * _reach(task, opened) for size in opened.shape_yx),
+    )
+    with UniqueKeys() as ids:
+        for part in read_detections(url, task.columns, task.options):
+            _check_ids(ids.add(part.id) if first else None, url)
+            screened = _screen(task, opened, part)
+            counts += screened.counts
+            if len(screened.near) or not kept:
+                kept.append(screened)
+            if sum(len(each.near) for each in kept) > most:
+                raise TooLargeError(f"{url}: more sources than {opened.url} has pixels; check both")
+            unused.add(part.id[screened.unused], screened.finite[screened.unused])
+        _check_ids(ids.finish() if first else None, url)
+    if task.keep_unused and first:
+        unused.write(task.output, task.entry.index_name())
     # What is outside this field may be in another; the first field counts the table's rows for all.
     known = ("read", "not_finite", "used") if first else ("used",)
     names = known if shared else ("read", "not_finite", "outside", "used")
-    near = Detections.concatenate([part.near for part in parts])
-    yx = np.concatenate([part.yx for part in parts])
+    near = Detections.concatenate([each.near for each in kept])
+    check_unique(near.id, url)
+    yx = np.concatenate([each.yx for each in kept])
     return near, yx, {name: counts[name] for name in names}
 
 
+def _check_ids(found: Repeated | None, url: str) -> None:
+    if found is not None:
+        raise repeated_ids(found, url)
+
+
+def _reach(task: IndexTask, opened: Field) -> float:
+    """Return how far from the image a source may lie and still be of use, px."""
+    return max(task.pairs.max_separation / opened.pixel_scale_arcsec, task.stamp_size / 2) + 1
+
+
 def _screen(task: IndexTask, opened: Field, part: Detections) -> _Screened:
-    reach_px = max(task.pairs.max_separation / opened.pixel_scale_arcsec, task.stamp_size / 2) + 1
+    reach_px = _reach(task, opened)
     part, yx = _placed(part, opened)
     finite = np.isfinite(part.ra) & np.isfinite(part.dec)
     far = np.array(opened.shape_yx) - 1 + reach_px
@@ -216,9 +246,7 @@ def _screen(task: IndexTask, opened: Field, part: Detections) -> _Screened:
         "used": int(inside.sum()),
     }
     unused = ~finite if task.entry.shared_table else ~inside
-    reason = np.where(finite[unused], "outside the image", "position is not finite").astype(str)
-    rejected = pa.table({"id": part.id[unused], "reason": reason})
-    return _Screened(part.id, part[close], yx[close], Counter(counts), rejected)
+    return _Screened(part[close], yx[close], Counter(counts), finite, unused)
 
 
 def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.float64]]:
@@ -233,46 +261,50 @@ def _find(
     task: IndexTask, opened: Field, detections: Detections, yx: NDArray[np.float64]
 ) -> tuple[Pairs, list[UnplacedPair]]:
     inside = inside_image(yx, opened.shape_yx)
-    unplaced: list[UnplacedPair] = []
+    unplaced = Unplaced(str(task.pairs.table))
+    with _named(task.entry.detections_url):
+        check_crowding(detections.ra, detections.dec, task.pairs.max_separation)
     if task.pairs.table is None:
         rows = match_within(detections.ra, detections.dec, task.pairs.max_separation)
         rows = order_members(rows, detections)
     else:
-        rows, unplaced = _predetected(task, detections)
+        rows = _predetected(task, detections, unplaced)
     lost = ~np.any(inside[rows], axis=1)
     if task.pairs.table is not None and task.entry.alone:
-        unplaced += [
-            UnplacedPair(int(central), int(companion), "both members are outside the image")
-            for central, companion in detections.id[rows[lost]]
-        ]
+        unplaced.add(detections.id[rows[lost]], "both members are outside the image")
     rows = rows[~lost]
     if len(rows) and task.entry.earlier_overlaps:
         rows = rows[~_owned_earlier(task, detections, rows)]
-    return build_pairs(rows, detections, yx, opened.shape_yx, task.stamp_size), unplaced
+    pairs = build_pairs(rows, detections, yx, opened.shape_yx, task.stamp_size)
+    return pairs, unplaced.pairs
 
 
-def _predetected(
-    task: IndexTask, detections: Detections
-) -> tuple[NDArray[np.int64], list[UnplacedPair]]:
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Say of which table an error is that knows only its rows."""
+    try:
+        yield
+    except TooLargeError as error:
+        raise TooLargeError(f"{url}: {error}") from error
+
+
+def _predetected(task: IndexTask, detections: Detections, unplaced: Unplaced) -> NDArray[np.int64]:
     """Rows of the members of pre-detected pairs; the table says who is central."""
-    table = str(task.pairs.table)
-    central, companion = read_pairs_table(table, task.pairs.columns, task.options)
     order = np.argsort(detections.id)
     sorted_ids = detections.id[order]
-    members = np.stack([central, companion], axis=-1)
-    if len(sorted_ids) == 0:
-        known = np.zeros(members.shape, bool)
-        position = np.zeros(members.shape, np.int64)
-    else:
-        position = np.minimum(np.searchsorted(sorted_ids, members), len(sorted_ids) - 1)
-        known = sorted_ids[position] == members
-    placed = known.all(axis=1)
-    rows = order[position[placed]] if len(order) else np.empty((0, 2), np.int64)
-    if not task.entry.alone:
-        return rows, []
+    found = [np.empty((0, 2), np.int64)]
     reason = "a member is not in the detection table, has no finite position, or is far outside the image"
-    lost = [UnplacedPair(int(a), int(b), reason) for a, b in members[~placed]]
-    return rows, lost
+    for members in read_predetected(task.pairs, task.options):
+        position = np.minimum(np.searchsorted(sorted_ids, members), len(sorted_ids) - 1)
+        known = sorted_ids[position] == members if len(order) else np.zeros(members.shape, bool)
+        placed = known.all(axis=1)
+        if placed.any():
+            found.append(order[position[placed]])
+        with _named(str(task.pairs.table)):
+            check_number(sum(map(len, found)), len(detections))
+        if task.entry.alone:
+            unplaced.add(members[~placed], reason)
+    return np.concatenate(found)
 
 
 def _owned_earlier(

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.detections.table import read_pairs_table
 from deblend_batch.engine.inputs.index import UnplacedPair
 from deblend_batch.engine.inputs.index_task import IndexTask
+from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairing import blend_ids
 
@@ -50,13 +50,12 @@ def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
     first = tasks[0]
     if first.pairs.table is None:
         return []
-    central, companion = read_pairs_table(first.pairs.table, first.pairs.columns, first.options)
-    lost = ~np.isin(blend_ids(central, companion), ids)
+    unplaced = Unplaced(first.pairs.table)
     reason = "no field of the survey holds it, or a member is not in the detection tables"
-    return [
-        UnplacedPair(int(one), int(other), reason)
-        for one, other in zip(central[lost], companion[lost], strict=True)
-    ]
+    for members in read_predetected(first.pairs, first.options):
+        lost = ~np.isin(blend_ids(members[:, 0], members[:, 1]), ids)
+        unplaced.add(members[lost], reason)
+    return unplaced.pairs
 
 
 def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:

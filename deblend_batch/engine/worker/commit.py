@@ -23,7 +23,12 @@ from deblend_batch.catalog.shard import encode
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.inputs.work import TileSpec
 from deblend_batch.engine.worker.poison import Poison, quarantine_record
-from deblend_batch.errors import CatalogError, NotFoundError, TransientStorageError
+from deblend_batch.errors import (
+    CatalogError,
+    NotFoundError,
+    TooLargeError,
+    TransientStorageError,
+)
 from deblend_batch.tiling.pairs import Pairs
 
 _TRIES = 5
@@ -206,7 +211,7 @@ def _content(receipt: Receipt) -> tuple[Any, ...]:
 def _read(shard: bytes) -> pa.Table | None:
     try:
         return read_table(shard)
-    except (pa.ArrowException, OSError, KeyError):
+    except (pa.ArrowException, OSError, KeyError, TooLargeError):
         return None
 
 

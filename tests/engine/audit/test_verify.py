@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -21,6 +22,8 @@ from deblend_batch.engine.audit.checks import compare_pairs
 from deblend_batch.engine.audit.verify import Verification, verify_run
 from deblend_batch.errors import CatalogError
 from tests.engine.finished import commit, finish_run, leave_out, read_rows
+from tests.limited import run_limited
+from tests.parquet import hostile
 from tests.support import SmallField
 
 TILE = "y0000x0000"
@@ -132,7 +135,7 @@ def _wrong_count(run: Ledger) -> None:
 def _no_parquet(run: Ledger) -> None:
     storage.write_bytes(run.output.shard_url(TILE), b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty))
+    run.replace_receipt(replace(run.read_receipt(TILE), sha256=empty, bytes=0))
 
 
 def _damage_receipt(run: Ledger) -> None:
@@ -315,3 +318,73 @@ def test_a_tile_that_adds_up_has_no_problem() -> None:
     ids = np.arange(5)
     assert compare_pairs("t", ids, 3, ids[:3], ids[3:]) == []
     assert compare_pairs("t", ids, 5, ids, ids[:0]) == []
+
+
+def _longer(run: Ledger) -> None:
+    with open(run.output.shard_url(TILE), "r+b") as file:
+        file.truncate(1 << 36)
+
+
+def _device(run: Ledger) -> None:
+    storage.remove(run.output.shard_url(TILE))
+    Path(run.output.shard_url(TILE)).symlink_to("/dev/zero")
+
+
+def _bomb(run: Ledger) -> None:
+    """As long as the receipt says, with a hundred million rows."""
+    n, size = 100_000_000, run.read_receipt(TILE).bytes
+    columns = [hostile.constant("blend_id", bytes(8), n, hostile.INT64)]
+    padded = (hostile.parquet(columns, n, padding) for padding in range(size - 400, size))
+    content = next(each for each in padded if len(each) == size)
+    storage.write_bytes(run.output.shard_url(TILE), content)
+
+
+def _bomb_with_receipt(run: Ledger) -> None:
+    _bomb(run)
+    digest = hashlib.sha256(storage.read_bytes(run.output.shard_url(TILE))).hexdigest()
+    run.replace_receipt(replace(run.read_receipt(TILE), sha256=digest, rows=100_000_000))
+
+
+USE = """
+import sys
+from deblend_batch.engine.account.reader import StatusReader
+from deblend_batch.engine.audit.publication import publish_run
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.catalog.output import Output
+from deblend_batch.errors import UserError
+from deblend_batch.report.page import write_report
+for output in map(Output, sys.argv[1:]):
+    print(*verify_run(output, recompute=0).problems)
+    print(StatusReader(output).read().pairs_written)
+    for use in write_report, publish_run:
+        try:
+            use(output)
+        except UserError as error:
+            print(error)
+"""
+BOMBS = {
+    _longer: "altered or truncated",
+    _device: "a link to a file outside",
+    _bomb: "altered or truncated",
+    _bomb_with_receipt: "not a shard .*announce",
+}
+
+
+def test_a_shard_that_was_replaced_by_a_bomb_takes_no_memory(
+    template: Ledger, tmp_path: Path
+) -> None:
+    outputs = []
+    for number, damage in enumerate(BOMBS):
+        outputs.append(str(shutil.copytree(template.output.url, tmp_path / str(number))))
+        damage(Ledger(Output(outputs[-1])))
+    ended = run_limited(
+        ["python", "-c", USE, *outputs], memory=1_000_000_000, cwd=Path(__file__).parents[3]
+    )
+    lines = ended.out.splitlines()
+    assert (ended.code, len(lines)) == (0, 4 * len(BOMBS)), ended
+    for number, (output, message) in enumerate(zip(outputs, BOMBS.values(), strict=True)):
+        verified, written, reported, published = lines[4 * number : 4 * number + 4]
+        assert re.match(f"shard {TILE}: .*{message}", verified)
+        assert written == "93"
+        assert reported.startswith(f"{output}/shards/{TILE}.parquet: damaged; see deblend-batch")
+        assert published.startswith(f"{output}: shard {TILE}: ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -21,6 +23,19 @@ from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
+from tests.limited import run_limited
+from tests.parquet import hostile
+
+OPEN = """
+import sys
+from deblend_batch.engine.inputs.index import IndexReader, read_index
+from deblend_batch.errors import UserError
+try:
+    index = read_index(sys.argv[1], {})
+    IndexReader(sys.argv[1], {}).read(0, index.n_pairs)
+except UserError as error:
+    print(type(error).__name__, error)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +67,7 @@ def test_any_rows_are_read_back_to_the_bit(
     index, pairs = crowded
     start = data.draw(st.integers(0, len(pairs) - 1), "start")
     stop = data.draw(st.integers(start + 1, len(pairs)), "stop")
-    read = IndexReader(Output(""), index.url).read(start, stop)
+    read = IndexReader(Output(index.url.rsplit("/", 2)[0]), index.url).read(start, stop)
     assert columns_of(read) == columns_of(pairs, slice(start, stop))
     for name in Pairs.__dataclass_fields__:
         assert getattr(read, name).dtype == getattr(pairs, name).dtype
@@ -61,7 +76,7 @@ def test_any_rows_are_read_back_to_the_bit(
 
 def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]) -> None:
     built, _ = crowded
-    read = read_index(Output(""), built.url)
+    read = read_index(Output(built.url.rsplit("/", 2)[0]), built.url)
     for name in ("tiles", "starts"):
         np.testing.assert_array_equal(getattr(read, name), getattr(built, name))
         assert getattr(read, name).dtype == getattr(built, name).dtype
@@ -80,6 +95,50 @@ def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path, damage: str
         pq.write_table(pq.read_table(task.url).replace_schema_metadata(None), task.url)
     with pytest.raises(CatalogError, match=r"field.parquet: damaged .*; remove it and run again"):
         read_index(task.output, task.url)
+
+
+def _one_group(pairs: pa.Table) -> bytes:
+    """The rows of an index over and over, in one row group."""
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables([pairs] * 20_000), sink, row_group_size=1 << 30)
+    return sink.getvalue()
+
+
+def _many_rows(pairs: pa.Table) -> bytes:
+    """As many rows of the first unit as five million bytes may announce, and no other column."""
+    n_rows = 300_000_000
+    return hostile.parquet(
+        [hostile.constant("unit", bytes(4), n_rows, hostile.INT32)], n_rows, 5_000_000
+    )
+
+
+@pytest.mark.parametrize("make", [_one_group, _many_rows])
+def test_an_index_that_was_replaced_by_a_bomb_is_one_line(
+    field_url: str, tmp_path: Path, make: Callable[[pa.Table], bytes]
+) -> None:
+    write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
+    task = task_for(field_url, tmp_path)
+    index_field(task)
+    Path(task.url).write_bytes(make(pq.read_table(task.url)))
+    ended = run_limited(
+        ["python", "-c", OPEN, task.url], memory=500_000_000, cwd=Path(__file__).parents[3]
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("CatalogError")
+    assert "damaged" in ended.out
+
+
+def test_units_that_are_not_those_of_the_summary_are_damage(field_url: str, tmp_path: Path) -> None:
+    write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
+    task = task_for(field_url, tmp_path)
+    index_field(task)
+    url = task.output.index_url(task.entry.index_name())
+    table = pq.read_table(url)
+    for unit in (-1, 1, 2**31 - 1):
+        other = table.set_column(0, "unit", pa.array([unit], pa.int32()))
+        pq.write_table(other, url)
+        with pytest.raises(CatalogError, match=r"field.parquet: damaged \(its rows are not those"):
+            read_index(task.output, url)
 
 
 def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import PairsConfig
+from deblend_batch.engine.inputs import predetected, unused
 from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, read_index
 from deblend_batch.engine.inputs.index_task import build_index, index_field
-from deblend_batch.errors import DetectionsError
+from deblend_batch.errors import DetectionsError, TooLargeError
+from deblend_batch.parquet import file as parquet_file
 from deblend_batch.tiling.pairing import match_within
 from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
+from tests.limited import run_limited
+from tests.parquet.hostile import INT64, constant, counting, double, parquet
 
 DIVISIONS = ((64, 4096), (100, 4096), (256, 16), (4096, 3), (4096, 4096))
 BORDERS = (0, 64, 100, 128, 192, 256, 300)
@@ -274,3 +279,102 @@ def test_positions_on_the_sky_give_the_pairs_of_their_pixels(
     assert len(pairs) == len(match_within(radec[:, 0], radec[:, 1], 0.6)) > 0
     np.testing.assert_allclose(pairs.yx, yx[pairs.source_id], atol=1e-6)
     np.testing.assert_array_equal(pairs.radec, radec[pairs.source_id])
+
+
+INDEX = """
+import sys
+from pathlib import Path
+from deblend_batch.engine.inputs.index_task import build_index
+from deblend_batch.errors import UserError
+from tests.engine.indexing import task_for
+try:
+    index, pairs = build_index(task_for(sys.argv[1], Path(sys.argv[2])))
+    print(index.detections)
+except UserError as error:
+    print(type(error).__name__, error)
+"""
+FIVE_MB = 5_000_000
+
+
+def bomb(name: str, n_rows: int) -> bytes:
+    """A table of five million bytes, nearly all of which belong to nothing."""
+    ids = constant("id", bytes(8), n_rows, INT64) if name == "equal" else counting("id", n_rows)
+    place = double(50.0 if name == "near" else 1e9)
+    columns = [ids, constant("x", place, n_rows), constant("y", place, n_rows)]
+    return parquet(columns, n_rows, FIVE_MB)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_rows", "line"),
+    [
+        ("equal", 60_000_000, "DetectionsError .*: at least 1 values of column 'id' occur"),
+        ("near", 60_000_000, "TooLargeError .*: more sources than .*field.zarr has pixels"),
+        ("near", 100_000, "TooLargeError .*: 4,999,950,000 pairs of 100,000 sources"),
+        ("far", 3_000_000, "{'read': 3000000, 'not_finite': 0, 'outside': 3000000, 'used': 0}"),
+    ],
+    ids=["equal rows", "all in the image", "all at one place", "all outside"],
+)
+def test_rows_that_cost_nothing_take_no_memory(
+    field_url: str, tmp_path: Path, name: str, n_rows: int, line: str
+) -> None:
+    (tmp_path / "detections.parquet").write_bytes(bomb(name, n_rows))
+    ended = run_limited(
+        ["python", "-c", INDEX, field_url, str(tmp_path)],
+        memory=750_000_000,
+        disk=1 << 24,
+        cwd=Path(__file__).parents[3],
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(line + ".*", ended.out.strip())
+    listed = tmp_path / "index" / "field.unused.parquet"
+    assert not listed.exists() or listed.stat().st_size < 1 << 23
+
+
+def test_the_list_of_what_is_not_used_has_an_end(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unused, "MOST_LISTED", 3)
+    monkeypatch.setattr(parquet_file, "_ROWS", 2)
+    write_detections(tmp_path / "detections.parquet", np.full((9, 2), -100.0))
+    task = task_for(field_url, tmp_path)
+    index, _ = build_index(task)
+    assert index.n_unused == 9
+    assert pq.read_table(task.output.unused_url(task.entry.index_name()))["id"].to_pylist() == [
+        1,
+        2,
+        3,
+    ]
+
+
+def test_ids_that_repeat_far_apart_are_refused(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_file, "_ROWS", 2)
+    ids = np.array([7, 8, 9, 10, 7])
+    write_detections(tmp_path / "detections.parquet", np.full((5, 2), -100.0), ids)
+    with pytest.raises(DetectionsError, match=r"1 values of column 'id' .* the first is 7"):
+        build_index(task_for(field_url, tmp_path))
+
+
+def test_pairs_that_repeat_far_apart_are_refused(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_file, "_ROWS", 2)
+    write_detections(tmp_path / "detections.parquet", PAIR_SOURCES)
+    table = pa.table({"central_id": [1, 2, 3, 1, 2], "companion_id": [2, 3, 4, 4, 1]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    pairs = PairsConfig(table=str(tmp_path / "pairs.parquet"))
+    with pytest.raises(DetectionsError, match=r"1 pairs occur more than once, .*\(1, 2\)"):
+        build_index(task_for(field_url, tmp_path, pairs=pairs))
+
+
+def test_a_pairs_table_of_another_survey_is_refused(
+    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predetected, "MOST_UNPLACED", 3)
+    write_detections(tmp_path / "detections.parquet", PAIR_SOURCES)
+    table = pa.table({"central_id": [1, 91, 92, 93, 94], "companion_id": [2, 81, 82, 83, 84]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    pairs = PairsConfig(table=str(tmp_path / "pairs.parquet"))
+    with pytest.raises(TooLargeError, match=r"pairs.parquet: more than 3 pairs that no field"):
+        build_index(task_for(field_url, tmp_path, pairs=pairs))

@@ -1,0 +1,1 @@
+"""Parquet files of strangers: what they announce is checked before it is decoded, in bounded memory."""
