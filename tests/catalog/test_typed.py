@@ -95,11 +95,13 @@ def mutated(draw: st.DrawFn, valid: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("kind", DOCUMENTS)
 @given(st.data())
 def test_a_record_is_of_its_type_or_damaged_in_one_line(kind: str, data: st.DataObject) -> None:
+    content, said = data.draw(mutated(DOCUMENTS[kind])), ""
     try:
-        read(kind, data.draw(mutated(DOCUMENTS[kind])))
+        read(kind, content)
     except CatalogError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 500
+        said = str(error)
+    assert "\n" not in said
+    assert len(said) < 500
 
 
 @pytest.mark.parametrize(

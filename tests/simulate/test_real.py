@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from astropy.table import Table
 
 from deblend_batch.cluster.workers import ALONE, Workers
-from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.errors import ConfigError, IrregularFileError, NotFoundError
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
 from deblend_batch.simulate.galaxies.variation import Variation
@@ -108,6 +109,17 @@ def test_tasks_on_ray_see_the_same_real_galaxies(catalog: str) -> None:
         np.testing.assert_array_equal(getattr(alone, name), getattr(spread, name))
 
 
+def write_catalog(path: Path, images: str) -> None:
+    """Write a catalogue that takes its images from a file of this name."""
+    columns = {
+        "IDENT": [1], "MAG": [22.0], "BAND": ["F814W"], "WEIGHT": [1.0],
+        "GAL_FILENAME": [images], "PSF_FILENAME": ["psfs.fits"],
+        "GAL_HDU": [0], "PSF_HDU": [0], "PIXEL_SCALE": [0.03],
+        "NOISE_MEAN": [0.0], "NOISE_VARIANCE": [1e-5],
+    }  # fmt: skip
+    Table(columns).write(path)
+
+
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
@@ -125,17 +137,36 @@ def test_what_is_no_real_catalog_is_refused(
 ) -> None:
     path = tmp_path / "cat.fits"
     if content is None:
-        columns = {
-            "IDENT": [1], "MAG": [22.0], "BAND": ["F814W"], "WEIGHT": [1.0],
-            "GAL_FILENAME": ["images.fits"], "PSF_FILENAME": ["psfs.fits"],
-            "GAL_HDU": [0], "PSF_HDU": [0], "PIXEL_SCALE": [0.03],
-            "NOISE_MEAN": [0.0], "NOISE_VARIANCE": [1e-5],
-        }  # fmt: skip
-        Table(columns).write(path)
+        write_catalog(path, "images.fits")
     else:
         path.write_bytes(content)
     with pytest.raises(error, match=message):
         pool_from_real_catalog(str(path), "candels-h")
+
+
+def test_no_real_catalog_is_a_pipe_or_names_files_elsewhere(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fits")
+    with pytest.raises(IrregularFileError, match=r"pipe\.fits: not a regular file"):
+        pool_from_real_catalog(str(tmp_path / "pipe.fits"), "candels-h")
+    for name in ("/etc/passwd", "../images.fits"):
+        write_catalog(tmp_path / "cat.fits", name)
+        with pytest.raises(ConfigError, match=r"cat\.fits: names a file that is not beside it"):
+            pool_from_real_catalog(str(tmp_path / "cat.fits"), "candels-h")
+        (tmp_path / "cat.fits").unlink()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x93NUMPY\x01\x00\x02\x00{}"])
+@pytest.mark.parametrize("name", ["candels_img.npy", "candels_cat.csv"])
+def test_what_is_no_array_or_table_of_candels_is_one_line(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    for each in ("img", "seg"):
+        np.save(tmp_path / f"candels_{each}.npy", np.zeros((1, 8, 8), np.float32))
+    (tmp_path / "candels_cat.csv").write_text("ID,mag,radius,galtype\n1,2,3,disk\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name}: ") as caught:
+        pool_from_candels_blender(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
