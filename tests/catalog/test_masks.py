@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -61,7 +62,9 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         store.read("tile", theirs, 2)
 
 
-@pytest.mark.parametrize("what", ["group", "array", "bits", "metadata", "chunk"])
+@pytest.mark.parametrize(
+    "what", ["group", "array", "bits", "metadata", "chunk", "pipe", "device", "too many"]
+)
 def test_masks_that_cannot_be_read_are_named(tmp_path: Path, what: str) -> None:
     store = MaskStore(Output(str(tmp_path)))
     sha256 = store.write("tile", np.arange(2), some_masks(2))
@@ -77,8 +80,19 @@ def test_masks_that_cannot_be_read_are_named(tmp_path: Path, what: str) -> None:
         chunk.write_bytes(bytes(content))
     elif what == "metadata":
         (group / "masks" / "zarr.json").write_text("{")
-    else:
+    elif what == "chunk":
         chunk.unlink()  # zarr reads zeros then
+    elif what == "pipe":
+        chunk.unlink()
+        os.mkfifo(chunk)
+    elif what == "device":
+        (group / "masks" / "zarr.json").unlink()
+        (group / "masks" / "zarr.json").symlink_to("/dev/zero")
+    else:  # a petabyte of them
+        text = (group / "masks" / "zarr.json").read_text()
+        assert '"shape": [\n    2,' in text
+        text = text.replace('"shape": [\n    2,', '"shape": [\n    2000000000000,', 1)
+        (group / "masks" / "zarr.json").write_text(text)
     with pytest.raises(
         CatalogError, match=r"masks\.zarr/tile-.*: masks (missing|altered).*; remove"
     ):

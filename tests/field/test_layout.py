@@ -23,6 +23,7 @@ import zarr
 from deblend_batch.errors import (
     BadDataError,
     FieldError,
+    IrregularFileError,
     NotFoundError,
     OutputConflictError,
     StorageError,
@@ -102,6 +103,20 @@ def test_chunks_and_shards_fit_the_image(
     assert (image.shape, image.chunks, image.shards) == ((2, *shape), chunks, shards)
     assert image.metadata.zarr_format == 3
     assert image.metadata.dimension_names == ("band", "y", "x")
+
+
+@pytest.mark.parametrize("what", ["zarr.json", "image/zarr.json", "image/c/0/0/0"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_object_without_an_end_is_one_line(what: str, kind: str, tmp_path: Path) -> None:
+    url = make_field(f"{tmp_path}/a.zarr")
+    path = Path(url, what)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(IrregularFileError, match=rf"{what}: not a regular file but a device"):
+        Field.open(url).plane(0, slice(0, 1), slice(0, 1))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

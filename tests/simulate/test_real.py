@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from astropy.table import Table
 
 from deblend_batch.cluster.workers import ALONE, Workers
-from deblend_batch.errors import ConfigError, FieldError, NotFoundError, TooLargeError
+from deblend_batch.errors import (
+    ConfigError,
+    FieldError,
+    IrregularFileError,
+    NotFoundError,
+    TooLargeError,
+)
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
 from deblend_batch.simulate.galaxies.variation import Variation
@@ -171,6 +178,26 @@ def test_what_is_no_real_catalog_is_refused(
         path.write_bytes(content)
     with pytest.raises(error, match=message):
         pool_from_real_catalog(str(path), "candels-h")
+
+
+def test_no_real_catalog_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fits")
+    with pytest.raises(IrregularFileError, match=r"pipe\.fits: not a regular file"):
+        pool_from_real_catalog(str(tmp_path / "pipe.fits"), "candels-h")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x93NUMPY\x01\x00\x02\x00{}"])
+@pytest.mark.parametrize("name", ["candels_img.npy", "candels_cat.csv"])
+def test_what_is_no_array_or_table_of_candels_is_one_line(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    for each in ("img", "seg"):
+        np.save(tmp_path / f"candels_{each}.npy", np.zeros((1, 8, 8), np.float32))
+    (tmp_path / "candels_cat.csv").write_text("ID,mag,radius,galtype\n1,2,3,disk\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name}: ") as caught:
+        pool_from_candels_blender(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

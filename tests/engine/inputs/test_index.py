@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,15 +85,36 @@ def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]
         assert getattr(read, name) == getattr(built, name)
 
 
-@pytest.mark.parametrize("damage", ["cut", "no summary"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "no summary", "thrift", "tiles", "names", "types", "nested", "unsorted", "column"],
+)
 def test_a_damaged_index_is_one_line(field_url: str, tmp_path: Path, damage: str) -> None:
     write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
     task = task_for(field_url, tmp_path)
     index_field(task)
     if damage == "cut":
         Path(task.url).write_bytes(Path(task.url).read_bytes()[:-20])
+    elif damage == "thrift":
+        content = bytearray(Path(task.url).read_bytes())
+        content[-40:-8] = b"\xff" * 32
+        Path(task.url).write_bytes(bytes(content))
     else:
-        pq.write_table(pq.read_table(task.url).replace_schema_metadata(None), task.url)
+        table = pq.read_table(task.url)
+        summary = json.loads((table.schema.metadata or {})[b"deblend_batch_index"])
+        changes: dict[str, object] = {
+            "tiles": {"tiles": [1, 2, 3]},
+            "names": {"tile_names": []},
+            "types": {"tiles": [2**40]},
+            "nested": {"detections": {"read": {"read": [1]}}},
+        }
+        summary |= changes.get(damage, {})
+        metadata = None if damage == "no summary" else {"deblend_batch_index": json.dumps(summary)}
+        if damage == "unsorted":
+            table = table.set_column(0, "unit", pa.array([5] * len(table), pa.int32()))
+        elif damage == "column":
+            table = table.drop_columns(["unit"])
+        pq.write_table(table.replace_schema_metadata(metadata), task.url)
     with pytest.raises(CatalogError, match=r"field.parquet: damaged .*; remove it and run again"):
         read_index(task.output, task.url)
 
@@ -139,6 +161,20 @@ def test_units_that_are_not_those_of_the_summary_are_damage(field_url: str, tmp_
         pq.write_table(other, url)
         with pytest.raises(CatalogError, match=r"field.parquet: damaged \(its rows are not those"):
             read_index(task.output, url)
+
+
+def test_rows_that_are_none_are_one_line(crowded: tuple[FieldIndex, Pairs], tmp_path: Path) -> None:
+    built, _ = crowded
+    output, url = Output(str(tmp_path / "out")), str(tmp_path / "out" / "index" / "field.parquet")
+    Path(url).parent.mkdir(parents=True)
+    table = pq.read_table(built.url)
+    for name in ("yx", "blend_id"):
+        pq.write_table(table.drop_columns([name]), url)
+        with pytest.raises(CatalogError, match=r"field\.parquet: damaged .*; remove it and run"):
+            IndexReader(output, url).read(0, 1)
+    Path(url).write_bytes(b"PAR1")
+    with pytest.raises(CatalogError, match=r"field\.parquet: damaged"):
+        IndexReader(output, url)
 
 
 def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
