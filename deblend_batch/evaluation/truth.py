@@ -1,4 +1,4 @@
-"""Tables of true fluxes: Parquet, with the columns that a simulation or a user has."""
+"""Tables of true fluxes, with the columns that a simulation or a user has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deblend_batch import storage
+from deblend_batch.detections.formats import read_table
 from deblend_batch.errors import NotFoundError
 from deblend_batch.evaluation.errors import EvaluationError
 
@@ -62,9 +63,9 @@ def read_truth(url: str, band: str, options: storage.Options | None = None) -> T
     Parameters
     ----------
     url : str
-        Parquet file or folder with ``id`` and ``flux_<band>`` or ``flux_njy`` (nJy), or
-        ``mag_<band>`` or ``mag`` (AB); optional ``ra``, ``dec`` (deg), ``radius_arcsec`` or
-        ``radius``, ``type`` or ``kind``, and ``galaxy_id``.
+        Any table that :func:`deblend_batch.detections.formats.scan_table` reads, with ``id`` and
+        ``flux_<band>`` or ``flux_njy`` (nJy), or ``mag_<band>`` or ``mag`` (AB); optional ``ra``, ``dec``
+        (deg), ``radius_arcsec`` or ``radius``, ``type`` or ``kind``, and ``galaxy_id``.
     band : str
         Band of the fluxes; columns without a band's name serve for any.
     options : mapping, optional
@@ -79,13 +80,26 @@ def read_truth(url: str, band: str, options: storage.Options | None = None) -> T
     ------
     NotFoundError
         If there is no such table.
+    DetectionsError
+        If it cannot be read.
     EvaluationError
-        If a column is missing, or an id is there twice.
+        If a column is missing or holds no numbers, or an id is there twice.
+    TooLargeError
+        If it takes more than half of the free memory.
     """
-    table = open_dataset([url], url, options)
-    chosen = _choose_columns(table.schema.names, band, url)
-    read = numpy_columns(table.to_table(columns=list(chosen.values())))
+    chosen: dict[str, str] = {}
+
+    def choose(names: Sequence[str]) -> list[str]:
+        chosen.update(_choose_columns(names, band, url))
+        return list(chosen.values())
+
+    read = numpy_columns(read_table(url, choose, options))
     columns = {noun: read[name] for noun, name in chosen.items()}
+    for noun, values in columns.items():
+        if noun != "kind" and values.dtype.kind not in "fiu":
+            raise EvaluationError(
+                f"{url}: column {chosen[noun]!r} holds no numbers; give a truth table"
+            )
     truth = _as_truth(columns)
     if twice := truth.id[1:][truth.id[1:] == truth.id[:-1]].tolist():
         raise EvaluationError(f"{url}: id {twice[0]} is there twice; ids must be unique")

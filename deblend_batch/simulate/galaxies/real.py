@@ -9,18 +9,19 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import galsim
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
+from deblend_batch.detections.formats import read_table
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.simulate.galaxies.centroid import windowed_centroid
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
@@ -36,6 +37,8 @@ _ID_BITS = 32
 _GROWN_PX = 5
 _PER_TASK = 64
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
+_MOST_BYTES = 1 << 28
+"""What the catalogue of candels-blender may take in memory; it has some thousand rows."""
 
 
 def pool_from_real_catalog(
@@ -192,12 +195,14 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
     images = _load_array(storage.join(folder, "candels_img.npy"), options)
     segments = _load_array(storage.join(folder, "candels_seg.npy"), options)
     url = storage.join(folder, "candels_cat.csv")
-    table = Table.read(storage.read_bytes(url, options).decode().splitlines(), format="ascii.csv")
-    missing = [name for name in _CANDELS_COLUMNS if name not in table.colnames]
-    if missing:
-        raise ConfigError(
-            f"{url}: column {missing[0]!r} is missing; it has {', '.join(table.colnames)}"
-        )
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        missing = [name for name in _CANDELS_COLUMNS if name not in names]
+        if missing:
+            raise ConfigError(f"{url}: column {missing[0]!r} is missing; it has {', '.join(names)}")
+        return _CANDELS_COLUMNS
+
+    table = read_table(url, choose, options, most=_MOST_BYTES).to_pylist()
     if not images.shape == segments.shape == (len(table), *images.shape[1:]):
         raise ConfigError(
             f"{folder}: {len(table)} rows, images {images.shape} and segmentations {segments.shape} do not "
