@@ -24,6 +24,7 @@ from deblend_batch.errors import DetectionsError, TooLargeError
 
 _BLOCK_BYTES = 1 << 20
 """Text of the rows that astropy gets at once: it makes a Python object of every value."""
+_MAX_HEADER_LINES = 100_000
 _HEADERS = 4
 """A block is at least so many times its header, which is read again with each."""
 
@@ -61,8 +62,10 @@ def _header(lines: io.BufferedReader) -> list[str]:
     left = MAX_HEADER
     while line := lines.readline(MAX_HEADER):
         left -= len(line)
-        if left < 0:
-            raise TooLargeError(f"a header of more than {MAX_HEADER:,} bytes; {PARQUET_INSTEAD}")
+        if left < 0 or len(header) == _MAX_HEADER_LINES:
+            raise TooLargeError(
+                f"a header of more than {MAX_HEADER:,} bytes or {_MAX_HEADER_LINES:,} lines; {PARQUET_INSTEAD}"
+            )
         header.append(line.decode("utf-8-sig").strip())
         if header[-1] and not header[-1].startswith("#"):
             break

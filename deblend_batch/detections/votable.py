@@ -65,10 +65,13 @@ class _Document:
                 "TABLEDATA": self._start_text,
                 "BINARY": partial(self._start_binary, masked=False),
                 "BINARY2": partial(self._start_binary, masked=True),
+            },
+            {
+                "FIELD": self._end_field,
+                "TABLE": self._end_table,
                 "FITS": _refuse_data,
                 "PARQUET": _refuse_data,
             },
-            {"FIELD": self._end_field, "TABLE": self._end_table},
             self._take_text,
         )
         self._choose = choose
@@ -136,5 +139,5 @@ class _Document:
             self._rows.feed(text)
 
 
-def _refuse_data(_attributes: Attributes) -> None:
+def _refuse_data(_text: str) -> None:
     raise DetectionsError(f"its rows stand neither as TABLEDATA nor in BINARY; {PARQUET_INSTEAD}")
