@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,16 +40,34 @@ def parse(content: bytes) -> Any:
     UnicodeDecodeError, yaml.YAMLError, ValueError
         If it is no text, or no YAML.
     """
+    with _checked(content) as (loader, node):
+        return None if node is None else loader.construct_document(node)
+
+
+def check(content: bytes) -> None:
+    """Refuse a YAML document that :func:`parse` would refuse; for those that a library makes objects of.
+
+    Raises
+    ------
+    ExtentError, UnicodeDecodeError, yaml.YAMLError, ValueError
+        As :func:`parse`.
+    """
+    with _checked(content):
+        pass
+
+
+@contextlib.contextmanager
+def _checked(content: bytes) -> Iterator[tuple[yaml.SafeLoader, yaml.Node | None]]:
+    """Give a loader and the root of a document, once its extent is known to be that of settings."""
     if len(content) > MAX_BYTES:
         raise ExtentError(f"is larger than {MAX_BYTES:,} bytes")
     loader = yaml.SafeLoader(content.decode("utf-8-sig"))
     try:
         node = loader.get_single_node()
-        if node is None:
-            return None
-        # Before anything is made of it: merge keys copy what they stand for.
-        _count(node, {}, 0)
-        return loader.construct_document(node)
+        if node is not None:
+            # Before anything is made of it: merge keys copy what they stand for.
+            _count(node, {}, 0)
+        yield loader, node
     except RecursionError as error:
         raise ExtentError(f"is nested deeper than {_MAX_DEPTH} levels") from error
     finally:

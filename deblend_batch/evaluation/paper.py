@@ -8,16 +8,15 @@ central, 1 only the companion, 2 both, 3 more than two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from deblend_batch import storage
+from deblend_batch.detections.formats import read_table
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.members import Members, Recovered, flat, members_of_pairs
 from deblend_batch.evaluation.metrics import Metrics, flux_error, json_value, magnitude_offset, mean
@@ -41,6 +40,9 @@ _FLAGS_OF_FOUND = ((0, 2), (1, 2))
 """Values of ``detection`` for which the central, the companion counts as found."""
 
 _MEMBER_COLUMNS = ("id", "mag", "rad", "type", "flux", "flux_b2f", "flux_b2m2f", "flux_sex")
+
+_MOST_BYTES = 1 << 28
+"""What the table may take in memory: some hundred times the released one."""
 
 
 @dataclass(frozen=True)
@@ -139,24 +141,23 @@ def read_paper_table(url: str, options: storage.Options | None = None) -> PaperT
     ------
     NotFoundError
         If there is no such file.
+    DetectionsError
+        If it is not CSV.
     EvaluationError
-        If it is not CSV, lacks a column or has no rows.
+        If it lacks a column or has no rows.
     """
     wanted = ["distance", "detection"]
     wanted += [f"g{member}_{column}" for member in (1, 2) for column in _MEMBER_COLUMNS]
-    with storage.open_read(url, options) as file:
-        try:
-            table = csv.read_csv(file)
-        except pa.ArrowInvalid as error:
-            reason = str(error).splitlines()[0]
+
+    def choose(names: Sequence[str]) -> list[str]:
+        missing = [name for name in wanted if name not in names]
+        if missing:
             raise EvaluationError(
-                f"{url}: not a CSV table ({reason}); give the released table"
-            ) from error
-    missing = [name for name in wanted if name not in table.column_names]
-    if missing:
-        raise EvaluationError(
-            f"{url}: column {missing[0]!r} is missing; give output_catalog.csv of the released data"
-        )
+                f"{url}: column {missing[0]!r} is missing; give output_catalog.csv of the released data"
+            )
+        return wanted
+
+    table = read_table(url, choose, options, most=_MOST_BYTES)
     columns = {name: table.column(name).to_numpy() for name in wanted}
     if table.num_rows == 0:
         raise EvaluationError(f"{url}: the table has no rows; give output_catalog.csv as released")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deblend_batch.errors import NotFoundError
+from deblend_batch.errors import NotFoundError, UserError
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.paper import PaperNumbers, paper_numbers, read_paper_table
 
@@ -134,15 +134,16 @@ def test_a_missing_column_is_named(small_table: Path, column: str) -> None:
     ("content", "message"),
     [
         (HEADER + "\n", "has no rows"),
-        ("", "not a CSV table"),
-        ("a,b\n1\n", "not a CSV table"),
+        ("", "column 'distance' is missing"),
+        ("a,b\n1\n", "column 'distance' is missing"),
+        (HEADER + "\n1,2\n", "cannot read this csv table .*Expected 19 columns"),
         (b"\x89PNG\x00\xff", "table.csv: "),
     ],
 )
 def test_what_is_no_table_is_one_line(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(EvaluationError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_paper_table(str(path))
     assert "\n" not in str(caught.value)
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import galsim
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
+from deblend_batch.detections.formats import read_table
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.fits_structure import check_file
 from deblend_batch.simulate.galaxies.centroid import windowed_centroid
@@ -40,6 +41,8 @@ _PER_TASK = 64
 _MAX_IMAGE_PX = 1 << 24
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
 _ONE_RELEASE = "take all three files from one release"
+_MOST_BYTES = 1 << 28
+"""What the catalogue of candels-blender may take in memory; it has some thousand rows."""
 
 
 def pool_from_real_catalog(
@@ -207,16 +210,14 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
     images = _load_array(storage.join(folder, "candels_img.npy"), options)
     segments = _load_array(storage.join(folder, "candels_seg.npy"), options)
     url = storage.join(folder, "candels_cat.csv")
-    try:
-        text = storage.read_bytes(url, options).decode()
-        table = Table.read(text.splitlines(), format="ascii.csv")
-    except ValueError as error:
-        raise ConfigError(f"{url}: not a CSV table ({cause(error)}); {_ONE_RELEASE}") from error
-    missing = [name for name in _CANDELS_COLUMNS if name not in table.colnames]
-    if missing:
-        raise ConfigError(
-            f"{url}: column {missing[0]!r} is missing; it has {', '.join(table.colnames)}"
-        )
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        missing = [name for name in _CANDELS_COLUMNS if name not in names]
+        if missing:
+            raise ConfigError(f"{url}: column {missing[0]!r} is missing; it has {', '.join(names)}")
+        return _CANDELS_COLUMNS
+
+    table = read_table(url, choose, options, most=_MOST_BYTES).to_pylist()
     if not images.shape == segments.shape == (len(table), *images.shape[1:]):
         raise ConfigError(
             f"{folder}: {len(table)} rows, images {images.shape} and segmentations {segments.shape} do not "
