@@ -102,10 +102,11 @@ def check_crowding(
     """
     vectors = unit_vectors(ra_deg, dec_deg)
     chord = 2 * np.sin(np.radians(max_separation_arcsec / 3600) / 2) * (1 + 1e-9)
-    # A pair lies in one cell or in two that touch, so that 27 cells about each source hold its partners.
+    # A pair lies in one cell or in two that touch: 27 cells about each source hold its partners. Where there
+    # is hardly more than one source in a cell, as in every sky, there is nothing to count.
     cells = np.floor(vectors / chord).astype(np.int64) @ _MIXED
-    in_cell = np.unique(cells, return_counts=True)[1]
-    if 13.5 * float((in_cell.astype(np.float64) ** 2).sum()) <= _most_pairs(len(vectors)):
+    in_cell = np.unique(cells, return_counts=True)[1].astype(np.float64)
+    if (in_cell**2).sum() <= max(_FREE_PAIRS * 2 / 27, 2 * len(vectors)):
         return
     tree = cKDTree(vectors)
     check_number((int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2, len(vectors))

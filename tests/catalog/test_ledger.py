@@ -333,3 +333,8 @@ def test_an_output_that_another_driver_takes_meanwhile_is_shared(
 
     monkeypatch.setattr(storage, "exists", late)
     assert claim(ledger, run_file()) == run_file()
+
+
+def test_of_a_shard_that_is_too_long_only_the_start_is_read(ledger: Ledger) -> None:
+    storage.write_bytes(ledger.output.shard_url("y0"), bytes(1 << 22))
+    assert len(ledger.create_shard("y0", b"shard")) < 1 << 21

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -242,6 +241,7 @@ def test_what_others_write_is_read(options: dict[str, Any], tmp_path: Path) -> N
 
 
 def test_what_pandas_writes_is_read(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
     pd.DataFrame(columns(1000)).to_parquet(tmp_path / "a.parquet")
     found = Detections.concatenate(list(read_detections(f"{tmp_path}/a.parquet")))
     np.testing.assert_array_equal(found.ra, columns(1000)["ra"])

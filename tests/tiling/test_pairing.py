@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
+from deblend_batch.errors import TooLargeError
 from deblend_batch.tiling.pairing import (
     blend_ids,
     build_pairs,
+    check_crowding,
     choose_primary,
     match_within,
     order_members,
@@ -156,3 +158,25 @@ def test_members_outside_the_image_and_on_top_of_each_other_are_flagged() -> Non
     }
     assert (by_ids[1, 2] & flags.COINCIDENT.value).all()
     assert [bool(bit & flags.OUTSIDE_IMAGE.value) for bit in by_ids[3, 4]] == [True, False]
+
+
+@settings(deadline=None)
+@given(points=positions, times=st.integers(1, 4))
+def test_what_is_as_crowded_as_a_sky_is_let_through(points: np.ndarray, times: int) -> None:
+    found = detections_at(np.repeat(points, times, axis=0))
+    check_crowding(found.ra, found.dec, 2.0)
+
+
+@pytest.mark.parametrize("spread_arcsec", [0.0, 1e-6, 1.0, 3.0])
+def test_more_sources_in_a_place_than_any_sky_has_are_refused(spread_arcsec: float) -> None:
+    yx = np.random.default_rng(0).uniform(0, spread_arcsec, (3000, 2)) + 1
+    found = detections_at(yx)
+    with pytest.raises(TooLargeError, match="pairs of 3,000 sources, more than any sky has"):
+        check_crowding(found.ra, found.dec, 2.0)
+
+
+def test_a_crowded_field_of_real_density_is_let_through() -> None:
+    """A source in 13 square arcseconds, as towards the centre of the Milky Way."""
+    found = detections_at(np.random.default_rng(0).uniform(0, 1140, (100_000, 2)))
+    check_crowding(found.ra, found.dec, 2.0)
+    assert len(match_within(found.ra, found.dec, 2.0)) > 40_000

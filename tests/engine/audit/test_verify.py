@@ -333,7 +333,10 @@ def _device(run: Ledger) -> None:
 def _bomb(run: Ledger) -> None:
     """As long as the receipt says, with a hundred million rows."""
     n, size = 100_000_000, run.read_receipt(TILE).bytes
-    columns = [hostile.constant("blend_id", bytes(8), n, hostile.INT64)]
+    columns = [
+        hostile.constant("blend_id", bytes(8), n, hostile.INT64),
+        hostile.constant("tile", TILE.encode(), n, hostile.TEXT),
+    ]
     padded = (hostile.parquet(columns, n, padding) for padding in range(size - 400, size))
     content = next(each for each in padded if len(each) == size)
     storage.write_bytes(run.output.shard_url(TILE), content)
