@@ -64,7 +64,8 @@ def _header(lines: io.BufferedReader) -> list[str]:
         left -= len(line)
         if left < 0 or len(header) == _MAX_HEADER_LINES:
             raise TooLargeError(
-                f"a header of more than {MAX_HEADER:,} bytes or {_MAX_HEADER_LINES:,} lines; {PARQUET_INSTEAD}"
+                f"a header of more than {MAX_HEADER:,} bytes or {_MAX_HEADER_LINES:,} lines; "
+                f"{PARQUET_INSTEAD}"
             )
         header.append(line.decode("utf-8-sig").strip())
         if header[-1] and not header[-1].startswith("#"):
