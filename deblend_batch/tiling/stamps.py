@@ -142,13 +142,13 @@ class StampCutter:
         sums = self._bad_sums
         if sums is None:
             return np.zeros(len(low), np.int64)
-        count: NDArray[np.int64] = (
+        count: NDArray[np.uint32] = (
             sums[high[:, 0], high[:, 1]]
             - sums[low[:, 0], high[:, 1]]
             - sums[high[:, 0], low[:, 1]]
             + sums[low[:, 0], low[:, 1]]
         )
-        return count
+        return count.astype(np.int64)
 
 
 def _windows(
@@ -171,10 +171,17 @@ def _bad_inside(bad: NDArray[np.bool_], tile: TilePixels) -> NDArray[np.bool_]:
     return image
 
 
-def _window_sums(bad: NDArray[np.bool_]) -> NDArray[np.int64] | None:
-    """Summed-area table, so that counting bad pixels costs the same for every stamp; None if none is bad."""
+def _window_sums(bad: NDArray[np.bool_]) -> NDArray[np.uint32] | None:
+    """Summed-area table, so that counting bad pixels costs the same for every stamp; None if none is bad.
+
+    Where a tile has more than 2^32 of them the sums wrap, and so do their differences: those of a stamp stay
+    right.
+    """
     if not bad.any():
         return None
-    sums = np.zeros((bad.shape[0] + 1, bad.shape[1] + 1), np.int64)
-    sums[1:, 1:] = bad.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    sums = np.zeros((bad.shape[0] + 1, bad.shape[1] + 1), np.uint32)
+    inner = sums[1:, 1:]
+    inner[...] = bad
+    for axis in (0, 1):
+        np.cumsum(inner, axis=axis, out=inner)
     return sums

@@ -31,6 +31,7 @@ from deblend_batch.engine.driver.place import Place
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.machine import this_machine, visible_gpus
 from deblend_batch.engine.needs.pool import ActorPool
+from deblend_batch.engine.worker.environment import ENVIRONMENT
 from deblend_batch.engine.worker.exchange import ModelLoader, Seat, TileOutcome
 from deblend_batch.errors import RunStoppedError
 from deblend_batch.failure import Failure, Fault
@@ -199,7 +200,7 @@ def machine_resources() -> dict[str, float]:
 def _environment(gpus: list[str]) -> dict[str, str]:
     """Return the environment of a worker: this process's modules, its own GPUs, one thread a library."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **ENVIRONMENT}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     return environment

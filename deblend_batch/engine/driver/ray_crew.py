@@ -20,6 +20,7 @@ from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import NodeSize
 from deblend_batch.engine.worker.actor import ModelActor
+from deblend_batch.engine.worker.environment import ENVIRONMENT
 from deblend_batch.engine.worker.exchange import ModelLoader, Seat
 from deblend_batch.engine.worker.metrics import ActorMetrics
 
@@ -61,6 +62,7 @@ class RayCrew:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=tiles_at_once + 1,
+            runtime_env={"env_vars": ENVIRONMENT},
         )
         self._make = partial(options.remote, context, pool.gpus, loader)
         self._actors: set[Any] = set()

@@ -6,16 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from deblend_batch.engine.inputs.work import PART_PAIRS
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.errors import ConfigError
 
-# Measured (docs/performance.md): resident memory of a process of Ray with this package and torch loaded.
-_ACTOR_BYTES = 570_000_000
+# Measured (docs/performance.md): resident memory of a worker with this package and torch loaded, which has
+# measured a batch: 382 MB of libraries, the rest what they keep for themselves.
+_ACTOR_BYTES = 525_000_000
 _DRIVER_BYTES = 260_000_000  # which loads no torch: that would be 180 MB more
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
-# Measured: while a tile is read, chunks as stored, decoded, put together and padded exist at once.
-_COPIES_WHILE_READING = 5
+# Measured: what reading takes beside what is held: chunks as stored, decoded, put together and padded. Not
+# all tiles in flight are read at once.
+_COPIES_WHILE_READING = 2.5
+# Measured: stamps of the part of a tile that is being cut, on their way into a batch.
+_COPIES_WHILE_CUTTING = 3
 _BYTES_OF_TILE_IN_DRIVER = 600
 
 
@@ -50,7 +55,7 @@ class TileNeeds:
     def held_bytes(self) -> int:
         """What a tile keeps while its stamps are cut: the image with and without bad pixels, and the rest."""
         variance = self.image_bytes if self.variance else 0
-        return 2 * self.image_bytes + variance + (8 * self.pixels if self.mask else 0)
+        return 2 * self.image_bytes + variance + (6 * self.pixels if self.mask else 0)
 
 
 @dataclass(frozen=True)
@@ -192,10 +197,11 @@ def project_memory(
     Memory
         The projection.
     """
-    read = _COPIES_WHILE_READING * tile.image_bytes
+    part = min(tile.pairs, PART_PAIRS) * tile.bands * model.stamp_bytes
+    each = tile.held_bytes + _COPIES_WHILE_CUTTING * part
     actor = _ACTOR_BYTES + 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes
     actor += _CUDA_BYTES if pool.gpus else model.activation_bytes
-    actor += tiles_in_flight * tile.held_bytes + read
+    actor += tiles_in_flight * each + int(_COPIES_WHILE_READING * tile.image_bytes)
     if masks:
         actor += tiles_in_flight * tile.pairs * 3 * model.stamp_size**2
     driver = _DRIVER_BYTES + n_tiles * _BYTES_OF_TILE_IN_DRIVER

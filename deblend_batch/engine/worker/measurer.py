@@ -120,6 +120,7 @@ class Measurer:
                 answers.expect(self._batcher.submit(Rows.of_bands(stamps)))
                 bits.append(stamps.flags)
                 sigma.append(stamps.sigma)
+                del stamps  # before the next ones are cut
         cut = time.monotonic()
         found = measurement(np.concatenate(bits), answers.wait())
         seconds = {"cut": cut - started, "infer": time.monotonic() - cut}

@@ -34,6 +34,35 @@ def project(
     return project_memory(tile, MODEL, pool, in_flight, 100, masks=masks)
 
 
+# Peak resident memory of actors, MB, in runs of simulated fields on two cores (docs/performance.md): tile,
+# model (parameters, bytes of activations a stamp, stamp), tiles in flight, masks.
+_BLEND2FLUX = (1_736_497, 974_856, 128)
+_BLEND2MASK2FLUX = (1_101_490, 2_118_664, 80)
+_UNET = (1_085_844, 1_290_240, 64)
+MEASURED = {
+    "200 px": (630, TileNeeds(328**2, 1, False, False, 10), _BLEND2FLUX, 2, False),
+    "512 px": (681, TileNeeds(640**2, 1, False, False, 158), _BLEND2FLUX, 2, False),
+    "2048 px": (803, TileNeeds(2176**2, 1, False, False, 433), _BLEND2FLUX, 2, False),
+    "8 in flight": (809, TileNeeds(1152**2, 1, False, False, 127), _BLEND2FLUX, 8, False),
+    "36 tiles": (791, TileNeeds(2176**2, 1, False, False, 98), _BLEND2FLUX, 2, False),
+    "3 bands": (1167, TileNeeds(2176**2, 3, True, True, 213), _BLEND2FLUX, 2, False),
+    "masks": (711, TileNeeds(2128**2, 1, False, False, 214), _BLEND2MASK2FLUX, 2, True),
+    "U-Net": (678, TileNeeds(2112**2, 1, False, False, 274), _UNET, 2, False),
+    "4096 px": (939, TileNeeds(4224**2, 1, False, False, 222), _BLEND2FLUX, 2, False),
+    "unsharded": (1009, TileNeeds(4224**2, 1, False, False, 222), _BLEND2FLUX, 2, False),
+    "5 bands": (3530, TileNeeds(4224**2, 5, True, True, 81), _BLEND2FLUX, 2, False),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_was_measured_is_within_the_projection_and_a_quarter(name: str) -> None:
+    measured, tile, (parameters, activations, stamp), in_flight, masks = MEASURED[name]
+    rows = 64 * (activations + 10 * 4 * stamp**2)
+    model = ModelNeeds(4 * parameters, rows, stamp, 64)
+    found = project_memory(tile, model, ON_CPU, in_flight, 4, masks=masks).actor / 1e6
+    assert measured <= found <= 1.25 * measured
+
+
 @pytest.mark.parametrize(
     "larger",
     [
