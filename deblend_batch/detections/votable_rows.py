@@ -86,6 +86,7 @@ class BinaryRows:
         self._open = False
         self._text = ""
         self._content = b""
+        self._tried = 0
         self._at = 0
 
     def start(self, attributes: Attributes) -> None:
@@ -103,14 +104,9 @@ class BinaryRows:
         whole = len(text) // 4 * 4
         self._content += base64.b64decode(text[:whole])
         self._text = text[whole:]
-        start = 0
-        while self._row():
-            if self._at == start:
-                raise DetectionsError("its rows have no bytes; check its fields")
-            start = self._at
-            self.n_rows += 1
-        self._content = self._content[start:]
-        self._at = 0
+        # A row that was not there in full is tried again when there is twice as much of it.
+        if len(self._content) >= 2 * self._tried:
+            self._read_rows()
         if len(self._content) > MAX_LINE:
             raise TooLargeError(f"a row of more than {MAX_LINE:,} bytes; check its array sizes")
 
@@ -118,8 +114,20 @@ class BinaryRows:
         """Take the last text; refuse a stream that ends within a row."""
         self.feed(text)
         self._open = False
+        self._read_rows()
         if self._content or self._text:
             raise DetectionsError("its STREAM ends within a row; fetch the file again")
+
+    def _read_rows(self) -> None:
+        start = 0
+        while self._row():
+            if self._at == start:
+                raise DetectionsError("its rows have no bytes; check its fields")
+            start = self._at
+            self.n_rows += 1
+        self._content = self._content[start:]
+        self._tried = len(self._content)
+        self._at = 0
 
     def _row(self) -> bool:
         """Read a row, unless it is not there in full."""

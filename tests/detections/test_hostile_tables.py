@@ -32,7 +32,7 @@ for url in sys.argv[1:]:
 
 @dataclass(frozen=True)
 class Zipped:
-    """What is in a gzipped file: pieces, each so many times; a member may stand there often."""
+    """What is in a gzipped file: pieces, each so many times, since its members may repeat."""
 
     pieces: Sequence[tuple[bytes, int]]
 
@@ -93,7 +93,9 @@ def fits_table(**changed: object) -> bytes:
 NO_END = card("SIMPLE", "T") + card("COMMENT", 1) * 35
 
 ECSV = b"# %ECSV 1.0\n# ---\n"
-TYPES = b"# datatype:\n# - {name: id, datatype: int64}\n# - {name: ra, datatype: float64}\n"
+TYPES = b"# datatype:\n# - {name: id, datatype: int64}\n" + b"".join(
+    b"# - {name: %s, datatype: float64}\n" % name for name in (b"ra", b"dec")
+)
 LAUGHS = b"# a0: &a0 {x: 1}\n" + b"".join(
     b"# a%d: &a%d {<<: [%s]}\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 10)
 )
@@ -107,7 +109,7 @@ HOSTILE: dict[str, dict[str, bytes | Zipped]] = {
         **{f"columns{k}": v for k, v in endless(b"id,ra,dec", b",").items()},
         **{f"row{k}": v for k, v in endless(b"id,ra,dec\n1,2,", b"3").items()},
         **{f"quotes{k}": v for k, v in endless(b'id,ra,dec\n1,2,"', b"3\n").items()},
-        "rows.gz": Zipped([(b"id,ra,dec\n", 1), (b"1,2,3\n" * (MIB // 6), 20_000)]),
+        "rows.gz": Zipped([(b"id,ra,dec\n", 1), ((b"1,2,3" + b" " * 5_000 + b"\n") * 200, 20_000)]),
         "names": b"id," * 20_000 + b"ra,dec\n",
     },
     "vot": {
@@ -116,9 +118,6 @@ HOSTILE: dict[str, dict[str, bytes | Zipped]] = {
         **{f"comment{k}": v for k, v in endless(b"<VOTABLE><!--", b"x").items()},
         **{f"value{k}": v for k, v in endless(OPEN + b"<TR><TD>", b"1").items()},
         "blanks.gz": endless(b"<VOTABLE>", b" ")[".gz"],
-        "rows.gz": Zipped(
-            [(OPEN, 1), (b"<TR><TD>1</TD><TD>2</TD><TD>3</TD></TR>" * 40_000, 2_000)]
-        ),
         "deep": b"<VOTABLE>" + b"<RESOURCE>" * 200_000,
         "elements": b"<VOTABLE>" + b"".join(b"<e%d/>" % n for n in range(200_000)),
         "attributes": b"<VOTABLE " + b" ".join(b"a%d='1'" % n for n in range(90_000)) + b">",
@@ -140,17 +139,17 @@ HOSTILE: dict[str, dict[str, bytes | Zipped]] = {
             VARIABLE, binary(bytes(24) + struct.pack(">I", 2**32 - 1) + bytes(3 * MIB))
         ),
         "encoded": votable(ID + POSITION, binary(b"").replace("base64", "gzip")),
-        "null": votable(ID + POSITION, attributes="nrows='1000000000000000'") + b"<TABLE/>",
+        "null": votable(ID + POSITION, attributes="nrows='1000000000000000'") + b"<a/>",
     },
     "ecsv": {
         **{f"header{k}": v for k, v in endless(ECSV, b"# x\n").items()},
         **{f"blank{k}": v for k, v in endless(ECSV, b"\n").items()},
         **{f"line{k}": v for k, v in endless(ECSV + b"# ", b"x").items()},
-        **{f"names{k}": v for k, v in endless(ECSV + TYPES + b"id ra", b" x").items()},
-        **{f"row{k}": v for k, v in endless(ECSV + TYPES + b"id ra\n", b"0").items()},
-        **{f"quotes{k}": v for k, v in endless(ECSV + TYPES + b'id ra\n1 "', b"0\n").items()},
-        "laughs": ECSV + LAUGHS + TYPES + b"id ra\n1 2\n",
-        "nested": ECSV + b"# meta: " + b"[" * 50_000 + b"\nid ra\n1 2\n",
+        **{f"names{k}": v for k, v in endless(ECSV + TYPES + b"id ra dec", b" x").items()},
+        **{f"row{k}": v for k, v in endless(ECSV + TYPES + b"id ra dec\n", b"0").items()},
+        **{f"quotes{k}": v for k, v in endless(ECSV + TYPES + b'id ra dec\n1 2 "', b"0\n").items()},
+        "laughs": ECSV + LAUGHS + TYPES + b"id ra dec\n1 2 3\n",
+        "nested": ECSV + b"# meta: " + b"[" * 5_000 + b"\nid ra dec\n1 2 3\n",
     },
     "fits": {
         "header": NO_END * 1_000,
@@ -191,4 +190,4 @@ def test_what_asks_for_too_much_is_one_line_at_once(form: str, tmp_path: Path) -
     for line, path in zip(lines, paths, strict=True):
         assert line.split(" ", 1)[1].startswith(f"{path}: "), line
         assert len(line) < 800
-        assert float(line.split()[0]) < 20, line
+        assert float(line.split()[0]) < 30, line
