@@ -48,7 +48,7 @@ def test_the_demo_s_files_are_where_it_says(demo: tuple[Path, DemoResult, list[s
     assert Path(result.report).read_text().startswith("<!DOCTYPE html>")
     assert len(list(Path(result.shards).glob("*.parquet"))) > 0
     config = yaml.safe_load(Path(result.config).read_text())
-    assert set(config) == {"field", "detections", "output"}
+    assert set(config) == {"field", "detections", "output", "engine"}
     assert main(["run", result.config]) == 0
     shown = dict(result.to_rows())
     assert shown["pairs"] == f"{result.pairs:,}"

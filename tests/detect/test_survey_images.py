@@ -137,7 +137,7 @@ def test_the_rim_of_a_stack_without_weights_is_masked(shared: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("survey", "option", "message"),
     [
-        (SURVEYS[0], "zero_points", "no zero point in its header"),
+        (SURVEYS[0], "zero_points", "no zero point of -60 to 60 in its header"),
         (SURVEYS[2], "psf_fwhm_arcsec", "fewer than 5 stars"),
         (SURVEYS[5], "bands", "H, H, H; name each with --band"),
     ],

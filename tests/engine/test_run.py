@@ -213,7 +213,7 @@ def test_a_run_interrupted_while_ray_starts_is_known_to_be(
 def test_another_release_does_not_mix_its_rows_in(
     finished: str, small_field: SmallField, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deblend_batch.engine.account.record.__version__", "99.0.0")
+    monkeypatch.setattr("deblend_batch.engine.inputs.fingerprint.__version__", "99.0.0")
     with pytest.raises(
         OutputConflictError,
         match=rf"begun by deblend-batch {__version__}, and this is 99.0.0, whose",
@@ -260,8 +260,8 @@ def test_what_a_finished_tile_lacks_makes_another_run(
 def test_a_mistake_leaves_a_complete_run_complete(small_field: SmallField, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     process_field(small_field.config(output))
-    with pytest.raises(ConfigError, match="99 actors do not fit"):
-        process_field(small_field.config(output, engine={"actors": 99}))
+    with pytest.raises(NotFoundError, match=r"gone\.parquet: no such detection"):
+        process_field(small_field.config(output, detections=str(tmp_path / "gone.parquet")))
     run = Ledger(Output(output)).read_run()
     assert (run["state"], run["totals"]["pairs"]["written"]) == ("complete", 93)
 
@@ -488,7 +488,7 @@ def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(
     assert again.totals["pairs"] == pairs
     shard.write_bytes(whole)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deblend_batch.engine.account.record.__version__", "99.0.0")
+        patch.setattr("deblend_batch.engine.inputs.fingerprint.__version__", "99.0.0")
         with pytest.raises(OutputConflictError, match=r"99.0.0, whose rows may differ"):
             retry_run(Output(output))
     assert Ledger(Output(output)).output.quarantined() == held

@@ -336,6 +336,7 @@ def _bomb(run: Ledger) -> None:
     columns = [
         hostile.constant("blend_id", bytes(8), n, hostile.INT64),
         hostile.constant("tile", TILE.encode(), n, hostile.TEXT),
+        hostile.constant("flags", bytes(4), n, hostile.INT32),
     ]
     padded = (hostile.parquet(columns, n, padding) for padding in range(size - 400, size))
     content = next(each for each in padded if len(each) == size)

@@ -109,7 +109,7 @@ class Play:
             tick=lambda: None,
         )
         self.crew = Told(say)
-        context = RunContext(Output("out"), "model", 32, None, False, "f", "m")
+        context = RunContext(Output(str(folder)), "model", 32, None, False, "f", "m")
         engine = EngineConfig(attempts=attempts, max_failures=3)
         self._driver = Driver(context, self.crew, ActorPool(1, 0.0, 1.0), engine, events)
 

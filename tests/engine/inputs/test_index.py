@@ -189,7 +189,7 @@ def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
         index = index_field(task)
         core = TileGrid(SHAPE_YX, task.tile_size).core(int(index.tiles[0]))
         spec = TileSpec("y0000x0000", field_url, task.url, core, 0, index.n_pairs, (1.0,))
-        output = Output("out", {"nested": {}})
+        output = Output(str(tmp_path), {"nested": {}})
         context = RunContext(output, "tiny", 32, None, False, f"run of {n} sources", "")
         assert len(load_pairs(spec, context)) == n * (n - 1) // 2
         assert open_field(field_url, context) is open_field(field_url, context)

@@ -65,7 +65,8 @@ def test_more_tiles_in_flight_take_more(small_field: SmallField) -> None:
         ).actor
         for n in (1, 3)
     ]
-    assert sizes[1] - sizes[0] == 2 * 2 * 4 * 232**2
+    held, cut = 2 * 4 * 232**2, 3 * 7 * 4 * 32**2
+    assert sizes[1] - sizes[0] == 2 * (held + cut)
 
 
 def test_what_a_run_took_stands_beside_what_was_projected() -> None:
