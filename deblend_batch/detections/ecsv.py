@@ -81,10 +81,10 @@ def _header(lines: io.BufferedReader) -> list[str]:
 def _blocks(lines: io.BufferedReader, n_bytes: int) -> Iterator[list[str]]:
     """Cut the rows into blocks; where text in quotes goes over several lines, not within it."""
     while block := lines.readlines(n_bytes):
-        size = sum(map(len, block))
-        while sum(line.count(b'"') for line in block) % 2 and (line := lines.readline()):
+        size, quotes = sum(map(len, block)), sum(line.count(b'"') for line in block)
+        while quotes % 2 and (line := lines.readline()):
             block.append(line)
-            size += len(line)
+            size, quotes = size + len(line), quotes + line.count(b'"')
             if size > 2 * n_bytes:
                 raise DetectionsError("a text in quotes that does not end; check its rows")
         yield [line.decode().rstrip("\r\n") for line in block]

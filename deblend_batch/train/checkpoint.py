@@ -42,7 +42,7 @@ class Progress:
 
     step: Number = 0
     losses: list[float] = field(default_factory=list)
-    validations: list[dict[Word, float]] = field(default_factory=list)
+    validations: list[dict[Word, int | float]] = field(default_factory=list)
     best: Id = -1
 
 

@@ -33,6 +33,7 @@ from deblend_batch.errors import (
     ConfigError,
     DetectionsError,
     InterruptedRunError,
+    NotFoundError,
     OutputConflictError,
     StorageError,
 )
@@ -197,11 +198,11 @@ def test_a_run_interrupted_while_ray_starts_is_known_to_be(
     small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def stopped() -> Iterator[None]:
+    def stopped(_where: str) -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)
         yield
 
-    monkeypatch.setattr(run_module, "connected", stopped)
+    monkeypatch.setattr(run_module, "open_place", stopped)
     output = str(tmp_path / "out")
     with pytest.raises(
         InterruptedRunError, match="out: interrupted before its first tile; run the"

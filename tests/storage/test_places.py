@@ -52,9 +52,7 @@ def test_places_overlap_where_one_path_begins_the_other(one: list[str], other: l
         storage.check_apart(target, [read], alone=False)
 
 
-@pytest.mark.parametrize(
-    "target", ["/proc/x", "/sys/x", "/dev/x", "/proc/self/root/sys/x", "/dev"]
-)
+@pytest.mark.parametrize("target", ["/proc/x", "/sys/x", "/dev/x", "/proc/self/root/sys/x", "/dev"])
 def test_the_system_s_own_folders_are_no_place(target: str) -> None:
     with pytest.raises(OutputConflictError, match="which holds the system itself and no files"):
         storage.check_apart(target)

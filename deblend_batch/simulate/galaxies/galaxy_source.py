@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import GalaxyPool, Split
-from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
+from deblend_batch.simulate.galaxies.real import (
+    CANDELS_FILES,
+    pool_from_candels_blender,
+    pool_from_real_catalog,
+)
 from deblend_batch.simulate.presets import get_preset
 from deblend_batch.storage import Options
 
@@ -63,7 +68,9 @@ class GalaxySource:
     @property
     def urls(self) -> list[str]:
         """Where real galaxies are taken from."""
-        return [each for each in (self.real_catalog, self.candels_blender) if each]
+        if self.candels_blender:
+            return [storage.join(self.candels_blender, name) for name in CANDELS_FILES]
+        return [self.real_catalog] if self.real_catalog else []
 
     @property
     def usual_split(self) -> Split | None:

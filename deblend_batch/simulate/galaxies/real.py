@@ -41,6 +41,12 @@ _PER_TASK = 64
 _MAX_IMAGE_PX = 1 << 24
 _CANDELS_COLUMNS = ("ID", "mag", "radius", "galtype")
 _ONE_RELEASE = "take all three files from one release"
+CANDELS_FILES = _IMAGES, _SEGMENTS, _CATALOG = (
+    "candels_img.npy",
+    "candels_seg.npy",
+    "candels_cat.csv",
+)
+"""The files of candels-blender, in a folder of any name."""
 _MOST_BYTES = 1 << 28
 """What the catalogue of candels-blender may take in memory; it has some thousand rows."""
 
@@ -207,9 +213,9 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
         If the three files do not belong together, or the catalogue lacks a column.
     """
     preset = get_preset("candels-h")
-    images = _load_array(storage.join(folder, "candels_img.npy"), options)
-    segments = _load_array(storage.join(folder, "candels_seg.npy"), options)
-    url = storage.join(folder, "candels_cat.csv")
+    images = _load_array(storage.join(folder, _IMAGES), options)
+    segments = _load_array(storage.join(folder, _SEGMENTS), options)
+    url = storage.join(folder, _CATALOG)
 
     def choose(names: Sequence[str]) -> Sequence[str]:
         missing = [name for name in _CANDELS_COLUMNS if name not in names]

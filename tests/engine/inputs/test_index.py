@@ -29,11 +29,13 @@ from tests.parquet import hostile
 
 OPEN = """
 import sys
+from deblend_batch.catalog.output import Output
 from deblend_batch.engine.inputs.index import IndexReader, read_index
 from deblend_batch.errors import UserError
+output, url = Output(sys.argv[1]), sys.argv[2]
 try:
-    index = read_index(sys.argv[1], {})
-    IndexReader(sys.argv[1], {}).read(0, index.n_pairs)
+    index = read_index(output, url)
+    IndexReader(output, url).read(0, index.n_pairs)
 except UserError as error:
     print(type(error).__name__, error)
 """
@@ -143,7 +145,9 @@ def test_an_index_that_was_replaced_by_a_bomb_is_one_line(
     index_field(task)
     Path(task.url).write_bytes(make(pq.read_table(task.url)))
     ended = run_limited(
-        ["python", "-c", OPEN, task.url], memory=500_000_000, cwd=Path(__file__).parents[3]
+        ["python", "-c", OPEN, task.output.url, task.url],
+        memory=500_000_000,
+        cwd=Path(__file__).parents[3],
     )
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("CatalogError")
