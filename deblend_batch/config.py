@@ -18,6 +18,9 @@ from deblend_batch.text import has_secret, redacted
 DEFAULT_MODEL = "blend2mask2flux-small"
 
 
+_FAR_SECONDS = 1e12  # no deadline is in thirty thousand years
+
+
 class PairsConfig(Section):
     """Where pairs come from: a search radius, or a table of pre-detected pairs."""
 
@@ -84,7 +87,8 @@ class EngineConfig(Section):
                 deadline = datetime.fromisoformat(deadline)
         if isinstance(deadline, datetime) and deadline.tzinfo is not None:
             return deadline
-        if isinstance(deadline, int | float) and not isinstance(deadline, bool) and deadline > 0:
+        is_number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+        if is_number and 0 < deadline < _FAR_SECONDS:
             return float(deadline)
         if deadline is None:
             return None

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deblend_batch import storage, yaml_text
 from deblend_batch.errors import ConfigError, NotFoundError
+from deblend_batch.text import shown
 
 _DOC = "docs/config.md"
+_MAX_KEY = 60
 
 
 class Section(BaseModel):
@@ -185,15 +187,15 @@ def _path(location: tuple[int | str, ...], values: Mapping[Any, Any]) -> str:
             here = here[part]
         except (KeyError, IndexError, TypeError):
             continue
-        parts.append(str(part))
+        name = str(part)
+        parts.append(name if len(name) <= _MAX_KEY else f"{name[: _MAX_KEY - 3]}...")
     return ".".join(parts)
 
 
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shown(value)
 
 
 def _is_secret(location: tuple[int | str, ...], kind: type[Section]) -> bool:
