@@ -133,7 +133,7 @@ class Output:
 
     def _names(self, folder: str, suffix: str) -> list[str]:
         names = storage.list_names(storage.join(self.url, folder), self.options)
-        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+        return sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix))
 
     def exists(self, url: str) -> bool:
         """Tell whether a member is there."""

@@ -156,13 +156,22 @@ class SkyGrid:
         return float(np.degrees(np.sqrt(area)) * 3600)
 
     def _largest_offset_px(self) -> float:
-        """How far positions on a grid over the image are off when they come back; NaN if none is shown."""
+        """How far positions on a grid over the image are off when they come back; NaN if none is shown.
+
+        Infinite where a distortion takes a pixel off the sky that is on it without.
+        """
         rows, columns = (np.linspace(-0.5, edge - 0.5, _PROOF_EDGE) for edge in self._shape_yx)
         yx = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
         radec = self.pixel_to_world(yx)
         shown = np.isfinite(radec).all(axis=1)
+        if not shown.any():
+            return np.nan
+        if self._wcs.sip is not None:
+            plain = np.isfinite(self._wcs.wcs_pix2world(yx[:, ::-1], 0)).all(axis=1)
+            if (plain & ~shown).any():
+                return np.inf
         back = self.world_to_pixel(*radec[shown].T)
-        return float(np.abs(back - yx[shown]).max(initial=0.0)) if shown.any() else np.nan
+        return float(np.abs(back - yx[shown]).max())
 
     def _world(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
         world = np.empty((len(lon), 2))

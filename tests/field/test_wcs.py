@@ -208,7 +208,8 @@ def test_any_cards_are_refused_in_one_line_or_give_positions_in_time(
         assert "\n" not in str(error)  # noqa: PT017
         assert len(str(error)) < 500  # noqa: PT017
     else:
-        some = np.array([*yx, (0.0, 0.0), (-4000.0, 4000.0)])
+        centre = ((shape_yx[0] - 1) / 2, (shape_yx[1] - 1) / 2)
+        some = np.array([*yx, centre, (-4000.0, 4000.0)])
         radec = sky.pixel_to_world(some)
         assert sky.world_to_pixel(*radec.T).shape == some.shape
         assert sky.world_to_pixel(*some.T).shape == some.shape
@@ -217,6 +218,13 @@ def test_any_cards_are_refused_in_one_line_or_give_positions_in_time(
         assert (np.abs(radec[known, 1]) <= 90).all()
         assert known[-2]
     assert time.process_time() - started < 5
+
+
+def test_a_distortion_that_takes_pixels_off_the_sky_is_refused() -> None:
+    # On both axes of the image it is nothing at all, so these positions do come back.
+    wild = {"CTYPE1": "RA---SIN-SIP", "CTYPE2": "DEC--SIN-SIP", "A_ORDER": 7, "B_ORDER": 7}
+    with pytest.raises(FieldError, match="its positions come back inf px off"):
+        grid(**wild, A_3_4=6e-6)
 
 
 def test_reading_cards_again_and_again_keeps_no_memory() -> None:
