@@ -98,7 +98,7 @@ def with_tree(draw: st.DrawFn, content: bytes) -> bytes:
     """Change, drop or nest a member of a JSON document."""
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content
     places = list(_places(document))
     parent, key = draw(st.sampled_from(places)) if places else (None, None)
