@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from deblend_batch.logs import chosen_format
 
 log = structlog.get_logger()
 
 _LINE_SECONDS = 5.0
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage of a long job, how much of it is done, and how much there is, if that is known."""
+
+
+def silent(_stage: str, _done: int, _total: int | None) -> None:
+    """Say nothing of it."""
+
+
+@contextmanager
+def telling(unit: str) -> Iterator[Progress]:
+    """Tell a long job's progress on the standard error.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, plural.
+
+    Yields
+    ------
+    callable
+        To be told.
+    """
+    meter = ProgressMeter(unit)
+    try:
+        yield meter.reach
+    finally:
+        meter.close()
 
 
 def clock(seconds: float) -> str:
@@ -55,10 +86,10 @@ class ProgressMeter:
         self._before = 0
         self._prefix = ""
         self._last: tuple[str, int, int | None] | None = None
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
         if self._stream.isatty() and not self._to_log:
-            self._bar = Progress(
+            self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -103,7 +134,7 @@ class ProgressMeter:
         self._prefix = f"{prefix}  "
         self.tick()
 
-    def reach(self, stage: str, done: int, total: int) -> None:
+    def reach(self, stage: str, done: int, total: int | None) -> None:
         """Set how far a stage is, for jobs that count by themselves.
 
         Parameters
@@ -111,7 +142,7 @@ class ProgressMeter:
         stage : str
             What is being done.
         done, total : int
-            Items finished and in all.
+            Items finished and in all; None where that is not known.
         """
         if self._prefix and self._prefix != f"{stage}  ":
             self.start()

@@ -29,6 +29,7 @@ ON_RAY = (
     "tests/storage_clouds/",
     "tests/storage_s3/",
     "tests/test_demo.py",
+    "tests/test_readme.py",
     "tests/train/test_group.py",
 )
 

@@ -13,6 +13,7 @@ from deblend_batch.cli.main import main
 from deblend_batch.demo import DemoResult, run_demo
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import ConfigError, OutputConflictError
+from tests.readme import run_as_printed, snippet
 
 SMALL = {"size": 1024, "pairs": 60}
 
@@ -54,6 +55,15 @@ def test_the_demo_s_files_are_where_it_says(demo: tuple[Path, DemoResult, list[s
     assert shown["pairs"] == f"{result.pairs:,}"
     assert shown["flux error"].startswith(f"{100 * result.flux_mape:.1f} %")
     assert shown["report"] == result.report
+
+
+@pytest.mark.slow
+def test_the_readme_goes_on_from_it(demo: tuple[Path, DemoResult, list[str]]) -> None:
+    folder, result, _ = demo
+    said = run_as_printed(["bash", "-e", "-c", snippet("bash", "source .venv")], folder.parent)
+    assert "sound" in said
+    assert "nothing left to do" in said
+    assert f"{result.pairs:,}" in said
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     NotFoundError
         If there is no Zarr group.
     FieldError
-        If its metadata cannot be read, or it is an array.
+        If its metadata cannot be read, or it is an array, or a file.
     StorageError
         If the store refuses.
     """
@@ -62,9 +62,7 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
     except UserError:
         raise
     except (GroupNotFoundError, FileNotFoundError) as error:
-        raise NotFoundError(
-            f"{url}: no Zarr group here; check the URL, or make a field with 'deblend-batch ingest'"
-        ) from error
+        raise _absent(url, options) from error
     except ContainsArrayError as error:
         raise FieldError(
             f"{url}: this is a Zarr array, not a group; give the URL of the group above it"
@@ -193,6 +191,8 @@ def _ask(url: str, options: Options | None) -> None:
 def _store(url: str, options: Options | None, *, read_only: bool) -> Store:
     if storage.is_local(url):
         path = storage.filesystem(url, options)[1]
+        if read_only and os.path.isfile(path):
+            raise FileNotFoundError(path)
         if read_only and os.path.exists(path) and not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(path)  # zarr would take it for an empty store
         if not read_only:
@@ -246,6 +246,20 @@ class WithoutEnds(Layer):
                 return None
             byte_range = OffsetByteRequest(max(size - byte_range.suffix, 0))
         return await super().get(key, prototype, byte_range)
+
+
+def _absent(url: str, options: Options | None) -> UserError:
+    """Say what is there instead of a group: who has an image gives that."""
+    try:
+        storage.read_start(url, 1, options)
+    except UserError:
+        return NotFoundError(
+            f"{url}: no Zarr group here; check the URL, or make a field with 'deblend-batch ingest'"
+        )
+    return FieldError(
+        f"{url}: this is a file, not a Zarr group; of a FITS image make a field first: "
+        f"deblend-batch ingest {url} field.zarr"
+    )
 
 
 def _explained(url: str, what: str, error: Exception) -> Exception:

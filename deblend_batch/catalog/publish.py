@@ -16,6 +16,7 @@ from typing import Any
 from deblend_batch import storage
 from deblend_batch.catalog.output import CATALOG, Output
 from deblend_batch.errors import CatalogError, UserError
+from deblend_batch.progress import Progress, silent
 
 MARGIN_ARCSEC = 5.0
 _MAX_ROWS = 1_000_000
@@ -52,7 +53,7 @@ class Publication:
         ]
 
 
-def publish_shards(output: Output, rows: int) -> Publication:
+def publish_shards(output: Output, rows: int, progress: Progress = silent) -> Publication:
     """Publish the shards of a run as a HATS catalogue; an earlier publication is replaced.
 
     Parameters
@@ -61,6 +62,8 @@ def publish_shards(output: Output, rows: int) -> Publication:
         Output folder of the run.
     rows : int
         Rows in its shards: the import is refused if it ends with another number.
+    progress : callable
+        Told of the shards sorted and of the partitions written.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def publish_shards(output: Output, rows: int) -> Publication:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         # hats-import and the pandas it uses warn of their own future changes.
         warnings.simplefilter("ignore")
-        partitions = _import(output, rows, scratch)
+        partitions = _import(output, rows, scratch, progress)
     return Publication(output.catalog_url, rows, partitions)
 
 
@@ -97,12 +100,14 @@ def _quiet_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _import(output: Output, rows: int, scratch: str) -> int:
+def _import(output: Output, rows: int, scratch: str, progress: Progress) -> int:
     try:
         from dask.distributed import Client
         from hats import read_hats
         from hats_import import CollectionArguments, pipeline_with_client
         from upath import UPath
+
+        from deblend_batch.catalog.task_counter import TaskCounter
     except ImportError as error:
         raise UserError(
             f"publish needs hats-import ({error.name} is missing): pip install 'deblend-batch[publish]'"
@@ -112,6 +117,7 @@ def _import(output: Output, rows: int, scratch: str) -> int:
     def path(url: str) -> Any:
         return UPath(url, **storage.options_of(url, output.options))
 
+    shards = output.shards()
     arguments = (
         CollectionArguments(
             output_artifact_name=CATALOG,
@@ -120,7 +126,7 @@ def _import(output: Output, rows: int, scratch: str) -> int:
             progress_bar=False,
         )
         .catalog(
-            input_file_list=[path(output.shard_url(tile)) for tile in output.shards()],
+            input_file_list=[path(output.shard_url(tile)) for tile in shards],
             file_reader="parquet",
             ra_column="ra",
             dec_column="dec",
@@ -135,7 +141,13 @@ def _import(output: Output, rows: int, scratch: str) -> int:
     loopback = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     with (
         _quiet_logs(),
-        Client(n_workers=1, threads_per_worker=2, processes=False, **loopback) as client,
+        Client(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            plugins=[TaskCounter(progress, len(shards))],
+            **loopback,
+        ) as client,
     ):
         pipeline_with_client(arguments, client)
     catalog = read_hats(path(output.catalog_url))

@@ -16,7 +16,6 @@ def build_app() -> typer.Typer:
         help="Separate overlapping galaxies at survey scale. Anywhere in the line, --debug shows "
         "tracebacks, and --log-format json makes each log line a JSON object.",
         invoke_without_command=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )

@@ -66,15 +66,14 @@ def ingest(
 ) -> None:
     """Make a field from FITS images, window by window."""
     from deblend_batch.ingest.ingest import ingest as make_field
-    from deblend_batch.progress import ProgressMeter
+    from deblend_batch.progress import telling
 
     if urls is None or len(urls) < 2:
         raise ConfigError(
             "ingest needs images and the field to write: deblend-batch ingest IMAGE [IMAGE ...] FIELD"
         )
     *images, field = urls
-    meter = ProgressMeter("windows")
-    try:
+    with telling("windows") as progress:
         summary = make_field(
             images,
             field,
@@ -90,10 +89,8 @@ def ingest(
             background=background,
             overwrite=overwrite,
             options=read_storage_options(storage_options),
-            progress=meter.reach,
+            progress=progress,
         )
-    finally:
-        meter.close()
     if as_json:
         print_json(summary.to_json())
     else:
@@ -154,21 +151,24 @@ def simulate_a_field(
     """Simulate a survey field with its truth and its detections."""
     from dataclasses import asdict
 
+    from deblend_batch.progress import telling
     from deblend_batch.simulate.fields.field import simulate_field
 
-    truth = simulate_field(
-        field,
-        preset=preset,
-        shape_yx=(size, size),
-        n_pairs=pairs,
-        n_isolated=isolated,
-        n_groups=groups,
-        seed=seed,
-        with_variance=variance,
-        processes=processes,
-        overwrite=overwrite,
-        options=read_storage_options(storage_options),
-    )
+    with telling("galaxies") as progress:
+        truth = simulate_field(
+            field,
+            preset=preset,
+            shape_yx=(size, size),
+            n_pairs=pairs,
+            n_isolated=isolated,
+            n_groups=groups,
+            seed=seed,
+            with_variance=variance,
+            processes=processes,
+            overwrite=overwrite,
+            options=read_storage_options(storage_options),
+            progress=progress,
+        )
     if as_json:
         print_json(asdict(truth))
     else:
@@ -212,6 +212,7 @@ def simulate_pairs(
 ) -> None:
     """Simulate pairs of galaxies: stamps, members, masks and fluxes."""
     from deblend_batch.cluster.workers import open_workers
+    from deblend_batch.progress import telling
     from deblend_batch.simulate.galaxies.galaxy_source import GalaxySource
     from deblend_batch.simulate.pairs import pairset
     from deblend_batch.simulate.pairs.blending import PairRules, PairSampler
@@ -221,8 +222,8 @@ def simulate_pairs(
     options = read_storage_options(storage_options)
     # A mistake costs no galaxies.
     pairset.check_free(data_set, options, overwrite=overwrite, inputs=source.urls)
-    with open_workers(processes) as workers:
-        pool = source.pool(workers, options)
+    with open_workers(processes) as workers, telling("drawn") as progress:
+        pool = source.pool(workers, options, progress)
         rules = PairRules(stamp_size=stamp_size, seed_faithful=seed_faithful)
         pairset.write_pairs(
             data_set,
@@ -232,5 +233,6 @@ def simulate_pairs(
             options=options,
             overwrite=overwrite,
             workers=workers,
+            progress=progress,
         )
     print_table([("pairs", f"{number:,}"), ("data set", data_set)])

@@ -32,8 +32,10 @@ def publish(
 ) -> None:
     """Publish a complete run as a HATS catalogue, for lsdb."""
     from deblend_batch.engine.audit.publication import publish_run
+    from deblend_batch.progress import telling
 
-    published = publish_run(open_output(output, storage_options))
+    with telling("tasks") as progress:
+        published = publish_run(open_output(output, storage_options), progress)
     show(published, as_json=as_json)
 
 

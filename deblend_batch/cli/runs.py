@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from deblend_batch.cli.options import OutputArg, StorageOpt, open_output, read_storage_options
 from deblend_batch.cli.output import JsonOpt, show
+
+if TYPE_CHECKING:
+    from deblend_batch.config import RunConfig
 
 app = typer.Typer()
 
@@ -104,8 +107,6 @@ def run(
 ) -> int:
     """Process a field or a survey into catalogue shards; run again to resume."""
     from deblend_batch.config import load_config
-    from deblend_batch.engine.run import process_field
-    from deblend_batch.logs import prints_to_log
 
     overrides = _overrides(
         field, detections, output, model, max_separation, tile_size, actors, where
@@ -117,10 +118,23 @@ def run(
 
         show(plan_run(settled), as_json=as_json)
         return 0
+    _start_ahead(settled)
+    from deblend_batch.engine.run import process_field
+    from deblend_batch.logs import prints_to_log
+
     with prints_to_log():
         summary = process_field(settled)
     show(summary, as_json=as_json)
     return summary.exit_code
+
+
+def _start_ahead(config: RunConfig) -> None:
+    """Let the first worker of a run on this machine import what it needs while this process does, too."""
+    from deblend_batch.engine.driver.process import SPARE
+    from deblend_batch.engine.driver.where import named_place
+
+    if named_place(config.engine) != "ray":
+        SPARE.start()
 
 
 @app.command()
@@ -174,8 +188,10 @@ def verify(
 ) -> int:
     """Check every shard of a run against its ledger, and some pairs against the inputs."""
     from deblend_batch.engine.audit.verify import verify_run
+    from deblend_batch.progress import telling
 
     opened = open_output(output, storage_options)
-    found = verify_run(opened, recompute=recompute, seed=seed)
+    with telling("tiles") as progress:
+        found = verify_run(opened, recompute=recompute, seed=seed, progress=progress)
     show(found, as_json=as_json)
     return found.exit_code

@@ -110,23 +110,26 @@ def evaluate(
     """Measure how well fluxes were recovered: of the paper, of a catalogue, or of models on pairs."""
     from deblend_batch import storage
     from deblend_batch.evaluation.evaluate import evaluate as measure
+    from deblend_batch.progress import telling
 
     options = read_storage_options(storage_options)
     if html:
         tables = [url for url in (paper_table, truth, pairs) if url]
         storage.check_apart(html, tables, options, key="--html", alone=False)
-    found = measure(
-        paper_table=paper_table,
-        catalog=catalog,
-        truth=truth,
-        band=band,
-        match_arcsec=match_arcsec,
-        pairs=pairs,
-        models=model or (),
-        baselines=baseline,
-        device=device,
-        options=options,
-    )
+    with telling("pairs") as progress:
+        found = measure(
+            paper_table=paper_table,
+            catalog=catalog,
+            truth=truth,
+            band=band,
+            match_arcsec=match_arcsec,
+            pairs=pairs,
+            models=model or (),
+            baselines=baseline,
+            device=device,
+            options=options,
+            progress=progress,
+        )
     if html:
         # Here, so that numbers alone need no matplotlib.
         from deblend_batch.evaluation.report.page import write_report

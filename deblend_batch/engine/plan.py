@@ -21,6 +21,7 @@ from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.summary import no_pairs
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.driver.depth import GROWTH
+from deblend_batch.engine.driver.where import Where, place_of, start_seconds
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext
@@ -42,6 +43,7 @@ from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
 
 _PROBE_BATCHES = 2
+_WHERE = {"ray": "on Ray", "local": "without Ray, in processes of this machine"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class RunPlan:
         Pre-detected pairs that no tile holds.
     read_bytes : int
         Pixels that tiles will read, uncompressed: at most core and halo of each.
+    where : {"ray", "local"}
+        Whether the run will be on Ray, or in processes of this machine.
     actors : int
-        Actors that the run will make.
+        Workers that the run will make, if there is work for all.
     memory : Memory
         Projected peak memory of its processes.
     node_bytes : int
@@ -91,6 +95,7 @@ class RunPlan:
     detections: dict[str, int]
     unplaced_pairs: int
     read_bytes: int
+    where: Where
     actors: int
     memory: Memory
     node_bytes: int
@@ -121,6 +126,7 @@ class RunPlan:
                 f"{self.tiles:,} with pairs, {self.tiles_done:,} of them done{in_quarantine}",
             ),
             ("reads", f"{self.read_bytes / 1e6:,.0f} MB of pixels at most"),
+            ("where", _WHERE[self.where]),
             ("actors", f"{self.actors:,}"),
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
@@ -136,10 +142,11 @@ class RunPlan:
         took = 1e6 * sample.seconds_per_pair
         where = "as given" if self.speed_is_given else "measured here"
         hours = f", {cost.gpu_hours:,.2g} GPU-hours" if cost.gpu_hours else ""
+        length = f"{clock(cost.seconds)}, of which {clock(cost.start_seconds)} to start"
         return [
             ("cutting", f"{took:,.0f} us a pair, from {sample.tiles:,} tiles read here"),
             ("speed", f"{self.stamps_per_second:,.0f} stamps/s per actor, {where}"),
-            ("time", f"{clock(cost.seconds)}, {cost.core_hours:,.2g} core-hours{hours}"),
+            ("time", f"{length}; {cost.core_hours:,.2g} core-hours{hours}"),
         ]
 
 
@@ -182,7 +189,9 @@ def plan_run(
         tasks = [
             replace(task, output=scratch, keep_unused=False) for task in prepared.index_tasks()
         ]
+        began = time.monotonic()
         examined = examine(tasks, ALONE)
+        indexing = time.monotonic() - began
         tiles = prepared.tiles(examined.indexes)
         sample = _sample(tiles, replace(prepared.context, output=scratch))
     tally = Tally()
@@ -192,7 +201,8 @@ def plan_run(
     nodes = [] if elsewhere or not left else [machine]
     memory, unplaced = fit(prepared, examined, pool, nodes)(), len(examined.unplaced)
     rate = speed or (_speed(config, prepared.card.stamp_size, pool) if stamps else 0.0)
-    cores = max(machine.cpus, pool.n_actors)
+    cores, where = max(machine.cpus, pool.n_actors), place_of(config.engine, stamps, pool)
+    start = start_seconds(where) + indexing
     return RunPlan(
         output=config.output,
         model=config.model,
@@ -205,13 +215,14 @@ def plan_run(
         detections=dict(tally.detections),
         unplaced_pairs=unplaced,
         read_bytes=_read_bytes(prepared, examined.indexes),
+        where=where,
         actors=pool.n_actors,
         memory=memory,
         node_bytes=machine.needed(memory, pool),
         sample=sample,
         stamps_per_second=rate,
         speed_is_given=speed is not None,
-        duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair),
+        duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair, start),
         notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
     )
 

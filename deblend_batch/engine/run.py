@@ -28,8 +28,9 @@ from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
 from deblend_batch.engine.driver.opening import open_place
-from deblend_batch.engine.driver.place import Place, Where, named_place, worth_ray
+from deblend_batch.engine.driver.place import Place
 from deblend_batch.engine.driver.signals import stop_signals
+from deblend_batch.engine.driver.where import Where, named_place, worth_ray
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.reconcile import unplaced_record
 from deblend_batch.engine.inputs.workload import Workload
@@ -234,7 +235,9 @@ class _Run:
         self._record.begin(self._tally)
         context = self._prepared.context
         crew = place.make_crew(context, pool, GROWTH * engine.tiles_in_flight, self._loader)
-        driver = stack.enter_context(closing(Driver(context, crew, pool, engine, events)))
+        at_first = engine.actors or place.at_first
+        driver = Driver(context, crew, pool, engine, events, at_first)
+        stack.enter_context(closing(driver))
         if place.metered:
             self._metrics = RunMetrics(context.run, self._tally, self._meter, engine.deadline)
             self._metrics.watch(driver)

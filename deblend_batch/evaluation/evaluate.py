@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deblend_batch import storage
@@ -20,9 +20,11 @@ from deblend_batch.evaluation.pairsets import PairOutcome, View, run_methods
 from deblend_batch.evaluation.paper import paper_numbers, read_paper_table
 from deblend_batch.evaluation.scores import BOOTSTRAP_DRAWS, Score, score
 from deblend_batch.evaluation.tables import percent
+from deblend_batch.progress import Progress, silent
 
 if TYPE_CHECKING:
     from deblend_batch.simulate.pairs.batch import PairBatch
+    from deblend_batch.simulate.pairs.pairset import PairSet
 
 _BATCH = 256
 
@@ -55,6 +57,7 @@ def evaluate(
     baselines: Sequence[str] | None = None,
     device: str | None = None,
     options: storage.Options | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Measure how well fluxes were recovered.
 
@@ -83,6 +86,8 @@ def evaluate(
         Torch device of the models; the CPU if None.
     options : mapping, optional
         fsspec storage options.
+    progress : callable
+        Told of the pairs of ``pairs`` that were measured.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def evaluate(
         return evaluate_paper(paper_table, options)
     if catalog is not None and truth is not None:
         return evaluate_catalog(catalog, truth, band, match_arcsec, options)
-    return _evaluate_pair_set(str(pairs), models, baselines, device or "cpu", options)
+    return _evaluate_pair_set(str(pairs), models, baselines, device or "cpu", options, progress)
 
 
 def _evaluate_pair_set(
@@ -111,6 +116,7 @@ def _evaluate_pair_set(
     baselines: Sequence[str] | None,
     device: str,
     options: storage.Options | None,
+    progress: Progress,
 ) -> Evaluation:
     # Here, so that the other modes need neither torch nor the simulator.
     from deblend_batch.models import load_model
@@ -119,9 +125,17 @@ def _evaluate_pair_set(
     methods = [model_method(load_model(name, options, device)) for name in models]
     methods += baseline_methods(available_baselines() if baselines is None else baselines)
     data = PairSet(url, options)
-    batches = (data.batch(start, start + _BATCH) for start in range(0, len(data), _BATCH))
+    batches = _told_batches(data, progress)
     threshold = float(data.description["mask_threshold"])
     return evaluate_pairs(batches, methods, url, threshold, _facts(url, data.description))
+
+
+def _told_batches(data: PairSet, progress: Progress) -> Iterator[PairBatch]:
+    """Read pairs batch by batch; who asks for the next has measured the one before."""
+    for start in range(0, len(data), _BATCH):
+        progress("measuring", start, len(data))
+        yield data.batch(start, start + _BATCH)
+    progress("measuring", len(data), len(data))
 
 
 def _facts(url: str, description: Mapping[str, Any]) -> dict[str, str]:

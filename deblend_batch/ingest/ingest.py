@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import zarr
@@ -24,10 +24,8 @@ from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.measure import Background, Measured, measure_band, measure_steps
 from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
 from deblend_batch.ingest.summary import IngestSummary, summarise
+from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage (``measuring``, ``writing``), windows done, and windows in all."""
 
 _REMOTE_SHARDS = 4
 
@@ -48,7 +46,7 @@ def ingest(
     background: Background = "auto",
     overwrite: bool = False,
     options: Options | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> IngestSummary:
     """Make a field from FITS images.
 
@@ -83,7 +81,7 @@ def ingest(
     options : mapping, optional
         fsspec storage options, for reading and writing.
     progress : callable, optional
-        Told of windows done.
+        Progress of windows done.
 
     Returns
     -------
@@ -118,7 +116,6 @@ def ingest(
     count = len(sources)
     planes = [plane for source in sources for plane in source.planes]
     check_target(field_url, options, overwrite=overwrite, inputs=[each.url for each in planes])
-    tell = progress or (lambda _stage, _done, _total: None)
     with open_files(options, _scratch(field_url, options)) as files:
         opened = open_bands(
             files,
@@ -127,7 +124,7 @@ def ingest(
             per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
             per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
         )
-        measured = _measure(opened, background, tell)
+        measured = _measure(opened, background, progress)
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
         group = create_field(
             field_url,
@@ -139,7 +136,7 @@ def ingest(
             attributes={"provenance": [asdict(summarise(item)) for item in measured]},
             overwrite=overwrite,
         )
-        bad_fraction = _write(group, field_url, measured, tell)
+        bad_fraction = _write(group, field_url, measured, progress)
         finish_field(group, meta)
     return IngestSummary(
         url=field_url,
@@ -177,13 +174,13 @@ def _grid(band: Band) -> SkyGrid:
     return SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
 
 
-def _measure(bands: Sequence[Band], background: Background, tell: Progress) -> list[Measured]:
+def _measure(bands: Sequence[Band], background: Background, progress: Progress) -> list[Measured]:
     total, done = sum(measure_steps(band) for band in bands), 0
 
     def step() -> None:
         nonlocal done
         done += 1
-        tell("measuring", done, total)
+        progress("measuring", done, total)
 
     return [measure_band(band, background, step) for band in bands]
 
@@ -201,7 +198,7 @@ def _meta(name: str, measured: Sequence[Measured]) -> FieldMeta:
     )
 
 
-def _write(group: zarr.Group, url: str, measured: Sequence[Measured], tell: Progress) -> float:
+def _write(group: zarr.Group, url: str, measured: Sequence[Measured], progress: Progress) -> float:
     """Write all shards; return the fraction of bad pixels."""
     windows = [
         (number, item, window)
@@ -211,7 +208,7 @@ def _write(group: zarr.Group, url: str, measured: Sequence[Measured], tell: Prog
     bad = 0
     for done, (number, item, (rows, columns)) in enumerate(windows, start=1):
         bad += _write_window(group, url, number, item, rows, columns)
-        tell("writing", done, len(windows))
+        progress("writing", done, len(windows))
     height, width = measured[0].band.shape_yx
     return bad / (len(measured) * height * width)
 

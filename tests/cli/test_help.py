@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -119,6 +120,10 @@ def readme_commands() -> Iterator[list[str]]:
 @pytest.mark.parametrize("words", list(readme_commands()), ids=" ".join)
 def test_the_readme_s_commands_parse(words: list[str]) -> None:
     """Names, options and number of arguments are right; nothing is run."""
+    if words[0].startswith("--"):
+        root = typer.main.get_command(build_app())
+        assert words[0] in {option for each in root.params for option in each.opts}
+        return
     command = commands()[words[0]]
     context = command.make_context(words[0], words[1:])
     assert set(context.params) >= {parameter.name for parameter in command.params} - {"help"}
@@ -126,7 +131,8 @@ def test_the_readme_s_commands_parse(words: list[str]) -> None:
 
 def test_the_readme_shows_the_way_from_an_image_to_a_catalogue() -> None:
     shown = [words[0] for words in readme_commands()]
-    assert shown == ["ingest", "detect", "plan", "run", "report", "publish"]
+    own_image = ["ingest", "detect", "plan", "run", "report", "publish"]
+    assert shown == ["--install-completion", "verify", "run", *own_image]
 
 
 def test_the_makefile_s_verbs_exist() -> None:
@@ -187,6 +193,24 @@ def test_log_lines_go_where_the_standard_error_is_now() -> None:
         structlog.get_logger().warning("quarantined", tile="y0x0")
     assert "quarantined" in second.getvalue()
     assert "tile=y0x0" in second.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("pu", "publish"), ("simulate fi", "field"), ("run --whe", "--where")],
+)
+def test_the_shell_completes(typed: str, completed: str) -> None:
+    words = f"deblend-batch {typed}"
+    asked = {
+        "_DEBLEND_BATCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = Path(sys.executable).parent / "deblend-batch"
+    ended = subprocess.run(
+        [command], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == [completed]
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -45,7 +45,10 @@ def test_pairs_tiles_and_time(small_field: SmallField, tmp_path: Path) -> None:
     assert 4 * 500 * 600 < plan.read_bytes < 4 * 9 * 234**2
     assert (plan.actors, plan.sample.tiles) == (1, 1)
     model, cut = 93 / plan.stamps_per_second, 93 * plan.sample.seconds_per_pair
-    assert plan.duration.seconds == pytest.approx(model + cut)
+    start = plan.duration.start_seconds
+    assert 5 < start < 10
+    assert plan.where == "local"
+    assert plan.duration.seconds == pytest.approx(start + model + cut)
     assert plan.duration.core_hours == pytest.approx((model + cut) / 3600)
     assert plan.node_bytes == plan.memory.actor > 5e8
     assert plan.notes == ()

@@ -183,6 +183,11 @@ def _write(path: str, content: str) -> Callable[[Path], Any]:
     return lambda root: (root / path).write_text(content)
 
 
+def _in_its_place(root: Path) -> None:
+    shutil.rmtree(root)
+    root.write_bytes(b"SIMPLE  =                    T")
+
+
 def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
     def spoil(root: Path) -> None:
         group = zarr.open_group(str(root), mode="a")
@@ -195,6 +200,7 @@ def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], No
     ("spoil", "error", "message"),
     [
         (shutil.rmtree, NotFoundError, "no Zarr group here; check the URL"),
+        (_in_its_place, FieldError, "this is a file, not a Zarr group; .* deblend-batch ingest"),
         (_write("zarr.json", "{bad"), FieldError, "cannot read the group's metadata .*damaged"),
         (_write("zarr.json", "[]"), FieldError, "cannot read the group's metadata"),
         (_write("image/zarr.json", "{}"), FieldError, "cannot read 'image'"),

@@ -26,6 +26,7 @@ from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
 from deblend_batch.models.device import one_thread
+from deblend_batch.progress import Progress, silent
 
 Numbers = NDArray[np.int64]
 """Numbers of pairs in a shard, in its order."""
@@ -51,7 +52,12 @@ class Recomputation:
 
 
 def recompute(
-    ledger: Ledger, run: RunFile, written: Mapping[str, int], n_pairs: int, seed: int
+    ledger: Ledger,
+    run: RunFile,
+    written: Mapping[str, int],
+    n_pairs: int,
+    seed: int,
+    progress: Progress = silent,
 ) -> Recomputation:
     """Measure a random sample of the pairs of a run again, and compare the rows with its shards.
 
@@ -71,6 +77,8 @@ def recompute(
         Size of the sample.
     seed : int
         Of the sample.
+    progress : callable
+        Told of the tiles whose pairs were measured again.
 
     Returns
     -------
@@ -82,7 +90,7 @@ def recompute(
         return Recomputation()
     try:
         with one_thread():
-            return _compare_all(ledger, run, chosen)
+            return _compare_all(ledger, run, chosen, progress)
     except DeblendError as error:
         return Recomputation(notes=(f"not recomputed: {error}",))
 
@@ -120,7 +128,9 @@ def draw_pairs(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str,
     }
 
 
-def _compare_all(ledger: Ledger, run: RunFile, chosen: Mapping[str, Numbers]) -> Recomputation:
+def _compare_all(
+    ledger: Ledger, run: RunFile, chosen: Mapping[str, Numbers], progress: Progress
+) -> Recomputation:
     prepared = prepare(config_of(ledger.output, run))
     _check_unchanged(prepared, run)
     context = replace(prepared.context, masks=False)
@@ -129,9 +139,8 @@ def _compare_all(ledger: Ledger, run: RunFile, chosen: Mapping[str, Numbers]) ->
     measurer = Measurer(context, batcher, model.card.domain)
     problems, tolerant = [], False
     with closing(batcher):
-        for spec in _specs(prepared):
-            if spec.name not in chosen:
-                continue
+        specs = (spec for spec in _specs(prepared) if spec.name in chosen)
+        for done, spec in enumerate(specs, 1):
             shard, again = _both(ledger, spec, chosen[spec.name], measurer, context)
             device = str(ledger.read_receipt(spec.name).worker.get("device", ""))
             tolerance = tolerance_of(device)
@@ -139,6 +148,7 @@ def _compare_all(ledger: Ledger, run: RunFile, chosen: Mapping[str, Numbers]) ->
             different = differences(shard, again, tolerance)
             if different:
                 problems.append(_problem(spec.name, len(shard) // 2, different, run))
+            progress("measuring again", done, len(chosen))
     notes = (f"fluxes of GPUs compared within {CUDA_TOLERANCE:.0%}",) if tolerant else ()
     return Recomputation(sum(map(len, chosen.values())), tuple(problems), notes)
 

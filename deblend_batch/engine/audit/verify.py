@@ -23,6 +23,7 @@ from deblend_batch.engine.inputs.index import (
     say_lost,
 )
 from deblend_batch.errors import CatalogError, IrregularFileError, TooLargeError
+from deblend_batch.progress import Progress, silent
 
 _Shard = bytes | TooLargeError | IrregularFileError
 
@@ -155,6 +156,7 @@ def verify_run(
     *,
     recompute: int = RECOMPUTED_PAIRS,
     seed: int | None = None,
+    progress: Progress = silent,
 ) -> Verification:
     """Check every shard of a run: present, whole, unaltered, each pair once, totals that add up.
 
@@ -166,6 +168,8 @@ def verify_run(
         Pairs, drawn at random, that are measured again from the inputs and compared; 0 for none.
     seed : int, optional
         Of that draw; by default the run's fingerprint decides.
+    progress : callable
+        Told of the tiles checked.
 
     Returns
     -------
@@ -183,9 +187,11 @@ def verify_run(
     indexes = output.indexes()
     missing = count_missing(run, indexes)
     tiles: set[str] = set()
+    n_tiles = run["totals"]["tiles"]["expected"] or None
     for some in _tile_groups(ledger, indexes, found.counted):
         tiles.update(name for name, _ in some)
         _check_tiles(ledger, listing, some, found)
+        progress("checking", len(tiles), n_tiles)
     counted = found.counted
     counted.tiles = len(tiles)
     if UNPLACED in listing.records:
@@ -195,8 +201,10 @@ def verify_run(
     elif not missing:
         found.problems += listing.orphans(frozenset(tiles))
         found.problems += compare_totals(run, counted)
-    found.problems += [*_check_masks(ledger, run, found.written, found.masks), *twice(found.blends)]
-    again, problems, notes = _recompute(ledger, run, found, recompute, seed)
+    if run["config"].get("masks"):
+        found.problems += _check_masks(ledger, found, progress)
+    found.problems += twice(found.blends)
+    again, problems, notes = _recompute(ledger, run, found, recompute, seed, progress)
     return Verification(
         output=output.url,
         tiles=len(found.blends),
@@ -222,7 +230,12 @@ def _what_is_left(state: str, pending: Mapping[str, int], unindexed: int) -> str
 
 
 def _recompute(
-    ledger: Ledger, run: RunFile, found: _Found, n_pairs: int, seed: int | None
+    ledger: Ledger,
+    run: RunFile,
+    found: _Found,
+    n_pairs: int,
+    seed: int | None,
+    progress: Progress,
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     if not n_pairs or not found.written:
         return 0, (), ()
@@ -230,7 +243,7 @@ def _recompute(
 
     if seed is None:
         seed = int(run["fingerprint"][:16], 16)
-    result = recompute(ledger, run, found.written, n_pairs, seed)
+    result = recompute(ledger, run, found.written, n_pairs, seed, progress)
     return result.pairs, result.problems, result.notes
 
 
@@ -352,16 +365,13 @@ def _listed(record: QuarantineRecord | None) -> Ids:
     return np.array([blend for blend, _, _ in record.pairs] if record else [], np.int64)
 
 
-def _check_masks(
-    ledger: Ledger, run: RunFile, written: Mapping[str, int], expected: Mapping[str, str | None]
-) -> list[str]:
+def _check_masks(ledger: Ledger, found: _Found, progress: Progress) -> list[str]:
     """Compare the masks of tiles that are sound otherwise with what their receipts say."""
-    if not run["config"].get("masks"):
-        return []
     store, problems = MaskStore(ledger.output), []
-    for tile, sha256 in sorted(expected.items()):
+    for done, (tile, sha256) in enumerate(sorted(found.masks.items()), 1):
         try:
-            store.check(tile, sha256 or "", written[tile])
+            store.check(tile, sha256 or "", found.written[tile])
         except CatalogError as error:
             problems.append(str(error))
+        progress("masks", done, len(found.masks))
     return problems

@@ -53,6 +53,8 @@ class Driver:
         Limits.
     events : Events
         Who is told.
+    at_first : int, optional
+        Workers to start with; the others are made if these do not keep up for a while. All if None.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Driver:
         pool: ActorPool,
         engine: EngineConfig,
         events: Events,
+        at_first: int | None = None,
     ) -> None:
         self._context = context
         self._crew = crew
         self._engine = engine
         self._events = events
+        self._at_first = at_first
         self._roster = Roster(crew, pool, engine, events)
         self._depth = Depth(engine.tiles_in_flight)
         self._in_flight: dict[Call, tuple[Actor, Work]] = {}
@@ -78,7 +82,7 @@ class Driver:
     def start(self) -> None:
         """Make the workers, which takes seconds: what else is to be done can be done meanwhile."""
         self._started = True
-        self._roster.start()
+        self._roster.start(self._at_first)
 
     @property
     def tiles_in_flight(self) -> int:
@@ -121,8 +125,8 @@ class Driver:
             if not self._started:
                 self.start()
             while self._in_flight or self._queue.left():
-                self._roster.look_at_nodes()
                 self._dispatch()
+                self._roster.look_at_nodes(tiles_wait=self._queue.peek() is not None)
                 for answer in self._crew.wait(_TICK_SECONDS):
                     self._take(answer)
                 self._events.tick()

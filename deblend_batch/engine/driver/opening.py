@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deblend_batch.engine.driver.local_crew import local_place
-from deblend_batch.engine.driver.place import Place, Where
+from deblend_batch.engine.driver.place import Place
+from deblend_batch.engine.driver.where import Where
 
 
 @contextmanager

@@ -87,16 +87,23 @@ class Roster:
         """Workers that take tiles, or finish those that they have."""
         return len(self.live) + len(self.leaving)
 
-    def start(self) -> None:
-        """Make the workers, which takes seconds."""
-        for _ in range(self._pool.n_actors):
+    def start(self, at_first: int | None) -> None:
+        """Make the workers, which takes seconds: all, or as many as are to be tried at first."""
+        n_actors = self._pool.n_actors
+        for _ in range(n_actors if at_first is None else min(at_first, n_actors)):
             self._spawn()
 
     def _spawn(self) -> None:
         self.booting.add(self._crew.start())
 
-    def look_at_nodes(self) -> None:
-        """Use nodes that have joined since, and give nothing more to those that will be taken away."""
+    def look_at_nodes(self, *, tiles_wait: bool) -> None:
+        """Make more workers where tiles wait, and give nothing more to nodes that will be taken away.
+
+        Parameters
+        ----------
+        tiles_wait : bool
+            Whether all workers hold as many tiles as they may, and there are more.
+        """
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -108,6 +115,8 @@ class Roster:
         for actor in [actor for actor in self.leaving if not actor.held]:
             self.leaving.remove(actor)
             self._crew.kill(actor.worker)
+        if not (self.live and tiles_wait):
+            return
         self._pool = grown_pool(self._pool, self._engine, self._crew.resources())
         for _ in range(self._pool.n_actors - len(self.live) - len(self.booting)):
             self._spawn()
@@ -132,6 +141,8 @@ class Roster:
             self._spawn()
             return
         self._boot_failures = 0
+        if not self.live:
+            self._looked = time.monotonic()  # whether it is enough shows in a while
         self.live.append(Actor(answer.call.worker, answer.value.node))
         self._events.joined(answer.value)
 

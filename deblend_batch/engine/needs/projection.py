@@ -150,7 +150,9 @@ class Duration:
     Parameters
     ----------
     seconds : float
-        Wall time.
+        Wall time, the start included.
+    start_seconds : float
+        Of it before the first tile.
     core_hours : float
         Of the cores that read, cut and, where there is no GPU, compute.
     gpu_hours : float
@@ -158,6 +160,7 @@ class Duration:
     """
 
     seconds: float
+    start_seconds: float
     core_hours: float
     gpu_hours: float
 
@@ -215,8 +218,9 @@ def project_time(
     cores: float,
     stamps_per_second: float,
     cut_seconds_per_pair: float,
+    start_seconds: float,
 ) -> Duration:
-    """Project the wall time of a run's tiles, and what it costs.
+    """Project the wall time of a run, and what its tiles cost.
 
     Parameters
     ----------
@@ -230,19 +234,24 @@ def project_time(
         Of the model on the device of one actor.
     cut_seconds_per_pair : float
         CPU time of reading and cutting.
+    start_seconds : float
+        What passes before the first tile.
 
     Returns
     -------
     Duration
-        Without the time that Ray, the actors and the pair index take to start.
+        The projection; nothing where nothing is left.
     """
+    if not n_pairs:
+        return Duration(0.0, 0.0, 0.0, 0.0)
     infer = n_stamps / stamps_per_second if n_stamps else 0.0
     cut = n_pairs * cut_seconds_per_pair
     if pool.gpus:
         seconds = max(infer, cut) / pool.n_actors
         gpu_hours = seconds * pool.n_actors * pool.gpus / 3600
-        return Duration(seconds, cut / 3600, gpu_hours)
-    return Duration((infer + cut) / min(cores, pool.n_actors), (infer + cut) / 3600, 0.0)
+        return Duration(start_seconds + seconds, start_seconds, cut / 3600, gpu_hours)
+    seconds = (infer + cut) / min(cores, pool.n_actors)
+    return Duration(start_seconds + seconds, start_seconds, (infer + cut) / 3600, 0.0)
 
 
 def check_fits(memory: Memory, pool: ActorPool, nodes: Sequence[NodeSize]) -> None:

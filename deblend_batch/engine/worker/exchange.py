@@ -36,6 +36,31 @@ class Seat:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What makes a worker of a process that waits for it.
+
+    Parameters
+    ----------
+    context : RunContext
+        The run.
+    seat : Seat
+        Its place.
+    loader : callable
+        Makes its model.
+    calls_at_once : int
+        Calls that it answers at a time.
+    cuda_visible_devices : str, optional
+        What CUDA is to see, in its own names; as this machine says if None.
+    """
+
+    context: RunContext
+    seat: Seat
+    loader: ModelLoader
+    calls_at_once: int
+    cuda_visible_devices: str | None = None
+
+
+@dataclass(frozen=True)
 class WorkerInfo:
     """Where a worker runs, for receipts.
 

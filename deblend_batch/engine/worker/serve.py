@@ -1,7 +1,8 @@
 """A worker as a process of its own, without Ray: ``python -m deblend_batch.engine.worker.serve FD``.
 
-The driver's end of the socket sends the run first, then calls; answers go back as they come. When that end is
-closed the driver is gone, and so is this process, at once: what it held is done again.
+What a worker needs is imported at once. The driver's end of the socket sends the run, then calls; answers go
+back as they come. When that end is closed the driver is gone, and so is this process, at once: what it held
+is done again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from deblend_batch.failure import one_line
+
+if TYPE_CHECKING:
+    from deblend_batch.engine.worker.exchange import Order
 
 
 class RemoteTraceback(Exception):  # noqa: N818  # it is shown as the cause of an error
@@ -66,14 +70,18 @@ class Server:
         """
         from deblend_batch.engine.worker.actor import ModelActor
 
-        context, seat, loader, threads = self._receive()
+        order: Order = self._receive()
+        if (
+            order.cuda_visible_devices is not None
+        ):  # CUDA, which nothing has used yet, looks at it once
+            os.environ["CUDA_VISIBLE_DEVICES"] = order.cuda_visible_devices
         error: Exception | None = None
         worker: ModelActor | None = None
         try:
-            worker = ModelActor(context, seat, loader)
+            worker = ModelActor(order.context, order.seat, order.loader)
         except Exception as raised:  # noqa: BLE001  # the driver is told when it asks
             error = raised
-        pool = ThreadPoolExecutor(threads)
+        pool = ThreadPoolExecutor(order.calls_at_once)
         while True:
             number, method, arguments = self._receive()
             if error is not None:

@@ -15,6 +15,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import create_field, finish_field
 from deblend_batch.field.layout import Field
 from deblend_batch.field.meta import FieldMeta
+from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.fields.canvas import Corner, noise_plane, paste, tiles
 from deblend_batch.simulate.fields.sources import (
     LARGEST_STAMP_PX,
@@ -55,6 +56,7 @@ def simulate_field(
     draw_px: int = 4096,
     options: storage.Options | None = None,
     overwrite: bool = False,
+    progress: Progress = silent,
 ) -> FieldTruth:
     """Write a simulated field, its truth and its detections.
 
@@ -87,6 +89,8 @@ def simulate_field(
         fsspec ``storage_options``.
     overwrite : bool
         Replace a finished field.
+    progress : callable
+        Told of the galaxies drawn.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def simulate_field(
     with open_workers(processes) as workers:
         for low, high in tiles(shape_yx, draw_px):
             window = (0, slice(low[0], high[0]), slice(low[1], high[1]))
-            planes["image"][window] = _draw_tile(layout, low, high, workers, owned)
+            planes["image"][window] = _draw_tile(layout, low, high, workers, owned, progress)
             if with_variance:
                 planes["variance"][window] = survey.noise_sigma**2
     finish_field(group, meta)
@@ -172,10 +176,15 @@ def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMet
 
 
 def _draw_tile(
-    layout: SystemLayout, low: Corner, high: Corner, workers: Workers, owned: list[DrawnSource]
+    layout: SystemLayout,
+    low: Corner,
+    high: Corner,
+    workers: Workers,
+    owned: list[DrawnSource],
+    progress: Progress,
 ) -> Image:
     """Draw all that falls on a tile; add the sources about its own pixels, without stamps, to ``owned``."""
-    preset = layout.preset
+    preset, n_galaxies = layout.preset, int(layout.sizes.sum())
     reach = LARGEST_STAMP_PX / 2 + layout.max_separation_px
     sources = [
         source
@@ -188,6 +197,7 @@ def _draw_tile(
         paste(image, one.stamp, one.first_yx - np.array(low))
         if (one.source.near_yx >= low).all() and (one.source.near_yx < high).all():
             owned.append(replace(one, stamp=_NO_STAMP))
+            progress("drawing", len(owned), n_galaxies)
     image += noise_plane(low, high, preset.noise_sigma, layout.seed)
     return image
 

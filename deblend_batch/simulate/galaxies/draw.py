@@ -9,6 +9,7 @@ import numpy as np
 
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
+from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.galaxies.galaxy import Renderer
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import KINDS, Population, Structure
@@ -143,6 +144,7 @@ def draw_pool(
     stamp_px: int = 128,
     group_size: int = 128,
     workers: Workers = ALONE,
+    progress: Progress = silent,
 ) -> GalaxyPool:
     """Draw a pool of galaxies; the result does not depend on the workers.
 
@@ -162,6 +164,8 @@ def draw_pool(
         Galaxies per PSF.
     workers : Workers
         Who draws; this process by default.
+    progress : callable
+        Told of the galaxies drawn.
 
     Returns
     -------
@@ -178,8 +182,11 @@ def draw_pool(
     survey = get_preset(preset) if isinstance(preset, str) else preset
     size = -(-_PER_TASK // group_size) * group_size  # whole groups: their PSF is made once
     tasks = [(start, min(start + size, n)) for start in range(0, n, size)]
-    chunks = workers.map(_draw_task, tasks, survey, seed, variation, stamp_px, group_size)
-    return GalaxyPool.concatenate(list(chunks))
+    chunks: list[GalaxyPool] = []
+    for chunk in workers.map(_draw_task, tasks, survey, seed, variation, stamp_px, group_size):
+        chunks.append(chunk)
+        progress("galaxies", tasks[len(chunks) - 1][1], n)
+    return GalaxyPool.concatenate(chunks)
 
 
 def _draw_task(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
+from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import GalaxyPool, Split
 from deblend_batch.simulate.galaxies.real import (
@@ -77,7 +78,12 @@ class GalaxySource:
         """The split unless the user chooses one: real galaxies are few, and none was trained on."""
         return None if self.real_catalog or self.candels_blender else "test"
 
-    def pool(self, workers: Workers = ALONE, options: Options | None = None) -> GalaxyPool:
+    def pool(
+        self,
+        workers: Workers = ALONE,
+        options: Options | None = None,
+        progress: Progress = silent,
+    ) -> GalaxyPool:
         """Draw or read the galaxies.
 
         Parameters
@@ -86,6 +92,8 @@ class GalaxySource:
             Who draws; changes no result.
         options : mapping, optional
             fsspec ``storage_options`` of candels-blender's folder.
+        progress : callable
+            Told of the galaxies drawn.
 
         Returns
         -------
@@ -103,6 +111,12 @@ class GalaxySource:
             return pool_from_candels_blender(self.candels_blender, options)
         if self.real_catalog:
             return pool_from_real_catalog(
-                self.real_catalog, self.preset, number=self.number, seed=self.seed, workers=workers
+                self.real_catalog,
+                self.preset,
+                number=self.number,
+                seed=self.seed,
+                workers=workers,
+                progress=progress,
             )
-        return draw_pool(self.preset, self.number or _SIMULATED, self.seed, workers=workers)
+        number = self.number or _SIMULATED
+        return draw_pool(self.preset, number, self.seed, workers=workers, progress=progress)

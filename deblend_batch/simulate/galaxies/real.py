@@ -24,6 +24,7 @@ from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.detections.formats import read_table
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.fits_structure import check_file
+from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.galaxies.centroid import windowed_centroid
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
@@ -63,6 +64,7 @@ def pool_from_real_catalog(
     zero_point: float = _ZERO_POINT_F814W,
     stamp_px: int = 128,
     workers: Workers = ALONE,
+    progress: Progress = silent,
 ) -> GalaxyPool:
     """See real galaxies through a survey's pixels and PSF.
 
@@ -89,6 +91,8 @@ def pool_from_real_catalog(
         Side of the stamps; even.
     workers : Workers
         Who draws; changes no result.
+    progress : callable
+        Told of the galaxies drawn.
 
     Returns
     -------
@@ -119,8 +123,12 @@ def pool_from_real_catalog(
         for group in range(n_psfs)
         for start in range(0, len(chosen), _PER_TASK)
     ]
-    chunks = workers.map(_observe, tasks, plan)
-    return GalaxyPool.concatenate(list(chunks))
+    chunks, drawn = [], 0
+    for (_, rows), chunk in zip(tasks, workers.map(_observe, tasks, plan), strict=True):
+        chunks.append(chunk)
+        drawn += len(rows)
+        progress("galaxies", drawn, n_psfs * len(chosen))
+    return GalaxyPool.concatenate(chunks)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.cluster.workers import ALONE, Workers, shared_url
 from deblend_batch.errors import ConfigError
+from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate import groups
 from deblend_batch.simulate.galaxies.population import KINDS
 from deblend_batch.simulate.pairs.batch import Encoding, PairBatch
@@ -173,6 +174,7 @@ def write_pairs(
     options: Options | None = None,
     overwrite: bool = False,
     workers: Workers = ALONE,
+    progress: Progress = silent,
 ) -> None:
     """Draw the first ``n`` pairs of a sampler and write them.
 
@@ -188,6 +190,8 @@ def write_pairs(
         As for :func:`create_pairs`.
     workers : Workers
         Who draws and writes; changes no result.
+    progress : callable
+        Told of the pairs written.
 
     Raises
     ------
@@ -208,8 +212,8 @@ def write_pairs(
         overwrite=overwrite,
     )
     ranges = [(start, min(start + RANGE, n)) for start in range(0, n, RANGE)]
-    for _ in workers.map(_write_task, ranges, group, sampler):
-        pass
+    for (_, stop), _ in zip(ranges, workers.map(_write_task, ranges, group, sampler), strict=True):
+        progress("pairs", stop, n)
     finish_pairs(group)
 
 

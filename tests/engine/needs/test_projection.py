@@ -98,19 +98,20 @@ def test_the_driver_keeps_a_little_of_each_tile() -> None:
 def test_time(
     pool: ActorPool, cores: float, seconds: float, core_hours: float, gpu_hours: float
 ) -> None:
-    found = project_time(100_000, 100_000, pool, cores, 100.0, 1e-3)
-    assert found.seconds == pytest.approx(seconds)
+    found = project_time(100_000, 100_000, pool, cores, 100.0, 1e-3, 25.0)
+    assert found.seconds == pytest.approx(25 + seconds)
+    assert found.start_seconds == 25
     assert found.core_hours == pytest.approx(core_hours)
     assert found.gpu_hours == pytest.approx(gpu_hours)
 
 
 def test_gpus_wait_for_cores_that_are_too_few() -> None:
-    found = project_time(100_000, 100_000, ON_GPU, 2, 1e6, 1e-3)
+    found = project_time(100_000, 100_000, ON_GPU, 2, 1e6, 1e-3, 0.0)
     assert found.seconds == pytest.approx(100 / 2)
 
 
 def test_nothing_left_takes_no_time() -> None:
-    assert project_time(0, 0, ON_CPU, 2, 0.0, 0.0).seconds == 0
+    assert project_time(0, 0, ON_CPU, 2, 0.0, 0.0, 25.0).seconds == 0
 
 
 @pytest.mark.parametrize(

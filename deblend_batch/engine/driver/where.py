@@ -1,0 +1,105 @@
+"""Which place a run takes: a Ray cluster, or a few processes of this machine (imports next to nothing)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal
+
+from deblend_batch.config import EngineConfig
+from deblend_batch.engine.needs.pool import ActorPool
+from deblend_batch.errors import ConfigError
+
+# From the start of a run to its first tile, imports included, on two cores (docs/performance.md).
+_LOCAL_START_SECONDS = 6.0
+_ON_RAY_START_SECONDS = 10.0
+RAY_START_SECONDS = 20.0
+"""What starting Ray adds to a run on one machine (docs/performance.md)."""
+_MOST_OF_A_RUN = 0.03
+# What a shipped model measures in a second on one core, and on one GPU: enough to tell minutes from hours.
+_STAMPS_PER_CORE_SECOND = 400.0
+_STAMPS_PER_GPU_SECOND = 20_000.0
+
+Where = Literal["ray", "local"]
+
+
+def named_place(engine: EngineConfig) -> Where | None:
+    """Return where a run is to be, or None where its work decides: see :func:`worth_ray`.
+
+    Parameters
+    ----------
+    engine : EngineConfig
+        The user's wishes. ``auto`` takes a Ray cluster that is named: by ``RAY_ADDRESS``, by the Ray job that
+        this is, or because this process has joined it.
+
+    Returns
+    -------
+    {"ray", "local"} or None
+        The place.
+
+    Raises
+    ------
+    ConfigError
+        If a run on this machine alone is to grow.
+    """
+    if engine.autoscale and engine.where == "local":
+        raise ConfigError(
+            "engine.autoscale: it is Ray's autoscaler that brings nodes; give engine.where: ray"
+        )
+    if engine.where != "auto":
+        return engine.where
+    return "ray" if engine.autoscale or _is_named() else None
+
+
+def _is_named() -> bool:
+    named = any(os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"))
+    return named or _has_joined()
+
+
+def _has_joined() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def worth_ray(n_stamps: int, pool: ActorPool) -> bool:
+    """Tell whether a run on one machine is long enough that Ray's start does not matter.
+
+    Ray then watches over the machine's memory, and its dashboard and metrics show the run.
+
+    Parameters
+    ----------
+    n_stamps : int
+        Stamps of single bands that are left.
+    pool : ActorPool
+        The workers.
+
+    Returns
+    -------
+    bool
+        Whether the start is a small share of it.
+    """
+    rate = _STAMPS_PER_GPU_SECOND * pool.gpus if pool.gpus else _STAMPS_PER_CORE_SECOND
+    return _MOST_OF_A_RUN * n_stamps / (rate * pool.n_actors) > RAY_START_SECONDS
+
+
+def place_of(engine: EngineConfig, n_stamps: int, pool: ActorPool) -> Where:
+    """Return where a run of so many stamps of single bands will be: see :func:`named_place`."""
+    return named_place(engine) or ("ray" if worth_ray(n_stamps, pool) else "local")
+
+
+def start_seconds(where: Where) -> float:
+    """Return what passes, about, before a run's first tile.
+
+    Parameters
+    ----------
+    where : {"ray", "local"}
+        Where the run is to be. A Ray that is not up is started first.
+
+    Returns
+    -------
+    float
+        Seconds, without the indexing of its detections.
+    """
+    if where == "local":
+        return _LOCAL_START_SECONDS
+    return _ON_RAY_START_SECONDS + (0.0 if _is_named() else RAY_START_SECONDS)
