@@ -32,6 +32,7 @@ import pytest
 import ray
 from hypothesis import settings
 
+from deblend_batch.engine.driver.fork_server import FORK_SERVER
 from deblend_batch.field.layout import create_field, finish_field
 from tests.scheduling import ON_RAY, OneRayCluster
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
@@ -122,6 +123,14 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         time.sleep(0.5)
     pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """What the workers of all runs without Ray are forked from: its imports take seconds, and so only once."""
+    FORK_SERVER.hold()
+    yield
+    FORK_SERVER.release()
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+import os
+from typing import Annotated, Any, Optional
 
 import typer
 
 from deblend_batch.cli.options import OutputArg, StorageOpt, open_output, read_storage_options
 from deblend_batch.cli.output import JsonOpt, show
-
-if TYPE_CHECKING:
-    from deblend_batch.config import RunConfig
 
 app = typer.Typer()
 
@@ -106,6 +104,8 @@ def run(
     as_json: JsonOpt = False,
 ) -> int:
     """Process a field or a survey into catalogue shards; run again to resume."""
+    if not dry_run:
+        _start_ahead(where)
     from deblend_batch.config import load_config
 
     overrides = _overrides(
@@ -118,7 +118,6 @@ def run(
 
         show(plan_run(settled), as_json=as_json)
         return 0
-    _start_ahead(settled)
     from deblend_batch.engine.run import process_field
     from deblend_batch.logs import prints_to_log
 
@@ -128,13 +127,15 @@ def run(
     return summary.exit_code
 
 
-def _start_ahead(config: RunConfig) -> None:
-    """Let the first worker of a run on this machine import what it needs while this process does, too."""
-    from deblend_batch.engine.driver.process import SPARE
-    from deblend_batch.engine.driver.where import named_place
+def _start_ahead(where: str | None) -> None:
+    """Let what workers of this machine are forked from import what they need while this process does, too.
 
-    if named_place(config.engine) != "ray":
-        SPARE.start()
+    Before the config is read: one that says ``where: ray`` costs a second of the other core.
+    """
+    from deblend_batch.engine.driver.fork_server import FORK_SERVER
+
+    if where != "ray" and not os.environ.get("RAY_ADDRESS"):
+        FORK_SERVER.hold()  # to the end of this process
 
 
 @app.command()

@@ -182,12 +182,10 @@ def script(
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that a run has started."""
-    return [
-        child
-        for child in psutil.Process(process.pid).children()
-        if "deblend_batch.engine.worker.serve" in child.cmdline()
-    ]
+    """The workers of a run: what its fork server has forked."""
+    (server,) = psutil.Process(process.pid).children()
+    assert "deblend_batch.engine.worker.fork_server" in server.cmdline()
+    return server.children()
 
 
 def test_a_script_needs_no_guard_and_neither_ray_nor_torch(

@@ -1,8 +1,9 @@
 """Workers that are processes of this machine: a run without Ray.
 
-Each is a Python of its own (:mod:`deblend_batch.engine.worker.serve`), so that a pair that kills its worker
-takes neither the driver nor a notebook along. It is not forked or spawned by ``multiprocessing``, which would
-import the user's ``__main__`` again.
+Each is a process of its own (:mod:`deblend_batch.engine.worker.serve`), so that a pair that kills its worker
+takes neither the driver nor a notebook along. All are forked from one that has imported what they need
+(:mod:`deblend_batch.engine.worker.fork_server`): the driver itself may have threads, and ``multiprocessing``
+would import the user's ``__main__`` again.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import cloudpickle
 
 from deblend_batch.cluster.workers import ALONE
 from deblend_batch.engine.driver.crew import Answer, Call
+from deblend_batch.engine.driver.fork_server import FORK_SERVER, WorkerProcess, worker_environment
 from deblend_batch.engine.driver.place import Place
-from deblend_batch.engine.driver.process import SPARE, WorkerProcess
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.machine import this_machine, visible_gpus
 from deblend_batch.engine.needs.pool import ActorPool
@@ -66,22 +67,29 @@ class LocalCrew:
         self._gpus = visible_gpus() if pool.gpus else []
         self._workers: list[_Worker] = []
         self._calls = 0
+        self._open = True
+        FORK_SERVER.hold()
 
     def start(self) -> Call:
-        """Start a process, or take the one that was started ahead."""
+        """Start a process."""
         taken = {each.slot for each in self._workers}
         slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-        worker = _Worker(SPARE.take() or WorkerProcess.start(), slot)
+        worker = _Worker(FORK_SERVER.fork(), slot)
         self._workers.append(worker)
-        order = self._order(self._gpus_of(slot))
+        gpu_ids = self._gpus_of(slot)
+        seat = Seat(_NODE, gpu_ids, 1, self._share)
+        order = Order(self._context, seat, self._loader, self._calls_at_once)
         with suppress(OSError):  # it is gone already, which waiting tells
+            worker.process.pipe.send_bytes(pickle.dumps(self._surroundings(gpu_ids)))
             worker.process.pipe.send_bytes(cloudpickle.dumps(order))
         return self.submit(worker, "ready")
 
-    def _order(self, gpu_ids: tuple[int, ...]) -> Order:
-        devices = ",".join(self._gpus[gpu] for gpu in gpu_ids) if gpu_ids else None
-        seat = Seat(_NODE, gpu_ids, 1, self._share)
-        return Order(self._context, seat, self._loader, self._calls_at_once, devices)
+    def _surroundings(self, gpu_ids: tuple[int, ...]) -> tuple[list[str], dict[str, str]]:
+        """Return the paths and the environment of now; CUDA, which nothing has used yet, looks at it once."""
+        paths, environment = worker_environment()
+        if gpu_ids:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus[gpu] for gpu in gpu_ids)
+        return paths, environment
 
     def _gpus_of(self, slot: int) -> tuple[int, ...]:
         """Return the GPUs of a place in the crew: one for several, one for each, or several for one."""
@@ -100,6 +108,7 @@ class LocalCrew:
 
     def wait(self, seconds: float) -> list[Answer]:
         """Return the answers that have come; a process that is gone answers every call with that."""
+        FORK_SERVER.hear()
         pipes = {each.process.pipe: each for each in self._workers}
         answers: list[Answer] = []
         for pipe in connection.wait(list(pipes), seconds):
@@ -118,28 +127,37 @@ class LocalCrew:
     def _bury(self, worker: _Worker) -> list[Answer]:
         self._workers.remove(worker)
         process = worker.process
-        code = process.end(keep_log=True)
+        code = FORK_SERVER.exit_code(process)
+        process.pipe.close()
         how = f"exit code {code}" if code >= 0 else _signal_name(-code)
-        reason = f"worker process {process.process.pid} died unexpectedly ({how})"
+        reason = f"worker process {process.pid} died unexpectedly ({how})"
         error = RunStoppedError(f"{reason}; its log is {process.log}")
         fault = Fault(Failure.WORKER, reason, "WorkerDied", error)
         return [Answer(call, fault=fault) for call in worker.open.values()]
 
     def lives(self, worker: _Worker) -> bool:
         """Tell whether a process has not ended."""
-        return worker in self._workers and worker.process.process.poll() is None
+        return worker in self._workers and FORK_SERVER.lives(worker.process)
 
     def kill(self, worker: _Worker) -> None:
         """Kill a process; waiting tells of the calls that it has not answered."""
-        worker.process.process.kill()
+        FORK_SERVER.kill(worker.process)
 
     def close(self) -> None:
-        """Kill the processes that are left."""
+        """Kill the processes that are left; those that are not there yet find nobody, and end."""
+        if not self._open:
+            return
+        self._open = False
         for worker in self._workers:
-            self.kill(worker)
-        for worker in self._workers:
-            worker.process.end(keep_log=worker.keep_log)
+            with suppress(
+                RunStoppedError
+            ):  # the fork server is gone: their closed sockets end them
+                self.kill(worker)
+            worker.process.pipe.close()
+            if not worker.keep_log:
+                worker.process.log.unlink(missing_ok=True)
         self._workers.clear()
+        FORK_SERVER.release()
 
     def resources(self) -> Mapping[str, float]:
         """Return nothing: this machine does not grow."""

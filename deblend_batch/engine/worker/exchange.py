@@ -49,15 +49,12 @@ class Order:
         Makes its model.
     calls_at_once : int
         Calls that it answers at a time.
-    cuda_visible_devices : str, optional
-        What CUDA is to see, in its own names; as this machine says if None.
     """
 
     context: RunContext
     seat: Seat
     loader: ModelLoader
     calls_at_once: int
-    cuda_visible_devices: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,25 @@
-"""A worker as a process of its own, without Ray: ``python -m deblend_batch.engine.worker.serve FD``.
+"""A worker in a process of its own, without Ray: what :mod:`deblend_batch.engine.worker.fork_server` forks.
 
-What a worker needs is imported at once. The driver's end of the socket sends the run, then calls; answers go
-back as they come. When that end is closed the driver is gone, and so is this process, at once: what it held
-is done again.
+The driver's end of the socket sends the run first, then calls; answers go back as they come. When that end is
+closed the driver is gone, and so is this process, at once: what it held is done again.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cloudpickle
 
+from deblend_batch.engine.worker.actor import ModelActor
+from deblend_batch.engine.worker.exchange import Order
 from deblend_batch.failure import one_line
-
-if TYPE_CHECKING:
-    from deblend_batch.engine.worker.exchange import Order
 
 
 class RemoteTraceback(Exception):  # noqa: N818  # it is shown as the cause of an error
@@ -70,11 +67,10 @@ class Server:
         """
         from deblend_batch.engine.worker.actor import ModelActor
 
+        sys.path[:], environment = self._receive()  # the driver's of now, before what needs them
+        os.environ.clear()
+        os.environ.update(environment)
         order: Order = self._receive()
-        if (
-            order.cuda_visible_devices is not None
-        ):  # CUDA, which nothing has used yet, looks at it once
-            os.environ["CUDA_VISIBLE_DEVICES"] = order.cuda_visible_devices
         error: Exception | None = None
         worker: ModelActor | None = None
         try:
@@ -117,14 +113,15 @@ def _portable(error: Exception) -> _Raised:
     return _Raised(error, where)
 
 
-def main() -> None:
-    """Serve the socket that the command line names, until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def serve(pipe: Connection) -> None:
+    """Serve a driver until it is gone, and end this process.
+
+    Parameters
+    ----------
+    pipe : Connection
+        This process's end.
+    """
     try:
-        Server(Connection(int(sys.argv[1]))).run()
+        Server(pipe).run()
     except (EOFError, OSError):
         os._exit(0)  # threads may still compute
-
-
-if __name__ == "__main__":
-    main()
