@@ -127,7 +127,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
-    """What the workers of all runs without Ray are forked from: its imports take seconds, and so only once."""
+    """What the workers of all runs without Ray are forked from: it imports only once."""
     FORK_SERVER.hold()
     yield
     FORK_SERVER.release()

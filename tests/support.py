@@ -78,8 +78,8 @@ class SmallField:
     model: str
 
     def config(self, output: str, **extra: Any) -> dict[str, Any]:
-        """Return a run's config on CPU actors, small tiles."""
-        engine = {"gpus_per_actor": 0, **extra.pop("engine", {})}
+        """Return a run's config on CPUs of this machine, small tiles."""
+        engine = {"gpus_per_actor": 0, "where": "local", **extra.pop("engine", {})}
         return {
             "field": self.url,
             "detections": self.detections,
@@ -89,6 +89,10 @@ class SmallField:
             "engine": engine,
             **extra,
         }
+
+    def on_ray(self, output: str, **extra: Any) -> dict[str, Any]:
+        """Return a run's config on actors of the cluster."""
+        return self.config(output, engine={"where": "ray", **extra.pop("engine", {})}, **extra)
 
 
 def make_meta(**changes: Any) -> FieldMeta:

@@ -25,16 +25,13 @@ from deblend_batch.errors import CatalogError, UserError
 from tests.support import SmallField, read_shards
 
 pytestmark = [
-    pytest.mark.usefixtures("cluster"),
     # lsdb, nested-pandas and dask use what pandas 4 will drop; we call none of it ourselves.
     pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
 ]
 
 
 @pytest.fixture(scope="module")
-def finished(
-    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def finished(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A complete run that nobody has published."""
     output = str(tmp_path_factory.mktemp("publish") / "out")
     process_field(small_field.config(output, engine={"actors": 1}))

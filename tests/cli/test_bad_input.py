@@ -22,8 +22,6 @@ import zarr
 from deblend_batch.cli.main import main
 from tests.support import SmallField, run_file
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
 
 @dataclass(frozen=True)
 class Case:

@@ -43,7 +43,7 @@ def told(
     """A run whose worker is killed, with what it wrote to both streams."""
     folder = tmp_path_factory.mktemp("told")
     engine = {"actors": 1, "batch_size": 1, "tiles_in_flight": 2}
-    config = small_field.config(str(folder / "out"), tiles={"size": 64}, engine=engine)
+    config = small_field.on_ray(str(folder / "out"), tiles={"size": 64}, engine=engine)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     words = ["run", str(folder / "config.yaml"), "--json", "--log-format", "json"]
     process = subprocess.Popen(

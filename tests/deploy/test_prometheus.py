@@ -60,7 +60,7 @@ def scraped(
     folder = tmp_path_factory.mktemp("prometheus")
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     engine = {"actors": 1, "batch_size": 4, "tiles_in_flight": 2, "deadline": 3600}
-    config = small_field.config(str(folder / "out"), tiles={"size": 100}, engine=engine)
+    config = small_field.on_ray(str(folder / "out"), tiles={"size": 100}, engine=engine)
     with running(folder, session / "prom_metrics_service_discovery.json") as server:
         began = time.time()
         summary = process_field(config, loader=load_slow_model)

@@ -159,7 +159,7 @@ def test_a_run_takes_the_table(
             "detections": detected[0],
             "output": str(tmp_path / "out"),
             "model": tiny_model,
-            "engine": {"actors": 1, "gpus_per_actor": 0},
+            "engine": {"actors": 1, "gpus_per_actor": 0, "where": "local"},
         }
     )
     assert summary.exit_code == 0

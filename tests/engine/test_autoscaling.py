@@ -145,7 +145,7 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
     process_field(small_field.config(str(calm), tiles={"size": 64}))
     output, fast = tmp_path / "out", tmp_path / "fast"
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, "actors": 2, "autoscale": True}
-    config = small_field.config(str(output), tiles={"size": 64}, engine=engine)
+    config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     with growing_head(tmp_path) as (address, head), (tmp_path / "run.log").open("wb") as log:
         run = subprocess.Popen(

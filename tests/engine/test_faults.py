@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
-import signal
-import subprocess
-import sys
 import time
 import zlib
 from datetime import datetime, timedelta
@@ -19,16 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import ray
-import yaml
 
 from deblend_batch.catalog import records
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
-from deblend_batch.engine import run as run_module
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.driver import roster
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.worker import cut, measurer
@@ -36,14 +28,12 @@ from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError
 from deblend_batch.tiling.reader import read_tile
 from tests.engine.killing_models import Poisoned, first_time, saboteur
-from tests.support import SmallField, same_rows, write_tiny_model
-
-pytestmark = pytest.mark.usefixtures("cluster")
+from tests.support import SmallField, same_rows
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """The shards of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
@@ -54,34 +44,6 @@ def undisturbed(
 def shards_of(output: Path) -> dict[str, bytes]:
     """Names and bytes of a run's shards."""
     return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
-
-
-@pytest.mark.parametrize(
-    ("deed", "times", "retried"),
-    [
-        ("exit", 2, "worker"),
-        ("kill", 1, "worker"),
-        ("ray.kill", 1, "worker"),
-        ("segfault", 1, "worker"),
-        ("network", 3, "transient"),
-        ("cuda", 1, "device"),
-    ],
-)
-def test_the_rows_are_those_of_an_undisturbed_run(
-    undisturbed: dict[str, bytes],
-    small_field: SmallField,
-    tmp_path: Path,
-    deed: str,
-    times: int,
-    retried: str,
-) -> None:
-    output = tmp_path / "out"
-    config = small_field.config(str(output), engine={"actors": 1})
-    summary = process_field(config, loader=saboteur(tmp_path, deed, times))
-    assert shards_of(output) == undisturbed
-    assert summary.totals["retries"][retried] >= 1
-    assert summary.totals["pairs"]["quarantined"] == 0
-    assert verify_run(Output(str(output))).problems == ()
 
 
 def test_a_bug_stops_the_run_at_once_and_shows_itself(
@@ -245,102 +207,6 @@ def test_many_failures_in_a_row_stop_the_run(small_field: SmallField, tmp_path: 
     assert len(Ledger(Output(str(tmp_path / "out"))).output.quarantined()) == 3
 
 
-def start_driver(config: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a run as its user would."""
-    script = str(Path(sys.executable).parent / "deblend-batch")
-    command = [script, "run", str(config)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_driver_loses_nothing(
-    head: Any,
-    undisturbed: dict[str, bytes],
-    small_field: SmallField,
-    tmp_path: Path,
-    blow: signal.Signals,
-) -> None:
-    output = tmp_path / "out"
-    config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    process = start_driver(tmp_path / "config.yaml", head.environment())
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(output.glob("ledger/*.json")):
-        time.sleep(0.01)
-    stopped = time.monotonic()
-    process.send_signal(blow)
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - stopped < 10
-    if read_status(Output(str(output))).state != "complete":
-        assert process.returncode == 130
-        assert "run the same command again to resume" in errors
-        assert read_status(Output(str(output))).state == "interrupted"
-    summary = process_field(config)
-    assert summary.exit_code == 0
-    assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
-
-
-@pytest.mark.slow
-def test_a_driver_killed_at_twenty_random_moments_loses_nothing(
-    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
-) -> None:
-    """From the first import to the last tile; what is whole after each blow is as it should be."""
-    rng = random.Random(20)
-    whole, n_outputs = 12.0, 0
-    for blow in range(20):
-        output = tmp_path / f"out{n_outputs}"
-        config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        process = start_driver(tmp_path / "config.yaml", head.environment())
-        started = time.monotonic()
-        try:
-            process.communicate(timeout=rng.uniform(0, whole))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        else:
-            assert process.returncode == 0, f"blow {blow}"
-            whole = time.monotonic() - started
-            assert shards_of(output) == undisturbed
-            assert verify_run(Output(str(output))).problems == ()
-            n_outputs += 1
-        found = shards_of(output) if (output / "shards").exists() else {}
-        assert found.items() <= undisturbed.items()
-    assert process_field(config).exit_code == 0
-    assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
-
-
-def test_two_drivers_on_one_output_share_it(
-    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
-) -> None:
-    output = tmp_path / "out"
-    config = small_field.config(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
-    said = [driver.communicate(timeout=120)[1] for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
-    assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
-    assert read_status(Output(str(output))).state == "complete"
-
-
-@pytest.mark.slow
-def test_two_drivers_that_write_masks_do_not_hinder_each_other(
-    head: Any, small_field: SmallField, tmp_path: Path
-) -> None:
-    model = write_tiny_model(str(tmp_path / "model.safetensors"), masks=True)
-    output = tmp_path / "out"
-    config = small_field.config(str(output), model=model, masks=True, engine={"actors": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
-    said = [driver.communicate(timeout=120)[1] for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
-    assert verify_run(Output(str(output))).problems == ()
-
-
 def test_a_clock_that_jumps_changes_no_row(
     undisturbed: dict[str, bytes],
     small_field: SmallField,
@@ -380,30 +246,3 @@ def jumping(context: RunContext, device: str) -> Any:
     """Load the run's model in a process whose clock leaps."""
     jump_about(setattr)
     return load_run_model(context, device)
-
-
-def test_a_run_that_waits_for_a_core_says_so(
-    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
-    assert ray.get(hog.holds.remote())
-    monkeypatch.setattr(roster, "_WAITING_SECONDS", 1.0)
-    said: list[dict[str, Any]] = []
-
-    def release(**words: Any) -> None:
-        said.append(words)
-        ray.kill(hog)
-
-    monkeypatch.setattr(run_module.log, "warning", lambda event, **words: release(**words))
-    config = small_field.config(str(tmp_path / "out"), engine={"actors": 1})
-    assert process_field(config).exit_code == 0
-    total = ray.cluster_resources()["CPU"]
-    assert said[0]["each_needs"] == "1 CPU, 0 GPU"
-    assert said[0]["free"].startswith(f"0 of {total:g} CPU")
-
-
-class Hog:
-    """Takes what cores there are."""
-
-    def holds(self) -> bool:
-        return True

@@ -13,22 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.inputs.work import RunContext
+from deblend_batch.engine.driver.fork_server import ForkServer
 from deblend_batch.engine.run import process_field, retry_run
-from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError
-from tests.engine.killing_models import Poisoned, saboteur
-from tests.support import SmallField, same_rows
+from tests.engine.killing_models import saboteur
+from tests.support import SmallField, write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
@@ -77,6 +72,7 @@ def undisturbed(
     ("deed", "times", "retried"),
     [
         ("exit", 2, "worker"),
+        ("kill", 1, "worker"),
         ("segfault", 1, "worker"),
         ("network", 1, "transient"),
         ("cuda", 1, "device"),
@@ -96,27 +92,6 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert summary.totals["retries"][retried] >= 1
     assert summary.totals["pairs"]["quarantined"] == 0
     assert verify_run(Output(str(output))).problems == ()
-
-
-def test_a_pair_that_kills_is_left_out_alone_and_retried(
-    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
-) -> None:
-    shard, output = "y0001x0001.parquet", tmp_path / "out"
-    rows = pq.read_table(pa.BufferReader(undisturbed[shard]))
-    blend, flux = rows["blend_id"][4].as_py(), float(rows["flux_h"][4].as_py())
-
-    def load(context: RunContext, device: str) -> Any:
-        return Poisoned(load_run_model(context, device), flux, "exit", tmp_path / "network")
-
-    summary = process_field(local(small_field, output, attempts=2), loader=load)
-    assert summary.exit_code == 3
-    record = Ledger(Output(str(output))).read_quarantine("y0001x0001")
-    assert [pair[0] for pair in record.pairs] == [blend]
-    assert "died unexpectedly (exit code 1)" in record.reason
-    kept = pq.read_table(output / "shards" / shard)
-    assert same_rows(kept, rows.filter(pc.not_equal(rows["blend_id"], blend)))
-    assert retry_run(Output(str(output))).exit_code == 0
-    assert shards_of(output) == undisturbed
 
 
 def test_a_bug_shows_where_it_was(small_field: SmallField, tmp_path: Path) -> None:
@@ -145,6 +120,7 @@ def test_nothing_left_starts_nothing(
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(subprocess, "Popen", never)
+    monkeypatch.setattr(ForkServer, "fork", never)
     summary = retry_run(Output(str(output)))
     assert "nothing left to do" in summary.notes[0]
 
@@ -152,17 +128,17 @@ def test_nothing_left_starts_nothing(
 @pytest.fixture
 def script(
     small_field: SmallField, tmp_path: Path
-) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a slow run as a script without a main guard would; what is left of it ends with the test."""
     config = local(small_field, tmp_path / "out", tiles_in_flight=1)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "script.py").write_text(RUN)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     words = [sys.executable, "script.py", "config.yaml", str(tmp_path / "fast")]
     started: list[subprocess.Popen[str]] = []
 
-    def start() -> subprocess.Popen[str]:
+    def start(**more: Any) -> subprocess.Popen[str]:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, **more}))
         started.append(
             subprocess.Popen(
                 words,
@@ -185,7 +161,8 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The workers of a run: what its fork server has forked."""
     (server,) = psutil.Process(process.pid).children()
     assert "deblend_batch.engine.worker.fork_server" in server.cmdline()
-    return server.children()
+    workers: list[psutil.Process] = server.children()
+    return workers
 
 
 def test_a_script_needs_no_guard_and_neither_ray_nor_torch(
@@ -244,4 +221,13 @@ def test_two_runs_on_one_output_share_it(
     said = [run.communicate(timeout=250) for run in (script(), script())]
     assert [out.split()[-3] for out, _ in said] == ["complete"] * 2, said
     assert shards_of(tmp_path / "out") == undisturbed
+    assert verify_run(Output(str(tmp_path / "out"))).problems == ()
+
+
+def test_two_runs_that_write_masks_do_not_hinder_each_other(script: Any, tmp_path: Path) -> None:
+    (tmp_path / "fast").touch()
+    model = write_tiny_model(str(tmp_path / "model.safetensors"), masks=True)
+    runs = [script(model=model, masks=True) for _ in range(2)]
+    said = [run.communicate(timeout=250) for run in runs]
+    assert [out.split()[-3] for out, _ in said] == ["complete"] * 2, said
     assert verify_run(Output(str(tmp_path / "out"))).problems == ()

@@ -71,7 +71,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_costs_nothing(
     process_field(small_field.config(str(tmp_path / "calm"), tiles={"size": 64}))
     output = tmp_path / "out"
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
-    config = small_field.config(str(output), tiles={"size": 64}, engine=engine)
+    config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     before = set(live_nodes())
     found: list[Any] = []
     with joined_node(head, tmp_path / "node.log") as node:

@@ -1,4 +1,4 @@
-"""The main job on a real Ray cluster: complete, exactly once, resumable, independent of its division."""
+"""The main job: complete, exactly once, resumable, independent of its division."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.pairing import blend_ids, match_within
+from tests.engine.stopped import StoppedMeter
 from tests.support import (
     SmallField,
     make_meta,
@@ -50,13 +51,9 @@ from tests.support import (
     write_tiny_model,
 )
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
 
 @pytest.fixture(scope="module")
-def finished(
-    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def finished(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A complete run of the small field."""
     output = str(tmp_path_factory.mktemp("run") / "out")
     summary = process_field(small_field.config(output))
@@ -125,13 +122,11 @@ def test_totals_add_up_and_the_ledger_agrees(finished: str) -> None:
         {"tiles": {"size": 64}},
         {"tiles": {"size": 4096, "max_pairs": 16}, "engine": {"batch_size": 50}},
         {"engine": {"actors": 1, "batch_size": 7, "tiles_in_flight": 1}},
-        {"engine": {"gpus_per_actor": 0.5}},
     ],
     ids=[
         "many tiles",
         "one tile in units",
         "one actor",
-        "two actors on a logical GPU",
     ],
 )
 def test_rows_do_not_depend_on_how_the_work_is_divided(
@@ -163,15 +158,6 @@ def test_a_run_resumes_where_it_stopped(
     summary = process_field(small_field.config(output))
     assert summary.totals["pairs"]["written"] == summary.totals["pairs"]["expected"]
     assert before == {path.name: path.read_bytes() for path in Path(output, "shards").iterdir()}
-
-
-class StoppedMeter(ProgressMeter):
-    """A meter in whose third tile the user presses Ctrl-C."""
-
-    def advance(self, items: int, prefix: str) -> None:
-        if prefix.startswith("tiles 3/"):
-            raise KeyboardInterrupt
-        super().advance(items, prefix)
 
 
 def test_an_interrupted_run_says_what_is_pending_and_resumes(
@@ -357,21 +343,6 @@ def test_a_folder_of_something_else_is_refused(small_field: SmallField, tmp_path
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(OutputConflictError, match=r"not empty \(thesis.tex is there\)"):
         process_field(small_field.config(str(tmp_path)))
-
-
-def test_actors_are_pinned_to_gpus(small_field: SmallField, tmp_path: Path) -> None:
-    output = str(tmp_path / "out")
-    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
-    process_field(small_field.config(output, tiles={"size": 64}, engine=engine))
-    receipts = list(Ledger(Output(output)).read_receipts(Ledger(Output(output)).output.receipts()))
-    seen = {
-        (r.worker["pid"], tuple(r.worker["gpu_ids"]), r.worker["cuda_visible_devices"])
-        for r in receipts
-    }
-    assert {gpus for _, gpus, _ in seen} == {(0,), (1,)}
-    assert {visible for _, _, visible in seen} == {"0", "1"}
-    assert len({pid for pid, _, _ in seen}) == 2
-    assert {r.worker["torch_threads"] for r in receipts} == {1}
 
 
 def test_pairs_from_a_table(small_field: SmallField, tmp_path: Path) -> None:
@@ -696,22 +667,3 @@ def test_masks_that_are_lost_or_altered_are_made_again(
         storage.remove(f"{output}/ledger/{tile}.json")
     process_field(small_field.config(output, model=model, masks=True))
     assert verify_run(Output(output)).problems == ()
-
-
-@pytest.mark.parametrize("first", ["local", "ray"])
-def test_a_run_goes_on_elsewhere(
-    finished: str, small_field: SmallField, tmp_path: Path, first: str
-) -> None:
-    """On Ray what was begun without, and the other way round: the same bytes."""
-    output, places = str(tmp_path / "out"), {"local": "ray", "ray": "local"}
-    begun = small_field.config(output, engine={"where": first, "actors": 1})
-    with pytest.raises(InterruptedRunError):
-        process_field(begun, progress=StoppedMeter("pairs"))
-    assert 0 < len(list(Path(output, "shards").iterdir())) < 9
-    process_field(small_field.config(output, engine={"where": places[first], "actors": 1}))
-    names = {path.name for path in Path(finished, "shards").iterdir()}
-    assert names == {path.name for path in Path(output, "shards").iterdir()}
-    for name in names:
-        assert (
-            Path(output, "shards", name).read_bytes() == Path(finished, "shards", name).read_bytes()
-        )

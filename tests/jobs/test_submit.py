@@ -56,7 +56,7 @@ def workers_of_a_job(
 ) -> set[tuple[tuple[int, ...], str]]:
     """Submit a run; return the GPUs and what CUDA saw of every worker that made a tile."""
     output = folder / name
-    config = small_field.config(str(output), tiles={"size": 64}, engine={"gpus_per_actor": 1})
+    config = small_field.on_ray(str(output), tiles={"size": 64}, engine={"gpus_per_actor": 1})
     config["engine"]["tiles_in_flight"] = 1
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     ended = submit(head, "jobs/process_field.py", str(folder / "config.yaml"))
@@ -89,7 +89,7 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
     calm, output = tmp_path / "calm", tmp_path / "out"
     process_field(small_field.config(str(calm), tiles={"size": 64}))
     engine = {"actors": 1, "tiles_in_flight": 1}
-    config = small_field.config(str(output), tiles={"size": 64}, engine=engine)
+    config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     client = JobSubmissionClient(head.dashboard)
     job = client.submit_job(

@@ -67,9 +67,7 @@ def report_of(output: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def hostile_run(
-    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def hostile_run(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A complete run whose folder and band have names that nobody should trust."""
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(small_field.url, folder / "field.zarr")
@@ -136,7 +134,6 @@ def test_a_run_whose_field_is_gone_has_a_report_without_stamps(
     assert re.search(r"Not shown: \S+gone.zarr: no Zarr group here", without.text)
 
 
-@pytest.mark.usefixtures("cluster")
 def test_an_empty_run_has_a_report(small_field: SmallField, tmp_path: Path) -> None:
     nothing = pq.read_table(small_field.detections).slice(0, 0)
     pq.write_table(nothing, tmp_path / "none.parquet")

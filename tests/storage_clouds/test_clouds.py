@@ -124,7 +124,6 @@ def test_a_process_that_has_read_a_field_ends_quietly(cloud: Server) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body directly with raw bytes:ResourceWarning")
-@pytest.mark.usefixtures("cluster")
 def test_a_run_from_and_to_the_store(
     cloud: Server, small_field: SmallField, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ def upload(small: SmallField, options: dict[str, Any]) -> dict[str, Any]:
         "detections": DETECTIONS,
         "model": MODEL,
         "tiles": {"size": 200},
-        "engine": {"actors": 1, "gpus_per_actor": 0},
+        "engine": {"actors": 1, "gpus_per_actor": 0, "where": "local"},
         "storage_options": options,
     }
 

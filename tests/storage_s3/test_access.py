@@ -199,7 +199,7 @@ def test_one_that_may_not_remove_what_it_tried_leaves_what_nothing_reads(
 
 
 def test_plan_leaves_nothing_and_a_run_can_follow(
-    inputs: dict[str, Any], s3: SeaweedFS, tmp_path: Path, cluster: None
+    inputs: dict[str, Any], s3: SeaweedFS, tmp_path: Path
 ) -> None:
     output = "s3://survey/runs/planned"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**inputs, "output": output}))

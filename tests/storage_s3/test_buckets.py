@@ -51,7 +51,7 @@ def spread(inputs: dict[str, Any], s3: SeaweedFS, small_field: SmallField) -> di
 
 
 def test_each_bucket_is_used_with_its_own_options(
-    cluster: None, spread: dict[str, Any], small_field: SmallField, s3: SeaweedFS, tmp_path: Path
+    spread: dict[str, Any], small_field: SmallField, s3: SeaweedFS, tmp_path: Path
 ) -> None:
     """The rows are those of local files; and it resumes, with what it lost done again."""
     options = spread["storage_options"]

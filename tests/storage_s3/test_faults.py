@@ -53,7 +53,7 @@ def proxy(s3: SeaweedFS) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    cluster: None, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """The shards of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
@@ -183,7 +183,6 @@ def test_actors_hold_more_tiles_where_a_store_keeps_their_models_waiting(
     inputs: dict[str, Any],
     proxy: Proxy,
     small_field: SmallField,
-    cluster: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

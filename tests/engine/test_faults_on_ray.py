@@ -1,0 +1,167 @@
+"""What dies during a run on Ray costs time, never a pair: the bytes of a run that nothing disturbed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+from deblend_batch.catalog.output import Output
+from deblend_batch.engine import run as run_module
+from deblend_batch.engine.account.reader import read_status
+from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.driver import roster
+from deblend_batch.engine.run import process_field
+from tests.engine.killing_models import saboteur
+from tests.support import SmallField
+
+pytestmark = pytest.mark.usefixtures("cluster")
+BLOWS = 4  # benchmarks/soak.py goes on for as long as it is asked to
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The shards of a run that nothing disturbed, without Ray."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    process_field(small_field.config(str(output)))
+    return shards_of(output)
+
+
+def shards_of(output: Path) -> dict[str, bytes]:
+    """Names and bytes of a run's shards."""
+    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("deed", "times", "retried"),
+    [("exit", 2, "worker"), ("ray.kill", 1, "worker"), ("cuda", 1, "device")],
+)
+def test_the_rows_are_those_of_an_undisturbed_run(
+    undisturbed: dict[str, bytes],
+    small_field: SmallField,
+    tmp_path: Path,
+    deed: str,
+    times: int,
+    retried: str,
+) -> None:
+    output = tmp_path / "out"
+    config = small_field.on_ray(str(output), engine={"actors": 1})
+    summary = process_field(config, loader=saboteur(tmp_path, deed, times))
+    assert shards_of(output) == undisturbed
+    assert summary.totals["retries"][retried] >= 1
+    assert summary.totals["pairs"]["quarantined"] == 0
+    assert verify_run(Output(str(output))).problems == ()
+
+
+def test_a_bug_stops_the_run_at_once_and_shows_itself(
+    small_field: SmallField, tmp_path: Path
+) -> None:
+    config = small_field.on_ray(str(tmp_path / "out"), engine={"actors": 1})
+    with pytest.raises(KeyError, match="bug"):
+        process_field(config, loader=saboteur(tmp_path, "bug", None))
+    assert Output(str(tmp_path / "out")).quarantined() == []
+
+
+def start_driver(config: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a run as its user would."""
+    script = str(Path(sys.executable).parent / "deblend-batch")
+    command = [script, "run", str(config)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_stopped_driver_loses_nothing(
+    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    process = start_driver(tmp_path / "config.yaml", head.environment())
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(output.glob("ledger/*.json")):
+        time.sleep(0.01)
+    stopped = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - stopped < 10
+    if read_status(Output(str(output))).state != "complete":
+        assert process.returncode == 130
+        assert "run the same command again to resume" in errors
+        assert read_status(Output(str(output))).state == "interrupted"
+    assert process_field(config).exit_code == 0
+    assert shards_of(output) == undisturbed
+    assert verify_run(Output(str(output))).problems == ()
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_random_moments_loses_nothing(
+    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """From the first import to the last tile; what is whole after each blow is as it should be."""
+    rng, output = random.Random(20), tmp_path / "out"
+    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    for _ in range(BLOWS):
+        process = start_driver(tmp_path / "config.yaml", head.environment())
+        try:
+            process.communicate(timeout=rng.uniform(2, 12))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        else:
+            assert process.returncode == 0
+        assert shards_of(output).items() <= undisturbed.items()
+    assert process_field(config).exit_code == 0
+    assert shards_of(output) == undisturbed
+    assert verify_run(Output(str(output))).problems == ()
+
+
+def test_two_drivers_on_one_output_share_it(
+    head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
+    said = [driver.communicate(timeout=120)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert shards_of(output) == undisturbed
+    assert verify_run(Output(str(output))).problems == ()
+    assert read_status(Output(str(output))).state == "complete"
+
+
+def test_a_run_that_waits_for_a_core_says_so(
+    small_field: SmallField, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
+    assert ray.get(hog.holds.remote())
+    monkeypatch.setattr(roster, "_WAITING_SECONDS", 1.0)
+    said: list[dict[str, Any]] = []
+
+    def release(**words: Any) -> None:
+        said.append(words)
+        ray.kill(hog)
+
+    monkeypatch.setattr(run_module.log, "warning", lambda event, **words: release(**words))
+    config = small_field.on_ray(str(tmp_path / "out"), engine={"actors": 1})
+    assert process_field(config).exit_code == 0
+    total = ray.cluster_resources()["CPU"]
+    assert said[0]["each_needs"] == "1 CPU, 0 GPU"
+    assert said[0]["free"].startswith(f"0 of {total:g} CPU")
+
+
+class Hog:
+    """Takes what cores there are."""
+
+    def holds(self) -> bool:
+        return True
