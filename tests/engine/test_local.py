@@ -20,9 +20,11 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.driver.fork_server import ForkServer
+from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
+from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError
-from tests.engine.killing_models import saboteur
+from tests.engine.killing_models import first_time, saboteur
 from tests.support import SmallField, write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +94,23 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert summary.totals["retries"][retried] >= 1
     assert summary.totals["pairs"]["quarantined"] == 0
     assert verify_run(Output(str(output))).problems == ()
+
+
+def test_what_workers_are_forked_from_dies_with_one_of_them(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """As where the machine is out of memory: both are made anew."""
+    output, mark = tmp_path / "out", tmp_path / "mark"
+
+    def load(context: RunContext, device: str) -> Any:
+        if first_time(mark):
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load_run_model(context, device)
+
+    summary = process_field(local(small_field, output), loader=load)
+    assert shards_of(output) == undisturbed
+    assert summary.exit_code == 0
 
 
 def test_a_bug_shows_where_it_was(small_field: SmallField, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         {
             "model": "blend2flux-small",
             "pool": {"url": url},
-            "steps": 24,
+            "steps": 12,
             "evaluate_every": 4,
             "batch_size": 32,
             "replicas": 2,
@@ -79,8 +79,8 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 def kill_replicas(dashboard: str) -> Callable[[Report], None]:
-    """Return a listener that kills one replica after the first report, and the other one after the third."""
-    due = [4, 12]
+    """Return a listener that kills one replica after the first report, and the other one after the second."""
+    due = [4, 8]
 
     def listen(report: Report) -> None:
         if due and report.step >= due[0]:
@@ -100,7 +100,7 @@ def test_two_replicas_learn_what_one_learns(
 ) -> None:
     reports: list[Report] = []
     train(config.model_copy(update={"replicas": 1}), str(tmp_path), reports.append)
-    assert [one.step for one in undisturbed] == [4, 8, 12, 16, 20, 24]
+    assert [one.step for one in undisturbed] == [4, 8, 12]
     np.testing.assert_allclose(
         [one.loss for one in undisturbed], [one.loss for one in reports], rtol=1e-4
     )
@@ -131,7 +131,7 @@ def test_ctrl_c_is_one_line_and_the_training_resumes_to_the_bit(
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130, said
-    assert said[0].startswith("step 4/24  loss "), said
+    assert said[0].startswith("step 4/12  loss "), said
     assert said[-1] == (
         f"error: {tmp_path}: training interrupted; run again to resume from the last checkpoint"
     )

@@ -117,11 +117,20 @@ class ForkServer:
     def kill(self, worker: WorkerProcess) -> None:
         """Kill a worker; one that is not there yet will find nobody, and end."""
         if worker.pid is not None and self.lives(worker):
-            os.kill(worker.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
 
     def lives(self, worker: WorkerProcess) -> bool:
-        """Tell whether a worker that has answered has not ended."""
-        return worker.pid is not None and self._ask("look", worker.pid) is None
+        """Tell whether a worker that is there has not ended."""
+        if worker.pid is None:
+            return False
+        try:
+            return self._ask("look", worker.pid) is None
+        except RunStoppedError:  # it outlived the fork server, and is now init's
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, 0)
+                return True
+            return False
 
     def exit_code(self, worker: WorkerProcess) -> int:
         """End a worker that answers no more, and return its exit code, the one it had if it was dead.
@@ -129,14 +138,16 @@ class ForkServer:
         Raises
         ------
         RunStoppedError
-            If the fork server is gone: there will be no other worker.
+            If the fork server is gone without having made it.
         """
         while worker.pid is None:
             self._next()
         self.kill(worker)
-        code = self._ask("wait", worker.pid)
-        assert code is not None
-        return code
+        try:
+            code = self._ask("wait", worker.pid)
+        except RunStoppedError:  # whoever killed the one may have killed the other
+            code = None
+        return -signal.SIGKILL if code is None else code
 
     def _ask(self, word: str, pid: int) -> int | None:
         """Return the exit code of a worker; None where it lives."""
@@ -162,7 +173,9 @@ class ForkServer:
 
     def _next(self) -> tuple[str, int, *tuple[int, ...]]:
         """Hear one thing, whatever it is."""
-        message = self._socket.recv(_MESSAGE_BYTES)
+        message = b""
+        with suppress(ConnectionResetError):
+            message = self._socket.recv(_MESSAGE_BYTES)
         if not message:
             raise RunStoppedError(
                 f"the process that workers are forked from has died; its log is {self._log}"

@@ -149,10 +149,7 @@ class LocalCrew:
             return
         self._open = False
         for worker in self._workers:
-            with suppress(
-                RunStoppedError
-            ):  # the fork server is gone: their closed sockets end them
-                self.kill(worker)
+            self.kill(worker)
             worker.process.pipe.close()
             if not worker.keep_log:
                 worker.process.log.unlink(missing_ok=True)
