@@ -26,20 +26,24 @@ def snippet(language: str, part: str) -> str:
 def environment(home: Path) -> dict[str, str]:
     """Return the environment of someone who has just installed this, and nothing else of Ray's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    return {**kept, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+    return {
+        **kept,
+        "HOME": str(home),
+        "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
 
 
-def run_as_printed(words: list[str], folder: Path, **more: str) -> str:
+def run_as_printed(words: list[str], folder: Path) -> str:
     """Run a program in a folder that has a virtual environment; return what it printed."""
     link = folder / ".venv"
     if not link.exists():
         link.symlink_to(sys.prefix)
-    path = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         words,
         cwd=folder,
-        env={**environment(folder), "PATH": path, **more},
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=280,

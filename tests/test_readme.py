@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,19 @@ def write_science(path: Path) -> None:
     planes = {"SCI": image, "RMS": np.ones_like(image)}
     hdus = [fits.CompImageHDU(data, header, name=name) for name, data in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+
+
+def wait_for(port: int) -> None:
+    """Wait until something of this machine listens on a port."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            return
 
 
 def test_every_snippet_is_run_here_or_named() -> None:
@@ -61,6 +76,7 @@ def test_a_cluster_on_a_machine_that_has_never_seen_ray(
 ) -> None:
     """Word for word, but for ports that may be taken, and a head that this test can end."""
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    shutil.copy(ROOT / ".gitignore", tmp_path)  # Ray uploads nothing that git ignores: not .venv
     config = small_field.on_ray(str(tmp_path / "out"))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     port, dashboard, agent = free_port(), free_port(), free_port()
@@ -77,9 +93,8 @@ def test_a_cluster_on_a_machine_that_has_never_seen_ray(
     )
     try:
         submit = submit.replace("8265", str(dashboard)).replace("/data", str(tmp_path))
-        tried = f"{submit.strip()} && exit; test -e out && exit 1; sleep 1"
-        until = f"for _ in $(seq 90); do {tried}; done; exit 1"
-        said = run_as_printed(["bash", "-c", recipe + until], tmp_path)
+        wait_for(dashboard)
+        said = run_as_printed(["bash", "-e", "-c", recipe + submit], tmp_path)
         assert "succeeded" in said
         assert "ETA" in said
         assert list((tmp_path / "out" / "shards").glob("*.parquet"))

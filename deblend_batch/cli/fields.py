@@ -117,7 +117,7 @@ def detect(
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Make a detection table from a field, tile by tile on Ray tasks."""
+    """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
     from deblend_batch.detect.field import detect_field
 
     summary = detect_field(

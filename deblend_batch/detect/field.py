@@ -1,18 +1,17 @@
-"""Detection of a whole field: tile by tile on Ray tasks, each source exactly once."""
+"""Detection of a whole field: tile by tile, on Ray tasks where they are many, each source exactly once."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.cluster.connection import connected
-from deblend_batch.cluster.failure import ask
+from deblend_batch.cluster.naming import is_named
 from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
@@ -29,6 +28,8 @@ from deblend_batch.tiling.tile import Box, TileGrid
 HALO_PX = 256
 """Pixels round a core that its task sees: a source this much smaller is the same in every tiling."""
 _TASKS_PER_CPU = 2
+_ALONE_TILES = 4
+"""Tiles that are searched without Ray, unless a cluster is named: its start takes longer."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -143,13 +144,15 @@ def detect_field(
     search = _plan(opened, band, threshold_sigma, min_snr, options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
-    with connected() as resources:
-        started = time.monotonic()
-        try:
-            found = _search_tiles(search, grid, int(resources.get("CPU", 1)), meter)
-            sources = ask(ray.remote(_write).remote(detections_url, options, *found))
-        finally:
-            meter.close()
+    alone = len(grid) <= _ALONE_TILES and not is_named()
+    started = time.monotonic()
+    try:
+        if alone:
+            sources = _write(detections_url, options, *_search_alone(search, grid, meter))
+        else:
+            sources = _on_ray(search, grid, meter, detections_url)
+    finally:
+        meter.close()
     return DetectionSummary(
         field_url,
         detections_url,
@@ -177,8 +180,29 @@ def _plan(
     return _Search(opened.url, number, noise, params, options)
 
 
+def _search_alone(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Iterator[Columns]:
+    """Search tile by tile in this process: for a few, Ray's start would take longer."""
+    for number in range(len(grid)):
+        yield _search_tile(search, grid.core(number))
+        meter.reach("detecting", number + 1, len(grid))
+
+
+def _on_ray(search: _Search, grid: TileGrid, meter: ProgressMeter, url: str) -> int:
+    """Search and write in tasks of the cluster that is named, or of one raised here."""
+    import ray
+
+    from deblend_batch.cluster.connection import connected
+    from deblend_batch.cluster.failure import ask
+
+    with connected() as resources:
+        found = _search_tiles(search, grid, int(resources.get("CPU", 1)), meter)
+        return int(ask(ray.remote(_write).remote(url, search.options, *found)))
+
+
 def _search_tiles(search: _Search, grid: TileGrid, cpus: int, meter: ProgressMeter) -> list[Any]:
     """Run a task a tile, a bounded number at a time; results stay in the object store."""
+    import ray
+
     task = ray.remote(_search_tile)
     running: dict[Any, int] = {}
     found: dict[int, Any] = {}

@@ -103,6 +103,20 @@ def test_each_source_is_found_once_where_it_is(
     assert (summary.sources, summary.tiles, summary.band) == (len(SOURCES_YX), 1, "h")
 
 
+def test_a_few_tiles_need_no_ray(
+    field_url: str,
+    detected: tuple[str, DetectionSummary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deblend_batch.detect.field.is_named", lambda: False)
+    monkeypatch.setattr("ray.remote", None)
+    url = str(tmp_path / "detections.parquet")
+    found = detect_field(field_url, url, tile_size=200)
+    assert (found.tiles, found.sources) == (4, detected[1].sources)
+    assert Path(url).read_bytes() == Path(detected[0]).read_bytes()
+
+
 def test_ids_are_unique_sorted_and_name_the_place(detected: tuple[str, DetectionSummary]) -> None:
     from deblend_batch.field.healpix import healpix_29
 

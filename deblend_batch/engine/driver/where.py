@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Literal
 
+from deblend_batch.cluster.naming import is_named
 from deblend_batch.config import EngineConfig
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.errors import ConfigError
@@ -48,17 +47,7 @@ def named_place(engine: EngineConfig) -> Where | None:
         )
     if engine.where != "auto":
         return engine.where
-    return "ray" if engine.autoscale or _is_named() else None
-
-
-def _is_named() -> bool:
-    named = any(os.environ.get(name) for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"))
-    return named or _has_joined()
-
-
-def _has_joined() -> bool:
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    return "ray" if engine.autoscale or is_named() else None
 
 
 def worth_ray(n_stamps: int, pool: ActorPool) -> bool:
@@ -102,4 +91,4 @@ def start_seconds(where: Where) -> float:
     """
     if where == "local":
         return _LOCAL_START_SECONDS
-    return _ON_RAY_START_SECONDS + (0.0 if _is_named() else RAY_START_SECONDS)
+    return _ON_RAY_START_SECONDS + (0.0 if is_named() else RAY_START_SECONDS)

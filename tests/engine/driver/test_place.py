@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from deblend_batch.cluster import naming
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver import where as places
 from deblend_batch.engine.driver.where import named_place, worth_ray
 from deblend_batch.engine.needs import machine
 from deblend_batch.engine.needs.machine import this_machine, visible_gpus
@@ -40,7 +40,7 @@ def test_the_place_that_is_named(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(places, "_has_joined", lambda: joined)
+    monkeypatch.setattr(naming, "has_joined", lambda: joined)
     assert named_place(EngineConfig(**engine)) == where
 
 
