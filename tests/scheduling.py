@@ -17,6 +17,7 @@ ON_RAY = (
     "tests/engine/needs/test_memory.py",
     "tests/engine/test_nodes.py",
     "tests/engine/test_plan.py",
+    "tests/engine/test_projected.py",
     "tests/engine/test_run_on_ray.py",
     "tests/jobs/",
     "tests/simulate/test_draw.py",

@@ -199,9 +199,11 @@ def plan_run(
     for index in examined.indexes:
         tally.add_index(index)
     nodes = [] if elsewhere or not left else [machine]
-    memory, unplaced = fit(prepared, examined, pool, nodes)(), len(examined.unplaced)
+    where = place_of(config.engine, stamps, pool)
+    memory = fit(prepared, examined, pool, nodes, on_ray=where == "ray")()
+    unplaced = len(examined.unplaced)
     rate = speed or (_speed(config, prepared.card.stamp_size, pool) if stamps else 0.0)
-    cores, where = max(machine.cpus, pool.n_actors), place_of(config.engine, stamps, pool)
+    cores = max(machine.cpus, pool.n_actors)
     start = start_seconds(where) + indexing
     return RunPlan(
         output=config.output,

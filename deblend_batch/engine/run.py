@@ -238,7 +238,7 @@ class _Run:
         at_first = engine.actors or place.at_first
         driver = Driver(context, crew, pool, engine, events, at_first)
         stack.enter_context(closing(driver))
-        if place.metered:
+        if place.on_ray:
             self._metrics = RunMetrics(context.run, self._tally, self._meter, engine.deadline)
             self._metrics.watch(driver)
             stack.enter_context(published(self._metrics.publish))
@@ -264,7 +264,7 @@ class _Run:
     def _project(self, site: _Site, examined: Examined) -> None:
         """Project the run's memory, and find how far prefetching may go where a store answers late."""
         pool, nodes = site.pool, site.place.nodes
-        project = fit(self._prepared, examined, pool, nodes)
+        project = fit(self._prepared, examined, pool, nodes, on_ray=site.place.on_ray)
         least = self._config.engine.tiles_in_flight
         far = any(not storage.is_local(field.url) for field in self._prepared.fields)
         most = GROWTH * least if far else least

@@ -173,7 +173,7 @@ def local_place() -> Place:
     """Return this machine as a place for workers: one starts first, and is all that a small run needs."""
     machine = this_machine()
     resources = {"CPU": machine.cpus, "GPU": machine.gpus}
-    return Place(resources, [machine], ALONE, LocalCrew, metered=False, at_first=1)
+    return Place(resources, [machine], ALONE, LocalCrew, on_ray=False, at_first=1)
 
 
 def _signal_name(number: int) -> str:

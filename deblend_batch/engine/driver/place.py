@@ -29,8 +29,8 @@ class Place:
         What indexes fields.
     make_crew : callable
         Makes the crew of a run.
-    metered : bool
-        Whether something takes metrics.
+    on_ray : bool
+        Whether that is a Ray cluster, which takes metrics, too.
     at_first : int, optional
         Workers that are started at once, the others when these do not keep up; None for all.
     """
@@ -39,5 +39,5 @@ class Place:
     nodes: Sequence[NodeSize]
     workers: Workers
     make_crew: CrewMaker
-    metered: bool
+    on_ray: bool
     at_first: int | None = None

@@ -148,7 +148,7 @@ def ray_place() -> Iterator[Place]:
     with connected() as resources:
         # Tasks of the preparation take no core from the actors that start meanwhile.
         workers = Workers(_INDEXED_AT_ONCE, cpus=0.0)
-        yield Place(resources, cluster_nodes(), workers, RayCrew, metered=True)
+        yield Place(resources, cluster_nodes(), workers, RayCrew, on_ray=True)
 
 
 def cluster_nodes() -> list[NodeSize]:

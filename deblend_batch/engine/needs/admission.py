@@ -64,7 +64,12 @@ def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
 
 
 def fit(
-    prepared: Prepared, examined: Examined, pool: ActorPool, nodes: Sequence[NodeSize]
+    prepared: Prepared,
+    examined: Examined,
+    pool: ActorPool,
+    nodes: Sequence[NodeSize],
+    *,
+    on_ray: bool,
 ) -> Callable[..., Memory]:
     """Project the memory of a run, and refuse one that the nodes cannot hold.
 
@@ -76,6 +81,8 @@ def fit(
         Its actors.
     nodes : sequence of NodeSize
         Where they are to run; empty where that is not known yet, so that their memory cannot be checked.
+    on_ray : bool
+        Whether they are actors of Ray.
 
     Returns
     -------
@@ -89,6 +96,14 @@ def fit(
         If the run does not fit on the nodes.
     """
     needs = model_needs(prepared.card, largest_batch(prepared.config, pool))
-    project = partial(project_run, prepared.config, needs, prepared.fields, examined.indexes, pool)
+    project = partial(
+        project_run,
+        prepared.config,
+        needs,
+        prepared.fields,
+        examined.indexes,
+        pool,
+        on_ray=on_ray,
+    )
     check_fits(project(), pool, nodes)
     return project

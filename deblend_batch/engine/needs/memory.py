@@ -71,6 +71,8 @@ def project_run(
     indexes: Sequence[FieldIndex],
     pool: ActorPool,
     tiles_in_flight: int | None = None,
+    *,
+    on_ray: bool = True,
 ) -> Memory:
     """Project the peak memory of a run from its metadata alone.
 
@@ -86,6 +88,8 @@ def project_run(
         Its actors.
     tiles_in_flight : int, optional
         Tiles that one actor holds at a time; ``engine.tiles_in_flight`` if None.
+    on_ray : bool
+        Whether its workers are actors of Ray.
 
     Returns
     -------
@@ -99,7 +103,8 @@ def project_run(
     n_tiles = sum(len(index.tiles) for index in indexes)
     in_flight = tiles_in_flight or config.engine.tiles_in_flight
     each = [
-        project_memory(tile, model, pool, in_flight, n_tiles, masks=config.masks) for tile in needs
+        project_memory(tile, model, pool, in_flight, n_tiles, masks=config.masks, on_ray=on_ray)
+        for tile in needs
     ]
     return max(each, key=lambda memory: memory.actor)
 

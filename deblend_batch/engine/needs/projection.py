@@ -13,6 +13,7 @@ from deblend_batch.errors import ConfigError
 # Measured (docs/performance.md): resident memory of a worker with this package and torch loaded, which has
 # measured a batch: 382 MB of libraries, the rest what they keep for themselves.
 _ACTOR_BYTES = 525_000_000
+_WITHOUT_RAY_BYTES = 395_000_000
 _DRIVER_BYTES = 260_000_000  # which loads no torch: that would be 180 MB more
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
@@ -177,6 +178,7 @@ def project_memory(
     n_tiles: int,
     *,
     masks: bool,
+    on_ray: bool = True,
 ) -> Memory:
     """Project the peak memory of a run's processes.
 
@@ -194,6 +196,8 @@ def project_memory(
         Tiles of the run.
     masks : bool
         Whether masks are written.
+    on_ray : bool
+        Whether its workers are actors of Ray, whose libraries are part of their memory.
 
     Returns
     -------
@@ -202,7 +206,8 @@ def project_memory(
     """
     part = min(tile.pairs, PART_PAIRS) * tile.bands * model.stamp_bytes
     each = tile.held_bytes + _COPIES_WHILE_CUTTING * part
-    actor = _ACTOR_BYTES + 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes
+    actor = _ACTOR_BYTES if on_ray else _WITHOUT_RAY_BYTES
+    actor += 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes
     actor += _CUDA_BYTES if pool.gpus else model.activation_bytes
     actor += tiles_in_flight * each + int(_COPIES_WHILE_READING * tile.image_bytes)
     if masks:
