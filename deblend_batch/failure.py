@@ -74,18 +74,7 @@ class Fault:
 
 
 def classify(error: BaseException) -> Failure:
-    """Class an error that a piece of work raised, wrapped or not.
-
-    Parameters
-    ----------
-    error : BaseException
-        As it was raised.
-
-    Returns
-    -------
-    Failure
-        What to do.
-    """
+    """Class an error that a piece of work raised, wrapped or not."""
     cause = root_cause(error)
     for kind, failure in _OURS:
         if isinstance(cause, kind):
@@ -114,19 +103,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def unwrap(error: Exception) -> Exception:
-    """Return what to raise for a failure.
-
-    Parameters
-    ----------
-    error : Exception
-        As it reached the driver.
-
-    Returns
-    -------
-    Exception
-        What the work raised, where it is one of :mod:`deblend_batch.errors`; else ``error``, which shows
-        where in the work it happened.
-    """
+    """Return what to raise for a failure."""
     cause = root_cause(error)
     return cause if isinstance(cause, DeblendError) else error
 

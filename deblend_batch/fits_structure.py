@@ -177,29 +177,7 @@ class Unit:
 
 
 def walk(file: BinaryIO, url: str, size: int = _INT64) -> Iterator[Unit]:
-    """Yield a file's HDUs, one short read each.
-
-    Parameters
-    ----------
-    file : file object
-        At its start; anything that reads on and seeks forward.
-    url : str
-        Where it is, for messages.
-    size : int
-        Of the file, where it is known: nothing is looked for beyond.
-
-    Yields
-    ------
-    Unit
-        Until the file ends, or something else than an HDU follows.
-
-    Raises
-    ------
-    FieldError
-        If it is no FITS file, or a header is damaged.
-    TooLargeError
-        If a header or the number of HDUs is beyond what any file has.
-    """
+    """Yield a file's HDUs, one short read each."""
     start = 0
     for number in range(MAX_HDUS):
         header = read_header(file, url, number)
@@ -216,15 +194,7 @@ def walk(file: BinaryIO, url: str, size: int = _INT64) -> Iterator[Unit]:
 
 
 def check_file(path: str, most_pixels: int) -> None:
-    """Check all of a local file that a library will read whole.
-
-    Raises
-    ------
-    FieldError
-        If it is no FITS file, is truncated, or has tiles that would have to be decoded.
-    TooLargeError
-        If an image has more than ``most_pixels``.
-    """
+    """Check all of a local file that a library will read whole."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -242,27 +212,11 @@ def check_file(path: str, most_pixels: int) -> None:
 def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
     """Read the header that a file is at.
 
-    Parameters
-    ----------
-    file : file object
-        Where an HDU may begin.
-    url : str
-        For messages.
-    number : int
-        The HDU's.
-
     Returns
     -------
     bytes or None
         The header in plain ASCII, up to ``END``, filled with blanks to as many blocks as it has in the file;
         None where no further HDU begins.
-
-    Raises
-    ------
-    FieldError
-        If it is damaged.
-    TooLargeError
-        If it does not end where any header has ended.
     """
     blocks: list[bytes] = []
     while len(blocks) * BLOCK < MAX_HEADER_BYTES:

@@ -91,11 +91,6 @@ def count(flags: NDArray[np.integer[Any]]) -> dict[str, int]:
     ----------
     flags : ndarray of int, shape (n,)
         The ``flags`` column.
-
-    Returns
-    -------
-    dict
-        Flag name to number of rows.
     """
     totals = {flag.name: int(np.count_nonzero(flags & flag.value)) for flag in REGISTRY}
     return {name: total for name, total in totals.items() if total}

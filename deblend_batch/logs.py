@@ -36,15 +36,6 @@ def configure_logs(log_format: LogFormat, *, debug: bool = False, **always: str)
 
     What libraries log and warn of is for programs and for who mends this one: as text it is left out, so
     that nothing stands above what is said to the user.
-
-    Parameters
-    ----------
-    log_format : {"text", "json"}
-        How they look.
-    debug : bool
-        Show debug lines too, and what libraries say in text.
-    **always : str
-        What every line of this process tells, such as its run.
     """
     _Chosen.log_format = log_format
     tell_always(**always)
@@ -136,11 +127,5 @@ class _LinesToLog(io.TextIOBase):
 
 
 def prints_to_log() -> contextlib.redirect_stdout[Any]:
-    """Keep the standard output for results: what Ray prints there meanwhile becomes log lines.
-
-    Returns
-    -------
-    context manager
-        For as long as it is open.
-    """
+    """Keep the standard output for results: what Ray prints there meanwhile becomes log lines."""
     return contextlib.redirect_stdout(_LinesToLog() if chosen_format() == "json" else sys.stderr)

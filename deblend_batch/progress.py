@@ -35,11 +35,6 @@ def telling(unit: str) -> Iterator[Progress]:
     ----------
     unit : str
         What is counted, plural.
-
-    Yields
-    ------
-    callable
-        To be told.
     """
     meter = ProgressMeter(unit)
     try:
@@ -121,15 +116,7 @@ class ProgressMeter:
         self._total, self._done, self._before = total, done, done
 
     def advance(self, items: int, prefix: str) -> None:
-        """Count items as done.
-
-        Parameters
-        ----------
-        items : int
-            How many.
-        prefix : str
-            Said before the count, such as the tiles done.
-        """
+        """Count items as done."""
         self._done += items
         self._prefix = f"{prefix}  "
         self.tick()

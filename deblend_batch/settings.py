@@ -36,20 +36,6 @@ def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, 
         Path or URL.
     options : mapping, optional
         fsspec ``storage_options`` to read it with.
-
-    Returns
-    -------
-    dict
-        As written; not checked further.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ConfigError
-        If it is not text, not YAML, empty, larger than settings are, or anything else than keys and values.
-    StorageError
-        If it cannot be read.
     """
     try:
         values = yaml_text.parse(storage.read_start(url, yaml_text.MAX_BYTES + 1, options))
@@ -70,27 +56,7 @@ def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, 
 
 
 def load_storage_options(url: str) -> dict[str, Any]:
-    """Read storage options from a YAML file.
-
-    Parameters
-    ----------
-    url : str
-        Path of the file; no error shows what is in it.
-
-    Returns
-    -------
-    dict
-        fsspec ``storage_options``.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ConfigError
-        If the file holds no keys and values, or options were given in place of a file.
-    StorageError
-        If it cannot be read.
-    """
+    """Read storage options from a YAML file."""
     try:
         values = read_mapping(url)
     except NotFoundError:
@@ -122,16 +88,6 @@ def checked(
         Dotted keys (``"tiles.size"``) and the values that replace the file's; None values are ignored.
     where : str
         What the values come from, for messages.
-
-    Returns
-    -------
-    Section
-        Of class ``kind``.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown (the nearest known one is named) or a value is wrong.
     """
     merged = _merge(values, overrides or {})
     try:

@@ -34,16 +34,6 @@ _UNPRINTABLE = re.compile(
 def redacted(text: str) -> str:
     """Hide the credentials in the URLs of a text: before the host, and in the query of a signed one.
 
-    Parameters
-    ----------
-    text : str
-        A URL, or any text that may hold some.
-
-    Returns
-    -------
-    str
-        The text with ``***`` in their place.
-
     Examples
     --------
     >>> redacted("https://user:word@host/a.fits?download=1&X-Amz-Signature=abc")
@@ -67,17 +57,6 @@ def has_credentials(url: str) -> bool:
 def printable(text: str) -> str:
     r"""Make one line of a text for a terminal or a log: nothing in it acts, and no secret is in it.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Redacted; control characters, line ends, and characters that reverse the direction of writing are
-        shown as their escapes.
-
     Examples
     --------
     >>> print(printable("a\x1b[2Jb"))
@@ -94,16 +73,6 @@ def printable_lines(text: str) -> str:
 def shown(value: object) -> str:
     """Show a value of someone else's in a message: its ``repr``, but short, whatever it holds.
 
-    Parameters
-    ----------
-    value : object
-        Any value: a text or a list of any length, a number of any digits, nested at any depth.
-
-    Returns
-    -------
-    str
-        One line of at most 60 characters.
-
     Examples
     --------
     >>> shown(["g", "r"])
@@ -117,16 +86,6 @@ def shown(value: object) -> str:
 
 def cause(error: BaseException) -> str:
     r"""Say why decoding failed, in a few words: without the bytes that checksums and codecs list.
-
-    Parameters
-    ----------
-    error : BaseException
-        Of a decoder.
-
-    Returns
-    -------
-    str
-        Its first line, at most 100 characters; the name of its class where it says nothing.
 
     Examples
     --------

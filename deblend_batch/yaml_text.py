@@ -26,32 +26,13 @@ def parse(content: bytes) -> Any:
     ----------
     content : bytes
         UTF-8.
-
-    Returns
-    -------
-    object
-        What it holds: mappings, lists, scalars; never another kind of object.
-
-    Raises
-    ------
-    ExtentError
-        If it is longer than :data:`MAX_BYTES`, nested too deeply, holds too much once its aliases are
-        followed, or an alias stands inside its own anchor.
-    UnicodeDecodeError, yaml.YAMLError, ValueError
-        If it is no text, or no YAML.
     """
     with _checked(content) as (loader, node):
         return None if node is None else loader.construct_document(node)
 
 
 def check(content: bytes) -> None:
-    """Refuse a YAML document that :func:`parse` would refuse; for those that a library makes objects of.
-
-    Raises
-    ------
-    ExtentError, UnicodeDecodeError, yaml.YAMLError, ValueError
-        As :func:`parse`.
-    """
+    """Refuse a YAML document that :func:`parse` would refuse; for those that a library makes objects of."""
     with _checked(content):
         pass
 

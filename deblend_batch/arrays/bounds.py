@@ -49,31 +49,7 @@ class _RefusedError(Exception):
 
 
 def bounded(array: zarr.Array[Any], url: str, name: str, remedy: str = _REMEDY) -> zarr.Array[Any]:
-    """Check what an array asks for, and return it so that a read keeps to it.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        As opened; nothing of it has been read but its metadata.
-    url : str
-        The group's URL, for messages.
-    name : str
-        The array's name, for messages.
-    remedy : str
-        How to mend what is refused, for messages.
-
-    Returns
-    -------
-    zarr.Array
-        The same array, for reading: its codecs decode to the size that its metadata give and to no other, and
-        no stored object is read beyond what such a chunk can take.
-
-    Raises
-    ------
-    FieldError
-        If it is larger than any field, its chunks or shards are too large or too many, or it has a codec that
-        is not known to be harmless.
-    """
+    """Check what an array asks for, and return it so that a read keeps to it."""
     # What Zarr has understood of the metadata is what is checked, and what it is given to read by.
     written = array.metadata.to_buffer_dict(default_buffer_prototype())
     documents = {name: json.loads(buffer.to_bytes()) for name, buffer in written.items()}

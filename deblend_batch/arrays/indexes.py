@@ -28,11 +28,6 @@ class KeptIndexes(Layer):
     ----------
     store : Store
         Where the objects are.
-
-    Raises
-    ------
-    ValueError
-        If the store may be written.
     """
 
     def __init__(self, store: Store) -> None:

@@ -38,20 +38,6 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
         Local path or fsspec URL.
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    zarr.Group
-        The group.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no Zarr group.
-    FieldError
-        If its metadata cannot be read, or it is an array, or a file.
-    StorageError
-        If the store refuses.
     """
     try:
         if not storage.is_local(url):
@@ -74,26 +60,10 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
 def open_member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | None:
     """Open an array of a group.
 
-    Parameters
-    ----------
-    group : zarr.Group
-        Where to look.
-    url : str
-        The group's URL, for messages.
-    name : str
-        Name of the array.
-
     Returns
     -------
     zarr.Array or None
         None where the group has no such member.
-
-    Raises
-    ------
-    FieldError
-        If the member's metadata cannot be read, or it is a group.
-    StorageError
-        If the store refuses.
     """
     try:
         member = group[name]
@@ -119,16 +89,6 @@ def create_group(url: str, options: Options | None, attributes: Mapping[str, Any
         fsspec storage options.
     attributes : mapping
         First attributes of the group, JSON-able.
-
-    Returns
-    -------
-    zarr.Group
-        Writable.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     fs, path = storage.filesystem(url, options)
     try:
@@ -152,16 +112,6 @@ def require_group(url: str, options: Options | None, attributes: Mapping[str, An
         fsspec storage options.
     attributes : mapping
         Attributes of a new group, JSON-able.
-
-    Returns
-    -------
-    zarr.Group
-        Writable.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     try:
         store = _store(url, options, read_only=False)

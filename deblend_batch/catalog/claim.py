@@ -16,25 +16,6 @@ def claim(ledger: Ledger, run: RunFile) -> RunFile:
     """Take an output for a run, or take up the run that is there.
 
     Where ``run.json`` has been lost, receipts that are all of this run vouch for what is there.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the output.
-    run : dict
-        The content of a new ``run.json``.
-
-    Returns
-    -------
-    dict
-        ``run``, or what an earlier start of the same run has written.
-
-    Raises
-    ------
-    OutputConflictError
-        If the output belongs to another run, or holds files of something else.
-    CatalogError
-        If ``run.json`` is damaged.
     """
     if not ledger.output.exists(ledger.output.run_url):
         receipts = _check_vouched(ledger, run)
@@ -57,22 +38,7 @@ def claim(ledger: Ledger, run: RunFile) -> RunFile:
 
 
 def check_claim(ledger: Ledger, run: RunFile) -> None:
-    """Check that :func:`claim` would take the output. Writes nothing.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the output.
-    run : dict
-        The content of a new ``run.json``.
-
-    Raises
-    ------
-    OutputConflictError
-        If the output belongs to another run, or holds files of something else.
-    CatalogError
-        If ``run.json`` is damaged.
-    """
+    """Check that :func:`claim` would take the output. Writes nothing."""
     if not ledger.output.exists(ledger.output.run_url):
         _check_vouched(ledger, run)
     elif not _is_barren(ledger):

@@ -28,11 +28,6 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
         Difference that a flux may have, as a share of the flux of both members; 0 compares every bit of
         every column. Otherwise what follows from fluxes and masks (magnitudes, errors, areas, flags) is left
         out.
-
-    Returns
-    -------
-    list of str
-        Names of columns.
     """
     names = [name for name in again.schema.names if not tolerance or not _is_measured(name)]
     different = [

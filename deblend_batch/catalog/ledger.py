@@ -124,22 +124,10 @@ class Ledger:
     ) -> Iterator[bytes | TooLargeError | IrregularFileError]:
         """Read the shards of tiles, none of them farther than its receipt says that it goes.
 
-        Parameters
-        ----------
-        receipts : sequence of Receipt
-            Of the tiles.
-
         Yields
         ------
         bytes, TooLargeError or IrregularFileError
             In the order of ``receipts``: the shard, or why there is none.
-
-        Raises
-        ------
-        NotFoundError
-            If a tile has none.
-        StorageError
-            If the store refuses.
         """
         urls = [self.output.shard_url(receipt.tile) for receipt in receipts]
         most = [min(receipt.bytes, storage.MAX_BYTES) for receipt in receipts]
@@ -177,13 +165,7 @@ class Ledger:
         self.release(tile)
 
     def read_run(self) -> RunFile:
-        """Read ``run.json``.
-
-        Raises
-        ------
-        CatalogError
-            If the folder holds no run, or ``run.json`` is damaged or of another program or release.
-        """
+        """Read ``run.json``."""
         url = self.output.run_url
         if not self.output.exists(url):
             if self.output.receipts():
@@ -208,18 +190,7 @@ def _sound(record: R | CatalogError) -> R:
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Hash what decides the rows of a run.
-
-    Parameters
-    ----------
-    parts : dict
-        JSON-able values.
-
-    Returns
-    -------
-    str
-        sha256, hexadecimal.
-    """
+    """Hash what decides the rows of a run."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -230,18 +201,6 @@ def differing(parts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 
 def run_id(output: str, fingerprint: str) -> str:
     """Name a run for logs and metrics.
-
-    Parameters
-    ----------
-    output : str
-        Its output folder.
-    fingerprint : str
-        Of what decides its rows.
-
-    Returns
-    -------
-    str
-        The folder's name and eight digits that tell it from others of that name.
 
     Examples
     --------

@@ -78,11 +78,6 @@ class MaskStore:
             The pairs.
         masks : ndarray of uint8, shape (pair, 3, y, x)
             Result of :func:`quantise`; the stamps' pixels, channels as in :data:`CHANNELS`.
-
-        Returns
-        -------
-        str
-            Their sha256: see :func:`digest`.
         """
         sha256 = digest(blend_id, masks)
         url = self._url(tile, sha256)
@@ -99,24 +94,7 @@ class MaskStore:
         self._output.remove_tree(self._url(tile, sha256))
 
     def check(self, tile: str, sha256: str, n_pairs: int) -> None:
-        """Read a tile's masks, a chunk of pairs at a time, and compare them with what its receipt says.
-
-        Parameters
-        ----------
-        tile : str
-            The tile's name.
-        sha256 : str
-            Of the masks, as the tile's receipt says.
-        n_pairs : int
-            Of the tile's shard: masks of more are not read.
-
-        Raises
-        ------
-        CatalogError
-            If they are not there, damaged, or others.
-        StorageError
-            If the store refuses.
-        """
+        """Read a tile's masks, a chunk of pairs at a time, and compare them with what its receipt says."""
         url = self._url(tile, sha256)
         try:
             blend_id, masks = self._open(url, n_pairs)
@@ -143,28 +121,12 @@ class MaskStore:
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Read a tile's masks.
 
-        Parameters
-        ----------
-        tile : str
-            The tile's name.
-        sha256 : str
-            Of the masks, as the tile's receipt says.
-        n_pairs : int
-            Of the tile's shard: masks of more are not read.
-
         Returns
         -------
         blend_id : ndarray of int64, shape (pair,)
             The pairs.
         masks : ndarray of uint8, shape (pair, 3, y, x)
             Of these; 255 is certainty.
-
-        Raises
-        ------
-        CatalogError
-            If they are not there, damaged, or others.
-        StorageError
-            If the store refuses.
         """
         self.check(tile, sha256, n_pairs)
         blend_id, masks = self._open(self._url(tile, sha256), n_pairs)

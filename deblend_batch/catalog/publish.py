@@ -54,29 +54,7 @@ class Publication:
 
 
 def publish_shards(output: Output, rows: int, progress: Progress = silent) -> Publication:
-    """Publish the shards of a run as a HATS catalogue; an earlier publication is replaced.
-
-    Parameters
-    ----------
-    output : Output
-        Output folder of the run.
-    rows : int
-        Rows in its shards: the import is refused if it ends with another number.
-    progress : callable
-        Told of the shards sorted and of the partitions written.
-
-    Returns
-    -------
-    Publication
-        Where it is.
-
-    Raises
-    ------
-    UserError
-        If hats-import is not installed.
-    CatalogError
-        If there is nothing to publish.
-    """
+    """Publish the shards of a run as a HATS catalogue; an earlier publication is replaced."""
     if not rows:
         raise CatalogError(f"{output}: no rows to publish; a run without pairs has no catalogue")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:

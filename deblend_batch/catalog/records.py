@@ -198,16 +198,6 @@ def parsed(kind: type[R], url: str, content: bytes) -> R:
         Of the file, whose name must be that of the record's tile.
     content : bytes
         Of the file.
-
-    Returns
-    -------
-    Receipt or QuarantineRecord
-        What it says.
-
-    Raises
-    ------
-    CatalogError
-        If it is damaged.
     """
     if not content:
         raise CatalogError(f"{url}: empty; run again to make it anew")
@@ -230,16 +220,6 @@ def parsed_run(url: str, content: bytes) -> RunFile:
         Of the file.
     content : bytes
         Of the file.
-
-    Returns
-    -------
-    RunFile
-        What it says; whether that is true is for the verification to find.
-
-    Raises
-    ------
-    CatalogError
-        If it is damaged, or of another program or release.
     """
     try:
         run = loads(content)

@@ -68,20 +68,7 @@ def shard_schema(bands: Sequence[str]) -> pa.Schema:
 
 
 def check_bands(bands: Sequence[str], where: str) -> None:
-    """Refuse bands whose names give two columns of the catalogue one name.
-
-    Parameters
-    ----------
-    bands : sequence of str
-        Names of a field's bands.
-    where : str
-        The field's URL, for the message.
-
-    Raises
-    ------
-    FieldError
-        If the error of one band has the name of another band's value, as of ``h`` and ``err_h``.
-    """
+    """Refuse bands whose names give two columns of the catalogue one name."""
     owner: dict[str, str] = {}
     for band in bands:
         for column in _band_columns(band):

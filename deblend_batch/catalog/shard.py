@@ -60,11 +60,6 @@ def make_rows(
         Names of the bands.
     zero_points : sequence of float
         AB magnitude of one image unit, per band.
-
-    Returns
-    -------
-    pyarrow.Table
-        With the schema of :func:`~deblend_batch.catalog.schema.shard_schema`.
     """
     n = len(pairs)
     ra, dec = pairs.radec[..., 0].ravel(), pairs.radec[..., 1].ravel()
@@ -111,11 +106,6 @@ def _with_flux_flags(measured: Measurement) -> NDArray[np.int32]:
 
 def encode(rows: pa.Table) -> bytes:
     """Encode rows as Parquet; the same rows give the same bytes.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Catalogue rows.
 
     Returns
     -------

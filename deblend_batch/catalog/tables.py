@@ -23,18 +23,6 @@ def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None) -
         The file, open, or its content.
     columns : sequence of str, optional
         Those that are wanted; all if None.
-
-    Returns
-    -------
-    pyarrow.Table
-        The rows, with the file's metadata in their schema.
-
-    Raises
-    ------
-    TooLargeError
-        If it announces, or unpacks to, more than any real file of its size.
-    pyarrow.ArrowException, OSError, KeyError
-        If it is no Parquet file, or damaged, or has no such column.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     return BoundedParquet(file).read(columns)

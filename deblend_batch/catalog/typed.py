@@ -63,16 +63,6 @@ def loads(content: bytes, *, nan: bool = False) -> Any:
         UTF-8.
     nan : bool
         Whether a number may be NaN or infinite, as Python writes it.
-
-    Returns
-    -------
-    object
-        What it holds; no key of it stands twice.
-
-    Raises
-    ------
-    ValueError
-        If it is something else; in a few words.
     """
     try:
         constant = float if nan else _refuse
@@ -84,25 +74,7 @@ def loads(content: bytes, *, nan: bool = False) -> Any:
 
 
 def typed(kind: TypeAdapter[T], value: object) -> T:
-    """Return a value as the type that it must have.
-
-    Parameters
-    ----------
-    kind : pydantic.TypeAdapter
-        The type.
-    value : object
-        As :func:`loads` returned it.
-
-    Returns
-    -------
-    object
-        Of that type.
-
-    Raises
-    ------
-    ValueError
-        If it is of another; the first key that is wrong is named, in a few words.
-    """
+    """Return a value as the type that it must have."""
     try:
         return kind.validate_python(value)
     except ValidationError as error:

@@ -37,12 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments : sequence of str, optional
         Instead of ``sys.argv[1:]``.
-
-    Returns
-    -------
-    int
-        Exit code: 0 complete; 1 internal error; 2 the user's mistake; 3 complete but with quarantined
-        tiles; 130 interrupted, resumable; 141 nobody reads what is printed, as after ``| head``.
     """
     _fill_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -34,13 +34,6 @@ def read_storage_options(file: str | None) -> dict[str, Any] | None:
     -------
     dict or None
         fsspec ``storage_options``; None where the option was not given.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ConfigError
-        If it holds no keys and values.
     """
     if file is None:
         return None

@@ -64,11 +64,6 @@ def watch_run(reader: StatusReader, seconds: float, *, as_json: bool) -> None:
         Between two looks.
     as_json : bool
         Whether a look is a JSON object, of one line.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
     """
     screen: _Screen = _Redrawn() if sys.stdout.isatty() and not as_json else _Lines(as_json=as_json)
     with closing(screen):

@@ -19,13 +19,7 @@ def draining_nodes() -> frozenset[str]:
 
 @contextmanager
 def connected() -> Iterator[Mapping[str, float]]:
-    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine.
-
-    Yields
-    ------
-    mapping
-        Total resources of the cluster.
-    """
+    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine."""
     # Calls that were in flight when a run stopped fail too; the driver has already said why.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if ray.is_initialized():

@@ -12,18 +12,7 @@ from deblend_batch.failure import Failure, Fault, is_of_device, unwrap
 
 
 def fault_of(error: Exception) -> Fault:
-    """Describe how a Ray call failed.
-
-    Parameters
-    ----------
-    error : Exception
-        As ``ray.get`` raised it: an error of the task itself also has the class of its cause.
-
-    Returns
-    -------
-    Fault
-        Of the task; of the worker, its node's memory or its device where Ray raised an error of its own.
-    """
+    """Describe how a Ray call failed."""
     fault = Fault.of(error)
     if isinstance(error, RayTaskError) or not isinstance(error, RayError):
         return fault
@@ -38,25 +27,7 @@ def _of_ray(error: RayError) -> Failure:
 
 
 def ask(ref: Any) -> Any:
-    """Wait for a task, and raise its error as if the driver had made the call.
-
-    Parameters
-    ----------
-    ref : ray.ObjectRef
-        What the task will return.
-
-    Returns
-    -------
-    object
-        Its value.
-
-    Raises
-    ------
-    DeblendError
-        As the task raised it.
-    RayError
-        If the task failed otherwise.
-    """
+    """Wait for a task, and raise its error as if the driver had made the call."""
     try:
         return ray.get(ref)
     except Exception as error:  # noqa: BLE001  # raised again

@@ -115,45 +115,19 @@ class Meters:
             self._metric(name).set(float(value), {"run": self._run, **labels})
 
     def count_up_to(self, name: str, total: float) -> None:
-        """Raise a counter to a total of this process; never lowers it.
-
-        Parameters
-        ----------
-        name : str
-            In :data:`METRICS`.
-        total : float
-            What has been counted in this process.
-        """
+        """Raise a counter to a total of this process; never lowers it."""
         more = total - self._counted.get(name, 0.0)
         if more > 0:
             self._counted[name] = total
             self.count(name, more)
 
     def count(self, name: str, more: float) -> None:
-        """Raise a counter.
-
-        Parameters
-        ----------
-        name : str
-            In :data:`METRICS`.
-        more : float
-            By how much; nothing happens unless it is positive.
-        """
+        """Raise a counter."""
         if more > 0:
             self._metric(name).inc(float(more), {"run": self._run})
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        """Add a value to a histogram.
-
-        Parameters
-        ----------
-        name : str
-            In :data:`METRICS`.
-        value : float
-            What was seen.
-        **labels : str
-            Values of its labels.
-        """
+        """Add a value to a histogram."""
         self._metric(name).observe(float(value), {"run": self._run, **labels})
 
     def _metric(self, name: str) -> Any:
@@ -173,18 +147,7 @@ class Meters:
 
 
 def publish_often(publish: Callable[[], None]) -> Callable[[], None]:
-    """Call a function once a second, in a thread that ends with the process.
-
-    Parameters
-    ----------
-    publish : callable
-        Sets metrics; must not raise.
-
-    Returns
-    -------
-    callable
-        Ends the thread, after one more call.
-    """
+    """Call a function once a second, in a thread that ends with the process."""
     over = threading.Event()
 
     def repeat() -> None:

@@ -32,22 +32,7 @@ class Workers:
         self._cpus = cpus
 
     def map(self, function: Callable[..., R], tasks: Iterable[T], *shared: Any) -> Iterator[R]:
-        """Yield ``function(task, *shared)`` for each task.
-
-        Parameters
-        ----------
-        function : callable
-            Of a module's top level; must do no harm when a task is done twice, as after the loss of a node.
-        tasks : iterable
-            Drawn from as workers become free: results wait for the caller, at most twice as many as workers.
-        *shared : object
-            What every task needs; sent to each node once.
-
-        Yields
-        ------
-        object
-            The results, in the order of the tasks.
-        """
+        """Yield ``function(task, *shared)`` for each task."""
         if self.at_once == 1:
             for task in tasks:
                 yield function(task, *shared)
@@ -69,11 +54,6 @@ def open_workers(processes: int | None = None) -> Iterator[Workers]:
     ----------
     processes : int, optional
         Tasks at a time; one per CPU of the cluster if None.
-
-    Yields
-    ------
-    Workers
-        Usable within the context.
     """
     if processes == 1:
         yield ALONE
@@ -85,25 +65,7 @@ def open_workers(processes: int | None = None) -> Iterator[Workers]:
 
 
 def shared_url(key: str, url: str) -> str:
-    """Return a URL that means the same in every process of a cluster.
-
-    Parameters
-    ----------
-    key : str
-        What the URL is, for the message.
-    url : str
-        Path or URL.
-
-    Returns
-    -------
-    str
-        Absolute path or URL.
-
-    Raises
-    ------
-    ConfigError
-        If it is in memory, or a relative path inside a Ray job.
-    """
+    """Return a URL that means the same in every process of a cluster."""
     if url.startswith("memory://"):
         raise ConfigError(
             f"{key}: {url} lives in one process, and several are to use it; give a path or s3://..., "

@@ -20,24 +20,10 @@ def measure_correlation(field: Field, band: int) -> float:
     variance plane that allows for correlated noise the ratio is near 1; where its noise is measured per
     pixel in a resampled image it may reach 2.
 
-    Parameters
-    ----------
-    field : Field
-        The field.
-    band : int
-        Number of the band.
-
     Returns
     -------
     float
         Median of the blocks' ratios; 1 where no block has varying good pixels.
-
-    Raises
-    ------
-    FieldError
-        If the noise of the band cannot be measured.
-    StorageError
-        If the store cannot be read.
     """
     kernel = psf_kernel(field.meta.psf_fwhm_arcsec[band] / field.pixel_scale_arcsec)
     sigma = None if field.variance is not None else field.measure_noise()[band]

@@ -102,11 +102,6 @@ class SourceTable:
         ----------
         origin_yx : tuple of int
             Row and column in the field of the piece's first pixel.
-
-        Returns
-        -------
-        SourceTable
-            Same sources.
         """
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return SourceTable(**{**columns, "yx": self.yx + np.array(origin_yx, np.float64)})
@@ -171,18 +166,6 @@ def select_owned(
 
     Boxes that cover an image once own each of its sources exactly once; a pixel reaches half a pixel
     round its centre.
-
-    Parameters
-    ----------
-    sources : SourceTable
-        Positions in the same frame as the box.
-    start_yx, stop_yx : tuple of int
-        First row and column of the box, and those after its last.
-
-    Returns
-    -------
-    SourceTable
-        The sources of the box.
     """
     pixel = np.floor(sources.yx + 0.5)
     inside = ((pixel >= np.array(start_yx)) & (pixel < np.array(stop_yx))).all(axis=1)
@@ -191,11 +174,6 @@ def select_owned(
 
 def psf_kernel(fwhm_px: float) -> NDArray[np.float32]:
     """Return a Gaussian detection filter.
-
-    Parameters
-    ----------
-    fwhm_px : float
-        Full width at half maximum.
 
     Returns
     -------

@@ -12,25 +12,7 @@ from deblend_batch.errors import DetectionsError
 
 
 def from_astropy(table: astropy.table.Table, names: Sequence[str]) -> pa.Table:
-    """Return some columns of an astropy table.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        The table.
-    names : sequence of str
-        Columns of it.
-
-    Returns
-    -------
-    pyarrow.Table
-        They, in this order.
-
-    Raises
-    ------
-    DetectionsError
-        If one holds no numbers, or several a row.
-    """
+    """Return some columns of an astropy table."""
     arrays, fields = [], []
     for name in names:
         column = table[name]

@@ -23,22 +23,7 @@ _UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
 
 
 def check_mapping(columns: Mapping[str, str], known: Sequence[str], url: str) -> None:
-    """Refuse a mapping of columns that this package does not know.
-
-    Parameters
-    ----------
-    columns : mapping
-        Our names to the table's.
-    known : sequence of str
-        Our names.
-    url : str
-        The table, for messages.
-
-    Raises
-    ------
-    DetectionsError
-        If a key is not one of ours; names the nearest.
-    """
+    """Refuse a mapping of columns that this package does not know."""
     for key in columns:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -53,24 +38,10 @@ def resolve_detections(
 ) -> dict[str, str]:
     """Map our column names to a detection table's.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The table's columns.
-    columns : mapping
-        What the user maps.
-    url : str
-        The table, for messages.
-
     Returns
     -------
     dict of str
         ``id``, a position on the sky or in pixels (never both), and ``mag``, ``radius`` if there.
-
-    Raises
-    ------
-    DetectionsError
-        If there is no id or no position.
     """
     candidates = {ours: find_column(names, ours, columns, url) for ours in DETECTION_COLUMNS}
     found = {ours: theirs for ours, theirs in candidates.items() if theirs is not None}
@@ -93,26 +64,10 @@ def find_column(
 ) -> str | None:
     """Find one of our columns in a table.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The table's columns.
-    ours : str
-        Our name.
-    columns : mapping
-        What the user maps.
-    url : str
-        The table, for messages.
-
     Returns
     -------
     str or None
         The mapped name; else ours, or the one name that differs from it in case only; else None.
-
-    Raises
-    ------
-    DetectionsError
-        If the mapped name is not in the table.
     """
     if ours in columns:
         if columns[ours] not in names:
@@ -137,15 +92,6 @@ def missing_column(names: Sequence[str], ours: str, url: str) -> DetectionsError
 
 def integers(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.int64]:
     """Return a column of ids.
-
-    Parameters
-    ----------
-    part : pyarrow.Table
-        Part of a table.
-    name, ours : str
-        The column's name there, and ours.
-    url : str
-        The table, for messages.
 
     Returns
     -------
@@ -193,11 +139,6 @@ def floats(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.float64
     -------
     ndarray of float64, shape (n,)
         NaN where the column is null.
-
-    Raises
-    ------
-    DetectionsError
-        If the column holds no numbers, or its unit is no angle where an angle is needed.
     """
     values = part[name]
     kind = values.type

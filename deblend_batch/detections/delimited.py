@@ -23,21 +23,7 @@ _NULLS = ["", "NaN", "nan", "NULL", "null", "N/A", "NA", "--", "None"]
 
 
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of a CSV, a few megabytes at a time.
-
-    Parameters
-    ----------
-    file : file object
-        At its start; read from there to the end.
-    choose : callable
-        Picks columns from the file's names.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one. The values of a part decide its types: a column may be integer in one and float in
-        the next, and is null where it has no values.
-    """
+    """Read the wanted columns of a CSV, a few megabytes at a time."""
     lines = text_lines(file)
     header = lines.readline(MAX_HEADER).decode("utf-8-sig").strip()
     delimiter = max(",;\t", key=header.count)

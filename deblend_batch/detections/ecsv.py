@@ -30,20 +30,7 @@ _HEADERS = 4
 
 
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of an ECSV table, a block of lines at a time.
-
-    Parameters
-    ----------
-    file : file object
-        At its start; read from there to the end.
-    choose : callable
-        Picks columns from the table's names.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one.
-    """
+    """Read the wanted columns of an ECSV table, a block of lines at a time."""
     lines = text_lines(file)
     header = _header(lines)
     table = _parse(header)

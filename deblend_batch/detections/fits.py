@@ -34,20 +34,7 @@ _COLUMN_CARDS = ("TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDIM", "
 
 
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of the first table of a FITS file, a few megabytes at a time.
-
-    Parameters
-    ----------
-    file : file object
-        At its start; read from there to the table's end.
-    choose : callable
-        Picks columns from the table's names.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one.
-    """
+    """Read the wanted columns of the first table of a FITS file, a few megabytes at a time."""
     table = _Table.of(_find_table(file))
     names = choose_from(table.names, choose)
     window = PART_BYTES // max(table.row_bytes, 1) + 1

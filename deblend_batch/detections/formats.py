@@ -54,15 +54,6 @@ def scan_table(url: str, choose: Choose, options: Options | None = None) -> Iter
     pyarrow.Table
         The chosen columns, in the chosen order; masked values are null, a unit is in the field's
         metadata. At least one, which may have no rows.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    DetectionsError
-        If the format is unknown or the content damaged.
-    StorageError
-        If the store refuses.
     """
     if parquet.is_folder(url, options):
         yield from _explained(url, "Parquet", parquet.scan_folder(url, choose, options))
@@ -92,22 +83,6 @@ def read_table(
         fsspec storage options.
     most : int, optional
         Bytes that they may take there; without it half of the free memory.
-
-    Returns
-    -------
-    pyarrow.Table
-        The chosen columns; one that is integer in some parts of the table and float in others is float.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    DetectionsError
-        If the format is unknown, the content damaged, or a column holds numbers and text.
-    TooLargeError
-        If the columns take more than ``most``.
-    StorageError
-        If the store refuses.
     """
     most = psutil.virtual_memory().available // 2 if most is None else most
     parts, size = [], 0
@@ -134,16 +109,6 @@ def kind_of(url: str, head: bytes) -> str:
         Where it is; its suffix decides where the content does not.
     head : bytes
         The first bytes, unzipped; empty for a file that is not there yet.
-
-    Returns
-    -------
-    str
-        ``parquet``, ``fits``, ``votable``, ``ecsv`` or ``csv``.
-
-    Raises
-    ------
-    DetectionsError
-        If neither tells.
     """
     if head.startswith(b"PAR1"):
         return "parquet"

@@ -30,16 +30,6 @@ def is_folder(url: str, options: Options | None = None) -> bool:
         Local path or fsspec URL.
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    bool
-        False for a file, and for what does not exist.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be asked.
     """
     fs, path = storage.filesystem(url, options)
     try:
@@ -61,18 +51,6 @@ def scan_file(
         Picks columns from the file's names.
     allowance : Allowance, optional
         What the files of the table may unpack to, where there are several.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one, which may have no rows.
-
-    Raises
-    ------
-    DetectionsError
-        If a column holds anything else than numbers; no row has been read then.
-    TooLargeError
-        If the file announces more than any real one of its size, or is made to fill memory.
     """
     opened = BoundedParquet(storage.without_readahead(file))
     names = list(choose(opened.schema.names))
@@ -102,20 +80,6 @@ def scan_folder(url: str, choose: Choose, options: Options | None = None) -> Ite
         Picks columns from each file's names.
     options : mapping, optional
         fsspec storage options.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one.
-
-    Raises
-    ------
-    DetectionsError
-        If the folder holds no Parquet file, or a column that holds anything else than numbers.
-    TooLargeError
-        If its files together announce more than any real ones of their size.
-    StorageError
-        If the store refuses.
     """
     allowance = Allowance()
     for part in data_files(url, options):
@@ -137,20 +101,6 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
         The folder.
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    list of str
-        URLs, sorted.
-
-    Raises
-    ------
-    DetectionsError
-        If there is none, or one of them is a link out of the folder or no file.
-    TooLargeError
-        If there are more than any table has.
-    StorageError
-        If the store cannot be listed.
     """
     root = _primary_table(url, options)
     fs, path = storage.filesystem(root, options)

@@ -61,11 +61,6 @@ class Detections:
         ----------
         parts : sequence of Detections
             All with pixel positions, or none.
-
-        Returns
-        -------
-        Detections
-            Their rows in order; no rows where there are no parts.
         """
         if not parts:
             nothing = np.empty(0)
@@ -101,15 +96,6 @@ def read_detections(
         At least one, which may be empty. Where the table has sky and pixel positions the sky
         counts, unless ``columns`` names ``x`` and ``y`` alone. Masked and null values are NaN;
         units are converted where the table states them.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such table.
-    DetectionsError
-        If it has no integer ``id``, no positions, or values that are no numbers.
-    StorageError
-        If the store refuses.
     """
     mapping = columns or {}
     cols.check_mapping(mapping, cols.DETECTION_COLUMNS, url)
@@ -148,15 +134,6 @@ def read_pairs_table(
     ------
     central_id, companion_id : ndarray of int64, shape (n,)
         Detection ids; at least once, which may be of no pair.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such table.
-    DetectionsError
-        If a column is missing or not integer, a source is paired with itself, or a pair repeats in one part.
-    StorageError
-        If the store refuses.
     """
     mapping = columns or {}
     cols.check_mapping(mapping, cols.PAIR_COLUMNS, url)
@@ -187,11 +164,6 @@ def check_unique(ids: NDArray[np.int64], url: str) -> None:
         All ids of the table.
     url : str
         The table, for the message.
-
-    Raises
-    ------
-    DetectionsError
-        If an id occurs more than once; names the first and how many do.
     """
     if (found := find_repeated(ids)) is not None:
         raise repeated_ids(found, url)

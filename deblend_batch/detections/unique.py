@@ -72,13 +72,7 @@ class UniqueKeys:
             self._file.close()
 
     def add(self, keys: Keys) -> Repeated | None:
-        """Take the keys of the next part; return what repeats in the one before, or among many parts.
-
-        Raises
-        ------
-        StorageError
-            If there is no room for the temporary file.
-        """
+        """Take the keys of the next part; return what repeats in the one before, or among many parts."""
         found = find_repeated(self._parts[-1], all_counted=False) if self._parts else None
         self._parts.append(keys)
         if found is None and sum(map(len, self._parts)) >= HELD:

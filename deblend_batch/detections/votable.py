@@ -20,20 +20,7 @@ _PART_ROWS = 1 << 16
 
 
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of a VOTable with one table, some thousand rows at a time.
-
-    Parameters
-    ----------
-    file : file object
-        At its start; read from there to the end.
-    choose : callable
-        Picks columns from the table's names, which are its fields' IDs.
-
-    Yields
-    ------
-    pyarrow.Table
-        At least one.
-    """
+    """Read the wanted columns of a VOTable with one table, some thousand rows at a time."""
     document = _Document(choose)
     steps = xml.parse(file, document.handlers)
     empty = True

@@ -92,13 +92,7 @@ class Description:
         self._fields[-1] += self._text("VALUES", attributes, _VALUES_ATTRIBUTES) + "</VALUES>"
 
     def columns(self, choose: Choose) -> Columns:
-        """Have the wanted columns chosen.
-
-        Raises
-        ------
-        DetectionsError
-            If one of them holds no numbers, or several a row.
-        """
+        """Have the wanted columns chosen."""
         fields = "".join(f"{text}</FIELD>" for text in self._fields)
         document = (
             f"<VOTABLE version={quoteattr(self.version)}><RESOURCE><TABLE>{fields}</TABLE>"

@@ -71,13 +71,6 @@ def write_detections(url: str, columns: Columns, options: Options | None = None)
         Names to values, in the order of the file.
     options : mapping, optional
         fsspec storage options.
-
-    Raises
-    ------
-    DetectionsError
-        If the suffix names no known format.
-    StorageError
-        If the store refuses.
     """
     content = _ENCODERS[kind_of(url, b"")](columns)
     if url.lower().endswith(".gz"):
@@ -92,11 +85,6 @@ def arrow_schema(columns: Columns) -> pa.Schema:
     ----------
     columns : mapping of ndarray
         Names to values.
-
-    Returns
-    -------
-    pyarrow.Schema
-        Fields in the same order.
     """
     return pa.schema([_field(name, values) for name, values in columns.items()])
 

@@ -37,26 +37,10 @@ class Handlers:
 def parse(file: BinaryIO, handlers: Handlers) -> Iterator[None]:
     """Parse a document, and give the events of a few kilobytes of it at each step.
 
-    Parameters
-    ----------
-    file : file object
-        At its start; read from there to the end.
-    handlers : Handlers
-        Take the events.
-
     Yields
     ------
     None
         After each step.
-
-    Raises
-    ------
-    DetectionsError
-        If it declares a document type or entities, or refers to anything outside itself.
-    TooLargeError
-        If a tag, a comment, the depth or the number of different names is beyond any real document's.
-    xml.parsers.expat.ExpatError
-        If it is no XML.
     """
     parser = expat.ParserCreate()
     guard = _Guard(handlers)

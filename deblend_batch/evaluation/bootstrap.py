@@ -41,11 +41,6 @@ def cluster_intervals(
         Number of draws; 0 returns no intervals.
     seed : int
         Seed of the draws.
-
-    Returns
-    -------
-    dict
-        Name to its central 95 % interval; NaN ends where no draw defines the number.
     """
     if draws == 0 or len(clusters) == 0:
         return {}

@@ -97,13 +97,6 @@ def match_catalog(
     -------
     Matched
         The members. Memory grows with the truth and the matched rows, about 100 bytes each.
-
-    Raises
-    ------
-    NotFoundError
-        If the catalogue or the truth does not exist.
-    EvaluationError
-        If a column is missing, the band is unclear, or next to nothing matches.
     """
     shards = ParquetTable(_shards_of(catalog, options), catalog, options)
     chosen = _band(catalog, shards.names, band)

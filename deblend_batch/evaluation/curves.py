@@ -91,11 +91,6 @@ def curve(
         mag_central - mag_companion of the member's pair, mag.
     edges : tuple of float
         Bin edges, mag.
-
-    Returns
-    -------
-    Curve
-        Median and scatter per bin; members outside all bins are left out.
     """
     dmag = np.asarray(dmag, np.float64)
     numbers = bin_numbers(mag_difference, edges)

@@ -62,14 +62,7 @@ class Evaluation:
     methods: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number as JSON-able values.
-
-        Returns
-        -------
-        dict
-            ``mode``, ``source``, ``n_members``, ``notes``, ``data``, ``methods`` and ``scores`` (a
-            list, one per method); in mode ``"paper"`` also the keys of :meth:`PaperNumbers.to_dict`.
-        """
+        """Return every number as JSON-able values."""
         return {
             "mode": self.mode,
             "source": self.source,

@@ -33,13 +33,6 @@ class ParquetTable:
         What they are, for messages.
     options : mapping, optional
         fsspec storage options.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    EvaluationError
-        If the first is not Parquet.
     """
 
     def __init__(self, urls: Sequence[str], where: str, options: storage.Options | None) -> None:
@@ -53,24 +46,10 @@ class ParquetTable:
     def columns(self, wanted: Mapping[str, str], *, ratio: float = MAX_RATIO) -> Iterator[Columns]:
         """Read columns of numbers and words, half a million rows at a time.
 
-        Parameters
-        ----------
-        wanted : mapping of str
-            Names for the arrays, to names of columns. One that a file does not have is NaN.
-        ratio : float
-            Bytes that the table may take in memory for one of its files.
-
         Yields
         ------
         dict of ndarray
             At least one, which may have no rows.
-
-        Raises
-        ------
-        TooLargeError
-            If the files announce, or a page unpacks to, more than any real ones.
-        EvaluationError
-            If a file is damaged, or a column holds texts that are no words.
         """
         allowance = Allowance(ratio)
         for url in self._urls:

@@ -34,11 +34,6 @@ def group_headings(scores: Sequence[Score], separation_unit: str) -> dict[str, s
         The methods.
     separation_unit : str
         Unit of the members' separation.
-
-    Returns
-    -------
-    dict
-        Key of :attr:`Score.groups` to a heading.
     """
     headings = {
         "magnitude": "true magnitude (AB)",
@@ -59,12 +54,6 @@ def group_tables(scores: Sequence[Score], separation_unit: str) -> list[Table]:
         The methods: a column each.
     separation_unit : str
         Unit of the members' separation.
-
-    Returns
-    -------
-    list of Table
-        Flux MAPE by everything that is known, failures by separation, scatter over the Cramér–Rao bound by
-        magnitude.
     """
     headings = group_headings(scores, separation_unit)
     wanted = [(by, "flux_mape") for by in headings]
@@ -94,11 +83,6 @@ def group_table(scores: Sequence[Score], by: str, heading: str, quantity: str) -
         What the groups are, with unit.
     quantity : str
         A key of :data:`QUANTITIES`.
-
-    Returns
-    -------
-    Table
-        One row a group; without rows where no group is known.
     """
     title, write = QUANTITIES[quantity]
     groups = [score.groups[by] for score in scores]

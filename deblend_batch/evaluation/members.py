@@ -124,11 +124,6 @@ def members_of_pairs(
         Distances of the members, px.
     bound : array_like of float, shape (n, 2), optional
         One-sigma Cramer-Rao bounds.
-
-    Returns
-    -------
-    Members
-        2 n rows.
     """
     mags, distance = np.asarray(mag, np.float64), np.asarray(separation, np.float64)
     radii = np.asarray(radius, np.float64).sum(axis=1)

@@ -162,16 +162,6 @@ def measure(
         Bootstrap draws; 0 for no intervals.
     seed : int
         Seed of the draws.
-
-    Returns
-    -------
-    Metrics
-        The numbers; NaN where no member defines them.
-
-    Raises
-    ------
-    ValueError
-        If a true flux is not positive and finite, or shapes differ.
     """
     recovered, true = _checked(flux, true_flux)
     errors = flux_error(recovered, true)

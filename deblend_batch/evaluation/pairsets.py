@@ -124,16 +124,6 @@ def run_methods(
         At least one.
     mask_threshold : float
         Isophote of the true masks, in units of the background rms.
-
-    Returns
-    -------
-    PairOutcome
-        Members and what was recovered of them.
-
-    Raises
-    ------
-    EvaluationError
-        If there are no pairs, or their stamps are too small for a model.
     """
     members: list[Members] = []
     recovered: list[list[Recovered]] = [[] for _ in methods]

@@ -103,15 +103,7 @@ class PaperNumbers:
     network_correlation: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON-able values.
-
-        Returns
-        -------
-        dict
-            ``n_pairs``; ``table``, a list of rows with ``method``, ``member`` and the fields of
-            :class:`~deblend_batch.evaluation.metrics.Metrics`; ``pooled`` and ``closest``, method to
-            such fields; the other numbers as in this record, by method.
-        """
+        """Return the numbers as JSON-able values."""
         rows = [
             {"method": method, "member": member, **metrics.to_dict()}
             for (method, member), metrics in self.table.items()
@@ -131,20 +123,6 @@ def read_paper_table(url: str, options: storage.Options | None = None) -> PaperT
         Path or URL of the CSV file (``output_catalog.csv`` of the release).
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    PaperTable
-        The table as members.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    DetectionsError
-        If it is not CSV.
-    EvaluationError
-        If it lacks a column or has no rows.
     """
     wanted = ["distance", "detection"]
     wanted += [f"g{member}_{column}" for member in (1, 2) for column in _MEMBER_COLUMNS]
@@ -194,18 +172,7 @@ def _as_members(columns: Mapping[str, NDArray[Any]]) -> PaperTable:
 
 
 def paper_numbers(table: PaperTable) -> PaperNumbers:
-    """Compute every number of the published comparison.
-
-    Parameters
-    ----------
-    table : PaperTable
-        The released table.
-
-    Returns
-    -------
-    PaperNumbers
-        The numbers.
-    """
+    """Compute every number of the published comparison."""
     members, recovered = table.members, table.recovered
     roles = {"central": members.is_central, "companion": ~members.is_central}
     closest = members.separation_radii < CLOSEST_RADII

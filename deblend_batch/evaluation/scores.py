@@ -96,22 +96,7 @@ class Score:
 
 
 def score(members: Members, recovered: Recovered, draws: int = BOOTSTRAP_DRAWS) -> Score:
-    """Measure a method.
-
-    Parameters
-    ----------
-    members : Members
-        The truth.
-    recovered : Recovered
-        What the method made of it, row by row.
-    draws : int
-        Bootstrap draws of the intervals; 0 for none.
-
-    Returns
-    -------
-    Score
-        Overall, by role, by group, and as curves.
-    """
+    """Measure a method."""
     roles = {
         "pooled": np.ones(len(members), bool),
         "central": members.is_central,

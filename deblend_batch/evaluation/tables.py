@@ -94,40 +94,14 @@ def _metrics_table(
 
 
 def score_table(scores: Sequence[Score], role: str) -> Table:
-    """Return the metrics of all methods.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        The methods: a row each.
-    role : str
-        One of :data:`ROLES`.
-
-    Returns
-    -------
-    Table
-        The notes that all such tables need stand above the pooled one.
-    """
+    """Return the metrics of all methods."""
     note = f" {DETECTED_NOTE}" if role == "pooled" else ""
     rows = [((s.method,), s.members[role]) for s in scores]
     return _metrics_table(("method",), rows, _ROLE_TITLES[role] + note)
 
 
 def interval_table(scores: Sequence[Score], role: str) -> Table:
-    """Return the 95 % intervals, the physical limit and the coverage of stated errors.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        The methods: a row each.
-    role : str
-        One of :data:`ROLES`.
-
-    Returns
-    -------
-    Table
-        Columns of which nothing is known are left out. :data:`INTERVAL_NOTE` explains them.
-    """
+    """Return the 95 % intervals, the physical limit and the coverage of stated errors."""
     columns = ("method", "bias", "sigma", "flux MAPE, %", "outliers, %", "failed, %")
     extra = ("MAPE of all", "/ Cramér–Rao", "errors cover")
     rows = [
@@ -191,19 +165,7 @@ def _iou_numbers(score: Score) -> tuple[float, ...]:
 
 
 def paper_tables(numbers: PaperNumbers) -> list[Table]:
-    """Return the tables of the published comparison.
-
-    Parameters
-    ----------
-    numbers : PaperNumbers
-        Its numbers.
-
-    Returns
-    -------
-    list of Table
-        The six rows of the figures, all pairs, the closest pairs, errors by kind of member, and the
-        correlations of residuals.
-    """
+    """Return the tables of the published comparison."""
     found = [((method, member), metrics) for (method, member), metrics in numbers.table.items()]
     return [
         _metrics_table(("method", "member"), found, "Members that SExtractor found."),

@@ -39,14 +39,6 @@ def check_target(
         Allow a finished field; an unfinished one is always allowed.
     inputs : iterable of str
         What is read meanwhile.
-
-    Raises
-    ------
-    OutputConflictError
-        If a finished field, or anything that is no field, is there, or it is no place for one: see
-        :func:`deblend_batch.storage.check_apart`.
-    StorageError
-        If the store cannot be asked, or cannot be written to at all.
     """
     storage.check_apart(url, inputs, options, key="field")
     fs, path = storage.filesystem(url, options)
@@ -93,21 +85,6 @@ def create_field(
         More attributes of the group, such as where the pixels come from; JSON-able.
     overwrite : bool
         Replace a finished field; an unfinished one is always replaced.
-
-    Returns
-    -------
-    zarr.Group
-        Writable; fill ``image`` (and ``variance``, ``mask``) by whole shards. Pixels never
-        written are NaN.
-
-    Raises
-    ------
-    FieldError
-        If nobody could open a field with this ``meta``.
-    OutputConflictError
-        If a finished field, or anything else, is there.
-    StorageError
-        If the store refuses.
     """
     FieldMeta.from_attributes(meta.to_attributes(), url)
     check_target(url, options, overwrite=overwrite)
@@ -125,20 +102,7 @@ def create_field(
 
 
 def finish_field(group: zarr.Group, meta: FieldMeta) -> None:
-    """Write the attributes, the last act of making a field: from here on it can be opened.
-
-    Parameters
-    ----------
-    group : zarr.Group
-        As :func:`create_field` returned it, its arrays filled.
-    meta : FieldMeta
-        Attributes.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Write the attributes, the last act of making a field: from here on it can be opened."""
     kept = {key: value for key, value in group.attrs.items() if key != UNFINISHED_ATTRIBUTE}
     try:
         # When it was made is part of what it is: a run must not resume on other pixels of the same name.

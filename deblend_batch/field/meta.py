@@ -62,25 +62,7 @@ class FieldMeta:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], url: str) -> FieldMeta:
-        """Check the attributes of a Zarr group.
-
-        Parameters
-        ----------
-        attributes : mapping
-            As stored.
-        url : str
-            The group's URL, for messages.
-
-        Returns
-        -------
-        FieldMeta
-            The same, typed.
-
-        Raises
-        ------
-        FieldError
-            If an attribute is missing, or has the wrong type, length or value.
-        """
+        """Check the attributes of a Zarr group."""
         _check_version(attributes, url)
         bands = _bands(attributes, url)
         noise = attributes.get("noise_sigma")

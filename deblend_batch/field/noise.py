@@ -53,11 +53,6 @@ def sample_blocks(
         Edge of a block, px.
     count : int
         Largest number of blocks.
-
-    Returns
-    -------
-    list of tuple of slice
-        (rows, columns) of each block.
     """
     grid_y, grid_x = (-(-edge // size) for edge in shape_yx)
     count_y = min(grid_y, max(1, round((count * grid_y / grid_x) ** 0.5)), count)

@@ -71,16 +71,6 @@ class SkyGrid:
             Rows and columns of the image.
         where : str
             What the cards belong to, for messages.
-
-        Returns
-        -------
-        SkyGrid
-            The transforms.
-
-        Raises
-        ------
-        FieldError
-            If the cards hold no celestial WCS, or one that cannot be computed with.
         """
         try:
             return cls(celestial_cards(cards), shape_yx)

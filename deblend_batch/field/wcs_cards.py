@@ -56,22 +56,6 @@ def celestial_cards(cards: Mapping[str, object]) -> dict[str, Card]:
 
     Those of its first two axes: other axes, other descriptions (``CTYPE1A``) and dates are left out, since no
     position depends on them; what positions would depend on and nobody reads is refused.
-
-    Parameters
-    ----------
-    cards : mapping
-        Keywords and values, of a header or of a field's attributes.
-
-    Returns
-    -------
-    dict
-        The cards to give to a library. ``RADECSYS`` has its present name, an equinox is there only where the
-        frame has one, and there is one distortion: of SCAMP's and SIP's the one that ``CTYPE`` names.
-
-    Raises
-    ------
-    ValueError
-        In one line, which card cannot be used and why.
     """
     found = {key: _stripped(cards[key]) for key in cards if is_wcs_keyword(key)}
     found = _with_its_frame({key: value for key, value in found.items() if value is not None})

@@ -107,13 +107,6 @@ class Band:
         -------
         Window
             Its pixels.
-
-        Raises
-        ------
-        FieldError
-            If a file is damaged.
-        StorageError
-            If a file cannot be read.
         """
         shape = rows.stop - rows.start, columns.stop - columns.start
         image = np.empty(shape, np.float32)
@@ -198,17 +191,6 @@ def open_bands(
     -------
     list of Band
         On one grid of pixels, with names of their own.
-
-    Raises
-    ------
-    NotFoundError
-        If a file is missing.
-    FieldError
-        If a plane is missing, has another shape, or a header lacks the WCS or the zero point.
-    ConfigError
-        If two bands have the same name.
-    StorageError
-        If a file cannot be read.
     """
     bands = [
         _open_band(files, source, name, zero_point, fwhm)

@@ -22,16 +22,6 @@ def celestial_cards(header: Header, shape_yx: tuple[int, int], where: str) -> di
         Rows and columns of the image.
     where : str
         The image, for messages.
-
-    Returns
-    -------
-    dict
-        JSON-able header cards, whose positions on a grid over the image have been seen to come back.
-
-    Raises
-    ------
-    FieldError
-        If the image has no celestial WCS, or one that header cards alone cannot carry.
     """
     try:
         cards = wcs_cards.celestial_cards(_values(header))

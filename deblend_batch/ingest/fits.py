@@ -70,15 +70,6 @@ class FitsPlane:
         -------
         ndarray of float32, shape (y, x)
             Scaled by BSCALE and BZERO; NaN where the file has NaN or BLANK.
-
-        Raises
-        ------
-        FieldError
-            If the bytes cannot be decoded.
-        TooLargeError
-            If a compressed tile decodes to more than its pixels.
-        StorageError
-            If they cannot be read.
         """
         try:
             with warnings.catch_warnings():
@@ -119,17 +110,6 @@ class FitsFiles:
 
     def plane(self, ref: ImageRef) -> FitsPlane:
         """Open an image.
-
-        Parameters
-        ----------
-        ref : ImageRef
-            File and HDU; without an HDU the first one named as in ``PREFERRED_NAMES``, else the first
-            2-d image.
-
-        Returns
-        -------
-        FitsPlane
-            Ready to read.
 
         Raises
         ------
@@ -175,11 +155,6 @@ def open_files(options: Options | None = None, scratch: str | None = None) -> It
         fsspec storage options.
     scratch : str, optional
         Folder on the disk where gzipped files are unpacked; the system's for temporary files if absent.
-
-    Yields
-    ------
-    FitsFiles
-        Opens files on demand.
     """
     with ExitStack() as stack:
         yield FitsFiles(options, scratch or tempfile.gettempdir(), stack)

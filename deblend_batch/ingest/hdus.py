@@ -58,15 +58,7 @@ class FitsFile:
             yield unit
 
     def select(self, ref: ImageRef) -> Unit:
-        """Return the image that is meant, checked against the file's size.
-
-        Raises
-        ------
-        FieldError
-            If there is none, or it is truncated; lists what there is.
-        TooLargeError
-            If it is larger than any field.
-        """
+        """Return the image that is meant, checked against the file's size."""
         unit = self._first_image() if ref.hdu is None else self._asked_for(ref)
         pixels = math.prod(unit.shape or ())
         if pixels > MAX_PX:
@@ -82,15 +74,7 @@ class FitsFile:
         return unit
 
     def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
-        """Open an image as astropy's HDU; of a compressed one also what checks its tiles.
-
-        Raises
-        ------
-        FieldError
-            If its header contradicts itself.
-        TooLargeError
-            If its tiles are larger than what is decoded at a time.
-        """
+        """Open an image as astropy's HDU; of a compressed one also what checks its tiles."""
         header = self._header(unit)
         layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
         view = HduView(header, self._file, unit.data_start, unit.data_stop)

@@ -49,11 +49,6 @@ def zero_point(headers: Headers) -> Found | None:
     log10(PHOTPLAM) - 2.408`` (HST; for images in counts ``EXPTIME`` is divided out); a ``BUNIT`` that is
     itself a flux (nJy, uJy, Jy, MJy/sr with ``PIXAR_SR``, nanomaggy); ESO's HIERARCH variants.
 
-    Parameters
-    ----------
-    headers : sequence of astropy.io.fits.Header
-        The image's, then the primary.
-
     Returns
     -------
     Found or None
@@ -101,11 +96,6 @@ def psf_fwhm_arcsec(headers: Headers, pixel_scale_arcsec: float) -> Found | None
 def band_name(headers: Headers) -> str | None:
     """Find the name of the band, as one word.
 
-    Parameters
-    ----------
-    headers : sequence of astropy.io.fits.Header
-        The image's, then the primary.
-
     Returns
     -------
     str or None
@@ -132,13 +122,6 @@ def saturation(headers: Headers) -> float:
 
 def number(headers: Headers, key: str) -> float | None:
     """Return a card's value as a finite number.
-
-    Parameters
-    ----------
-    headers : sequence of astropy.io.fits.Header
-        The image's, then the primary.
-    key : str
-        Keyword.
 
     Returns
     -------

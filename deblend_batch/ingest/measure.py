@@ -54,30 +54,7 @@ class Measured:
 
 
 def measure_band(band: Band, background: Background, step: Callable[[], None]) -> Measured:
-    """Read a band once, window by window, and measure it.
-
-    Parameters
-    ----------
-    band : Band
-        The open band.
-    background : {"auto", "keep", "subtract"}
-        ``auto`` subtracts where the mesh is significantly off zero.
-    step : callable
-        Called after each window.
-
-    Returns
-    -------
-    Measured
-        Sky, noise and PSF.
-
-    Raises
-    ------
-    FieldError
-        If the band has no good pixel, a file is damaged, or there are too few stars for a PSF that
-        neither an option nor the header gives.
-    StorageError
-        If a file cannot be read.
-    """
+    """Read a band once, window by window, and measure it."""
     band = band.with_padding_found()
     mesh = BackgroundMesh(band.shape_yx)
     plane_levels = []

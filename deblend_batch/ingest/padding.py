@@ -45,11 +45,6 @@ def zero_is_missing(windows: Iterable[NDArray[np.floating]]) -> bool:
     ----------
     windows : iterable of ndarray of float, shape (y, x)
         A sample that includes the image's rim.
-
-    Returns
-    -------
-    bool
-        False also where there are no such blocks.
     """
     found, observed = False, []
     for window in windows:
@@ -73,11 +68,6 @@ def rim_blocks(shape_yx: tuple[int, int], size: int = 256) -> list[tuple[slice, 
         Rows and columns.
     size : int
         Edge of a window, px.
-
-    Returns
-    -------
-    list of tuple of slice
-        (rows, columns), nine or fewer.
     """
     rows, columns = (
         sorted({0, max(0, (edge - size) // 2), max(0, edge - size)}) for edge in shape_yx

@@ -143,12 +143,6 @@ def stellar_locus(radius_px: NDArray[np.floating]) -> list[int]:
     ----------
     radius_px : ndarray of float, shape (n,)
         Half-light radii, the brightest source first.
-
-    Returns
-    -------
-    list of int
-        Indices of the sources within 10 % of the locus, the brightest first; empty where fewer than
-        five crowd anywhere.
     """
     if len(radius_px) < MIN_STARS:
         return []

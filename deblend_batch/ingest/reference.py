@@ -31,16 +31,6 @@ class ImageRef:
 def parse_image(text: str) -> ImageRef:
     """Read ``FILE`` or ``FILE[HDU]``.
 
-    Parameters
-    ----------
-    text : str
-        As a user writes it.
-
-    Returns
-    -------
-    ImageRef
-        The image.
-
     Examples
     --------
     >>> parse_image("tile.fits[SCI]")
@@ -52,19 +42,6 @@ def parse_image(text: str) -> ImageRef:
 
 def parse_plane(text: str | int, image: ImageRef) -> ImageRef:
     """Read where a companion plane (rms, weight, variance, mask) of an image is.
-
-    Parameters
-    ----------
-    text : str or int
-        ``NAME`` or ``N``, an HDU of the image's own file; or another ``FILE`` or ``FILE[HDU]``, told by
-        a FITS suffix or a slash.
-    image : ImageRef
-        The image it belongs to.
-
-    Returns
-    -------
-    ImageRef
-        The plane.
 
     Examples
     --------
@@ -81,16 +58,5 @@ def parse_plane(text: str | int, image: ImageRef) -> ImageRef:
 
 
 def parse_hdu(text: str | int) -> str | int:
-    """Read an HDU's name or number.
-
-    Parameters
-    ----------
-    text : str or int
-        Digits are a number.
-
-    Returns
-    -------
-    str or int
-        Name or number.
-    """
+    """Read an HDU's name or number."""
     return int(text) if isinstance(text, str) and text.strip().isdecimal() else text

@@ -46,29 +46,7 @@ def list_sources(
     noise: dict[NoiseKind, Sequence[str | int]],
     mask_hdu: Sequence[str | int],
 ) -> list[BandSource]:
-    """Match images with their HDUs, noise planes and mask planes.
-
-    Parameters
-    ----------
-    images : sequence of str
-        ``FILE`` or ``FILE[HDU]``.
-    hdu : sequence of str or int
-        HDUs of the images: none, one for all, one per image, or several of a single file.
-    noise : dict
-        By kind, the planes: none, one per band, or one HDU name that each file has. One kind at most.
-    mask_hdu : sequence of str or int
-        As ``noise``; one plane may serve all bands.
-
-    Returns
-    -------
-    list of BandSource
-        One per band.
-
-    Raises
-    ------
-    ConfigError
-        If the numbers do not match, or two kinds of noise planes are given.
-    """
+    """Match images with their HDUs, noise planes and mask planes."""
     refs = _images(images, hdu)
     given = {kind: planes for kind, planes in noise.items() if planes}
     if len(given) > 1:
@@ -102,11 +80,6 @@ def per_band(values: Sequence[T], count: int, option: str) -> list[T | None]:
     -------
     list
         One per band; None where nothing was given.
-
-    Raises
-    ------
-    ConfigError
-        If the numbers do not match.
     """
     if not values:
         return [None] * count

@@ -103,18 +103,7 @@ class IngestSummary:
 
 
 def summarise(item: Measured) -> BandSummary:
-    """Summarise a measured band.
-
-    Parameters
-    ----------
-    item : Measured
-        After the first pass.
-
-    Returns
-    -------
-    BandSummary
-        What was found.
-    """
+    """Summarise a measured band."""
     return BandSummary(
         name=item.band.name,
         image=redacted(item.band.image.label),

@@ -80,25 +80,7 @@ class TileLayout:
 
     @classmethod
     def of(cls, cards: Cards) -> TileLayout:
-        """Read and check it.
-
-        Parameters
-        ----------
-        cards : Cards
-            Of an HDU whose image has two axes, but for leading ones of length 1.
-
-        Returns
-        -------
-        TileLayout
-            Of tiles that fit into memory.
-
-        Raises
-        ------
-        FieldError
-            If cards are missing or contradict each other, or the compression is not known.
-        TooLargeError
-            If a tile, or the number of tiles, is beyond the bounds.
-        """
+        """Read and check it."""
         shape = cards.axes("ZNAXIS")
         tile = tuple(
             min(edge, cards.integer(f"ZTILE{n}", 1, _INT32))
@@ -190,13 +172,6 @@ class TileStreams:
         Its header and data.
     pointers : mapping
         Length, in items, and place of the streams, int64 (tile, 2), by column.
-
-    Raises
-    ------
-    FieldError
-        If a stream is outside the HDU, or shares bytes with another.
-    TooLargeError
-        If one is longer than what it stands for can need.
     """
 
     def __init__(
@@ -219,13 +194,6 @@ class TileStreams:
         ----------
         rows, columns : slice
             The window, px.
-
-        Raises
-        ------
-        TooLargeError
-            If one decodes to more than its tile.
-        ValueError
-            If one is damaged.
         """
         numbers = self.layout.numbers(rows, columns)
         self._hold(numbers)

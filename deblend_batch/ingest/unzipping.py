@@ -27,34 +27,7 @@ _PIECE = 1 << 20
 
 
 def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO:
-    """Return a file as it is, or, where it is gzipped, what it unpacks to.
-
-    Parameters
-    ----------
-    raw : file object
-        Seekable.
-    url : str
-        Where it is, for messages.
-    folder : str
-        Where the unpacked file is made. It has no name there, so that nothing stays behind however the
-        program ends.
-    stack : ExitStack
-        Closes it.
-
-    Returns
-    -------
-    file object
-        Seekable, at its start.
-
-    Raises
-    ------
-    TooLargeError
-        If its headers announce more than the bound, or than there is space for.
-    FieldError
-        If the stream is damaged or truncated, or holds no FITS file.
-    StorageError
-        If the disk is full.
-    """
+    """Return a file as it is, or, where it is gzipped, what it unpacks to."""
     most = FREE_BYTES + MAX_RATIO * raw.seek(0, 2)
     raw.seek(0)
     stream = storage.unpacked(raw, url, ratio=_BEYOND_DEFLATE, most=most + structure.BLOCK + _PIECE)

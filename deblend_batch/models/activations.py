@@ -10,23 +10,7 @@ from deblend_batch.models.interface import NetworkInput
 
 
 def count_activations(card: ModelCard) -> int:
-    """Count the outputs of all layers of a network; it is built without memory for it.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The model's card.
-
-    Returns
-    -------
-    int
-        Bytes a stamp.
-
-    Raises
-    ------
-    ModelError
-        If the card does not describe a network.
-    """
+    """Count the outputs of all layers of a network; it is built without memory for it."""
     sizes: list[int] = []
 
     def count(_: torch.nn.Module, __: object, output: object) -> None:

@@ -101,29 +101,7 @@ RECIPES: Mapping[str, Recipe] = {
 def build_network(
     architecture: str, values: Mapping[str, Any], where: str
 ) -> tuple[nn.Module, NetworkConfig]:
-    """Build the network that a card describes, with fresh weights.
-
-    Parameters
-    ----------
-    architecture : str
-        Name of the architecture.
-    values : mapping
-        Fields of its config.
-    where : str
-        URL of the weights file, for messages.
-
-    Returns
-    -------
-    network : torch.nn.Module
-        The network.
-    config : NetworkConfig
-        Its config.
-
-    Raises
-    ------
-    ModelError
-        If the architecture is unknown, or its config has unknown keys or impossible values.
-    """
+    """Build the network that a card describes, with fresh weights."""
     if architecture not in ARCHITECTURES:
         raise ModelError(
             f"{where}: unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}"
@@ -134,27 +112,7 @@ def build_network(
 
 
 def parse_config(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build a frozen config dataclass, and those inside it, from JSON values.
-
-    Parameters
-    ----------
-    kind : type
-        The dataclass.
-    values : mapping
-        Its fields.
-    where : str
-        URL, for messages.
-
-    Returns
-    -------
-    dataclass
-        An instance of ``kind``.
-
-    Raises
-    ------
-    ModelError
-        If a key is unknown or a value is of the wrong kind or out of bounds.
-    """
+    """Build a frozen config dataclass, and those inside it, from JSON values."""
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:

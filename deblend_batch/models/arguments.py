@@ -19,11 +19,6 @@ def check_arrays(required: Mapping[str, Any], optional: Mapping[str, Any]) -> No
     ----------
     required, optional : mapping of str to object
         The arguments by name; an optional one may be None.
-
-    Raises
-    ------
-    ModelError
-        If one is neither a NumPy array nor a torch tensor.
     """
     given = {name: rows for name, rows in optional.items() if rows is not None}
     for name, rows in {**required, **given}.items():
@@ -35,16 +30,6 @@ def check_arrays(required: Mapping[str, Any], optional: Mapping[str, Any]) -> No
 
 def check_batch_size(batch_size: int) -> int:
     """Check the number of rows in a batch.
-
-    Parameters
-    ----------
-    batch_size : int
-        What the caller gave.
-
-    Returns
-    -------
-    int
-        The same.
 
     Raises
     ------
@@ -65,16 +50,6 @@ def check_stamps(stamps: Array, size: int) -> int:
         What the caller gave.
     size : int
         Edge of the stamps that the model takes, px.
-
-    Returns
-    -------
-    int
-        Number of stamps.
-
-    Raises
-    ------
-    ModelError
-        If it is not (n, size, size).
     """
     shape = tuple(stamps.shape)
     if len(shape) != 3 or shape[1:] != (size, size):
@@ -83,20 +58,7 @@ def check_stamps(stamps: Array, size: int) -> int:
 
 
 def check_rows(arrays: Mapping[str, Array], n: int) -> None:
-    """Check the shapes of what goes with the stamps, and the dtypes of all.
-
-    Parameters
-    ----------
-    arrays : mapping of str to array
-        The arguments that were given, by name.
-    n : int
-        Number of stamps.
-
-    Raises
-    ------
-    ModelError
-        If one is not what its name promises.
-    """
+    """Check the shapes of what goes with the stamps, and the dtypes of all."""
     for name, rows in arrays.items():
         shape = tuple(rows.shape)
         if name == "neighbours_yx":

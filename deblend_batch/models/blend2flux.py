@@ -91,18 +91,7 @@ class Blend2Flux(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, inputs: NetworkInput) -> NetworkOutput:
-        """Predict fluxes.
-
-        Parameters
-        ----------
-        inputs : NetworkInput
-            A preprocessed batch.
-
-        Returns
-        -------
-        NetworkOutput
-            Fluxes, no masks.
-        """
+        """Predict fluxes."""
         x = inputs.image
         for convolution in self.convolutions[:-1]:
             # Pooling first gives the same values and leaves a quarter of the work to ReLU.

@@ -88,18 +88,7 @@ class Blend2Mask2Flux(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, inputs: NetworkInput) -> NetworkOutput:
-        """Predict masks and fluxes.
-
-        Parameters
-        ----------
-        inputs : NetworkInput
-            A preprocessed batch.
-
-        Returns
-        -------
-        NetworkOutput
-            Fluxes and mask logits.
-        """
+        """Predict masks and fluxes."""
         top, bottom = self.backbone.features(inputs.image)
         logits = self.backbone.mask_logits(top)
         share = torch.sigmoid(unets.unfold(self.share(top), self.config.unet.fold)[:, 0].float())

@@ -11,23 +11,7 @@ from deblend_batch.errors import ModelError
 
 
 def open_device(name: str) -> torch.device:
-    """Return a torch device that can be used here.
-
-    Parameters
-    ----------
-    name : str
-        As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-
-    Returns
-    -------
-    torch.device
-        The device; a small tensor went there and came back.
-
-    Raises
-    ------
-    ModelError
-        If torch knows no such device, or there is none on this machine.
-    """
+    """Return a torch device that can be used here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:

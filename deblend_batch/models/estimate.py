@@ -14,13 +14,6 @@ _FURTHEST = 9.0
 def estimate(network: nn.Module, inputs: NetworkInput) -> Estimate:
     """Run a network on a preprocessed batch.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Any of the package's architectures.
-    inputs : NetworkInput
-        The batch.
-
     Returns
     -------
     Estimate

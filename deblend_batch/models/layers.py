@@ -14,18 +14,7 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 
 
 def convolution3(before: int, after: int) -> nn.Conv2d:
-    """Make a 3x3 'same' convolution, initialised for the ReLU that follows (He et al. 2015).
-
-    Parameters
-    ----------
-    before, after : int
-        Channels.
-
-    Returns
-    -------
-    torch.nn.Conv2d
-        The layer.
-    """
+    """Make a 3x3 'same' convolution, initialised for the ReLU that follows (He et al. 2015)."""
     layer = nn.Conv2d(before, after, 3, padding=1)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return layer

@@ -14,25 +14,7 @@ from deblend_batch.models.weights import WeightsFile
 
 
 def load_network(weights: WeightsFile, where: str) -> nn.Module:
-    """Build the network of a weights file and give it its weights.
-
-    Parameters
-    ----------
-    weights : WeightsFile
-        The file's content.
-    where : str
-        Its URL, for messages.
-
-    Returns
-    -------
-    torch.nn.Module
-        The network, without gradients.
-
-    Raises
-    ------
-    ModelError
-        If the tensors are not those of the card's architecture, or not finite.
-    """
+    """Build the network of a weights file and give it its weights."""
     card, state = weights.card, weights.tensors()
     with torch.device("meta"), _Unfilled():
         network, config = build_network(card.architecture, card.network, where)

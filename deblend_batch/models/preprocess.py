@@ -73,11 +73,6 @@ def prepare(
         Positions of third sources in the stamp, px, NaN-padded; their pixels are blanked.
     config : PreprocessConfig
         What the weights were trained with.
-
-    Returns
-    -------
-    NetworkInput
-        Input in the canonical frame.
     """
     usable = _usable(stamps, central_yx, companion_yx)
     frame = _canonical(stamps, central_yx, companion_yx, usable, orient=config.orient)

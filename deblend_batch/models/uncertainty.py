@@ -78,11 +78,6 @@ class ErrorModel:
     def flux_err(self, evidence: Evidence) -> NDArray[np.float32]:
         """Estimate one-sigma errors.
 
-        Parameters
-        ----------
-        evidence : Evidence
-            Pairs.
-
         Returns
         -------
         ndarray of float32, shape (n, 2)
@@ -126,11 +121,6 @@ def crowding(
 
 def predictors(evidence: Evidence) -> NDArray[np.float64]:
     """Return what the error depends on, per member.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Pairs.
 
     Returns
     -------

@@ -150,18 +150,7 @@ class UNet(nn.Module):
         self.backbone = Backbone(config)
 
     def forward(self, inputs: NetworkInput) -> NetworkOutput:
-        """Predict masks, and fluxes through them.
-
-        Parameters
-        ----------
-        inputs : NetworkInput
-            A preprocessed batch.
-
-        Returns
-        -------
-        NetworkOutput
-            Fluxes under the masks, and mask logits.
-        """
+        """Predict masks, and fluxes through them."""
         top, _ = self.backbone.features(inputs.image)
         logits = self.backbone.mask_logits(top)
         return NetworkOutput(flux_under_masks(logits, inputs), logits)

@@ -71,11 +71,6 @@ def read_weights(
     sha256 : str, optional
         What the file must have; it is compared before anything is made of the file.
 
-    Returns
-    -------
-    WeightsFile
-        Card and content.
-
     Raises
     ------
     NotFoundError, StorageError
@@ -120,11 +115,6 @@ def write_weights(
         The network's state.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     from safetensors.torch import save
 

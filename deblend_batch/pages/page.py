@@ -54,11 +54,6 @@ class Table:
         Cells, as many per row as there are headings.
     caption : str
         What the rows are; shown above the table.
-
-    Raises
-    ------
-    ValueError
-        If a row has another number of cells than there are headings.
     """
 
     columns: Sequence[str]
@@ -159,24 +154,7 @@ class Section:
 
 
 def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: str = "") -> str:
-    """Render a self-contained HTML page.
-
-    Parameters
-    ----------
-    title : str
-        Heading of the page.
-    subtitle : str
-        One line below it: of what, when, from where.
-    sections : sequence of Section
-        The content; all text in it is escaped.
-    footer : str
-        One line at the end, before the version of the package.
-
-    Returns
-    -------
-    str
-        The page, UTF-8 text without references to other files.
-    """
+    """Render a self-contained HTML page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deblend_batch.pages", ""),
         autoescape=True,

@@ -41,13 +41,7 @@ class Allowance:
     _unpacked: int = field(default=0, init=False)
 
     def claim(self, file: int, unpacked: int) -> None:
-        """Count a file of a size that unpacks to another.
-
-        Raises
-        ------
-        TooLargeError
-            If what has been counted unpacks to more than it may.
-        """
+        """Count a file of a size that unpacks to another."""
         self._files += file
         self._unpacked += unpacked
         if self._unpacked > FREE_BYTES + self.ratio * self._files:
@@ -65,13 +59,6 @@ class BoundedParquet:
     ----------
     file : file object
         Seekable; it stays the caller's to close.
-
-    Raises
-    ------
-    TooLargeError
-        If its footer is larger than any real one.
-    pyarrow.ArrowInvalid
-        If it is no Parquet file, or damaged.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -105,27 +92,7 @@ class BoundedParquet:
         return self._rows
 
     def batches(self, names: Sequence[str], allowance: Allowance) -> Iterator[pa.Table]:
-        """Read columns of numbers and texts, half a million rows at a time.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Columns.
-        allowance : Allowance
-            Of the table that the file is part of.
-
-        Yields
-        ------
-        pyarrow.Table
-            The columns in the order of ``names``; at least one table, which may have no rows.
-
-        Raises
-        ------
-        TooLargeError
-            If the file announces, or a page unpacks to, more than any real one.
-        pyarrow.ArrowInvalid
-            If it is damaged.
-        """
+        """Read columns of numbers and texts, half a million rows at a time."""
         chosen = list(names)
         schema = pa.schema([self.schema.field(name) for name in chosen])
         texts, chunks = self._texts(chosen), self._chunks(chosen, range(self.n_groups))
@@ -141,15 +108,7 @@ class BoundedParquet:
             yield schema.empty_table()
 
     def read(self, names: Sequence[str] | None = None) -> pa.Table:
-        """Read columns whole, of any type, all if None, with the file's metadata in the schema.
-
-        Raises
-        ------
-        TooLargeError
-            If they take more memory than those of any real file of its size.
-        pyarrow.ArrowInvalid
-            If the file is damaged.
-        """
+        """Read columns whole, of any type, all if None, with the file's metadata in the schema."""
         return self._read(names, range(self.n_groups), Allowance(WHOLE_RATIO), self._footer.start)
 
     def read_group(self, number: int) -> pa.Table:

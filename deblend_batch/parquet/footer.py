@@ -61,13 +61,7 @@ class Footer:
     message: bytes
 
     def chunks(self, columns: Container[int]) -> list[list[Chunk]]:
-        """Return the chunks of some columns, by their numbers, of each row group.
-
-        Raises
-        ------
-        pyarrow.ArrowInvalid
-            If one lies outside of the file, or the footer is damaged.
-        """
+        """Return the chunks of some columns, by their numbers, of each row group."""
         groups = [
             [self._chunk(number, fields) for number, fields in group.items()]
             for group in _groups(self.message, columns)
@@ -96,25 +90,7 @@ def _number(meta: Fields, field: int, otherwise: int = -1) -> int:
 
 
 def read_footer(file: BinaryIO) -> Footer:
-    """Read what a Parquet file says of itself.
-
-    Parameters
-    ----------
-    file : file object
-        Seekable.
-
-    Returns
-    -------
-    Footer
-        Its footer.
-
-    Raises
-    ------
-    TooLargeError
-        If it is larger than any real one.
-    pyarrow.ArrowInvalid
-        If it is no Parquet file, or damaged.
-    """
+    """Read what a Parquet file says of itself."""
     size = file.seek(0, os.SEEK_END)
     tail = _read_at(file, max(size - _FIRST_READ, 0), min(size, _FIRST_READ))
     if len(tail) < len(_MAGIC) + _TAIL or not tail.endswith(_MAGIC):

@@ -80,15 +80,7 @@ class CheckedPages(io.RawIOBase):
         return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        """Read on, if no page in what is read is too large.
-
-        Raises
-        ------
-        TooLargeError
-            If one is.
-        pyarrow.ArrowInvalid
-            If its header is damaged, or holds more values than the footer announces.
-        """
+        """Read on, if no page in what is read is too large."""
         at = self._file.tell()
         data = self._file.read(size)
         first = bisect_right(self._starts, at) - 1

@@ -31,11 +31,6 @@ def _magnitude_label(band: str) -> str:
 def sky_map(rows: pa.Table) -> bytes:
     """Draw where the pairs are.
 
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Sampled rows, two a pair.
-
     Returns
     -------
     bytes
@@ -59,13 +54,6 @@ def sky_map(rows: pa.Table) -> bytes:
 
 def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
     """Draw the magnitudes of centrals and companions in a band.
-
-    Parameters
-    ----------
-    survey : CatalogSurvey
-        The catalogue.
-    band : str
-        Which band.
 
     Returns
     -------
@@ -91,13 +79,6 @@ def magnitude_counts(survey: CatalogSurvey, band: str) -> bytes:
 def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
     """Draw how the members' magnitudes differ against their separation.
 
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Sampled rows, two a pair.
-    band : str
-        Which band.
-
     Returns
     -------
     bytes
@@ -116,13 +97,6 @@ def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
 
 def signal_to_noise(rows: pa.Table, band: str) -> bytes:
     """Draw the relative uncertainty against magnitude.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Sampled rows.
-    band : str
-        Which band.
 
     Returns
     -------
@@ -157,11 +131,6 @@ def _some_minor(value: float, _: int) -> str:
 
 def tile_times(receipts: Sequence[Receipt]) -> bytes:
     """Draw the pairs per second of each tile.
-
-    Parameters
-    ----------
-    receipts : sequence of Receipt
-        Of every tile.
 
     Returns
     -------

@@ -23,23 +23,7 @@ _STAMP_PX = 64
 
 
 def write_report(output: Output) -> str:
-    """Write the QA report of a run into its output folder.
-
-    Parameters
-    ----------
-    output : Output
-        Output folder of the run.
-
-    Returns
-    -------
-    str
-        URL of the report.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
-    """
+    """Write the QA report of a run into its output folder."""
     ledger = Ledger(output)
     run = ledger.read_run()
     survey = survey_catalog(ledger)

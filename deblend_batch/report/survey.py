@@ -55,20 +55,10 @@ class CatalogSurvey:
 def survey_catalog(ledger: Ledger) -> CatalogSurvey | None:
     """Read a run's shards once.
 
-    Parameters
-    ----------
-    ledger : Ledger
-        The run.
-
     Returns
     -------
     CatalogSurvey or None
         None where the run has no shard.
-
-    Raises
-    ------
-    CatalogError
-        If a shard is damaged.
     """
     tiles = sorted(ledger.finished())
     found: CatalogSurvey | None = None
@@ -117,13 +107,6 @@ def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:
 
 def choose_examples(rows: pa.Table, count: int = _EXAMPLES) -> list[dict[str, Any]]:
     """Choose pairs to show: evenly spread in separation, brighter than the median, the same every time.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Sampled rows, two a pair.
-    count : int
-        How many.
 
     Returns
     -------

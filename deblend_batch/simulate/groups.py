@@ -28,23 +28,7 @@ def check_free(
     overwrite: bool,
     inputs: Iterable[str] = (),
 ) -> None:
-    """Refuse a URL where :func:`create_group` would: known before hours of drawing.
-
-    Parameters
-    ----------
-    url, marker, options, overwrite
-        As for :func:`create_group`.
-    inputs : iterable of str
-        What is read meanwhile.
-
-    Raises
-    ------
-    OutputConflictError
-        If a complete group, or anything else, is at ``url``, or it is no place for one: see
-        :func:`deblend_batch.storage.check_apart`.
-    StorageError
-        If the store refuses.
-    """
+    """Refuse a URL where :func:`create_group` would: known before hours of drawing."""
     storage.check_apart(url, inputs, options, key="data set")
     state = _state(url, marker, options)
     if state == _COMPLETE and not overwrite:
@@ -73,18 +57,6 @@ def create_group(
         fsspec storage options.
     overwrite : bool
         Replace a complete group of the same kind; an unfinished one is always replaced.
-
-    Returns
-    -------
-    zarr.Group
-        Writable.
-
-    Raises
-    ------
-    OutputConflictError
-        If a complete group, or anything else, is at ``url``.
-    StorageError
-        If the store refuses.
     """
     check_free(url, marker, options, overwrite=overwrite)
     return stores.create_group(url, options, {**attributes, marker: _UNFINISHED})
@@ -124,18 +96,6 @@ def open_group(
         What it should be and how to make one, for messages.
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    zarr.Group
-        Read-only.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no Zarr group at ``url``.
-    ConfigError
-        If it is something else, or unfinished.
     """
     try:
         group = stores.open_group(url, options)
@@ -147,31 +107,7 @@ def open_group(
 
 
 def open_array(group: zarr.Group, url: str, name: str, remedy: str) -> zarr.Array[Any]:
-    """Open an array of a group that anyone may have made, so that a row of it takes little memory.
-
-    Parameters
-    ----------
-    group : zarr.Group
-        As :func:`open_group` returned it.
-    url : str
-        The group's URL, for messages.
-    name : str
-        Name of the array.
-    remedy : str
-        How to mend what is missing or refused, for messages.
-
-    Returns
-    -------
-    zarr.Array
-        For reading; see :func:`deblend_batch.arrays.bounds.bounded`.
-
-    Raises
-    ------
-    ConfigError
-        If it is missing, or a row of it is too large.
-    FieldError
-        If its metadata cannot be read, or it asks for too much.
-    """
+    """Open an array of a group that anyone may have made, so that a row of it takes little memory."""
     array = stores.open_member(group, url, name)
     if array is None:
         raise ConfigError(f"{url}: array {name!r} is missing; {remedy}")

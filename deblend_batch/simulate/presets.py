@@ -207,23 +207,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def get_preset(name: str) -> Preset:
-    """Look a preset up.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`preset_names`.
-
-    Returns
-    -------
-    Preset
-        The preset.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of this name; the message names the nearest.
-    """
+    """Look a preset up."""
     for preset in _PRESETS:
         if preset.name == name:
             return preset

@@ -64,11 +64,6 @@ def draw_psf(model: PsfModel, pixel_scale_arcsec: float, rng: np.random.Generato
         Size of a pixel.
     rng : numpy.random.Generator
         Source of randomness.
-
-    Returns
-    -------
-    Psf
-        A PSF of the model's family; its width varies by ``fwhm_spread``.
     """
     width = (
         model.fwhm_arcsec / pixel_scale_arcsec * np.exp(model.fwhm_spread * rng.standard_normal())
@@ -89,11 +84,6 @@ def draw_wide_psf(
         Largest ellipticity.
     rng : numpy.random.Generator
         Source of randomness.
-
-    Returns
-    -------
-    Psf
-        Obscured Airy with jitter (three in five) or Moffat.
     """
     width = float(np.exp(rng.uniform(*np.log(fwhm_px))))
     if rng.random() < 0.6:

@@ -14,15 +14,7 @@ from deblend_batch.storage.urls import is_local
 
 @translated
 def identity(url: str, options: Options | None = None) -> str:
-    """Return what identifies the content of a file: sha256 where it is local, ETag and size where remote.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    StorageError
-        If it cannot be read.
-    """
+    """Return what identifies the content of a file: sha256 where it is local, ETag and size where remote."""
     fs, path = filesystem(url, options)
     if fs.isdir(path):
         files = sorted(fs.find(path))

@@ -57,22 +57,7 @@ def _translated(function: Callable[P, T], *, writing: bool) -> Callable[P, T]:
 
 
 def translate(url: str, error: Exception, *, writing: bool = False) -> Exception:
-    """Return the one-line error that a store's exception means to the user.
-
-    Parameters
-    ----------
-    url : str
-        What was being read or written.
-    error : Exception
-        What the store raised.
-    writing : bool
-        Whether it was a write: a missing file then means that it could not be created.
-
-    Returns
-    -------
-    Exception
-        A :class:`NotFoundError` or :class:`StorageError` for a store's failure; ``error`` itself otherwise.
-    """
+    """Return the one-line error that a store's exception means to the user."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status_of(error) == 404:

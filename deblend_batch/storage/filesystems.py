@@ -57,18 +57,7 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]  # it has no types
 
 
 def check_regular(path: str) -> None:
-    """Refuse a device, a pipe or a socket, before it is opened: a pipe waits for its writer.
-
-    Parameters
-    ----------
-    path : str
-        Local path; one that does not exist, or is a folder, is for whoever opens it to refuse.
-
-    Raises
-    ------
-    IrregularFileError
-        If it is one, or a link to one.
-    """
+    """Refuse a device, a pipe or a socket, before it is opened: a pipe waits for its writer."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -92,19 +81,6 @@ def filesystem(
         fsspec ``storage_options``, see :func:`deblend_batch.storage.options_of`.
     asynchronous : bool
         Whether it is to be used from coroutines, where it allows.
-
-    Returns
-    -------
-    fs : fsspec.AbstractFileSystem
-        The file system.
-    path : str
-        The path inside it.
-
-    Raises
-    ------
-    StorageError
-        If the store is none of these, the package that speaks to it is not installed, the URL holds
-        credentials or cannot be a name, or the options name another store.
     """
     check_url(url)
     if is_local(url):
@@ -142,18 +118,7 @@ def _client(url: str, scheme: str, settings: dict[str, Any]) -> tuple[Any, str]:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that names none of the stores, holds credentials, or cannot be a name.
-
-    Parameters
-    ----------
-    url : str
-        Local path or URL.
-
-    Raises
-    ------
-    StorageError
-        If it is one.
-    """
+    """Refuse a URL that names none of the stores, holds credentials, or cannot be a name."""
     if has_credentials(url):
         raise StorageError(
             f"{url}: a URL is shown and stored, so it must not hold credentials; give them as "
@@ -166,18 +131,7 @@ def check_url(url: str) -> None:
 
 
 def check_writable(url: str) -> None:
-    """Refuse a URL whose store can only be read, before any work is done.
-
-    Parameters
-    ----------
-    url : str
-        What is to be written.
-
-    Raises
-    ------
-    StorageError
-        If it is ``http(s)://``.
-    """
+    """Refuse a URL whose store can only be read, before any work is done."""
     if scheme_of(url) in _READ_ONLY:
         raise StorageError(f"{url}: http(s):// is read-only; write to a local path or s3://...")
 

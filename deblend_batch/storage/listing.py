@@ -27,13 +27,7 @@ class StoredFile:
 
 @translated
 def exists(url: str, options: Options | None = None) -> bool:
-    """Tell whether ``url`` is a file or a folder.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be asked.
-    """
+    """Tell whether ``url`` is a file or a folder."""
     fs, path = filesystem(url, options)
     found = bool(fs.exists(path))
     if not found and scheme_of(url) in {"http", "https"}:
@@ -45,25 +39,13 @@ def exists(url: str, options: Options | None = None) -> bool:
 
 @translated
 def list_names(url: str, options: Options | None = None) -> list[str]:
-    """List the names in a folder, sorted; an absent folder is empty.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be listed.
-    """
+    """List the names in a folder, sorted; an absent folder is empty."""
     return sorted({name for name, _ in _entries(url, options, detail=False)})
 
 
 @translated
 def list_newest(url: str, options: Options | None = None) -> list[StoredFile]:
-    """List the files in a folder, the last modified first; an absent folder is empty.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be listed.
-    """
+    """List the files in a folder, the last modified first; an absent folder is empty."""
     entries = _entries(url, options, detail=True)
     entries.sort(key=lambda each: _modified(each[1]), reverse=True)
     return [StoredFile(name, facts.get("size")) for name, facts in entries]
@@ -98,13 +80,7 @@ def _modified(entry: dict[str, Any]) -> Any:
 
 @translated
 def expand(url: str, options: Options | None = None) -> list[str]:
-    """Expand a glob to URLs, sorted; a URL without wildcards stands for itself.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be listed.
-    """
+    """Expand a glob to URLs, sorted; a URL without wildcards stands for itself."""
     if not any(mark in url for mark in "*?["):
         return [url]
     fs, path = filesystem(url, options)

@@ -47,13 +47,6 @@ def check_apart(
         What the target is, for messages.
     alone : bool
         Whether it may not lie in the output of a run or in a field either, whichever that is.
-
-    Raises
-    ------
-    OutputConflictError
-        If it is in such a place.
-    StorageError
-        If its store can only be read, or is unknown.
     """
     check_url(target)
     check_writable(target)

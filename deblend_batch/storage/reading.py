@@ -49,17 +49,6 @@ def read_bytes(
     -------
     bytes
         Its content.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    TooLargeError
-        If it is larger; no more than that is read.
-    IrregularFileError
-        If it is a device, a pipe, or a link that leaves the folder.
-    StorageError
-        If it cannot be read.
     """
     fs, path = filesystem(url, options)
     _check_within(url, path, within)
@@ -74,15 +63,6 @@ def read_start(url: str, n_bytes: int, options: Options | None = None) -> bytes:
     """Read the first bytes of a file; of a remote one no more is fetched.
 
     Of an empty one, which has no range, nothing.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    IrregularFileError
-        If it is a device or a pipe.
-    StorageError
-        If it cannot be read.
     """
     fs, path = filesystem(url, options)
     return _start(fs, url, path, n_bytes)
@@ -132,13 +112,6 @@ def read_many(
     ------
     bytes, TooLargeError or IrregularFileError
         In the order of ``urls``: the content, or why it is none.
-
-    Raises
-    ------
-    NotFoundError
-        If one does not exist.
-    StorageError
-        If one cannot be read.
     """
     bounds = [most] * len(urls) if isinstance(most, int) else most
     share = _TOGETHER_BYTES // max(len(urls), 1)
@@ -181,20 +154,6 @@ def open_read(url: str, options: Options | None = None, *, within: str | None = 
         Storage options.
     within : str, optional
         As for :func:`read_bytes`.
-
-    Returns
-    -------
-    file object
-        Seekable.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    IrregularFileError
-        If it is a device, a pipe, or a link that leaves the folder.
-    StorageError
-        If it cannot be read.
     """
     fs, path = filesystem(url, options)
     _check_within(url, path, within)

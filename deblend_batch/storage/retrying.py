@@ -24,18 +24,7 @@ def delays() -> Iterator[float]:
 
 
 def repeat(call: Callable[[], T]) -> T:
-    """Call a function again while it fails in a way that no client has tried again.
-
-    Parameters
-    ----------
-    call : callable
-        What to do; doing it twice must be harmless.
-
-    Returns
-    -------
-    object
-        What it returned.
-    """
+    """Call a function again while it fails in a way that no client has tried again."""
     for delay in delays():
         try:
             return call()
@@ -47,18 +36,7 @@ def repeat(call: Callable[[], T]) -> T:
 
 
 async def repeat_async(call: Callable[[], Awaitable[T]]) -> T:
-    """Do as :func:`repeat` does, with a coroutine.
-
-    Parameters
-    ----------
-    call : callable
-        Makes a new awaitable each time.
-
-    Returns
-    -------
-    object
-        What it returned.
-    """
+    """Do as :func:`repeat` does, with a coroutine."""
     for delay in delays():
         try:
             return await call()

@@ -36,12 +36,6 @@ def unpacked(
         Bytes it may unpack to for each that was read, beyond the first :data:`FREE_BYTES`.
     most : int, optional
         Bytes it may unpack to in all.
-
-    Returns
-    -------
-    file object
-        ``raw`` itself; or a buffered reader from the start to the end, which cannot seek. It raises what
-        :mod:`gzip` raises for a damaged stream, and :class:`TooLargeError` beyond the bounds.
     """
     zipped = raw.read(len(_MAGIC)) == _MAGIC
     raw.seek(0)

@@ -54,16 +54,6 @@ def member(folder: str, name: str, suffix: str = "") -> str:
         One name: letters, digits and a few signs, of at most 200 bytes.
     suffix : str
         What is put behind it.
-
-    Returns
-    -------
-    str
-        A URL that is in the folder, and not below or beside it.
-
-    Raises
-    ------
-    StorageError
-        If it is anything else than a name: a path, a pattern, a chain of protocols, or look-alikes of such.
     """
     plain = _NAME.fullmatch(name) is not None and unicodedata.is_normalized("NFKC", name)
     if not plain or len(name.encode()) > _MAX_NAME_BYTES:

@@ -21,13 +21,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 @translated_write
 def write_bytes(url: str, data: bytes, options: Options | None = None) -> None:
-    """Write a whole file so that a reader sees the old content, the new content, never a part.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses: no permission, no space, no network.
-    """
+    """Write a whole file so that a reader sees the old content, the new content, never a part."""
     check_writable(url)
     fs, path = filesystem(url, options)
     if not is_local(url):
@@ -42,16 +36,6 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
     """Write a whole file only where none exists, atomically.
 
     On a local file system without hard links, a reader may for a moment see the new file empty.
-
-    Returns
-    -------
-    bool
-        False if the file already existed; it is then left as it was.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     check_writable(url)
     fs, path = filesystem(url, options)
@@ -72,13 +56,7 @@ def create_bytes(url: str, data: bytes, options: Options | None = None) -> bool:
 
 @translated_write
 def remove(url: str, options: Options | None = None) -> None:
-    """Remove one file; an absent one is no error.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Remove one file; an absent one is no error."""
     check_writable(url)
     fs, path = filesystem(url, options)
     try:
@@ -89,13 +67,7 @@ def remove(url: str, options: Options | None = None) -> None:
 
 @translated_write
 def remove_tree(url: str, options: Options | None = None) -> None:
-    """Remove a folder and all it holds; an absent one is no error.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Remove a folder and all it holds; an absent one is no error."""
     check_writable(url)
     fs, path = filesystem(url, options)
     try:

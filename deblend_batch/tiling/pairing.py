@@ -197,11 +197,6 @@ def build_pairs(
         Rows and columns of the image.
     stamp_size : int
         Edge of the model's stamps, px: decides which sources count as neighbours.
-
-    Returns
-    -------
-    Pairs
-        One row a pair.
     """
     ids = detections.id[rows]
     blend = blend_ids(ids[:, 0], ids[:, 1])

@@ -70,13 +70,6 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     TilePixels
         Image and variance; pixels that the mask calls bad, non-finite ones, and those of chunks that were
         never stored are NaN.
-
-    Raises
-    ------
-    BadDataError
-        If a chunk cannot be decoded.
-    StorageError
-        If the store cannot be read.
     """
     inside = box.clipped(field.shape_yx)
     image = _without_unstored(field, _read(field, field.image, inside), inside)

@@ -70,18 +70,7 @@ class StampCutter:
         self._variance = tile.variance
 
     def cut(self, pairs: Pairs) -> Stamps:
-        """Cut the stamps of some pairs of the tile.
-
-        Parameters
-        ----------
-        pairs : Pairs
-            Pairs whose central's nearest tile is this one.
-
-        Returns
-        -------
-        Stamps
-            One stamp a pair, in the order of ``pairs``.
-        """
+        """Cut the stamps of some pairs of the tile."""
         centre = np.floor(pairs.yx[:, 0] + 0.5).astype(np.int64)
         corner = centre - self._size // 2
         local = corner - self._origin

@@ -160,22 +160,7 @@ def compact_order(yx: NDArray[np.float64], largest: int = 1) -> NDArray[np.int64
 
 
 def halves(n: int, largest: int, *, inner: bool = False) -> list[tuple[int, int]]:
-    """Halve a range until no part is longer than ``largest``.
-
-    Parameters
-    ----------
-    n : int
-        Length of the range.
-    largest : int
-        Of a part.
-    inner : bool
-        Return the ranges that were divided, each before its parts, instead of the parts that were not.
-
-    Returns
-    -------
-    list of (int, int)
-        Starts and stops.
-    """
+    """Halve a range until no part is longer than ``largest``."""
     found, waiting = [], [(0, n)]
     while waiting:
         start, stop = waiting.pop()

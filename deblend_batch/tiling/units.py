@@ -46,11 +46,6 @@ def divide(owner: NDArray[np.int64], yx: NDArray[np.float64], max_pairs: int) ->
         Position of its central, px.
     max_pairs : int
         Largest unit.
-
-    Returns
-    -------
-    Units
-        The same for any order of the pairs' tiles, given the order within each tile.
     """
     rows = np.argsort(owner, kind="stable").astype(np.int64)
     tiles, firsts = np.unique(owner[rows], return_index=True)

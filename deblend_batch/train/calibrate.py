@@ -27,11 +27,6 @@ def fit_error_model(evidence: Evidence, true_flux: NDArray[np.float32]) -> Error
         Predictions for held-out pairs, with their noise.
     true_flux : ndarray of float32, shape (n, 2)
         True fluxes of central and companion.
-
-    Returns
-    -------
-    ErrorModel
-        The fit.
     """
     flux = evidence.flux
     with np.errstate(divide="ignore", invalid="ignore"):

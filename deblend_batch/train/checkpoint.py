@@ -75,11 +75,6 @@ def save_checkpoint(
         JSON-able; a checkpoint is only resumed with the same.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     tensors = _moments(trainee)
     for part in ("network", "average", "best"):
@@ -108,18 +103,6 @@ def load_checkpoint(
         What this training is.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Returns
-    -------
-    Progress
-        How far it had come; a fresh one where there is no checkpoint.
-
-    Raises
-    ------
-    OutputConflictError
-        If the checkpoint belongs to a training with another config.
-    ModelError
-        If it is damaged.
     """
     try:
         content = storage.read_bytes(url, options)

@@ -68,24 +68,12 @@ class PairsConfig(Section):
         ----------
         stamp_size : int
             Edge of the stamps, px.
-
-        Returns
-        -------
-        PairRules
-            The same numbers.
         """
         return PairRules(stamp_size=stamp_size, **self.model_dump())
 
 
 class TrainConfig(Section):
-    """Everything that decides the weights.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        If a value is out of range or a key is unknown; :func:`load_train_config` turns it into one
-        line.
-    """
+    """Everything that decides the weights."""
 
     model: str = "blend2flux-small"
     """A recipe: architecture, size and preprocessing."""
@@ -149,18 +137,6 @@ def load_train_config(
         Dotted keys and the values that replace the file's; None values are ignored.
     options : mapping, optional
         fsspec ``storage_options`` to read the file with.
-
-    Returns
-    -------
-    TrainConfig
-        The config.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ConfigError
-        If it is not YAML, has an unknown key or a wrong value.
     """
     return make_train_config(read_mapping(url, options), overrides, where=url)
 
@@ -168,11 +144,5 @@ def load_train_config(
 def make_train_config(
     values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str = "train"
 ) -> TrainConfig:
-    """Build a training config from a mapping, as :func:`load_train_config` does from a file.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown (the nearest known one is named) or a value is wrong.
-    """
+    """Build a training config from a mapping, as :func:`load_train_config` does from a file."""
     return checked(TrainConfig, values, overrides, where)

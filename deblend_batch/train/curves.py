@@ -20,13 +20,6 @@ _PLAIN = FormatStrFormatter("%.3g")
 def learning_curves(progress: Progress, title: str) -> bytes:
     """Draw the training loss and the validation metrics against the step.
 
-    Parameters
-    ----------
-    progress : Progress
-        The training so far; at least one validation.
-    title : str
-        What was trained.
-
     Returns
     -------
     bytes

@@ -91,20 +91,7 @@ class Batches(Dataset[Batch]):
         return to_tensors(pairs, with_masks=self._with_masks)
 
     def stream(self, first: int, stop: int, workers: int) -> Iterator[Batch]:
-        """Yield batches in order.
-
-        Parameters
-        ----------
-        first, stop : int
-            Range of batch numbers.
-        workers : int
-            Processes that simulate; 0 for this one.
-
-        Returns
-        -------
-        iterator of dict
-            Batches ``first`` to ``stop``.
-        """
+        """Yield batches in order."""
         loader: DataLoader[Any] = DataLoader(
             self,
             batch_size=None,
@@ -125,11 +112,6 @@ def to_tensors(pairs: PairBatch, *, with_masks: bool) -> Batch:
         The pairs.
     with_masks : bool
         Whether to add ``masks``, bool, shape (n, 3, y, x): [overlap, central, companion].
-
-    Returns
-    -------
-    dict of str to Tensor
-        Columns of the pairs.
     """
     batch = {name: torch.from_numpy(getattr(pairs, name)) for name in _COLUMNS}
     if with_masks:
@@ -148,16 +130,6 @@ def ensure_pool(config: TrainConfig, folder: str, options: storage.Options | Non
         Output folder.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Returns
-    -------
-    str
-        URL of the pool.
-
-    Raises
-    ------
-    ConfigError
-        If the config names a pool that does not exist or was drawn for another preset.
     """
     if config.pool.url is not None:
         preset = load_pool(config.pool.url, options).preset
@@ -194,18 +166,6 @@ def prepare_folder(config: TrainConfig, folder: str, options: storage.Options | 
         Path or URL.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Returns
-    -------
-    str
-        URL of the galaxy pool.
-
-    Raises
-    ------
-    ConfigError
-        If the pool or the preset cannot be used.
-    StorageError
-        If the folder cannot be written: said before hours of drawing.
     """
     settled = config.model_dump_json(indent=2).encode()
     storage.write_bytes(storage.join(folder, "config.json"), settled, options)

@@ -60,18 +60,6 @@ def train_together(
         Called after each validation, in this process.
     options : mapping, optional
         fsspec ``storage_options``.
-
-    Returns
-    -------
-    str
-        Path or URL of the weights file.
-
-    Raises
-    ------
-    UserError
-        If the config, the folder or the cluster is not fit for it.
-    RunStoppedError
-        If the group fails again and again.
     """
     gpu = _on_gpus(config)
     folder = shared_url("output", folder)

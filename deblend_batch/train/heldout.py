@@ -94,20 +94,7 @@ class HeldOut:
 
     @torch.inference_mode()
     def outcome(self, network: nn.Module, preprocess: PreprocessConfig) -> Outcome:
-        """Run a network on all pairs.
-
-        Parameters
-        ----------
-        network : torch.nn.Module
-            The network.
-        preprocess : PreprocessConfig
-            From stamps to its input.
-
-        Returns
-        -------
-        Outcome
-            Its predictions.
-        """
+        """Run a network on all pairs."""
         was_training = network.training
         network.eval()
         device = next(network.parameters()).device

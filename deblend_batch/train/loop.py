@@ -82,20 +82,7 @@ class Training:
         return storage.join(self._folder, f"{name}.safetensors")
 
     def run(self, pool_url: str, report: Callable[[Report], None]) -> None:
-        """Make the steps that are left, and write the weights file.
-
-        Parameters
-        ----------
-        pool_url : str
-            The galaxy pool.
-        report : callable
-            Called after each validation, by the first replica.
-
-        Raises
-        ------
-        ConfigError
-            If the replicas do not see the same output folder.
-        """
+        """Make the steps that are left, and write the weights file."""
         self._check_common_start()
         rules = self._config.pairs.rules(self._recipe.network.stamp_size)
         source = PairSource(pool_url, rules, self._config.seed, options=self._options)

@@ -40,18 +40,7 @@ class Replica:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> range:
-        """Return this replica's share of a batch.
-
-        Parameters
-        ----------
-        batch_size : int
-            Pairs in a batch of all replicas, a multiple of their number.
-
-        Returns
-        -------
-        range
-            Rows of the batch.
-        """
+        """Return this replica's share of a batch."""
         share = batch_size // self.count
         return range(self.rank * share, (self.rank + 1) * share)
 

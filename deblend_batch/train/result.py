@@ -48,11 +48,6 @@ def make_card(
         How the training went.
     initial : ModelCard, optional
         Of the weights that it began with.
-
-    Returns
-    -------
-    ModelCard
-        The card.
     """
     held_out = validation.outcome(network, recipe.preprocess)
     errors = fit_error_model(held_out.evidence, held_out.true_flux)

@@ -46,11 +46,6 @@ class Objective:
             What it saw.
         batch : dict of str to Tensor
             The truth: ``flux`` and, where masks count, ``masks`` in the stamps' frame.
-
-        Returns
-        -------
-        Tensor
-            Scalar.
         """
         loss = output.flux.new_zeros(())
         if self.flux:
@@ -73,11 +68,6 @@ def flux_loss(flux: Tensor, truth: Tensor) -> Tensor:
     ----------
     flux, truth : Tensor of float32, shape (n, 2)
         Predicted and true fluxes, any common unit.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
     """
     ratio = flux / truth
     missing = (_LINEAR_BELOW - ratio).clamp_min(0)
@@ -152,20 +142,7 @@ class Stepper:
         self._replica = replica
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
-        """Make one step.
-
-        Parameters
-        ----------
-        batch : dict of str to Tensor
-            The replica's pairs, on the network's device.
-        learning_rate : float
-            Learning rate of this step.
-
-        Returns
-        -------
-        Tensor
-            The loss of the replica's pairs before the step; a scalar without a gradient.
-        """
+        """Make one step."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.no_grad():

@@ -39,23 +39,7 @@ class Trainee:
 
 
 def find_recipe(name: str) -> Recipe:
-    """Look a recipe up.
-
-    Parameters
-    ----------
-    name : str
-        As the config names it.
-
-    Returns
-    -------
-    Recipe
-        Architecture, size and preprocessing.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of this name.
-    """
+    """Look a recipe up."""
     if name not in RECIPES:
         raise ConfigError(f"model: unknown recipe {name!r}; known: {', '.join(RECIPES)}")
     return RECIPES[name]
@@ -74,11 +58,6 @@ def build_trainee(
         Torch device.
     options : mapping, optional
         fsspec ``storage_options`` of the weights to start from.
-
-    Returns
-    -------
-    Trainee
-        With the weights that the seed, or the config's ``initial``, gives.
 
     Raises
     ------

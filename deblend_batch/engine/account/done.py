@@ -15,28 +15,7 @@ log = structlog.get_logger()
 
 
 def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
-    """Read which tiles are written, and which have pairs in quarantine.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the run.
-
-    Returns
-    -------
-    written : set of str
-        Tiles that have a shard and its receipt, but for those that have to be done again: their quarantine
-        record is damaged, so that nobody knows which pairs the shard lacks, or is not that of the shard, as
-        one of two drivers may leave it that was killed too early.
-    held : dict of str to int
-        For each tile with a quarantine record the number of pairs that it lists; 0 for those that have to be
-        done again.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Read which tiles are written, and which have pairs in quarantine."""
     written = ledger.finished()
     tiles = [tile for tile in ledger.output.quarantined() if tile != UNPLACED]
     records = dict(zip(tiles, ledger.try_quarantines(tiles), strict=True))
@@ -52,20 +31,7 @@ def read_done(ledger: Ledger) -> tuple[set[str], dict[str, int]]:
 
 
 def reopen(ledger: Ledger, masks: MaskStore) -> None:
-    """Make every tile with a quarantine record one that is done again, all of it: see :meth:`Ledger.reopen`.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the run.
-    masks : MaskStore
-        Of the run.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Make every tile with a quarantine record one that is done again: see :meth:`Ledger.reopen`."""
     for tile in ledger.output.quarantined():
         if tile == UNPLACED:
             continue
@@ -79,20 +45,7 @@ def reopen(ledger: Ledger, masks: MaskStore) -> None:
 
 
 def unsettled(ledger: Ledger, records: Mapping[str, QuarantineRecord]) -> set[str]:
-    """Find finished tiles whose quarantine record does not list what their shard lacks.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the run.
-    records : mapping of str to QuarantineRecord
-        Of tiles that have a receipt.
-
-    Returns
-    -------
-    set of str
-        Their names.
-    """
+    """Find finished tiles whose quarantine record does not list what their shard lacks."""
     receipts = ledger.try_receipts(list(records))
     return {
         tile

@@ -23,23 +23,7 @@ _RATE_OF = 200
 
 
 def read_status(output: Output) -> RunStatus:
-    """Read how far a run is from its ledger; works while it runs, and after.
-
-    Parameters
-    ----------
-    output : Output
-        Output folder.
-
-    Returns
-    -------
-    RunStatus
-        Counts, rate and ETA.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
-    """
+    """Read how far a run is from its ledger; works while it runs, and after."""
     return StatusReader(output).read()
 
 
@@ -61,18 +45,7 @@ class StatusReader:
         self._records: dict[str, QuarantineRecord] = {}
 
     def read(self) -> RunStatus:
-        """Read how far the run is now.
-
-        Returns
-        -------
-        RunStatus
-            Counts, rate and ETA.
-
-        Raises
-        ------
-        CatalogError
-            If the folder holds no run.
-        """
+        """Read how far the run is now."""
         ledger = self._ledger
         run = ledger.read_run()
         pairs_of, missing = self._expected(run)

@@ -38,29 +38,7 @@ class RunRecord:
 
     @classmethod
     def claim(cls, ledger: Ledger, config: RunConfig, parts: dict[str, Any]) -> RunRecord:
-        """Take the output for a run, or take up the run that is there.
-
-        Parameters
-        ----------
-        ledger : Ledger
-            Of the output.
-        config : RunConfig
-            The config.
-        parts : dict
-            Of :func:`fingerprint_parts`.
-
-        Returns
-        -------
-        RunRecord
-            The run's record.
-
-        Raises
-        ------
-        OutputConflictError
-            If the output belongs to another run, or holds files of something else.
-        StorageError
-            If its store does not let a run write.
-        """
+        """Take the output for a run, or take up the run that is there."""
         check_output(ledger.output)
         new = _new_content(config, parts)
         content = claim(ledger, new)
@@ -74,24 +52,7 @@ class RunRecord:
 
     @staticmethod
     def check(ledger: Ledger, config: RunConfig, parts: dict[str, Any]) -> None:
-        """Check that :meth:`claim` would take the output. Leaves nothing in it.
-
-        Parameters
-        ----------
-        ledger : Ledger
-            Of the output.
-        config : RunConfig
-            The config.
-        parts : dict
-            Of :func:`fingerprint_parts`.
-
-        Raises
-        ------
-        OutputConflictError
-            If the output belongs to another run, or holds files of something else.
-        StorageError
-            If its store does not let a run write.
-        """
+        """Check that :meth:`claim` would take the output. Leaves nothing in it."""
         check_output(ledger.output)
         check_claim(ledger, _new_content(config, parts))
 
@@ -105,11 +66,6 @@ class RunRecord:
 
         Tiles are only ever added, so an equal number means the same ones; a tile that is opened again is not
         in the number that the caller counts.
-
-        Parameters
-        ----------
-        n_tiles : int
-            Finished tiles in the output.
 
         Returns
         -------

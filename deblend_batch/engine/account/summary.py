@@ -79,20 +79,7 @@ class RunSummary:
 
 
 def notes_on(config: RunConfig, tally: Tally) -> tuple[str, ...]:
-    """Say what the numbers of a finished run leave open.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-    tally : Tally
-        What it counted.
-
-    Returns
-    -------
-    tuple of str
-        One line each: nothing was left to do; no pairs, and why; pairs that no retry will help.
-    """
+    """Say what the numbers of a finished run leave open."""
     notes = []
     if not tally.pairs.expected:
         notes.append(no_pairs(config.pairs, tally.detections, tally.nearest_arcsec))
@@ -133,11 +120,6 @@ def no_pairs(
         Counts: ``read`` and ``used``.
     nearest_arcsec : float, optional
         Least distance between two detections; None where there are no two.
-
-    Returns
-    -------
-    str
-        One line.
     """
     used, read = detections.get("used", 0), detections.get("read", 0)
     if pairs.table is not None:

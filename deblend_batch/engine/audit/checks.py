@@ -85,11 +85,6 @@ def compare_pairs(tile: str, expected: Ids, counted: int, shard: Ids, held: Ids)
         Pairs in the shard, as the receipt has it.
     shard, held : ndarray of int64
         Blend ids of the pairs in the shard and in the quarantine record.
-
-    Returns
-    -------
-    list of str
-        What does not fit, one line each.
     """
     found = np.concatenate([shard, held])
     missing, foreign = np.setdiff1d(expected, found), np.setdiff1d(found, expected)
@@ -125,11 +120,6 @@ def twice(blends: Sequence[Ids]) -> list[str]:
     ----------
     blends : sequence of ndarray of int64
         Blend ids of each shard.
-
-    Returns
-    -------
-    list of str
-        One line, or none.
     """
     every = np.concatenate(blends) if blends else np.empty(0, np.int64)
     unique, times = np.unique(every, return_counts=True)

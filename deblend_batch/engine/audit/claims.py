@@ -44,18 +44,7 @@ class Counted:
 
 
 def check_run(run: RunFile) -> list[str]:
-    """Compare the parts of ``run.json`` with each other.
-
-    Parameters
-    ----------
-    run : RunFile
-        Its content.
-
-    Returns
-    -------
-    list of str
-        What does not fit, one line each.
-    """
+    """Compare the parts of ``run.json`` with each other."""
     parts, problems = run["fingerprint_of"], []
     if fingerprint(parts) != run["fingerprint"]:
         problems.append(
@@ -93,22 +82,7 @@ def _differing(config: RunConfig, run: RunFile) -> list[str]:
 
 
 def check_receipt(tile: str, receipt: Receipt, run: RunFile) -> list[str]:
-    """Compare a receipt with the run that it should be of.
-
-    Parameters
-    ----------
-    tile : str
-        The tile's name.
-    receipt : Receipt
-        Its receipt.
-    run : RunFile
-        The run.
-
-    Returns
-    -------
-    list of str
-        One line, or none.
-    """
+    """Compare a receipt with the run that it should be of."""
     if receipt.fingerprint != run["fingerprint"]:
         what = "fingerprint"
     elif receipt.model_sha256 != run["fingerprint_of"]["model"]:
@@ -121,20 +95,7 @@ def check_receipt(tile: str, receipt: Receipt, run: RunFile) -> list[str]:
 
 
 def compare_totals(run: RunFile, found: Counted) -> list[str]:
-    """Compare the totals and the state of a run that is complete with what was found.
-
-    Parameters
-    ----------
-    run : RunFile
-        Its ``run.json``.
-    found : Counted
-        What was found.
-
-    Returns
-    -------
-    list of str
-        What does not fit, one line each.
-    """
+    """Compare the totals and the state of a run that is complete with what was found."""
     said = run["totals"]["pairs"]
     if not run["state"].startswith("complete"):
         return []

@@ -11,25 +11,7 @@ from deblend_batch.progress import Progress, silent
 
 
 def publish_run(output: Output, progress: Progress = silent) -> Publication:
-    """Publish a complete run as a HATS catalogue in its output folder.
-
-    Parameters
-    ----------
-    output : Output
-        Output folder of the run.
-    progress : callable
-        Told of the tiles checked and sorted, and of the partitions written.
-
-    Returns
-    -------
-    Publication
-        Where it is.
-
-    Raises
-    ------
-    CatalogError
-        If the run is not complete, or a shard is missing or damaged.
-    """
+    """Publish a complete run as a HATS catalogue in its output folder."""
     state = Ledger(output).read_run()["state"]
     if not state.startswith("complete"):
         raise CatalogError(f"{output}: the run is {state}, not complete; run it again first")

@@ -64,26 +64,6 @@ def recompute(
     Rows made on CPUs must be the same to the bit. Of those made on a GPU, fluxes may differ by
     :data:`~deblend_batch.catalog.compare.CUDA_TOLERANCE`, since there the network runs in bfloat16; what no
     model touches may not differ.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the run.
-    run : RunFile
-        Its ``run.json``.
-    written : mapping of str to int
-        Pairs in the shard of each sound tile.
-    n_pairs : int
-        Size of the sample.
-    seed : int
-        Of the sample.
-    progress : callable
-        Told of the tiles whose pairs were measured again.
-
-    Returns
-    -------
-    Recomputation
-        What was found; where inputs cannot be read, or are not those of the run, a note says so.
     """
     chosen = draw_pairs(written, n_pairs, seed)
     if not chosen:
@@ -97,15 +77,6 @@ def recompute(
 
 def draw_pairs(written: Mapping[str, int], n_pairs: int, seed: int) -> dict[str, Numbers]:
     """Draw pairs of a run at random, each with the same chance.
-
-    Parameters
-    ----------
-    written : mapping of str to int
-        Pairs of each tile.
-    n_pairs : int
-        How many to draw; all, where there are fewer.
-    seed : int
-        Of the draw.
 
     Returns
     -------

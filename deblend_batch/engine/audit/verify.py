@@ -170,16 +170,6 @@ def verify_run(
         Of that draw; by default the run's fingerprint decides.
     progress : callable
         Told of the tiles checked.
-
-    Returns
-    -------
-    Verification
-        The findings.
-
-    Raises
-    ------
-    CatalogError
-        If the folder holds no run.
     """
     ledger = Ledger(output)
     run = ledger.read_run()

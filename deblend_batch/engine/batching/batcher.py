@@ -185,18 +185,7 @@ class Batcher:
                 self._changed.notify_all()
 
     def submit(self, rows: Rows) -> Future[list[PredictionLike]]:
-        """Queue rows; block while all batches are full. Call it within :meth:`producing`.
-
-        Parameters
-        ----------
-        rows : Rows
-            What to measure; copied.
-
-        Returns
-        -------
-        concurrent.futures.Future
-            Predictions whose rows, put end to end, are those of ``rows``.
-        """
+        """Queue rows; block while all batches are full. Call it within :meth:`producing`."""
         request = _Request(len(rows))
         if len(rows) == 0:
             request.done.set_result([])

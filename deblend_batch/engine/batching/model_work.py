@@ -46,13 +46,7 @@ class ModelWork:
         self._computing += 1
 
     def end(self, stamps: int, room: int) -> None:
-        """Count a batch as done.
-
-        Parameters
-        ----------
-        stamps, room : int
-            Stamps that it held, and that it could hold.
-        """
+        """Count a batch as done."""
         self._busy_seconds += self._since_last()
         self._computing -= 1
         self._stamps += stamps
@@ -60,18 +54,7 @@ class ModelWork:
         self._batches += 1
 
     def so_far(self, waiting: int) -> WorkDone:
-        """Return what has been done, with the part of a batch that is being computed.
-
-        Parameters
-        ----------
-        waiting : int
-            Stamps that wait.
-
-        Returns
-        -------
-        WorkDone
-            The counts of this moment.
-        """
+        """Return what has been done, with the part of a batch that is being computed."""
         if self._computing:
             self._busy_seconds += self._since_last()
         return WorkDone(self._stamps, self._room, self._batches, self._busy_seconds, waiting)

@@ -23,11 +23,6 @@ def fitting_rows(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
         From a number of rows to the most memory that computing them takes.
     free_bytes : int
         What is free.
-
-    Returns
-    -------
-    int
-        From :data:`LEAST_ROWS` to :data:`MOST_ROWS`.
     """
     few, many = peak_bytes(_TRIED_ROWS), peak_bytes(2 * _TRIED_ROWS)
     per_row = max((many - few) / _TRIED_ROWS, 1.0)
@@ -48,11 +43,6 @@ def probe_gpu(model: ModelLike, stamp_size: int, share: float) -> int:
         Edge of its stamps, px.
     share : float
         Part of the GPU that this process has.
-
-    Returns
-    -------
-    int
-        Rows.
     """
     import torch  # not by the driver, which only imports this module
 

@@ -36,13 +36,7 @@ class Depth:
         self._forget()
 
     def allow(self, most: int) -> None:
-        """Let the number grow.
-
-        Parameters
-        ----------
-        most : int
-            Tiles for which memory suffices.
-        """
+        """Let the number grow."""
         self._most = most
 
     def lower(self) -> None:

@@ -133,13 +133,7 @@ class ForkServer:
             return False
 
     def exit_code(self, worker: WorkerProcess) -> int:
-        """End a worker that answers no more, and return its exit code, the one it had if it was dead.
-
-        Raises
-        ------
-        RunStoppedError
-            If the fork server is gone without having made it.
-        """
+        """End a worker that answers no more, and return its exit code, the one it had if it was dead."""
         while worker.pid is None:
             self._next()
         self.kill(worker)

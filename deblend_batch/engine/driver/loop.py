@@ -110,13 +110,6 @@ class Driver:
             Tiles that a worker may come to hold while its model waits for pixels.
         proven : bool
             Whether an earlier start has finished tiles: a tile that fails is then a fault of its own.
-
-        Raises
-        ------
-        RunStoppedError
-            If too many tiles fail in a row, or workers die before they are ready.
-        UserError
-            If something fails that the user must mend.
         """
         self._queue = WorkQueue(tiles)
         self._depth.allow(most_in_flight)

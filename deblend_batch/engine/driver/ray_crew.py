@@ -138,13 +138,7 @@ class RayCrew:
 
 @contextmanager
 def ray_place() -> Iterator[Place]:
-    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine.
-
-    Yields
-    ------
-    Place
-        The cluster.
-    """
+    """Join the cluster that ``RAY_ADDRESS`` names, else raise one on this machine."""
     with connected() as resources:
         # Tasks of the preparation take no core from the actors that start meanwhile.
         workers = Workers(_INDEXED_AT_ONCE, cpus=0.0)

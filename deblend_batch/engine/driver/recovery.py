@@ -149,11 +149,6 @@ def decide(
         How often the same is tried (``engine.attempts``).
     proven : bool
         Whether any tile of the run has worked.
-
-    Returns
-    -------
-    Again, Quarantine, Doubt or Stop
-        The decision.
     """
     if fault is None:
         return _narrowed(state, n_pairs, None, most_attempts)

@@ -97,13 +97,7 @@ class Roster:
         self.booting.add(self._crew.start())
 
     def look_at_nodes(self, *, tiles_wait: bool) -> None:
-        """Make more workers where tiles wait, and give nothing more to nodes that will be taken away.
-
-        Parameters
-        ----------
-        tiles_wait : bool
-            Whether all workers hold as many tiles as they may, and there are more.
-        """
+        """Make more workers where tiles wait, and give nothing more to nodes that will be taken away."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -122,13 +116,7 @@ class Roster:
             self._spawn()
 
     def take_in(self, answer: Answer) -> None:
-        """Take a worker that is ready, or make another in the place of one that died before.
-
-        Raises
-        ------
-        RunStoppedError
-            If worker after worker dies.
-        """
+        """Take a worker that is ready, or make another in the place of one that died before."""
         self.booting.remove(answer.call)
         fault = answer.fault
         if fault is not None:
@@ -155,15 +143,7 @@ class Roster:
             self._events.waiting(len(self.booting), self._crew.why_waiting())
 
     def replace(self, actor: Actor, failure: Failure) -> None:
-        """Put a new worker in the place of a dead or doubtful one, once, however many tiles it held.
-
-        Parameters
-        ----------
-        actor : Actor
-            The one in doubt.
-        failure : Failure
-            What was seen.
-        """
+        """Put a new worker in the place of a dead or doubtful one, once, however many tiles it held."""
         if actor not in self.live:
             return
         if failure is not Failure.DEVICE and self._crew.lives(actor.worker):

@@ -14,11 +14,6 @@ def stop_signals() -> Iterator[None]:
     """Let SIGTERM stop a run as SIGINT does (``ray job stop``, ``kill``, a batch system).
 
     Elsewhere than in the main thread, where Python takes no signals, nothing is changed.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        When the signal comes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -25,21 +25,10 @@ Where = Literal["ray", "local"]
 def named_place(engine: EngineConfig) -> Where | None:
     """Return where a run is to be, or None where its work decides: see :func:`worth_ray`.
 
-    Parameters
-    ----------
-    engine : EngineConfig
-        The user's wishes. ``auto`` takes a Ray cluster that is named: by ``RAY_ADDRESS``, by the Ray job that
-        this is, or because this process has joined it.
-
     Returns
     -------
     {"ray", "local"} or None
         The place.
-
-    Raises
-    ------
-    ConfigError
-        If a run on this machine alone is to grow.
     """
     if engine.autoscale and engine.where == "local":
         raise ConfigError(
@@ -54,18 +43,6 @@ def worth_ray(n_stamps: int, pool: ActorPool) -> bool:
     """Tell whether a run on one machine is long enough that Ray's start does not matter.
 
     Ray then watches over the machine's memory, and its dashboard and metrics show the run.
-
-    Parameters
-    ----------
-    n_stamps : int
-        Stamps of single bands that are left.
-    pool : ActorPool
-        The workers.
-
-    Returns
-    -------
-    bool
-        Whether the start is a small share of it.
     """
     rate = _STAMPS_PER_GPU_SECOND * pool.gpus if pool.gpus else _STAMPS_PER_CORE_SECOND
     return _MOST_OF_A_RUN * n_stamps / (rate * pool.n_actors) > RAY_START_SECONDS
@@ -78,11 +55,6 @@ def place_of(engine: EngineConfig, n_stamps: int, pool: ActorPool) -> Where:
 
 def start_seconds(where: Where) -> float:
     """Return what passes, about, before a run's first tile.
-
-    Parameters
-    ----------
-    where : {"ray", "local"}
-        Where the run is to be. A Ray that is not up is started first.
 
     Returns
     -------

@@ -17,20 +17,7 @@ _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use
 
 
 def check_places(config: RunConfig, entries: Iterable[SurveyEntry]) -> None:
-    """Check that the output lies apart from all that the run reads, and in no other output.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-    entries : iterable of SurveyEntry
-        Its fields.
-
-    Raises
-    ------
-    OutputConflictError
-        If it does not.
-    """
+    """Check that the output lies apart from all that the run reads, and in no other output."""
     inputs = [url for entry in entries for url in (entry.field_url, entry.detections_url)]
     inputs += [url for url in (config.pairs.table, resolve(config.model)) if url]
     storage.check_apart(config.output, dict.fromkeys(inputs), config.storage_options)
@@ -40,20 +27,6 @@ def check_tables(urls: Iterable[str], options: Options) -> None:
     """Check that tables are there, and that those in remote stores can be read: one request for a file.
 
     Of fields this is known once they are open.
-
-    Parameters
-    ----------
-    urls : iterable of str
-        The tables: files, or folders of files.
-    options : mapping
-        Storage options.
-
-    Raises
-    ------
-    NotFoundError
-        If one does not exist.
-    UserError
-        If one cannot be read.
     """
     for url in urls:
         if not _is_file(url, options) and not storage.list_names(url, options):
@@ -75,16 +48,6 @@ def check_output(output: Output) -> None:
     A local path is not tried out: to write there may make folders. In a store an object is made and removed;
     if it is there already, left by a killed driver or made by another at this moment, one refusal to make it
     again is proof enough.
-
-    Parameters
-    ----------
-    output : Output
-        The output folder.
-
-    Raises
-    ------
-    StorageError
-        If it does not.
     """
     if storage.is_local(output.url):
         return

@@ -19,16 +19,6 @@ def release(version: str) -> str:
     Releases that share their first two numbers give the same rows, so that a run may be finished with a
     later one of them; a change that alters a row raises the second number.
 
-    Parameters
-    ----------
-    version : str
-        Of this package.
-
-    Returns
-    -------
-    str
-        Its first two numbers.
-
     Examples
     --------
     >>> release("0.1.3")
@@ -60,22 +50,7 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
 def fingerprint_parts(
     config: RunConfig, entries: Sequence[SurveyEntry], model_sha256: str
 ) -> dict[str, Any]:
-    """Collect what decides the rows of a run: release, options, inputs, weights.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The config.
-    entries : sequence of SurveyEntry
-        Its fields.
-    model_sha256 : str
-        Of the weights.
-
-    Returns
-    -------
-    dict
-        Named parts, so that a mismatch can say which one differs.
-    """
+    """Collect what decides the rows of a run: release, options, inputs, weights."""
     options = config.storage_options
     tables = dict.fromkeys(entry.detections_url for entry in entries)
     return {

@@ -105,20 +105,7 @@ class FieldIndex:
 
 
 def count_missing(run: Mapping[str, Any], urls: Sequence[str]) -> int:
-    """Count the fields of a run that have no index file.
-
-    Parameters
-    ----------
-    run : mapping
-        Its ``run.json``.
-    urls : sequence of str
-        Its index files.
-
-    Returns
-    -------
-    int
-        Fields. All are indexed before the first tile is written: where there are tiles, files were lost.
-    """
+    """Count the fields of a run that have no index file."""
     return max(len(run["fingerprint_of"]["fields"]) - len(urls), 0)
 
 
@@ -175,25 +162,7 @@ def _lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
 
 
 def read_index(output: Output, url: str) -> FieldIndex:
-    """Read what the driver needs of an index file: the unit column and the summary, no pairs.
-
-    Parameters
-    ----------
-    output : Output
-        Of the run.
-    url : str
-        Index file.
-
-    Returns
-    -------
-    FieldIndex
-        As :func:`write_index` was given it.
-
-    Raises
-    ------
-    CatalogError
-        If it is damaged.
-    """
+    """Read what the driver needs of an index file: the unit column and the summary, no pairs."""
     with output.open_read(url) as file, _damage(url):
         index = BoundedParquet(file)
         summary = typed(_SUMMARY_TYPE, loads(index.schema.metadata[_SUMMARY]))
@@ -259,18 +228,7 @@ class IndexReader:
             return _pairs(self._file.read_group(group))
 
     def read(self, start: int, stop: int) -> Pairs:
-        """Read rows ``start`` to ``stop`` (exclusive).
-
-        Parameters
-        ----------
-        start, stop : int
-            Rows of the file.
-
-        Returns
-        -------
-        Pairs
-            The pairs of a tile, by blend id.
-        """
+        """Read rows ``start`` to ``stop`` (exclusive)."""
         with self._lock:
             parts = [
                 self._group(group)[

@@ -86,11 +86,6 @@ def index_tasks(
         The fields.
     stamp_size : int
         Edge of the model's stamps, px.
-
-    Returns
-    -------
-    list of IndexTask
-        One a field, in the same order.
     """
     return [
         IndexTask(
@@ -107,23 +102,7 @@ def index_tasks(
 
 
 def index_field(task: IndexTask) -> FieldIndex:
-    """Index a field, or read the index that an earlier start of the same run left.
-
-    Parameters
-    ----------
-    task : IndexTask
-        What to index.
-
-    Returns
-    -------
-    FieldIndex
-        One entry a tile.
-
-    Raises
-    ------
-    DetectionsError
-        If the detection or pairs table cannot be used.
-    """
+    """Index a field, or read the index that an earlier start of the same run left."""
     if task.output.exists(task.url):
         return read_index(task.output, task.url)
     index, pairs = build_index(task)
@@ -134,22 +113,12 @@ def index_field(task: IndexTask) -> FieldIndex:
 def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
     """Find the pairs of a field and the tiles that own them; writes only the list of unused detections.
 
-    Parameters
-    ----------
-    task : IndexTask
-        What to index.
-
     Returns
     -------
     index : FieldIndex
         One entry a unit of work.
     pairs : Pairs
         The pairs, by tile, unit and blend id.
-
-    Raises
-    ------
-    DetectionsError
-        If the detection or pairs table cannot be used.
     """
     opened = Field.open(task.entry.field_url, task.options)
     grid = TileGrid(opened.shape_yx, task.tile_size)

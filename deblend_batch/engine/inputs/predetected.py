@@ -24,22 +24,10 @@ Ids = NDArray[np.int64]
 def read_predetected(config: PairsConfig, options: Options) -> Iterator[Ids]:
     """Read the pairs of a run's table.
 
-    Parameters
-    ----------
-    config : PairsConfig
-        Names the table.
-    options : dict
-        Storage options.
-
     Yields
     ------
     ndarray of int64, shape (n, 2)
         Ids of centrals and companions.
-
-    Raises
-    ------
-    DetectionsError
-        If the table cannot be used, or a pair repeats.
     """
     url = str(config.table)
     with UniqueKeys() as keys:
@@ -76,13 +64,7 @@ class Unplaced:
         self.pairs: list[UnplacedPair] = []
 
     def add(self, members: Ids, reason: str) -> None:
-        """Add pairs.
-
-        Raises
-        ------
-        TooLargeError
-            If there are more than a table of this survey can have.
-        """
+        """Add pairs."""
         if len(self.pairs) + len(members) > MOST_UNPLACED:
             raise TooLargeError(
                 f"{self._url}: more than {MOST_UNPLACED:,} pairs that no field can hold ({reason}); give the "

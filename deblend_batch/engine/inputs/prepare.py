@@ -71,23 +71,7 @@ class Prepared:
 
 
 def prepare(config: RunConfig) -> Prepared:
-    """Open and describe the inputs of a run. Writes nothing, and does not look at the output.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-
-    Returns
-    -------
-    Prepared
-        All that is known before the fields are indexed.
-
-    Raises
-    ------
-    UserError
-        If a field, a table or the model cannot be used.
-    """
+    """Open and describe the inputs of a run. Writes nothing, and does not look at the output."""
     check_reachable(config)
     opened = open_fields(config)
     entries, fields = (tuple(each) for each in zip(*opened, strict=True))

@@ -17,23 +17,7 @@ from deblend_batch.tiling.pairing import blend_ids
 
 
 def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
-    """Check the indexes of a survey against each other and against its pairs table.
-
-    Parameters
-    ----------
-    tasks : sequence of IndexTask
-        One per field, all indexed.
-
-    Returns
-    -------
-    list of UnplacedPair
-        Pre-detected pairs that no field holds.
-
-    Raises
-    ------
-    DetectionsError
-        If two fields hold pairs of the same ids: their tables name different sources alike.
-    """
+    """Check the indexes of a survey against each other and against its pairs table."""
     blends = [_blends(task) for task in tasks]
     ids, counts = np.unique(np.concatenate(blends), return_counts=True)
     if (counts > 1).any():
@@ -59,18 +43,7 @@ def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
 
 
 def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
-    """Make the quarantine record of pairs that no tile can hold.
-
-    Parameters
-    ----------
-    unplaced : sequence of UnplacedPair
-        The pairs, at least one.
-
-    Returns
-    -------
-    QuarantineRecord
-        Under the name :data:`~deblend_batch.catalog.records.UNPLACED`.
-    """
+    """Make the quarantine record of pairs that no tile can hold."""
     ids = np.array([(pair.central_id, pair.companion_id) for pair in unplaced], np.int64)
     members = np.column_stack([blend_ids(ids[:, 0], ids[:, 1]), ids]).tolist()
     pairs = [(blend, central, companion) for blend, central, companion in members]

@@ -55,16 +55,6 @@ class SurveyEntry:
 def list_fields(config: RunConfig) -> list[tuple[str, str]]:
     """List the (field, detections) URLs of a run.
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-
-    Returns
-    -------
-    list of tuple
-        In the survey's order; a glob's matches are sorted.
-
     Raises
     ------
     NotFoundError
@@ -93,25 +83,7 @@ def list_fields(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
-    """Open every field of a run, so that a broken one is known before any work is done.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-
-    Returns
-    -------
-    list of tuple
-        Entries, and the opened fields.
-
-    Raises
-    ------
-    FieldError
-        If a field breaks the layout, or its bands give two columns of the catalogue one name.
-    NotFoundError
-        If a field does not exist.
-    """
+    """Open every field of a run, so that a broken one is known before any work is done."""
     pairs = list_fields(config)
     fields = [Field.open(url, config.storage_options) for url, _ in pairs]
     tables = [table for _, table in pairs]
@@ -134,39 +106,13 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
 
 
 def tables_of(config: RunConfig, detections: Sequence[str]) -> list[str]:
-    """Return the tables that a run reads, each once: those of detections, and of pre-detected pairs.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-    detections : sequence of str
-        The detection table of each field.
-
-    Returns
-    -------
-    list of str
-        URLs.
-    """
+    """Return the tables that a run reads, each once: those of detections, and of pre-detected pairs."""
     pairs = [config.pairs.table] if config.pairs.table else []
     return list(dict.fromkeys([*detections, *pairs]))
 
 
 def check_reachable(config: RunConfig) -> None:
-    """Refuse stores that workers, which are other processes, could not see.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-
-    Raises
-    ------
-    ConfigError
-        If an input or the output is in one process's memory.
-    StorageError
-        If the output can only be read.
-    """
+    """Refuse stores that workers, which are other processes, could not see."""
     survey = config.survey if isinstance(config.survey, list) else [config.survey]
     fields = [each.field if isinstance(each, SurveyField) else each for each in survey]
     tables = [each.detections for each in survey if isinstance(each, SurveyField)]
@@ -184,18 +130,6 @@ def field_identity(url: str, options: dict[str, Any]) -> str:
 
     Pixels are not read: a survey's would take hours. A field that is made again has another ``created_at``;
     a chunk that is mended in place does not make it another field, so that quarantined tiles can be retried.
-
-    Parameters
-    ----------
-    url : str
-        The field.
-    options : dict
-        Storage options.
-
-    Returns
-    -------
-    str
-        sha256, hexadecimal.
     """
     digest = hashlib.sha256()
     for name in ("zarr.json", "image/zarr.json", ".zattrs", "image/.zarray"):

@@ -8,25 +8,7 @@ from deblend_batch.models import ModelCard, find_card
 
 
 def find_run_card(config: RunConfig) -> ModelCard:
-    """Read the card of a run's model, and check that it can do what the config asks of it.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run's config.
-
-    Returns
-    -------
-    ModelCard
-        The card.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, its file cannot be used, or is not the one that the config pins.
-    ConfigError
-        If masks are asked for and the model has none.
-    """
+    """Read the card of a run's model, and check that it can do what the config asks of it."""
     card = find_card(config.model, config.storage_options, config.model_sha256)
     if config.masks and not card.has_masks:
         raise ConfigError(

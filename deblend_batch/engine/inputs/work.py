@@ -113,18 +113,5 @@ def _open_index(url: str, context: RunContext) -> IndexReader:
 
 
 def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
-    """Read the pairs of a tile from its field's index.
-
-    Parameters
-    ----------
-    spec : TileSpec
-        The tile.
-    context : RunContext
-        The run.
-
-    Returns
-    -------
-    Pairs
-        Sorted by blend id.
-    """
+    """Read the pairs of a tile from its field's index."""
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)

@@ -68,20 +68,7 @@ class FieldTiles:
         return zip(index.tile_names, np.diff(index.starts).tolist(), strict=True)
 
     def spec(self, row: int, *, recorded: bool = False) -> TileSpec:
-        """Describe a tile.
-
-        Parameters
-        ----------
-        row : int
-            Its place in the index.
-        recorded : bool
-            Whether an earlier start left a quarantine record of it.
-
-        Returns
-        -------
-        TileSpec
-            The tile.
-        """
+        """Describe a tile."""
         index = self.index
         return TileSpec(
             index.tile_names[row],
@@ -100,24 +87,7 @@ class FieldTiles:
 
 
 def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
-    """Count the pairs of a tile that stand in quarantine.
-
-    Parameters
-    ----------
-    n_pairs : int
-        Of the tile.
-    listed : int
-        In its quarantine record; 0 where there is none.
-    written : bool
-        Whether it has a shard and its receipt.
-
-    Returns
-    -------
-    int
-        ``listed``, but 0 where the record does not count. A record of all pairs beside a shard does not: one
-        driver gave the tile up, and another finished it. Nor does a record of some pairs without a shard: a
-        worker was stopped between the two, and the tile is done again.
-    """
+    """Count the pairs of a tile that stand in quarantine."""
     return listed if (listed == n_pairs) != written else 0
 
 
@@ -149,13 +119,7 @@ class Workload:
         )
 
     def count(self) -> tuple[Count, Count]:
-        """Count pairs and tiles.
-
-        Returns
-        -------
-        pairs, tiles : Count
-            Of all fields.
-        """
+        """Count pairs and tiles."""
         pairs, tiles = Count(), Count()
         for each in self.fields:
             tiles.expected += len(each.index.tile_names)

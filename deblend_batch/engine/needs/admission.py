@@ -37,25 +37,7 @@ class Examined:
 
 
 def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
-    """Index the fields of a run, and refuse tables that contradict each other.
-
-    Parameters
-    ----------
-    tasks : sequence of IndexTask
-        One a field.
-    workers : Workers
-        Who indexes: a cluster's tasks, or this process.
-
-    Returns
-    -------
-    Examined
-        What was learnt.
-
-    Raises
-    ------
-    DetectionsError
-        If a table cannot be used, or two fields hold pairs of the same ids.
-    """
+    """Index the fields of a run, and refuse tables that contradict each other."""
     indexes = list(workers.map(index_field, tasks))
     unplaced = [pair for index in indexes for pair in index.unplaced]
     several = [tasks] if len(tasks) > 1 else []
@@ -71,30 +53,7 @@ def fit(
     *,
     on_ray: bool,
 ) -> Callable[..., Memory]:
-    """Project the memory of a run, and refuse one that the nodes cannot hold.
-
-    Parameters
-    ----------
-    prepared, examined
-        The run.
-    pool : ActorPool
-        Its actors.
-    nodes : sequence of NodeSize
-        Where they are to run; empty where that is not known yet, so that their memory cannot be checked.
-    on_ray : bool
-        Whether they are actors of Ray.
-
-    Returns
-    -------
-    callable
-        Projects the memory of its processes; takes the tiles that an actor holds at a time, or what the
-        config says.
-
-    Raises
-    ------
-    ConfigError
-        If the run does not fit on the nodes.
-    """
+    """Project the memory of a run, and refuse one that the nodes cannot hold."""
     needs = model_needs(prepared.card, largest_batch(prepared.config, pool))
     project = partial(
         project_run,

@@ -90,11 +90,6 @@ def project_run(
         Tiles that one actor holds at a time; ``engine.tiles_in_flight`` if None.
     on_ray : bool
         Whether its workers are actors of Ray.
-
-    Returns
-    -------
-    Memory
-        The projection.
     """
     needs = [
         tile_needs(field, index, config.tiles.size, model.stamp_size)
@@ -139,21 +134,7 @@ def tile_needs(field: Field, index: FieldIndex, tile_size: int, stamp_size: int)
 
 
 def model_needs(card: ModelCard, batch_size: int) -> ModelNeeds:
-    """Return what memory depends on, of a model.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The model's card.
-    batch_size : int
-        Rows of a batch.
-
-    Returns
-    -------
-    ModelNeeds
-        The activations are all outputs of the network's layers, and copies of the stamps: measured within
-        30 % of the peak for the shipped models.
-    """
+    """Return what memory depends on, of a model."""
     stamp_bytes = 4 * card.stamp_size**2
     return ModelNeeds(
         weight_bytes=4 * card.parameters,

@@ -27,25 +27,7 @@ class ActorPool:
 
 
 def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
-    """Choose the actors of a run: one per GPU, or one per core where there is no GPU.
-
-    Parameters
-    ----------
-    engine : EngineConfig
-        The user's wishes.
-    resources : mapping
-        ``CPU`` and ``GPU`` totals of the cluster.
-
-    Returns
-    -------
-    ActorPool
-        The pool.
-
-    Raises
-    ------
-    ConfigError
-        If more actors are asked for than GPUs or cores can hold, or each is to have one GPU and a part.
-    """
+    """Choose the actors of a run: one per GPU, or one per core where there is no GPU."""
     if engine.gpus_per_actor > 1 and engine.gpus_per_actor % 1:
         raise ConfigError(
             f"engine.gpus_per_actor: {engine.gpus_per_actor:g} is one GPU and a part of another; "
@@ -80,22 +62,7 @@ def plan_pool(engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool
 
 
 def grown_pool(pool: ActorPool, engine: EngineConfig, resources: Mapping[str, float]) -> ActorPool:
-    """Return the pool with as many more actors as the nodes that have joined can hold.
-
-    Parameters
-    ----------
-    pool : ActorPool
-        The pool of now.
-    engine : EngineConfig
-        The user's wishes; a number of actors is kept.
-    resources : mapping
-        ``CPU`` and ``GPU`` totals of the cluster.
-
-    Returns
-    -------
-    ActorPool
-        The same kind of actors. Where nodes have left, the number stays: the missing actors wait for others.
-    """
+    """Return the pool with as many more actors as the nodes that have joined can hold."""
     if engine.actors is not None:
         return pool
     gpus = resources.get("GPU", 0.0)

@@ -127,20 +127,7 @@ class NodeSize:
         return min(pool.n_actors, int(room))
 
     def needed(self, memory: Memory, pool: ActorPool) -> int:
-        """Return what the actors that may come to this node take.
-
-        Parameters
-        ----------
-        memory : Memory
-            Of one.
-        pool : ActorPool
-            The actors.
-
-        Returns
-        -------
-        int
-            Bytes.
-        """
+        """Return what the actors that may come to this node take."""
         return self.actors(pool) * memory.actor
 
 
@@ -180,30 +167,7 @@ def project_memory(
     masks: bool,
     on_ray: bool = True,
 ) -> Memory:
-    """Project the peak memory of a run's processes.
-
-    Parameters
-    ----------
-    tile : TileNeeds
-        Of its largest tile.
-    model : ModelNeeds
-        Of its model.
-    pool : ActorPool
-        Its actors.
-    tiles_in_flight : int
-        Tiles that one actor holds at a time.
-    n_tiles : int
-        Tiles of the run.
-    masks : bool
-        Whether masks are written.
-    on_ray : bool
-        Whether its workers are actors of Ray, whose libraries are part of their memory.
-
-    Returns
-    -------
-    Memory
-        The projection.
-    """
+    """Project the peak memory of a run's processes."""
     part = min(tile.pairs, PART_PAIRS) * tile.bands * model.stamp_bytes
     each = tile.held_bytes + _COPIES_WHILE_CUTTING * part
     actor = _ACTOR_BYTES if on_ray else _WITHOUT_RAY_BYTES
@@ -241,11 +205,6 @@ def project_time(
         CPU time of reading and cutting.
     start_seconds : float
         What passes before the first tile.
-
-    Returns
-    -------
-    Duration
-        The projection; nothing where nothing is left.
     """
     if not n_pairs:
         return Duration(0.0, 0.0, 0.0, 0.0)
@@ -260,22 +219,7 @@ def project_time(
 
 
 def check_fits(memory: Memory, pool: ActorPool, nodes: Sequence[NodeSize]) -> None:
-    """Refuse a run whose actors need more memory than their nodes have.
-
-    Parameters
-    ----------
-    memory : Memory
-        The projection.
-    pool : ActorPool
-        The actors.
-    nodes : sequence of NodeSize
-        The nodes.
-
-    Raises
-    ------
-    ConfigError
-        With the numbers, if the actors that a node may get do not fit on it.
-    """
+    """Refuse a run whose actors need more memory than their nodes have."""
     for node in nodes:
         needed = node.needed(memory, pool)
         if needed > node.memory:
@@ -293,24 +237,7 @@ def most_that_fit(
     least: int,
     most: int,
 ) -> int:
-    """Return how many tiles an actor may hold at a time for the memory of the nodes.
-
-    Parameters
-    ----------
-    project : callable
-        Memory for a number of tiles.
-    pool : ActorPool
-        The actors.
-    nodes : sequence of NodeSize
-        The nodes.
-    least, most : int
-        Bounds of the number; ``least`` is not checked.
-
-    Returns
-    -------
-    int
-        The largest that fits, at least ``least``.
-    """
+    """Return how many tiles an actor may hold at a time for the memory of the nodes."""
     for tiles in range(most, least, -1):
         memory = project(tiles)
         if all(node.needed(memory, pool) <= node.memory for node in nodes):

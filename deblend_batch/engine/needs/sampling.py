@@ -63,11 +63,6 @@ def sample_tiles(tiles: FieldTiles, context: RunContext, seconds: float = SECOND
         The run.
     seconds : float
         Time to spend; the first tile is read in any case, unless it is 0.
-
-    Returns
-    -------
-    Sample
-        What it took.
     """
     total = Sample()
     for number, spec in enumerate(_chosen(tiles)):

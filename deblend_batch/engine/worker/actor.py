@@ -101,29 +101,7 @@ class ModelActor:
         attempt: int = 1,
         pieces: int = 1,
     ) -> TileOutcome:
-        """Measure a tile and commit it; pairs that cannot be measured go to the quarantine.
-
-        Parameters
-        ----------
-        spec : TileSpec
-            The tile.
-        known : sequence of Poison
-            Pairs to leave out, because they kill the process.
-        attempt : int
-            Which one it is, for the log.
-        pieces : int
-            Groups of neighbouring pairs to measure one after the other, for a tile that is too much at once.
-
-        Returns
-        -------
-        TileOutcome
-            What stands in the ledger.
-
-        Raises
-        ------
-        BadDataError
-            If none of its pixels can be decoded.
-        """
+        """Measure a tile and commit it; pairs that cannot be measured go to the quarantine."""
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:
                 outcome = self._process(spec, known, pieces)
@@ -152,15 +130,7 @@ class ModelActor:
         return TileOutcome(receipt, record, failures)
 
     def probe(self, spec: TileSpec, start: int, stop: int) -> None:
-        """Measure some pairs of a tile and forget them: to learn whether this process survives.
-
-        Parameters
-        ----------
-        spec : TileSpec
-            The tile.
-        start, stop : int
-            Range of its pairs.
-        """
+        """Measure some pairs of a tile and forget them: to learn whether this process survives."""
         self._measurer.measure(spec, load_pairs(spec, self._context)[start:stop])
 
     def _commit(

@@ -60,22 +60,7 @@ class Search:
     def begin(
         cls, rows: range, fault: Fault, limit: int | None = None, *, confirm: bool = False
     ) -> Search:
-        """Start from a range that failed as a whole.
-
-        Parameters
-        ----------
-        rows : range
-            What failed.
-        fault : Fault
-            How.
-        limit, confirm
-            See the class.
-
-        Returns
-        -------
-        Search
-            Of a single row that is to be confirmed the row itself comes first, else the two halves.
-        """
+        """Start from a range that failed as a whole."""
         if confirm and len(rows) == 1:
             return cls((rows,), limit=limit, confirm=confirm)
         return _halved(cls((), ((rows, fault),), limit=limit, confirm=confirm))
@@ -97,11 +82,6 @@ class Search:
         ----------
         fault : Fault, optional
             How it failed; None if it worked.
-
-        Returns
-        -------
-        Search
-            What follows.
         """
         rows, *ahead = self.ahead
         if fault is None:

@@ -16,29 +16,7 @@ from deblend_batch.tiling.tile import Box
 
 
 def cut_parts(spec: TileSpec, pairs: Pairs, context: RunContext) -> Iterator[Stamps]:
-    """Read a tile's pixels and cut its stamps, :data:`PART_PAIRS` at a time.
-
-    Parameters
-    ----------
-    spec : TileSpec
-        The tile.
-    pairs : Pairs
-        Its pairs.
-    context : RunContext
-        The run.
-
-    Yields
-    ------
-    Stamps
-        The stamps of the next pairs.
-
-    Raises
-    ------
-    BadDataError
-        If a chunk cannot be decoded.
-    StorageError
-        If the store cannot be read.
-    """
+    """Read a tile's pixels and cut its stamps, :data:`PART_PAIRS` at a time."""
     opened = open_field(spec.field_url, context)
     # The cutter alone keeps what it needs of the pixels.
     cutter = StampCutter(

@@ -90,27 +90,7 @@ class Measurer:
         self._bug_shown = False
 
     def measure(self, spec: TileSpec, pairs: Pairs) -> Measured:
-        """Measure pairs.
-
-        Parameters
-        ----------
-        spec : TileSpec
-            Their tile.
-        pairs : Pairs
-            Some or all of its pairs.
-
-        Returns
-        -------
-        Measured
-            In the order of ``pairs``.
-
-        Raises
-        ------
-        BadDataError
-            If pixels cannot be decoded.
-        StorageError
-            If the store cannot be read.
-        """
+        """Measure pairs."""
         started = time.monotonic()
         opened = open_field(spec.field_url, self._context)
         answers = _Answers(opened.n_bands, keep_masks=self._context.masks)
@@ -133,27 +113,7 @@ class Measurer:
     def measure_sound(
         self, spec: TileSpec, pairs: Pairs, pieces: int = 1
     ) -> tuple[Measured, list[Poison]]:
-        """Measure all pairs that can be measured; those without a usable pixel in any band cannot.
-
-        Parameters
-        ----------
-        spec, pairs
-            As for :meth:`measure`.
-        pieces : int
-            Groups of neighbouring pairs to measure one after the other: each needs less memory than all.
-
-        Returns
-        -------
-        measured : Measured
-            The pairs that are not poison, in order; there may be none.
-        poison : list of Poison
-            The others, by their place in ``pairs``.
-
-        Raises
-        ------
-        Exception
-            The first failure, where nothing works, or trying fewer pairs would not help.
-        """
+        """Measure all pairs that can be measured; those without a usable pixel in any band cannot."""
         if pieces == 1:
             measured, poison = self._measure_apart(spec, pairs)
         else:

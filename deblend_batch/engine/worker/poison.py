@@ -41,24 +41,7 @@ class Poison:
 def quarantine_record(
     tile: str, pairs: Pairs, poison: Sequence[Poison], attempts: int = 1
 ) -> QuarantineRecord:
-    """Make the record of the pairs of a tile that cannot be measured.
-
-    Parameters
-    ----------
-    tile : str
-        The tile's name.
-    pairs : Pairs
-        All its pairs.
-    poison : sequence of Poison
-        Those that cannot be measured, at least one.
-    attempts : int
-        How often the tile was tried.
-
-    Returns
-    -------
-    QuarantineRecord
-        The record.
-    """
+    """Make the record of the pairs of a tile that cannot be measured."""
     rows = [each.row for each in poison]
     members = zip(pairs.blend_id[rows].tolist(), pairs.source_id[rows].tolist(), strict=True)
     return QuarantineRecord(

@@ -13,13 +13,7 @@ import zarr
 
 
 def limit_threads(threads: int) -> None:
-    """Hold every library of this process to its share of the node's cores.
-
-    Parameters
-    ----------
-    threads : int
-        Threads that one operation may use.
-    """
+    """Hold every library of this process to its share of the node's cores."""
     from deblend_batch.models.device import set_threads
 
     set_threads(threads)
@@ -29,19 +23,7 @@ def limit_threads(threads: int) -> None:
 
 
 def choose_device(gpu_ids: Sequence[int]) -> str:
-    """Choose the torch device of an actor.
-
-    Parameters
-    ----------
-    gpu_ids : sequence of int
-        GPUs that the worker was given; ``CUDA_VISIBLE_DEVICES`` is set to them, so that the first visible one
-        is its own.
-
-    Returns
-    -------
-    str
-        ``"cuda:0"``, or ``"cpu"`` where there is no GPU or torch cannot use it.
-    """
+    """Choose the torch device of an actor."""
     from deblend_batch.models.device import has_cuda
 
     return "cuda:0" if gpu_ids and has_cuda() else "cpu"

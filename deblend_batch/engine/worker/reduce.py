@@ -38,22 +38,7 @@ class Part:
 
 
 def reduce(predictions: Sequence[PredictionLike], n_bands: int, *, keep_masks: bool) -> Part:
-    """Put the predictions of some pairs together, band by band, and keep little of their masks.
-
-    Parameters
-    ----------
-    predictions : sequence of PredictionLike
-        Whose rows, end to end, are (pair, band) with bands varying fastest.
-    n_bands : int
-        Bands of the field.
-    keep_masks : bool
-        Whether to keep quantised masks, and not only their areas.
-
-    Returns
-    -------
-    Part
-        The pairs.
-    """
+    """Put the predictions of some pairs together, band by band, and keep little of their masks."""
     flux = np.concatenate([each.flux for each in predictions]).reshape(-1, n_bands, 2)
     flux_err = np.concatenate([each.flux_err for each in predictions]).reshape(-1, n_bands, 2)
     some = [each.masks for each in predictions if each.masks is not None]

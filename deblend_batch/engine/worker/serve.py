@@ -58,13 +58,7 @@ class Server:
         self._answering = threading.Lock()
 
     def run(self) -> None:
-        """Make the worker that the driver asks for, and answer until the driver is gone.
-
-        Raises
-        ------
-        EOFError
-            When it is.
-        """
+        """Make the worker that the driver asks for, and answer until the driver is gone."""
         from deblend_batch.engine.worker.actor import ModelActor
 
         sys.path[:], environment = self._receive()  # the driver's of now, before what needs them
@@ -114,13 +108,7 @@ def _portable(error: Exception) -> _Raised:
 
 
 def serve(pipe: Connection) -> None:
-    """Serve a driver until it is gone, and end this process.
-
-    Parameters
-    ----------
-    pipe : Connection
-        This process's end.
-    """
+    """Serve a driver until it is gone, and end this process."""
     try:
         Server(pipe).run()
     except (EOFError, OSError):

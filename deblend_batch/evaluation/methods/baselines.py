@@ -72,11 +72,6 @@ def seed_recipe(stamps: Floats, member_yx: Floats) -> Photometry:
         Images.
     member_yx : ndarray of float, shape (n, 2, 2)
         True positions, (pair, member, (y, x)), px.
-
-    Returns
-    -------
-    Photometry
-        Fluxes, scaled by :data:`SEED_FLUX_SCALE`.
     """
     found = [_seed_stamp(s, yx) for s, yx in zip(_native(stamps), member_yx, strict=True)]
     return _collect(found)
@@ -114,11 +109,6 @@ def fair_recipe(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Photome
         True positions, (pair, member, (y, x)), px.
     radius_px : ndarray of float, shape (n, 2)
         True half-light radii, px.
-
-    Returns
-    -------
-    Photometry
-        Fluxes; a member without an object within the limit is undetected.
     """
     rows = zip(_native(stamps), member_yx, match_limit_px(radius_px), strict=True)
     return _collect([_fair_stamp(*row) for row in rows])
@@ -157,11 +147,6 @@ def nearest_split(
         True positions, (pair, member, (y, x)), px.
     neighbours_yx : ndarray of float, shape (n, k, 2), optional
         Positions of other sources, NaN-padded: pixels nearest to one of them are nobody's.
-
-    Returns
-    -------
-    Photometry
-        Fluxes; every member has one.
     """
     positions = np.asarray(member_yx, np.float64)
     if neighbours_yx is not None:

@@ -73,11 +73,6 @@ def model_method(model: Model, batch_size: int | None = None) -> Method:
         A loaded model.
     batch_size : int, optional
         Stamps per batch; the model's own choice if not given.
-
-    Returns
-    -------
-    Method
-        Named as the model's card.
     """
 
     def estimate(batch: PairBatch) -> Estimate:
@@ -130,11 +125,6 @@ def crop(batch: PairBatch, size: int, model: str) -> PairBatch:
     -------
     PairBatch
         The same pairs, positions in the new stamps; fluxes are still the total ones.
-
-    Raises
-    ------
-    EvaluationError
-        If the stamps are smaller than that.
     """
     edge = batch.stamps.shape[-1]
     if edge < size:
@@ -204,23 +194,7 @@ def available_baselines() -> tuple[str, ...]:
 
 
 def baseline_methods(names: Sequence[str]) -> list[Method]:
-    """Make methods of baselines.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of :data:`BASELINES`.
-
-    Returns
-    -------
-    list of Method
-        In the order of the names.
-
-    Raises
-    ------
-    EvaluationError
-        If a name is unknown, or ``"sextractor"`` is asked for and the program is not installed.
-    """
+    """Make methods of baselines."""
     for name in names:
         if name not in _BASELINES:
             raise EvaluationError(f"baseline {name!r} is unknown; use {', '.join(BASELINES)}")

@@ -38,13 +38,7 @@ def find_program() -> str | None:
 
 
 def require_program() -> str:
-    """Return the path of the installed program.
-
-    Raises
-    ------
-    EvaluationError
-        If there is none.
-    """
+    """Return the path of the installed program."""
     program = find_program()
     if program is None:
         raise EvaluationError(
@@ -68,16 +62,6 @@ def run_sextractor(stamps: Floats, member_yx: Floats, radius_px: Floats) -> Phot
         True positions, (pair, member, (y, x)), px.
     radius_px : ndarray of float, shape (n, 2)
         True half-light radii, px.
-
-    Returns
-    -------
-    Photometry
-        Fluxes; a member without an object within the limit is undetected.
-
-    Raises
-    ------
-    EvaluationError
-        If the program is not installed, or fails.
     """
     program = require_program()
     objects = _extract(program, stamps, COLD)

@@ -28,15 +28,7 @@ def drawn_values(axes: Any) -> NDArray[np.float64]:
 
 
 def scale_medians(labelled: Sequence[Any], sharing: Iterable[Any]) -> None:
-    """Make y axes linear near zero and logarithmic beyond.
-
-    Parameters
-    ----------
-    labelled : sequence of matplotlib.axes.Axes
-        Panels that carry the labels.
-    sharing : iterable of matplotlib.axes.Axes
-        All panels of the same range, these included.
-    """
+    """Make y axes linear near zero and logarithmic beyond."""
     reach = 1.1 * _LINEAR_MAG
     for axes in sharing:
         reach = max(reach, 1.25 * float(np.abs(drawn_values(axes)).max(initial=0.0)))
@@ -52,15 +44,7 @@ def scale_medians(labelled: Sequence[Any], sharing: Iterable[Any]) -> None:
 
 
 def scale_log(labelled: Sequence[Any], sharing: Iterable[Any]) -> None:
-    """Make y axes logarithmic with readable ticks, where they show anything positive.
-
-    Parameters
-    ----------
-    labelled : sequence of matplotlib.axes.Axes
-        Panels that carry the labels.
-    sharing : iterable of matplotlib.axes.Axes
-        All panels of the same range, these included.
-    """
+    """Make y axes logarithmic with readable ticks, where they show anything positive."""
     values = np.concatenate([np.empty(0), *(drawn_values(axes) for axes in sharing)])
     values = values[values > 0]
     if len(values) == 0:

@@ -34,17 +34,6 @@ def recovered_against_true(
 ) -> bytes:
     """Draw recovered against true magnitude, with the numbers in the corner.
 
-    Parameters
-    ----------
-    members : Members
-        The truth of one role.
-    recovered : Recovered
-        The same rows of one method.
-    metrics : Metrics
-        Of these rows.
-    look : MethodStyle
-        The method's colour.
-
     Returns
     -------
     bytes
@@ -103,15 +92,6 @@ def _summary(metrics: Metrics) -> str:
 
 def curves_of_methods(scores: Sequence[Score], role: str, styles: Styles) -> bytes:
     """Draw median and scatter of dmag against the difference of magnitudes, all types together.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        The methods.
-    role : str
-        ``"central"`` or ``"companion"``.
-    styles : mapping of str to MethodStyle
-        Of each method.
 
     Returns
     -------
@@ -185,15 +165,6 @@ def _curve(axes: Any, curve: Curve, quantity: str, look: MethodStyle, label: str
 
 def iou_histogram(scores: Sequence[Score], role: str, styles: Styles) -> bytes:
     """Draw the distribution of the masks' intersection over union.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        The methods; those without masks are left out.
-    role : str
-        ``"central"`` or ``"companion"``.
-    styles : mapping of str to MethodStyle
-        Of each method.
 
     Returns
     -------

@@ -50,11 +50,6 @@ def write_report(evaluation: Evaluation, url: str, options: storage.Options | No
         Path or URL of the page.
     options : mapping, optional
         fsspec storage options.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
     """
     storage.write_bytes(url, render_report(evaluation).encode(), options)
 
@@ -66,11 +61,6 @@ def render_report(evaluation: Evaluation) -> str:
     ----------
     evaluation : Evaluation
         Scores, members and examples.
-
-    Returns
-    -------
-    str
-        The page.
     """
     shown = [score.method not in evaluation.limits for score in evaluation.scores]
     scores = list(compress(evaluation.scores, shown))

@@ -35,18 +35,7 @@ class MethodStyle:
 
 
 def method_styles(names: Sequence[str]) -> dict[str, MethodStyle]:
-    """Give each method a style of its own.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The methods, no name twice.
-
-    Returns
-    -------
-    dict of str to MethodStyle
-        Known methods have their fixed places; the others take the free ones, in order.
-    """
+    """Give each method a style of its own."""
     places: dict[str, int] = {}
     for name in names:
         place = _PLACES.get(name.removesuffix("-small"))

@@ -48,24 +48,7 @@ class DrawnSource:
 def draw_in_order(
     sources: Sequence[Source], preset: Preset, seed: int, workers: Workers
 ) -> Iterator[DrawnSource]:
-    """Draw the sources of a field, or of a part of it.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        What to draw.
-    preset : Preset
-        The survey.
-    seed : int
-        Seed of the field.
-    workers : Workers
-        Who draws; changes no result.
-
-    Yields
-    ------
-    DrawnSource
-        The sources, in order.
-    """
+    """Draw the sources of a field, or of a part of it."""
     tasks = (sources[start : start + _PER_TASK] for start in range(0, len(sources), _PER_TASK))
     for drawn in workers.map(draw_sources, tasks, preset, seed):
         yield from drawn

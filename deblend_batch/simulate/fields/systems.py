@@ -95,13 +95,7 @@ class SystemLayout:
 
     @cached_property
     def grid_yx(self) -> tuple[int, int]:
-        """Rows and columns of cells, at least as many as systems.
-
-        Raises
-        ------
-        ConfigError
-            If the cells are too small to keep systems apart.
-        """
+        """Rows and columns of cells, at least as many as systems."""
         height, width = self.shape_yx
         rows = max(1, round(float(np.sqrt(self.n_systems * height / width))))
         columns = -(-self.n_systems // rows)
@@ -152,18 +146,7 @@ class SystemLayout:
         return np.flatnonzero(near)
 
     def members(self, system: int) -> list[Source]:
-        """Draw the members of one system, the central first.
-
-        Parameters
-        ----------
-        system : int
-            Number of the system.
-
-        Returns
-        -------
-        list of Source
-            One for an isolated galaxy, two for a pair, more for a group.
-        """
+        """Draw the members of one system, the central first."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(12, system)))
         size = int(self.sizes[system])
         centre = self._place(system, size, rng)

@@ -78,20 +78,7 @@ class Sources:
 
 
 def truth_table(sources: Sources, field: Field) -> pa.Table:
-    """Build the table of sources as they are.
-
-    Parameters
-    ----------
-    sources : Sources
-        All sources.
-    field : Field
-        Gives the WCS.
-
-    Returns
-    -------
-    pyarrow.Table
-        Units are in the metadata of the columns.
-    """
+    """Build the table of sources as they are."""
     sky = field.pixel_to_world(sources.yx)
     _, which, size = np.unique(sources.system, return_inverse=True, return_counts=True)
     return _table(
@@ -118,17 +105,6 @@ def truth_table(sources: Sources, field: Field) -> pa.Table:
 
 def detections_table(sources: Sources, field: Field, preset: Preset, seed: int) -> pa.Table:
     """Build the table of sources as a detector would list them: with errors of position, magnitude and size.
-
-    Parameters
-    ----------
-    sources : Sources
-        All sources.
-    field : Field
-        Gives the WCS.
-    preset : Preset
-        Gives noise and PSF.
-    seed : int
-        Seed of the field.
 
     Returns
     -------
@@ -159,13 +135,7 @@ def detections_table(sources: Sources, field: Field, preset: Preset, seed: int) 
 
 
 def write_table(url: str, table: pa.Table, options: storage.Options | None = None) -> None:
-    """Write a Parquet file, whole or not at all.
-
-    Raises
-    ------
-    StorageError
-        If the store refuses.
-    """
+    """Write a Parquet file, whole or not at all."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=100_000)
     storage.write_bytes(url, buffer.getvalue(), options)

@@ -52,11 +52,6 @@ def draw_chunk(
         Side of the stamps; even.
     group_size : int
         Galaxies per PSF.
-
-    Returns
-    -------
-    GalaxyPool
-        ``stop - start`` galaxies.
     """
     variation = variation or Variation()
     recipe = f"{_RECIPE}/{preset.name}/{seed}/{variation}/{stamp_px}/{group_size}"
@@ -93,42 +88,14 @@ def _draw_galaxy(
 
 
 def draw_magnitude(preset: Preset, rng: np.random.Generator) -> float:
-    """Draw a magnitude from the preset's exponential counts.
-
-    Parameters
-    ----------
-    preset : Preset
-        The survey.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    float
-        AB magnitude within the preset's range.
-    """
+    """Draw a magnitude from the preset's exponential counts."""
     bright, faint = preset.magnitude_range
     rate = preset.magnitude_slope * np.log(10.0)
     return float(bright + np.log1p(rng.random() * np.expm1(rate * (faint - bright))) / rate)
 
 
 def draw_structure(preset: Preset, magnitude: float, rng: np.random.Generator) -> Structure:
-    """Draw a galaxy as a survey would see it.
-
-    Parameters
-    ----------
-    preset : Preset
-        The survey.
-    magnitude : float
-        AB magnitude in its band.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Structure
-        Structure of F814W galaxies of that brightness, with the preset's share of types and sizes.
-    """
+    """Draw a galaxy as a survey would see it."""
     in_f814w = magnitude + preset.i814_minus_band
     structure = Population.shipped().draw(in_f814w, rng, preset.type_weights)
     all_spheroid = structure.disc is None
@@ -166,16 +133,6 @@ def draw_pool(
         Who draws; this process by default.
     progress : callable
         Told of the galaxies drawn.
-
-    Returns
-    -------
-    GalaxyPool
-        The galaxies.
-
-    Raises
-    ------
-    ConfigError
-        If the preset is unknown or ``n`` is not positive.
     """
     if n < 1:
         raise ConfigError(f"a pool of {n} galaxies is empty; ask for at least 1")

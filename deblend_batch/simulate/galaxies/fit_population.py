@@ -129,24 +129,7 @@ def _correlation(magnitude: Array, values: dict[str, Array]) -> list[list[float]
 
 
 def fit_population(url: str) -> dict[str, Any]:
-    """Fit the distributions that :class:`deblend_batch.simulate.galaxies.population.Population` samples.
-
-    Parameters
-    ----------
-    url : str
-        FITS table of parametric fits.
-
-    Returns
-    -------
-    dict
-        JSON-ready: magnitudes, quantile levels, class fractions by magnitude and, per class, the quantiles of
-        each parameter by magnitude with the correlation matrix of their Gaussian copula.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    """
+    """Fit the distributions that :class:`deblend_batch.simulate.galaxies.population.Population` samples."""
     classes = _classes(_columns(url))
     kernel = {
         kind: np.array([np.exp(-0.5 * ((m - c) / 0.4) ** 2).sum() for c in MAGNITUDES])

@@ -83,11 +83,6 @@ class Renderer:
             Pixels per unit of the structure's radii.
         rng : numpy.random.Generator
             Source of orientation, position within the pixel, and structure of the disc.
-
-        Returns
-        -------
-        Drawing
-            The stamp and where the galaxy's light is centred in it.
         """
         # OpenBLAS rounds differently with another number of threads.
         with self._libraries.limit(limits=1, user_api="blas"):

@@ -38,11 +38,6 @@ class GalaxySource:
         A file in GalSim's RealGalaxyCatalog format.
     candels_blender : str, optional
         Folder or URL of candels-blender's three files.
-
-    Raises
-    ------
-    ConfigError
-        If the preset is unknown, or the choices exclude each other.
     """
 
     preset: str
@@ -94,18 +89,6 @@ class GalaxySource:
             fsspec ``storage_options`` of candels-blender's folder.
         progress : callable
             Told of the galaxies drawn.
-
-        Returns
-        -------
-        GalaxyPool
-            The galaxies.
-
-        Raises
-        ------
-        NotFoundError
-            If a file is missing.
-        ConfigError
-            If a file is not what it should be.
         """
         if self.candels_blender:
             return pool_from_candels_blender(self.candels_blender, options)

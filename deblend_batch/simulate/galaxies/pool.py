@@ -117,13 +117,7 @@ class GalaxyPool:
 
     @classmethod
     def concatenate(cls, chunks: list[GalaxyPool]) -> GalaxyPool:
-        """Join chunks of one preset, in order.
-
-        Raises
-        ------
-        ConfigError
-            If there is no chunk, or the chunks are of different presets.
-        """
+        """Join chunks of one preset, in order."""
         if len({chunk.preset for chunk in chunks}) != 1:
             raise ConfigError(
                 f"cannot join pools of presets {sorted({c.preset for c in chunks})}; give one or more of one"
@@ -180,13 +174,6 @@ def save_pool(
         fsspec storage options.
     overwrite : bool
         Replace a pool that is there.
-
-    Raises
-    ------
-    OutputConflictError
-        If something is at ``url`` that must not be replaced.
-    StorageError
-        If the store refuses.
     """
     description = {"preset": pool.preset, "kinds": list(KINDS)}
     group = groups.create_group(url, _MARKER, description, options, overwrite=overwrite)
@@ -206,20 +193,6 @@ def load_pool(url: str, options: Options | None = None) -> GalaxyPool:
         The Zarr group.
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    GalaxyPool
-        The galaxies, in memory.
-
-    Raises
-    ------
-    NotFoundError
-        If there is nothing at ``url``.
-    ConfigError
-        If it is not a complete pool, or larger than memory.
-    FieldError
-        If an array asks for too much.
     """
     group = groups.open_group(url, _MARKER, "galaxy pool", _REMEDY, options)
     arrays = {name: groups.open_array(group, url, name, _REMEDY) for name in _ARRAYS}

@@ -156,11 +156,6 @@ class Population:
     def fractions(self, magnitude: float) -> NDArray[np.float64]:
         """Return the probability of each of KINDS.
 
-        Parameters
-        ----------
-        magnitude : float
-            F814W AB magnitude; clipped to the fitted range.
-
         Returns
         -------
         numpy.ndarray
@@ -177,22 +172,7 @@ class Population:
         rng: np.random.Generator,
         weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     ) -> Structure:
-        """Draw a galaxy.
-
-        Parameters
-        ----------
-        magnitude : float
-            F814W AB magnitude.
-        rng : numpy.random.Generator
-            Source of randomness.
-        weights : sequence of float
-            Factors on the probabilities of KINDS.
-
-        Returns
-        -------
-        Structure
-            Its smooth structure.
-        """
+        """Draw a galaxy."""
         edges = np.cumsum(self.fractions(magnitude) * np.asarray(weights))
         kind = KINDS[min(int(np.searchsorted(edges, edges[-1] * rng.random(), side="right")), 3)]
         return self.draw_kind(kind, magnitude, rng)

@@ -98,18 +98,6 @@ def pool_from_real_catalog(
     -------
     GalaxyPool
         ``n_psfs`` groups of all galaxies, of unknown type; pair them with ``split=None``.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ConfigError
-        If the preset is unknown, ``fade_mag`` would brighten, or the file is no such catalogue, or takes
-        images from elsewhere than beside it.
-    FieldError
-        If a file of images is no FITS file, or is damaged, truncated or compressed.
-    TooLargeError
-        If an image is no galaxy's.
     """
     if fade_mag < 0:
         raise ConfigError(f"fade_mag={fade_mag} brightens galaxies and their noise; give 0 or more")
@@ -207,18 +195,6 @@ def pool_from_candels_blender(folder: str, options: storage.Options | None = Non
         ``candels_cat.csv`` (columns ``ID``, ``mag``, ``radius`` in pixels, ``galtype``).
     options : mapping, optional
         fsspec storage options.
-
-    Returns
-    -------
-    GalaxyPool
-        One group of preset ``candels-h``; other sources in the stamps are replaced by background noise.
-
-    Raises
-    ------
-    NotFoundError
-        If a file is missing.
-    ConfigError
-        If the three files do not belong together, or the catalogue lacks a column.
     """
     preset = get_preset("candels-h")
     images = _load_array(storage.join(folder, _IMAGES), options)

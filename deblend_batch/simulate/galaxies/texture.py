@@ -57,11 +57,6 @@ def disc_frame(
         Axis ratio.
     position_angle : float
         Angle of the major axis from the x axis, in radians.
-
-    Returns
-    -------
-    DiscFrame
-        The coordinates.
     """
     cos, sin = np.cos(position_angle) / radius, np.sin(position_angle) / radius
     major: Image = offset_x * np.float32(cos) + offset_y * np.float32(sin)
@@ -89,15 +84,6 @@ def _textures() -> Image:
 def patches(frame: DiscFrame, contrast: float, rng: np.random.Generator) -> Image:
     """Patchy star formation and dust: a log-normal random field in the plane of the disc.
 
-    Parameters
-    ----------
-    frame : DiscFrame
-        Coordinates.
-    contrast : float
-        Standard deviation of the natural logarithm of the surface brightness.
-    rng : numpy.random.Generator
-        Source of randomness.
-
     Returns
     -------
     numpy.ndarray
@@ -115,15 +101,6 @@ def patches(frame: DiscFrame, contrast: float, rng: np.random.Generator) -> Imag
 
 def spiral_arms(frame: DiscFrame, strength: float, rng: np.random.Generator) -> Image:
     """Logarithmic spiral arms that fade in beyond a third of the half-light radius.
-
-    Parameters
-    ----------
-    frame : DiscFrame
-        Coordinates.
-    strength : float
-        Amplitude of the logarithm of the arms' contrast.
-    rng : numpy.random.Generator
-        Source of randomness.
 
     Returns
     -------
@@ -144,15 +121,6 @@ def spiral_arms(frame: DiscFrame, strength: float, rng: np.random.Generator) -> 
 
 def lopsidedness(frame: DiscFrame, strength: float, rng: np.random.Generator) -> Image:
     """More light on one side, growing outwards (the m = 1 mode of disc galaxies, Rix & Zaritsky 1995).
-
-    Parameters
-    ----------
-    frame : DiscFrame
-        Coordinates.
-    strength : float
-        Amplitude far out, below one.
-    rng : numpy.random.Generator
-        Source of randomness.
 
     Returns
     -------
@@ -218,11 +186,6 @@ def draw_clumps(
         Angle of the major axis, in radians.
     rng : numpy.random.Generator
         Source of randomness.
-
-    Returns
-    -------
-    Clumps
-        The knots.
     """
     irregular = kind == "irr"
     count = int(rng.integers(2, 10)) if irregular else int(rng.integers(4, 30))

@@ -100,11 +100,6 @@ class PairBatch:
         -------
         numpy.ndarray
             bool (n, channel, y, x).
-
-        Raises
-        ------
-        ConfigError
-            If the encoding is unknown.
         """
         members = self.truth > (threshold * self.sigma)[:, None, None, None]
         if connected:
@@ -148,11 +143,6 @@ def encode_masks(members: NDArray[np.bool_], encoding: Encoding) -> NDArray[np.b
     -------
     numpy.ndarray
         bool (n, channel, y, x).
-
-    Raises
-    ------
-    ConfigError
-        If the encoding is unknown.
     """
     central, companion = members[:, 0], members[:, 1]
     if encoding == "gg":

@@ -31,11 +31,6 @@ class PairSampler:
         Seed of the pairs.
     rules : PairRules, optional
         How pairs are made.
-
-    Raises
-    ------
-    ConfigError
-        If the split has no two galaxies that may pair.
     """
 
     def __init__(
@@ -58,18 +53,7 @@ class PairSampler:
         return batch
 
     def draw_range(self, start: int, stop: int) -> PairBatch:
-        """Draw pairs number ``start`` to ``stop``, whatever was drawn before.
-
-        Parameters
-        ----------
-        start, stop : int
-            Range of pair numbers; the same number is always the same pair.
-
-        Returns
-        -------
-        PairBatch
-            ``stop - start`` pairs.
-        """
+        """Draw pairs number ``start`` to ``stop``, whatever was drawn before."""
         parts = []
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first = block * BLOCK

@@ -120,11 +120,6 @@ class PairPlanner:
         Gives zero point and noise.
     rules : PairRules
         How pairs are made.
-
-    Raises
-    ------
-    ConfigError
-        If no two of the galaxies may pair.
     """
 
     def __init__(self, pool: GalaxyPool, rows: Integers, preset: Preset, rules: PairRules) -> None:

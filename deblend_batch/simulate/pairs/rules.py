@@ -68,12 +68,6 @@ def training_rules(stamp_size: int = 64) -> PairRules:
     ----------
     stamp_size : int
         Side of the stamps, in pixels.
-
-    Returns
-    -------
-    PairRules
-        Noise over a factor of 120 down to what a detector still lists, some of it correlated; third galaxies;
-        free distances for one pair in four.
     """
     return PairRules(
         stamp_size=stamp_size,
