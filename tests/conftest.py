@@ -33,7 +33,7 @@ import pytest
 import ray
 from hypothesis import settings
 
-from deblend_batch.engine.driver.fork_server import FORK_SERVER
+from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.field.layout import create_field, finish_field
 from tests.scheduling import ON_RAY, OneRayCluster
 from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model

@@ -132,7 +132,7 @@ def _start_ahead(where: str | None) -> None:
 
     Before the config is read: one that says ``where: ray`` costs a second of the other core.
     """
-    from deblend_batch.engine.driver.fork_server import FORK_SERVER
+    from deblend_batch.engine.crew.fork_server import FORK_SERVER
 
     if where != "ray" and not os.environ.get("RAY_ADDRESS"):
         FORK_SERVER.hold()  # to the end of this process

@@ -24,13 +24,13 @@ from deblend_batch.engine.account.metrics import RunMetrics
 from deblend_batch.engine.account.record import RunRecord, config_of
 from deblend_batch.engine.account.summary import RunSummary, notes_on
 from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.crew.opening import open_place
+from deblend_batch.engine.crew.place import Place
+from deblend_batch.engine.crew.where import Where, named_place, worth_ray
 from deblend_batch.engine.driver.depth import GROWTH
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
-from deblend_batch.engine.driver.opening import open_place
-from deblend_batch.engine.driver.place import Place
 from deblend_batch.engine.driver.signals import stop_signals
-from deblend_batch.engine.driver.where import Where, named_place, worth_ray
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.reconcile import unplaced_record
 from deblend_batch.engine.inputs.workload import Workload

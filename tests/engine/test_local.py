@@ -19,7 +19,7 @@ import yaml
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.driver.fork_server import ForkServer
+from deblend_batch.engine.crew.fork_server import ForkServer
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.worker.exchange import load_run_model

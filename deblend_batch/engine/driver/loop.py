@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver.crew import Answer, Call, Crew
+from deblend_batch.engine.crew.crew import Answer, Call, Crew
 from deblend_batch.engine.driver.depth import Depth
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.recovery import (

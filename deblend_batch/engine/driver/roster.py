@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver.crew import Answer, Call, Crew
+from deblend_batch.engine.crew.crew import Answer, Call, Crew
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.workqueue import Work
 from deblend_batch.engine.needs.pool import ActorPool, grown_pool

@@ -12,7 +12,7 @@ import pytest
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver.crew import Answer, Call
+from deblend_batch.engine.crew.crew import Answer, Call
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
 from deblend_batch.engine.inputs.index_task import index_field

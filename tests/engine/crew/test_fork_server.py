@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deblend_batch.engine.driver.fork_server import FORK_SERVER, ForkServer
+from deblend_batch.engine.crew.fork_server import FORK_SERVER, ForkServer
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field
 from deblend_batch.engine.worker.exchange import load_run_model

@@ -14,13 +14,13 @@ from deblend_batch.cluster.connection import connected, draining_nodes
 from deblend_batch.cluster.failure import fault_of
 from deblend_batch.cluster.metrics import publish_often
 from deblend_batch.cluster.workers import Workers
-from deblend_batch.engine.driver.crew import Answer, Call
-from deblend_batch.engine.driver.place import Place
+from deblend_batch.engine.crew.crew import Answer, Call
+from deblend_batch.engine.crew.environment import ENVIRONMENT
+from deblend_batch.engine.crew.place import Place
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import NodeSize
 from deblend_batch.engine.worker.actor import ModelActor
-from deblend_batch.engine.worker.environment import ENVIRONMENT
 from deblend_batch.engine.worker.exchange import ModelLoader, Seat
 from deblend_batch.engine.worker.metrics import ActorMetrics
 
@@ -39,7 +39,7 @@ class RayActor(ModelActor):
 
 
 class RayCrew:
-    """A crew of Ray actors, of which Ray restarts none; see :class:`~deblend_batch.engine.driver.crew.Crew`.
+    """A crew of Ray actors, of which Ray restarts none; see :class:`~deblend_batch.engine.crew.crew.Crew`.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import pytest
 
 from deblend_batch.cluster import naming
 from deblend_batch.config import EngineConfig
-from deblend_batch.engine.driver.where import named_place, worth_ray
+from deblend_batch.engine.crew.where import named_place, worth_ray
 from deblend_batch.engine.needs import machine
 from deblend_batch.engine.needs.machine import this_machine, visible_gpus
 from deblend_batch.engine.needs.pool import ActorPool

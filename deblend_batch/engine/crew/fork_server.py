@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from deblend_batch.engine.worker.environment import ENVIRONMENT
+from deblend_batch.engine.crew.environment import ENVIRONMENT
 from deblend_batch.errors import RunStoppedError
 
 _MESSAGE_BYTES = 64

@@ -19,9 +19,9 @@ from typing import Any
 import cloudpickle
 
 from deblend_batch.cluster.workers import ALONE
-from deblend_batch.engine.driver.crew import Answer, Call
-from deblend_batch.engine.driver.fork_server import FORK_SERVER, WorkerProcess, worker_environment
-from deblend_batch.engine.driver.place import Place
+from deblend_batch.engine.crew.crew import Answer, Call
+from deblend_batch.engine.crew.fork_server import FORK_SERVER, WorkerProcess, worker_environment
+from deblend_batch.engine.crew.place import Place
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.machine import this_machine, visible_gpus
 from deblend_batch.engine.needs.pool import ActorPool
@@ -43,7 +43,7 @@ class _Worker:
 
 
 class LocalCrew:
-    """A crew of processes of this machine; see :class:`~deblend_batch.engine.driver.crew.Crew`.
+    """A crew of processes of this machine; see :class:`~deblend_batch.engine.crew.crew.Crew`.
 
     Parameters
     ----------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deblend_batch.engine.driver.local_crew import local_place
-from deblend_batch.engine.driver.place import Place
-from deblend_batch.engine.driver.where import Where
+from deblend_batch.engine.crew.local import local_place
+from deblend_batch.engine.crew.place import Place
+from deblend_batch.engine.crew.where import Where
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def open_place(where: Where) -> Iterator[Place]:
     """Raise or join what a run's workers live on; what is raised here ends with the context."""
     if where == "ray":
         # Only here, since the import alone takes a second.
-        from deblend_batch.engine.driver.ray_crew import ray_place
+        from deblend_batch.engine.crew.on_ray import ray_place
 
         with ray_place() as place:
             yield place

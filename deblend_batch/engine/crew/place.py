@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deblend_batch.cluster.workers import Workers
-from deblend_batch.engine.driver.crew import Crew
+from deblend_batch.engine.crew.crew import Crew
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import NodeSize

@@ -1,0 +1,1 @@
+"""Who measures tiles: actors of Ray, or processes of this machine, behind one narrow protocol."""
