@@ -50,7 +50,7 @@ def test_pairs_tiles_and_time(small_field: SmallField, tmp_path: Path) -> None:
     assert plan.where == "local"
     assert plan.duration.seconds == pytest.approx(start + model + cut)
     assert plan.duration.core_hours == pytest.approx((model + cut) / 3600)
-    assert plan.node_bytes == plan.memory.actor > 5e8
+    assert plan.node_bytes == plan.memory.actor > 4e8
     assert plan.notes == ()
     assert json.loads(json.dumps(plan.to_dict()))["memory"]["actor"] == plan.memory.actor
 
