@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,13 +67,27 @@ def test_simulate_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [line.split()[2] for line in lines] == ["0/300", "256/300", "300/300"]
 
 
+def drawn(descriptor: int) -> str:
+    """What a terminal is given until its other end is closed."""
+    pieces = []
+    with contextlib.suppress(OSError):  # Linux ends a terminal without a writer with EIO
+        while piece := os.read(descriptor, 65536):
+            pieces.append(piece)
+    os.close(descriptor)
+    return b"".join(pieces).decode()
+
+
 def test_a_terminal_has_a_bar(small_field: SmallField, tmp_path: Path) -> None:
     output = finish_run(small_field, str(tmp_path / "out")).output.url
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, "-m", "deblend_batch", "verify", output, "--recompute", "0"]
-    with os.fdopen(theirs, "wb") as terminal:
-        subprocess.run(command, stderr=terminal, stdout=subprocess.DEVNULL, check=True, timeout=120)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert "\x1b[" in shown  # it is drawn anew in its place
-    assert "checking" in shown
+    with (
+        ThreadPoolExecutor(1) as reader,
+        subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL) as process,
+    ):
+        shown = reader.submit(drawn, ours)
+        os.close(theirs)
+        assert process.wait(timeout=120) == 0
+    assert "\x1b[" in shown.result()  # it is drawn anew in its place
+    assert re.search(r"checking  tiles \d/9", shown.result())

@@ -191,5 +191,7 @@ def test_verifying_a_hostile_output_takes_no_memory(run: Ledger) -> None:
     words = ["deblend-batch", "verify", run.output.url, "--recompute", "0", "--json"]
     ended = run_limited(words, memory=700_000_000, seconds=120)
     assert ended.code == 2
-    assert ended.err == ""
+    assert all(
+        line.startswith("checking") for line in ended.err.splitlines()
+    )  # its progress, nothing else
     assert len(json.loads(ended.out)["problems"]) >= 2
