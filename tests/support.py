@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import zarr
 from numpy.typing import NDArray
 
@@ -198,3 +201,17 @@ def same_rows(first: pa.Table, second: pa.Table) -> bool:
         ]
 
     return bits(first) == bits(second)
+
+
+def shards_of(output: Path) -> dict[str, bytes]:
+    """Names and bytes of a run's shards."""
+    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something that must come."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            pytest.fail(f"still not so after {seconds:g} s")
+        time.sleep(0.05)

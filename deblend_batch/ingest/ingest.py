@@ -21,7 +21,7 @@ from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.fits import open_files
-from deblend_batch.ingest.measure import Background, Measured, measure_band, measure_steps
+from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.progress import Progress, silent
@@ -174,7 +174,9 @@ def _grid(band: Band) -> SkyGrid:
     return SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
 
 
-def _measure(bands: Sequence[Band], background: Background, progress: Progress) -> list[Measured]:
+def _measure(
+    bands: Sequence[Band], background: Background, progress: Progress
+) -> list[MeasuredBand]:
     total, done = sum(measure_steps(band) for band in bands), 0
 
     def step() -> None:
@@ -185,7 +187,7 @@ def _measure(bands: Sequence[Band], background: Background, progress: Progress) 
     return [measure_band(band, background, step) for band in bands]
 
 
-def _meta(name: str, measured: Sequence[Measured]) -> FieldMeta:
+def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
     sigmas = tuple(item.noise_sigma for item in measured)
     has_variance = measured[0].band.noise is not None
     return FieldMeta(
@@ -198,7 +200,9 @@ def _meta(name: str, measured: Sequence[Measured]) -> FieldMeta:
     )
 
 
-def _write(group: zarr.Group, url: str, measured: Sequence[Measured], progress: Progress) -> float:
+def _write(
+    group: zarr.Group, url: str, measured: Sequence[MeasuredBand], progress: Progress
+) -> float:
     """Write all shards; return the fraction of bad pixels."""
     windows = [
         (number, item, window)
@@ -214,7 +218,7 @@ def _write(group: zarr.Group, url: str, measured: Sequence[Measured], progress: 
 
 
 def _write_window(
-    group: zarr.Group, url: str, number: int, item: Measured, rows: slice, columns: slice
+    group: zarr.Group, url: str, number: int, item: MeasuredBand, rows: slice, columns: slice
 ) -> int:
     """Write one window of one band; return its number of bad pixels."""
     window = item.band.read(rows, columns)

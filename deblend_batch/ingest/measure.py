@@ -26,7 +26,7 @@ _PSF_BLOCKS = 16
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredBand:
     """A band after the first pass.
 
     Parameters
@@ -53,7 +53,7 @@ class Measured:
     psf_fwhm_arcsec: Found
 
 
-def measure_band(band: Band, background: Background, step: Callable[[], None]) -> Measured:
+def measure_band(band: Band, background: Background, step: Callable[[], None]) -> MeasuredBand:
     """Read a band once, window by window, and measure it."""
     band = band.with_padding_found()
     mesh = BackgroundMesh(band.shape_yx)
@@ -74,7 +74,7 @@ def measure_band(band: Band, background: Background, step: Callable[[], None]) -
             "check the image and its noise and mask planes"
         )
     subtract = background == "subtract" or (background == "auto" and mesh.is_significant)
-    return Measured(
+    return MeasuredBand(
         band=band,
         level=float(np.median(mesh.level[good])),
         surface=mesh.surface() if subtract else None,

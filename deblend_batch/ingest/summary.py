@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.measure import Measured
+from deblend_batch.ingest.measure import MeasuredBand
 from deblend_batch.text import redacted
 
 
@@ -102,7 +102,7 @@ class IngestSummary:
         ]
 
 
-def summarise(item: Measured) -> BandSummary:
+def summarise(item: MeasuredBand) -> BandSummary:
     """Summarise a measured band."""
     return BandSummary(
         name=item.band.name,

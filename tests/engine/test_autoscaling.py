@@ -19,8 +19,8 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
 from tests.conftest import free_port
-from tests.engine.test_nodes import nodes_of, shards, wait_until
-from tests.support import SmallField
+from tests.engine.test_nodes import nodes_of
+from tests.support import SmallField, shards_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD, GPU, CPU = "ray.head.default", "gpu", "cpu"  # the first is the provider's own
@@ -164,7 +164,7 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
         finally:
             run.kill()
             run.wait()
-    assert shards(output) == shards(calm)
+    assert shards_of(output) == shards_of(calm)
     assert verify_run(Output(str(output))).problems == ()
     totals = json.loads((output / "run.json").read_text())["totals"]
     assert totals["retries"]["worker"] >= 1

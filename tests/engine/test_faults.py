@@ -28,22 +28,7 @@ from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError
 from deblend_batch.tiling.reader import read_tile
 from tests.engine.killing_models import Poisoned, first_time, saboteur
-from tests.support import SmallField, same_rows
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    """The shards of a run that nothing disturbed."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    process_field(small_field.config(str(output)))
-    return shards_of(output)
-
-
-def shards_of(output: Path) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
+from tests.support import SmallField, same_rows, shards_of
 
 
 def test_a_bug_stops_the_run_at_once_and_shows_itself(

@@ -21,25 +21,10 @@ from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.driver import roster
 from deblend_batch.engine.run import process_field
 from tests.engine.killing_models import saboteur
-from tests.support import SmallField
+from tests.support import SmallField, shards_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 BLOWS = 4  # benchmarks/soak.py goes on for as long as it is asked to
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    """The shards of a run that nothing disturbed, without Ray."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    process_field(small_field.config(str(output)))
-    return shards_of(output)
-
-
-def shards_of(output: Path) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
 
 
 @pytest.mark.parametrize(
@@ -79,17 +64,21 @@ def start_driver(config: Path, environment: dict[str, str]) -> subprocess.Popen[
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
+def one_tile_at_a_time(small_field: SmallField, output: Path) -> dict[str, Any]:
+    """A config of one actor that holds a tile, written beside the output too."""
+    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
+    (output.parent / "config.yaml").write_text(yaml.safe_dump(config))
+    return config
+
+
 @pytest.mark.slow
 def test_a_stopped_driver_loses_nothing(
     head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    config = one_tile_at_a_time(small_field, output)
     process = start_driver(tmp_path / "config.yaml", head.environment())
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(output.glob("ledger/*.json")):
-        time.sleep(0.01)
+    wait_until(lambda: any(output.glob("ledger/*.json")))
     stopped = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -109,8 +98,7 @@ def test_a_driver_killed_at_random_moments_loses_nothing(
 ) -> None:
     """From the first import to the last tile; what is whole after each blow is as it should be."""
     rng, output = random.Random(20), tmp_path / "out"
-    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    config = one_tile_at_a_time(small_field, output)
     for _ in range(BLOWS):
         process = start_driver(tmp_path / "config.yaml", head.environment())
         try:
@@ -130,8 +118,7 @@ def test_two_drivers_on_one_output_share_it(
     head: Any, undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    config = small_field.on_ray(str(output), engine={"actors": 1, "tiles_in_flight": 1})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    one_tile_at_a_time(small_field, output)
     drivers = [start_driver(tmp_path / "config.yaml", head.environment()) for _ in range(2)]
     said = [driver.communicate(timeout=120)[1] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.errors import RunStoppedError
 from tests.engine.killing_models import first_time, saboteur
-from tests.support import SmallField, write_tiny_model
+from tests.support import SmallField, shards_of, wait_until, write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
@@ -45,29 +44,6 @@ print(found.state, "ray" in sys.modules, "torch" in sys.modules)
 def local(small_field: SmallField, output: Path, **engine: Any) -> dict[str, Any]:
     """A config of a run in processes of this machine."""
     return small_field.config(str(output), engine={"where": "local", "actors": 1, **engine})
-
-
-def shards_of(output: Path) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    """The shards of a run that nothing disturbed."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert process_field(local(small_field, output)).exit_code == 0
-    return shards_of(output)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
 from tests.conftest import RayHead
 from tests.engine.slow_models import slow_model
-from tests.support import SmallField
+from tests.support import SmallField, shards_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -46,15 +46,6 @@ def joined_node(head: RayHead, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 def live_nodes() -> list[str]:
     """Return the ids of the nodes that are alive."""
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-
-
-def wait_until(ready: Callable[[], bool], seconds: float) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            pytest.fail(f"still not true after {seconds} s")
-        time.sleep(0.1)
 
 
 def nodes_of(output: Path) -> set[str]:
@@ -90,7 +81,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_costs_nothing(
     (summary,) = found
     assert summary.totals["pairs"]["pending"] == summary.totals["pairs"]["quarantined"] == 0
     assert (summary.totals["retries"].get("worker", 0) == 0) is notice
-    assert shards(output) == shards(tmp_path / "calm")
+    assert shards_of(output) == shards_of(tmp_path / "calm")
     assert verify_run(Output(str(output))).problems == ()
 
 
@@ -101,8 +92,3 @@ def drain(head: RayHead, nodes: set[str]) -> None:
         command += [f"--address={head.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message=spot", "--deadline-remaining-seconds=30"]
         subprocess.run(command, env=head.environment(), check=True, capture_output=True)
-
-
-def shards(output: Path) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}

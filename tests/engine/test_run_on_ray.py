@@ -12,7 +12,7 @@ from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
 from tests.engine.stopped import StoppedMeter
-from tests.support import SmallField
+from tests.support import SmallField, shards_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -25,11 +25,6 @@ def finished(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) 
     return output
 
 
-def shards_of(output: str) -> dict[str, bytes]:
-    """Names and bytes of a run's shards."""
-    return {path.name: path.read_bytes() for path in Path(output, "shards").iterdir()}
-
-
 @pytest.mark.parametrize("gpus", [0, 0.5], ids=["on CPUs", "two actors on a logical GPU"])
 def test_the_bytes_are_those_of_a_run_without_ray(
     finished: str, small_field: SmallField, tmp_path: Path, gpus: float
@@ -37,7 +32,7 @@ def test_the_bytes_are_those_of_a_run_without_ray(
     output = str(tmp_path / "out")
     summary = process_field(small_field.on_ray(output, engine={"gpus_per_actor": gpus}))
     assert summary.exit_code == 0
-    assert shards_of(output) == shards_of(finished)
+    assert shards_of(Path(output)) == shards_of(Path(finished))
     assert verify_run(Output(output)).problems == ()
 
 

@@ -17,8 +17,7 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from tests.engine.test_nodes import shards, wait_until
-from tests.support import SmallField
+from tests.support import SmallField, shards_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,5 +114,5 @@ def test_a_job_that_is_stopped_is_resumed_by_another(
     for log in (said, client.get_job_logs(resumed)):
         assert "Traceback" not in log
         assert not {"\r", "\x1b"} & set(log)
-    assert shards(output) == shards(calm)
+    assert shards_of(output) == shards_of(calm)
     assert verify_run(Output(str(output))).problems == ()
