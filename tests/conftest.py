@@ -34,9 +34,10 @@ import ray
 from hypothesis import settings
 
 from deblend_batch.engine.crew.fork_server import FORK_SERVER
+from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
 from tests.scheduling import ON_RAY, OneRayCluster
-from tests.support import SmallField, gaussian_image, make_meta, member, write_tiny_model
+from tests.support import SmallField, gaussian_image, make_meta, member, shards_of, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -173,6 +174,30 @@ def small_field(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Sm
     table = pa.table({"id": ids, "x": yx[:, 1], "y": yx[:, 0], "mag": mag})
     pq.write_table(table, str(folder / "detections.parquet"))
     return SmallField(url, str(folder / "detections.parquet"), ids, yx, mag, tiny_model)
+
+
+def _undisturbed(
+    field: SmallField, factory: pytest.TempPathFactory, **changes: Any
+) -> dict[str, bytes]:
+    output = factory.mktemp("undisturbed") / "out"
+    assert process_field(field.config(str(output), **changes)).exit_code == 0
+    return shards_of(output)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The shards of a run of the small field that nothing disturbed, without Ray."""
+    return _undisturbed(small_field, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_small_tiles(
+    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The same in 80 tiles of 64 px."""
+    return _undisturbed(small_field, tmp_path_factory, tiles={"size": 64})
 
 
 @pytest.fixture(scope="session")

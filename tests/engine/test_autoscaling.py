@@ -17,7 +17,6 @@ import yaml
 
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.run import process_field
 from tests.conftest import free_port
 from tests.engine.test_nodes import nodes_of
 from tests.support import SmallField, shards_of, wait_until
@@ -138,11 +137,9 @@ def nodes_seen(output: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
-    cluster: None, small_field: SmallField, tmp_path: Path
+    small_field: SmallField, undisturbed_small_tiles: dict[str, bytes], tmp_path: Path
 ) -> None:
     """The head has no core and no GPU; the rows are those of an undisturbed run."""
-    calm = tmp_path / "calm"
-    process_field(small_field.config(str(calm), tiles={"size": 64}))
     output, fast = tmp_path / "out", tmp_path / "fast"
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, "actors": 2, "autoscale": True}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
@@ -164,7 +161,7 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
         finally:
             run.kill()
             run.wait()
-    assert shards_of(output) == shards_of(calm)
+    assert shards_of(output) == undisturbed_small_tiles
     assert verify_run(Output(str(output))).problems == ()
     totals = json.loads((output / "run.json").read_text())["totals"]
     assert totals["retries"]["worker"] >= 1

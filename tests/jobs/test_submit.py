@@ -16,7 +16,6 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.run import process_field
 from tests.support import SmallField, shards_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,36 +35,69 @@ def submit(head: Any, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def write_config(folder: Path, small_field: SmallField, output: Path, **engine: Any) -> str:
+    """Write the config of a run with an actor on each GPU."""
+    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, **engine}
+    config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return str(folder / "config.yaml")
+
+
+def gpus_of(output: Path) -> set[tuple[tuple[int, ...], str]]:
+    """Return the GPUs and what CUDA saw of every worker that made a tile."""
+    ledger = Ledger(Output(str(output)))
+    workers = [receipt.worker for receipt in ledger.read_receipts(ledger.output.receipts())]
+    return {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
+
+
 @pytest.mark.slow
-def test_a_submitted_job_makes_the_catalogue_on_the_cluster_s_gpus(
-    head: Any, small_field: SmallField, tmp_path: Path
+def test_a_job_that_is_stopped_is_resumed_by_another_on_the_cluster_s_gpus(
+    head: Any,
+    small_field: SmallField,
+    undisturbed_small_tiles: dict[str, bytes],
+    tmp_path: Path,
 ) -> None:
-    seen: set[tuple[tuple[int, ...], str]] = set()
-    for number in range(4):
-        seen |= workers_of_a_job(head, small_field, tmp_path, f"out{number}")
+    """``ray job stop`` is a clean end; a log holds lines, and what the job was given in its environment."""
+    output = tmp_path / "out"
+    client = JobSubmissionClient(head.dashboard)
+    job = client.submit_job(
+        entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
+        runtime_env={
+            "working_dir": str(ROOT),
+            "env_vars": {"RUN_CONFIG": write_config(tmp_path, small_field, output, actors=1)},
+        },
+    )
+    wait_until(
+        lambda: any(output.glob("ledger/*.json")) or client.get_job_status(job).is_terminal()
+    )
+    assert client.stop_job(job)
+    wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
+    said = client.get_job_logs(job)
+    assert client.get_job_status(job) == "STOPPED", said
+    assert read_status(Output(str(output))).state == "interrupted"
+    assert f"{output}: interrupted with " in said
+    assert "run the same command again to resume" in said
+    ended = submit(head, "jobs/process_field.py", write_config(tmp_path, small_field, output))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "pairs/s" in ended.stdout
+    assert "ETA" in ended.stdout
+    (resumed,) = set(re.findall(r"raysubmit_\w+", ended.stdout))
+    for log in (said, client.get_job_logs(resumed)):
+        assert "Traceback" not in log
+        assert not {"\r", "\x1b"} & set(log)
+    assert shards_of(output) == undisturbed_small_tiles
+    assert verify_run(Output(str(output))).problems == ()
+    seen = gpus_of(output)
+    for number in range(3):
         if (
             len(seen) > 1
         ):  # on a busy machine the first actor may be done before the second is there
             break
+        again = tmp_path / f"out{number}"
+        ended = submit(head, "jobs/process_field.py", write_config(tmp_path, small_field, again))
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        seen |= gpus_of(again)
     assert seen == {((0,), "0"), ((1,), "1")}
-
-
-def workers_of_a_job(
-    head: Any, small_field: SmallField, folder: Path, name: str
-) -> set[tuple[tuple[int, ...], str]]:
-    """Submit a run; return the GPUs and what CUDA saw of every worker that made a tile."""
-    output = folder / name
-    config = small_field.on_ray(str(output), tiles={"size": 64}, engine={"gpus_per_actor": 1})
-    config["engine"]["tiles_in_flight"] = 1
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    ended = submit(head, "jobs/process_field.py", str(folder / "config.yaml"))
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "pairs/s" in ended.stdout
-    assert "ETA" in ended.stdout
-    assert verify_run(Output(str(output))).problems == ()
-    ledger = Ledger(Output(str(output)))
-    workers = [receipt.worker for receipt in ledger.read_receipts(ledger.output.receipts())]
-    return {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
 
 
 @pytest.mark.slow
@@ -78,41 +110,3 @@ def test_a_job_s_mistake_is_one_line_in_its_log(head: Any, tmp_path: Path) -> No
     assert "error: " in ended.stdout
     assert "'here.zarr' is a relative path, and a Ray job runs in a temporary copy" in ended.stdout
     assert "Traceback" not in ended.stdout
-
-
-@pytest.mark.slow
-def test_a_job_that_is_stopped_is_resumed_by_another(
-    head: Any, cluster: None, small_field: SmallField, tmp_path: Path
-) -> None:
-    """``ray job stop`` is a clean end; a log holds lines, and what the job was given in its environment."""
-    calm, output = tmp_path / "calm", tmp_path / "out"
-    process_field(small_field.config(str(calm), tiles={"size": 64}))
-    engine = {"actors": 1, "tiles_in_flight": 1}
-    config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    client = JobSubmissionClient(head.dashboard)
-    job = client.submit_job(
-        entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
-        runtime_env={
-            "working_dir": str(ROOT),
-            "env_vars": {"RUN_CONFIG": str(tmp_path / "config.yaml")},
-        },
-    )
-    wait_until(
-        lambda: any(output.glob("ledger/*.json")) or client.get_job_status(job).is_terminal(), 120
-    )
-    assert client.stop_job(job)
-    wait_until(lambda: client.get_job_status(job).is_terminal(), 30)
-    said = client.get_job_logs(job)
-    assert client.get_job_status(job) == "STOPPED", said
-    assert read_status(Output(str(output))).state == "interrupted"
-    assert f"{output}: interrupted with " in said
-    assert "run the same command again to resume" in said
-    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    (resumed,) = set(re.findall(r"raysubmit_\w+", ended.stdout))
-    for log in (said, client.get_job_logs(resumed)):
-        assert "Traceback" not in log
-        assert not {"\r", "\x1b"} & set(log)
-    assert shards_of(output) == shards_of(calm)
-    assert verify_run(Output(str(output))).problems == ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.util.state import list_actors
 
 from deblend_batch.errors import ConfigError, StorageError
+from deblend_batch.models import find_card
 from deblend_batch.models.weights import read_weights
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import save_pool
@@ -27,6 +30,7 @@ from deblend_batch.train.config import TrainConfig, make_train_config
 from deblend_batch.train.group import _reason
 from deblend_batch.train.news import Report
 from deblend_batch.train.run import train
+from tests.jobs.test_submit import submit
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -39,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         {
             "model": "blend2flux-small",
             "pool": {"url": url},
-            "steps": 12,
+            "steps": 16,
             "evaluate_every": 4,
             "batch_size": 32,
             "replicas": 2,
@@ -51,75 +55,75 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     )
 
 
-@pytest.fixture(scope="module")
-def undisturbed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
-    """A training by two replicas; its folder is in ``undisturbed_folder``."""
-    reports: list[Report] = []
-    train(config, str(folder_of(tmp_path_factory)), reports.append)
-    return reports
+@dataclass(frozen=True)
+class Job:
+    """A training that was submitted: its folder, and what it printed."""
 
-
-def folder_of(factory: pytest.TempPathFactory) -> Path:
-    return factory.getbasetemp() / "two-replicas"
+    folder: Path
+    said: str
 
 
 @pytest.fixture(scope="module")
-def expected(
-    undisturbed: list[Report], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, torch.Tensor]:
-    return weights(folder_of(tmp_path_factory))
+def undisturbed(head: Any, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A training by two replicas, as a cluster's user starts it."""
+    folder = tmp_path_factory.mktemp("two-replicas")
+    written = write_config(folder, config.model_copy(update={"replicas": 1}))
+    words = [str(folder / "out"), "--config", written, "--replicas", "2"]
+    ended = submit(head, "jobs/train_model.py", *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return Job(folder / "out", ended.stdout)
+
+
+def write_config(folder: Path, config: TrainConfig) -> str:
+    url = folder / "config.yaml"
+    url.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return str(url)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_weights(str(folder / "blend2flux-small.safetensors")).tensors()
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
-
-
-def kill_replicas(dashboard: str) -> Callable[[Report], None]:
-    """Return a listener that kills one replica after the first report, and the other one after the second."""
-    due = [4, 8]
-
-    def listen(report: Report) -> None:
-        if due and report.step >= due[0]:
-            alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-            actors = list_actors(dashboard, filters=alive, detail=True)
-            os.kill(sorted(actor.pid for actor in actors)[len(due) - 1], signal.SIGKILL)
-            due.pop(0)
-
-    return listen
+def test_a_submitted_job_trains_with_two_replicas(undisturbed: Job) -> None:
+    for step in (4, 8, 12, 16):
+        assert f"step {step}/16  loss " in undisturbed.said
+    url = str(undisturbed.folder / "blend2flux-small.safetensors")
+    assert url in undisturbed.said
+    card = find_card(url)
+    assert card.training["config"]["replicas"] == 2
+    assert card.test_metrics["pairs"] == 64
 
 
 def test_two_replicas_learn_what_one_learns(
-    config: TrainConfig,
-    undisturbed: list[Report],
-    expected: dict[str, torch.Tensor],
-    tmp_path: Path,
+    config: TrainConfig, undisturbed: Job, tmp_path: Path
 ) -> None:
     reports: list[Report] = []
     train(config.model_copy(update={"replicas": 1}), str(tmp_path), reports.append)
-    assert [one.step for one in undisturbed] == [4, 8, 12]
+    losses = re.findall(r"^step \d+/16  loss (\S+)", undisturbed.said, re.MULTILINE)
     np.testing.assert_allclose(
-        [one.loss for one in undisturbed], [one.loss for one in reports], rtol=1e-4
+        [float(loss) for loss in losses], [one.loss for one in reports], rtol=1e-3
     )
+    expected = weights(undisturbed.folder)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(expected[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_killed_replicas_cost_time_and_nothing_else(
-    head: Any, config: TrainConfig, expected: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    train(config, str(tmp_path), kill_replicas(head.dashboard))
-    assert_same(weights(tmp_path), expected)
+def kill_a_replica(dashboard: str, reports: list[Report]) -> Callable[[Report], None]:
+    """Return a listener that keeps the reports, and kills one of the replicas after the first."""
+
+    def listen(report: Report) -> None:
+        reports.append(report)
+        if len(reports) == 1:
+            alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+            os.kill(list_actors(dashboard, filters=alive, detail=True)[0].pid, signal.SIGKILL)
+
+    return listen
 
 
-def test_ctrl_c_is_one_line_and_the_training_resumes_to_the_bit(
-    head: Any, config: TrainConfig, expected: dict[str, torch.Tensor], tmp_path: Path
+def test_ctrl_c_is_one_line_and_the_training_goes_on_to_the_bit_though_a_replica_is_killed(
+    head: Any, config: TrainConfig, undisturbed: Job, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    words = ["train", str(tmp_path), "--config", str(tmp_path / "config.yaml"), "--replicas", "2"]
+    words = ["train", str(tmp_path), "--config", write_config(tmp_path, config), "--replicas", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "deblend_batch", *words],
         env=head.environment(),
@@ -131,16 +135,17 @@ def test_ctrl_c_is_one_line_and_the_training_resumes_to_the_bit(
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130, said
-    assert said[0].startswith("step 4/12  loss "), said
+    assert said[0].startswith("step 4/16  loss "), said
     assert said[-1] == (
         f"error: {tmp_path}: training interrupted; run again to resume from the last checkpoint"
     )
     assert "Traceback" not in "".join(said)
     assert not (tmp_path / "blend2flux-small.safetensors").exists()
     reports: list[Report] = []
-    train(config, str(tmp_path), reports.append)
+    train(config, str(tmp_path), kill_a_replica(head.dashboard, reports))
     assert reports[0].step > 4
-    assert_same(weights(tmp_path), expected)
+    expected, found = weights(undisturbed.folder), weights(tmp_path)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
 def test_a_mistake_met_by_a_replica_ends_the_training_at_once(
