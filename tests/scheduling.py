@@ -27,7 +27,7 @@ ON_RAY = (
     "tests/cluster/test_workers.py",
     "tests/storage_s3/test_planted_secret.py",
     "tests/test_demo.py",
-    "tests/test_readme.py",
+    "tests/test_readme_cluster.py",
     "tests/train/test_group.py",
 )
 

@@ -170,6 +170,14 @@ def test_patience_ends_a_training(pool_url: str, tmp_path: Path) -> None:
     assert card.training["steps"] == 3
 
 
+def test_a_relative_folder_in_a_job_is_refused(
+    pool_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match="output: 'out' is a relative path, and a Ray job runs"):
+        train(_config(pool_url), "out")
+
+
 def test_interruption_is_said_in_one_line(pool_url: str, tmp_path: Path) -> None:
     def interrupt(_: Report) -> None:
         raise KeyboardInterrupt
