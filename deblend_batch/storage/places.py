@@ -51,9 +51,9 @@ def check_apart(
     check_url(target)
     check_writable(target)
     place = _place(target)
-    if is_local(target) and _is_system(place[1:]):
+    if is_local(target) and (folder := _system_folder(target)) is not None:
         raise OutputConflictError(
-            f"{key}: {target} is in /{place[1]}, which holds the system itself and no files; give "
+            f"{key}: {target} is in {folder}, which holds the system itself and no files; give "
             "another path"
         )
     for url in inputs:
@@ -80,8 +80,16 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
 
-def _is_system(parts: tuple[str, ...]) -> bool:
-    return parts[:1] in _SYSTEM and parts[:2] != _SHARED_MEMORY
+def _system_folder(url: str) -> str | None:
+    """Return the folder of the system that a local path leads to or through.
+
+    A path through one may lead elsewhere in each process: ``/proc/self/cwd`` is another's own folder there.
+    """
+    path = os.path.abspath(filesystem(url)[1])
+    for parts in (tuple(_parts(path)), tuple(_parts(os.path.realpath(path)))):
+        if parts[:1] in _SYSTEM and parts[:2] != _SHARED_MEMORY:
+            return f"/{parts[0]}"
+    return None
 
 
 def _relation(target: tuple[str, ...], other: tuple[str, ...]) -> str | None:

@@ -130,11 +130,6 @@ def raylet_of(head: int, node: str) -> psutil.Process:
     raise LookupError(node)
 
 
-def nodes_seen(output: Path) -> set[str]:
-    """Return the nodes on which tiles of a run were made."""
-    return nodes_of(output) if (output / "ledger").is_dir() else set()
-
-
 @pytest.mark.slow
 def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
     small_field: SmallField, undisturbed_small_tiles: dict[str, bytes], tmp_path: Path
@@ -153,9 +148,9 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
             env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
         )
         try:
-            wait_until(lambda: len(nodes_seen(output)) == 2, 120)
-            raylet_of(head, min(nodes_seen(output))).kill()
-            wait_until(lambda: len(nodes_seen(output)) == 3, 120)
+            wait_until(lambda: len(nodes_of(output)) == 2, 120)
+            raylet_of(head, min(nodes_of(output))).kill()
+            wait_until(lambda: len(nodes_of(output)) == 3, 120)
             fast.touch()
             assert run.wait(120) == 0, (tmp_path / "run.log").read_text()
         finally:

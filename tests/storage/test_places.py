@@ -58,6 +58,15 @@ def test_the_system_s_own_folders_are_no_place(target: str) -> None:
         storage.check_apart(target)
 
 
+def test_a_path_through_the_system_is_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it leads depends on the process that asks."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputConflictError, match="/proc/self/cwd/x is in /proc"):
+        storage.check_apart("/proc/self/cwd/x")
+
+
 def test_a_link_to_the_system_is_no_place_and_shared_memory_is(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/proc")
     with pytest.raises(OutputConflictError, match="is in /proc"):

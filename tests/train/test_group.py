@@ -120,6 +120,7 @@ def kill_a_replica(dashboard: str, reports: list[Report]) -> Callable[[Report], 
     return listen
 
 
+@pytest.mark.timeout(600)  # of three groups of processes, one after the other
 def test_ctrl_c_is_one_line_and_the_training_goes_on_to_the_bit_though_a_replica_is_killed(
     head: Any, config: TrainConfig, undisturbed: Job, tmp_path: Path
 ) -> None:
