@@ -109,6 +109,9 @@ def _take_log_format(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _perform(words: list[str], talk: _Talk) -> int:
+    from deblend_batch.cli.ahead import AHEAD
+
+    AHEAD.start(words)
     import typer
 
     from deblend_batch.cli.app import build_app

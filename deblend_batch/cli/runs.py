@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from deblend_batch.cli.ahead import AHEAD
 from deblend_batch.cli.options import OutputArg, StorageOpt, open_output, read_storage_options
 from deblend_batch.cli.output import JsonOpt, show
-
-if TYPE_CHECKING:
-    from deblend_batch.config import RunConfig
 
 app = typer.Typer()
 
@@ -106,7 +104,6 @@ def run(
     as_json: JsonOpt = False,
 ) -> int:
     """Process a field or a survey into catalogue shards; run again to resume."""
-    ahead = not dry_run and _start_ahead(where)
     from deblend_batch.config import load_config
 
     overrides = _overrides(
@@ -119,8 +116,10 @@ def run(
 
         show(plan_run(settled), as_json=as_json)
         return 0
-    if ahead:
-        _end_if_on_ray(settled)
+    from deblend_batch.engine.crew.where import named_place
+
+    if named_place(settled.engine) == "ray":
+        AHEAD.end()
     from deblend_batch.engine.run import process_field
     from deblend_batch.logs import prints_to_log
 
@@ -128,29 +127,6 @@ def run(
         summary = process_field(settled)
     show(summary, as_json=as_json)
     return summary.exit_code
-
-
-def _start_ahead(where: str | None) -> bool:
-    """Let what workers of this machine are forked from import what they need while this process does, too.
-
-    Before the config is read, which may still ask for Ray; return whether it was started.
-    """
-    from deblend_batch.cluster.naming import is_named
-    from deblend_batch.engine.crew.fork_server import FORK_SERVER
-
-    ahead = where != "ray" and not is_named()
-    if ahead:
-        FORK_SERVER.hold()  # to the end of this process
-    return ahead
-
-
-def _end_if_on_ray(config: RunConfig) -> None:
-    """End what was started ahead where the config asks for Ray: it would stay beside the driver for hours."""
-    from deblend_batch.engine.crew.fork_server import FORK_SERVER
-    from deblend_batch.engine.crew.where import named_place
-
-    if named_place(config.engine) == "ray":
-        FORK_SERVER.release()
 
 
 @app.command()
