@@ -78,8 +78,8 @@ def fit_blends(
     pixel_scale_arcsec : Tensor or float
         Size of a pixel: (blend,) or one for all.
     njy_per_unit : Tensor or float
-        nJy of one unit of the pixels, for the prior's magnitudes: (blend, band) or one for all. The first
-        band's flux is taken for that near 800 nm.
+        nJy of one unit of the pixels, for the prior's magnitudes: (blend, band) or one for all. The prior is
+        of galaxies near 800 nm; of several bands the brightest counts.
     sky_mean : Tensor or float
         Background expected to be left in: (blend, band) or one for all.
     sky_sigma : Tensor or float, optional

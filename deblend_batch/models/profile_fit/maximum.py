@@ -60,12 +60,12 @@ class Problem:
         return Level(whitened(self.blends, step), self.grids[step])
 
     def prior(self, flux: Tensor) -> ShapePrior:
-        """Return the prior on shapes of members of some flux in the first band, (blend, member)."""
+        """Return the prior on shapes of members of some flux, (blend, band, member)."""
         blends = self.blends
         return shape_prior(
             blends.xy,
             blends.position_err,
-            flux * blends.njy_per_unit[:, :1],
+            (flux * blends.njy_per_unit[..., None]).amax(dim=1),
             blends.pixel_scale_arcsec,
             self.config.population,
         )
@@ -97,7 +97,7 @@ def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level]:
     """
     coarse = _coarse(problem)
     fine = problem.level(1)
-    prior = problem.prior(coarse.state.linear[:, 0, :-1])
+    prior = problem.prior(coarse.state.linear[..., :-1])
     return search_from(problem, fine, coarse.state, prior, problem.config.fine), prior, fine
 
 
@@ -119,7 +119,8 @@ def _started(
     problem: Problem, level: Level, start: tuple[float, float]
 ) -> tuple[Found, ShapePrior]:
     blends = problem.blends
-    typical = torch.full_like(blends.position_err, _TYPICAL_NJY) / blends.njy_per_unit[:, :1]
+    typical = _TYPICAL_NJY / blends.njy_per_unit[..., None]
+    typical = typical.expand(-1, -1, blends.xy.shape[1])
     prior = problem.prior(typical)
     radius, index = torch.tensor(start, dtype=torch.float64).log().tolist()
     shapes = prior.mean.clone()
@@ -130,7 +131,7 @@ def _started(
     state = State(shapes, linear, shapes.new_ones(shapes.shape[:2]))
     # The first fluxes, at the typical shapes, say how bright the members are and thus what to expect of them.
     state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.grid, problem.chunk)
-    prior = problem.prior(state.linear[:, 0, :-1])
+    prior = problem.prior(state.linear[..., :-1])
     return search_from(problem, level, state, prior, problem.config.coarse), prior
 
 

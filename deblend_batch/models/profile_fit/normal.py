@@ -14,6 +14,10 @@ from torch import Tensor
 from deblend_batch.models.profile_fit.planes import PLANES, Grid, Profiles, draw_planes
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 
+UNMEASURED = 2.0**40
+"""Errors beyond this, in units of a pixel's noise, are of fluxes that no pixel tells anything of."""
+
+_NOTHING = 2.0**-100  # precision of what no pixel tells anything of
 _RIDGE = 1e-7  # of the diagonal: keeps equations of float32 products positive
 
 
@@ -175,7 +179,7 @@ def evaluate(
     gradient[:, : SHAPES * members] -= pull.flatten(1)
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     diagonal[:, : SHAPES * members] += prior.precision.flatten(1)
-    diagonal += _RIDGE * diagonal + (diagonal <= 0.0)
+    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
     return state._replace(linear=linear), Normal(objective, chi2, gradient, hessian)
 
 
@@ -226,7 +230,7 @@ def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> 
     matrix[:, -1, -1] += pull
     right[:, -1] -= pull * offset
     diagonal = matrix.diagonal(dim1=1, dim2=2)
-    diagonal += _RIDGE * diagonal + (diagonal <= 0.0)
+    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
     factor = torch.linalg.cholesky_ex(matrix).L
     return torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from deblend_batch.models.profile_fit.normal import Pixels, State
 from deblend_batch.models.profile_fit.planes import Grid, Profiles, draw_profiles
 
-_WIDTHS = (1.0, 2.5)  # of the matched filter over the PSF's
+_WIDTHS = (1.0, 2.5, 5.0)  # of the matched filter over the PSF's
 _LEAST_MODEL = 1e-30
 
 
@@ -50,8 +50,8 @@ def find_peak(
 ) -> tuple[Tensor, Tensor]:
     """Find the most significant positive peak of a residual.
 
-    The significance is that of a point source's flux (and of one 2.5 times as wide) were it fitted at that
-    place alone; light of a model is trusted to a share of it only.
+    The significance is that of a point source's flux (and of ones 2.5 and 5 times as wide) were it fitted at
+    that place alone; light of a model is trusted to a share of it only.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.normal import State
+from deblend_batch.models.profile_fit.normal import UNMEASURED, State
 from deblend_batch.models.profile_fit.priors import SHAPES
 
 _UNKNOWN_ANGLE_DEG = 51.96  # of an angle uniform over half a turn
@@ -23,7 +23,8 @@ class BlendFit:
     Parameters
     ----------
     flux, flux_err : Tensor of float64, shape (blend, band, member)
-        Total fluxes, which may be negative, and their one-sigma errors, marginal over everything else.
+        Total fluxes, which may be negative, and their one-sigma errors, marginal over everything else; NaN
+        where no pixel has weight.
     flux_corr : Tensor of float64, shape (blend, band, member)
         Correlation of a flux's error with that of the nearest neighbour's; 0 without one.
     neighbour : Tensor of int64, shape (blend, member)
@@ -52,7 +53,7 @@ class BlendFit:
     sky_sn : Tensor of float64, shape (blend, band)
         The sky's distance from its prior's middle in errors: a background left in where it is large.
     peak_sn : Tensor of float64, shape (blend, band)
-        Most significant positive peak of the residual, matched to the PSF and to something twice as wide.
+        Most significant positive peak of the residual, matched to the PSF and to wider things.
     peak_yx : Tensor of float64, shape (blend, band, 2)
         Where it stands.
     blendedness : Tensor of float64, shape (blend, band, member)
@@ -215,10 +216,11 @@ def linear_columns(
     if members == 1:
         neighbour = torch.full_like(neighbour, -1)
     sky, sky_err = state.linear[..., -1], sigma[..., -1]
+    unmeasured = sigma[..., :-1] > UNMEASURED
     return {
-        "flux": state.linear[..., :-1] * unit[..., None],
-        "flux_err": sigma[..., :-1] * unit[..., None],
-        "flux_corr": correlation,
+        "flux": (state.linear[..., :-1] * unit[..., None]).masked_fill(unmeasured, torch.nan),
+        "flux_err": (sigma[..., :-1] * unit[..., None]).masked_fill(unmeasured, torch.nan),
+        "flux_corr": correlation.masked_fill(unmeasured, torch.nan),
         "neighbour": neighbour,
         "sky": sky * unit,
         "sky_err": sky_err * unit,

@@ -19,7 +19,7 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
     """Make point sources of the members that are explained better so.
 
     A point source is a galaxy whose shape has no say in its image. Its shape's posterior is then its prior,
-    so that Laplace's approximation of both evidences has the same number of unknowns: they compare as they are.
+    so that Laplace's approximations of both evidences have as many unknowns and compare as they are.
 
     Parameters
     ----------

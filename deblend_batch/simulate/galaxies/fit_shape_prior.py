@@ -45,9 +45,9 @@ def single_profile(structure: Structure) -> tuple[float, float, float]:
     radius, q = structure.radius_arcsec, structure.axis_ratio
     if len(parts) == 1:
         return radius * float(np.sqrt(q)), parts[0].n, q
-    light = sum(
-        part.fraction * _enclosed(part.n, _RADII * radius / part.radius_arcsec) for part in parts
-    )
+    light = np.zeros_like(_RADII)
+    for part in parts:
+        light += part.fraction * _enclosed(part.n, _RADII * radius / part.radius_arcsec)
     index = float(np.interp(_concentration(light), _CONCENTRATION, _INDEX_GRID))
     return radius * float(np.sqrt(q)), index, q
 
