@@ -36,7 +36,7 @@ from deblend_batch.models.profile_fit.fit import fit_blends
 from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
 
-SEED = 20_271
+SEED = 30_411
 FLAG_SN = 5.0
 """Significance from which a residual's peak or a sky counts as found."""
 

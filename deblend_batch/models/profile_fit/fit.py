@@ -14,6 +14,7 @@ from deblend_batch.models.profile_fit.arguments import (
     check_psf,
     check_stamps,
 )
+from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.maximum import COARSE_STEP, Level, Problem, find_maximum
 from deblend_batch.models.profile_fit.planes import Grid
@@ -155,7 +156,7 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
     found, prior, level = find_maximum(problem)
     found = let_stars_be_stars(found, problem, prior, level)
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky_ex(found.normal.hessian).L)
+    covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
     blends = problem.blends
     height, width = blends.image.shape[2:]
     columns: Columns = {
@@ -172,10 +173,12 @@ def _residual_columns(found: Found, problem: Problem, level: Level, with_models:
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models = draw_models(found.state, level.pixels, band, level.grid, problem.chunk)
+        models = draw_models(found.state, level.pixels, band, level.grid, problem.chunk)[
+            ..., : stamp[0] * stamp[1]
+        ]
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
-        total = models.sum(dim=1).view(-1, *stamp)
+        total = models.sum(dim=1).reshape(-1, *stamp)
         sky = found.state.linear[:, band, -1].float()[:, None, None]
         residual = blends.image[:, band] - total - sky
         significance, yx = find_peak(residual, weight, total, sigma[:, band], config.model_error)
@@ -186,7 +189,7 @@ def _residual_columns(found: Found, problem: Problem, level: Level, with_models:
         chi2.append(squares / torch.where(count > 0, count, torch.nan))
         if with_models:
             unit = blends.unit[:, band].float()[:, None, None, None]
-            images.append(models.view(*models.shape[:2], *stamp) * unit)
+            images.append(models.reshape(*models.shape[:2], *stamp) * unit)
     return {
         "chi2": torch.stack(chi2, dim=1),
         "peak_sn": torch.stack(peak, dim=1),

@@ -57,7 +57,7 @@ class Problem:
 
     def level(self, step: int) -> Level:
         """Return the data at a resolution."""
-        return Level(whitened(self.blends, step), self.grids[step])
+        return Level(whitened(self.blends, step, self.grids[step].pixels), self.grids[step])
 
     def prior(self, flux: Tensor) -> ShapePrior:
         """Return the prior on shapes of members of some flux, (blend, band, member)."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cholesky import factor, solve
 from deblend_batch.models.profile_fit.planes import PLANES, Grid, Profiles, draw_planes
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 
@@ -167,8 +168,9 @@ def evaluate(
         gram = turn @ gram @ turn.transpose(1, 2)
         chi2[:, band] = gram[:, -1, -1]
         place = _places(members, band, state.shapes.device)
-        hessian[:, place[:, None], place] += gram[:, :-1, :-1]
-        gradient[:, place] += gram[:, :-1, -1]
+        drawn = _unknown_rows(members, gram.device)
+        hessian[:, place[:, None], place] += gram[:, drawn[:, None], drawn]
+        gradient[:, place] += gram[:, drawn, -1]
         offset = linear[:, band, -1] - pixels.sky_mean[:, band]
         hessian[:, place[-1], place[-1]] += pull
         gradient[:, place[-1]] -= pull * offset
@@ -190,9 +192,9 @@ def _places(members: int, band: int, device: torch.device) -> Tensor:
 
 
 def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
-    """Products of all planes, a constant and the residual with each other: (blend, 7 members + 2, same)."""
+    """Products of all planes, a constant and the residual with each other: (blend, row, row)."""
     blends, members = state.extended.shape
-    rows = PLANES * members + 2
+    rows = _rows(members)
     products = torch.empty(blends, rows, rows, device=grid.basis.device)
     profiles = state.profiles()
     spread = pixels.psf_weight[:, band].repeat_interleave(members, 0)
@@ -208,6 +210,7 @@ def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Te
         weight = pixels.root_weight[some, band]
         flat = planes.view(count, PLANES * members, grid.pixels)
         torch.mul(flat, weight[:, None], out=rooted[:, : PLANES * members])
+        rooted[:, PLANES * members : -2] = 0.0
         rooted[:, -2] = weight
         rooted[:, -1] = pixels.whitened[some, band]
         model = state.linear[some, band].float()
@@ -219,7 +222,20 @@ def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Te
 
 
 def _linear_rows(members: int, device: torch.device) -> Tensor:
-    return torch.arange(members + 1, device=device) * PLANES  # the constant follows the last member
+    return torch.cat([torch.arange(members, device=device) * PLANES, _sky_row(members, device)])
+
+
+def _unknown_rows(members: int, device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(PLANES * members, device=device), _sky_row(members, device)])
+
+
+def _sky_row(members: int, device: torch.device) -> Tensor:
+    return torch.tensor([_rows(members) - 2], device=device)
+
+
+def _rows(members: int) -> int:
+    """Rows of the products: planes, a constant, the residual; one more makes them even (see ``cholesky``)."""
+    return PLANES * members + 2 + members % 2
 
 
 def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> Tensor:
@@ -231,17 +247,16 @@ def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> 
     right[:, -1] -= pull * offset
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
-    factor = torch.linalg.cholesky_ex(matrix).L
-    return torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+    return solve(factor(matrix), right)
 
 
 def _turn(state: State, linear: Tensor, change: Tensor) -> Tensor:
-    """Matrix (blend, row, 7 members + 2) from the drawn planes to the unknowns' planes and the residual.
+    """Matrix (blend, row, row) from the drawn planes to the unknowns' planes and the residual.
 
     Rows: shapes of all members, fluxes, sky, residual after ``change``.
     """
     blends, members = state.extended.shape
-    turn = state.shapes.new_zeros(blends, PLANES * members + 2, PLANES * members + 2)
+    turn = state.shapes.new_zeros(blends, _rows(members), _rows(members))
     _, _, _, t1, t2, _ = state.shapes.unbind(2)
     stretch = torch.sqrt(1.0 + t1.square() + t2.square())
     for member in range(members):

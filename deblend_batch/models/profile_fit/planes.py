@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from deblend_batch.models.profile_fit.sersic import sersic_mixture
 
@@ -24,6 +25,8 @@ PLANES = 7
 
 _LEAST_EXPONENT = -40.0  # exp makes denormals from -87 on, at five times the cost
 _SUMS = 17
+_VECTOR = 16
+_HEIGHT_ROWS = 4  # a product of one row is another kernel, which rounds by place
 _TWO_PI = 6.283185307179586
 
 
@@ -76,12 +79,14 @@ class Grid:
         )
         y, x = y.repeat_interleave(len(x)), x.repeat(len(y))
         basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
+        # BLAS rounds by a row's place in memory: rows of whole vectors, the rest without weight, begin alike.
+        basis = functional.pad(basis, (0, -basis.shape[1] % _VECTOR))
         self.basis = basis.to(device, torch.float32)
         self._memory: dict[str, Tensor] = {}
 
     @property
     def pixels(self) -> int:
-        """Number of pixels."""
+        """Number of pixels, filled up to whole vectors."""
         return self.basis.shape[1]
 
     def buffer(self, name: str, *shape: int) -> Tensor:
@@ -231,7 +236,9 @@ def draw_profiles(
     """Draw sources of unit flux alone; as :func:`draw_planes`, ``out`` is (m, pixels)."""
     gaussians = _gaussians(profiles, psf_weight, psf_covariance)
     exponential = _exponentials(gaussians, profiles, grid)
-    torch.bmm(gaussians.height.float()[:, None], exponential, out=out[:, None])
+    rows = grid.buffer("heights", len(out), _HEIGHT_ROWS, grid.pixels)
+    height = gaussians.height.float()[:, None].repeat(1, _HEIGHT_ROWS, 1)
+    out.copy_(torch.bmm(height, exponential, out=rows)[:, 0])
 
 
 def _exponentials(gaussians: _Gaussians, profiles: Profiles, grid: Grid) -> Tensor:

@@ -45,13 +45,16 @@ class PopulationPrior:
         that the population was fitted to, and a prior that is too narrow biases where one too wide only
         leaves a little noise.
     faintest : float
-        Magnitude given to members that are fainter, or whose flux is not positive.
+        Magnitude given to members that are fainter, or whose flux is not positive. The table goes on to 25,
+        with ever smaller radii; but large faint galaxies are missing from it, being below the surface
+        brightness that its survey finds, and where a faint member's radius is not measured, a prior of
+        small ones would take the wings from its flux.
     """
 
     radius_broadening: float = 1.5
     index_broadening: float = 2.5
     stretch_broadening: float = 1.0
-    faintest: float = 25.0
+    faintest: float = 21.0
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from deblend_batch.models.profile_fit.normal import Pixels, State
 from deblend_batch.models.profile_fit.planes import Grid, Profiles, draw_profiles
@@ -70,16 +71,23 @@ def find_peak(
         Its place, px.
     """
     _, height, width = residual.shape
+    residual, weight, model = (_filled(each) for each in (residual, weight, model))
     trusted = weight / (1.0 + weight * (model_error * model).square())
     best = torch.full_like(residual, -torch.inf)
     for factor in _WIDTHS:
-        down, across = (_filter(side, factor * sigma_px, residual) for side in (height, width))
+        down, across = (_filter(side, factor * sigma_px, residual) for side in residual.shape[1:])
         matched = down @ (residual * trusted) @ across
         variance = down.square() @ trusted @ across.square()
         best = torch.maximum(best, matched / variance.clamp_min(_LEAST_MODEL).sqrt())
+    best = best[:, :height, :width].contiguous()
     significance, place = best.flatten(1).max(dim=1)
     y = torch.div(place, width, rounding_mode="floor")
     return significance.double(), torch.stack([y, place - y * width], dim=1).double()
+
+
+def _filled(stamp: Tensor) -> Tensor:
+    """Fill sides up to multiples of four: stamps then lie alike in memory, and products round alike."""
+    return functional.pad(stamp, (0, -stamp.shape[2] % 4, 0, -stamp.shape[1] % 4))
 
 
 def _filter(side: int, sigma_px: Tensor, like: Tensor) -> Tensor:

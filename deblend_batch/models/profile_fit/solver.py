@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cholesky import factor, solve
 from deblend_batch.models.profile_fit.normal import Normal, Pixels, SkyPrior, State, evaluate
 from deblend_batch.models.profile_fit.planes import Grid
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
@@ -154,11 +155,10 @@ def _step(state: State, normal: Normal, damping: Tensor) -> tuple[Tensor, Tensor
     diagonal += stuck
     curvature = diagonal.clone()
     diagonal[:, :shapes] *= 1.0 + damping[:, None]
-    factor = torch.linalg.cholesky_ex(matrix).L
-    step = torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+    step = solve(factor(matrix), gradient)
     limit = step.new_tensor(_LARGEST_STEP).repeat(members)
-    factor_of = (limit / step[:, :shapes].abs().clamp_min(1e-12)).amin(dim=1).clamp_max(1.0)
-    step = torch.where(step.isfinite(), step, 0.0) * factor_of[:, None].nan_to_num(0.0)
+    shorter = (limit / step[:, :shapes].abs().clamp_min(1e-12)).amin(dim=1).clamp_max(1.0)
+    step = torch.where(step.isfinite(), step, 0.0) * shorter[:, None].nan_to_num(0.0)
     damped = damping[:, None] * curvature[:, :shapes] * step[:, :shapes].square()
     # (H + D) step = gradient, so that the decrease is half of both products.
     decrease = 0.5 * ((gradient * step).sum(dim=1) + damped.sum(dim=1))

@@ -59,7 +59,7 @@ def unit_of(weight: Tensor) -> Tensor:
 
     Dividing by it keeps single precision away from its ends, and is exact, so that fluxes scale with images.
     """
-    best = weight.flatten(2).amax(dim=2).double()
+    best = torch.where(weight.isfinite(), weight, 0.0).flatten(2).amax(dim=2).double()
     _, exponent = torch.frexp(torch.where(best > 0, best, 1.0))
     return torch.exp2(-torch.div(exponent, 2, rounding_mode="floor").double())
 
@@ -72,8 +72,8 @@ def cleaned(pixels: Tensor, weight: Tensor, unit: Tensor) -> tuple[Tensor, Tenso
     return image, torch.where(good, weight.double() * factor.square(), 0.0).float()
 
 
-def whitened(blends: Blends, step: int) -> Pixels:
-    """Make the data of a search, binned ``step`` by ``step``.
+def whitened(blends: Blends, step: int, pixels: int) -> Pixels:
+    """Make the data of a search, binned ``step`` by ``step`` and filled up to a number of pixels.
 
     Returns
     -------
@@ -84,11 +84,15 @@ def whitened(blends: Blends, step: int) -> Pixels:
     if step > 1:
         summed, total = (_binned(each, step) for each in (weight * image, weight))
         image, weight = torch.where(total > 0, summed / total, 0.0), total
-    root = weight.sqrt().flatten(2)
+    image, weight = (
+        functional.pad(each.flatten(2), (0, pixels - each[0, 0].numel()))
+        for each in (image, weight)
+    )
+    root = weight.sqrt()
     wider = blends.psf.covariance.new_tensor([1.0, 0.0, 1.0]) * ((step**2 - 1) / 12.0)
     return Pixels(
         root,
-        root * image.flatten(2),
+        root * image,
         blends.psf.weight,
         blends.psf.covariance + wider,
         blends.sky_mean,

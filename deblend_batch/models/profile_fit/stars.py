@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cholesky import factor
 from deblend_batch.models.profile_fit.maximum import Level, Problem, search_from
 from deblend_batch.models.profile_fit.normal import Normal
 from deblend_batch.models.profile_fit.priors import ShapePrior
@@ -63,5 +64,5 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
 
 def log_evidence(normal: Normal) -> Tensor:
     """Laplace's approximation of the log evidence, less what two models of one blend have in common."""
-    diagonal = torch.linalg.cholesky_ex(normal.hessian).L.diagonal(dim1=1, dim2=2)
+    diagonal = factor(normal.hessian).diagonal(dim1=1, dim2=2)
     return -normal.objective - torch.log(diagonal).sum(dim=1)

@@ -46,7 +46,9 @@ CASES = [
     Wrong({"weights": torch.ones(2, 1, 15, 14)}, r"the pixels have shape \(2, 1, 15, 15\)"),
     Wrong({"weights": -torch.ones(2, 1, 15, 15)}, "a pixel that is not there has weight 0"),
     Wrong({"positions": torch.zeros(3, 3, 2)}, r"give \(blend, member, 2\) for 2 blends"),
-    Wrong({"positions": torch.full((2, 3, 2), NAN)}, "positions: NaN or infinite among the members"),
+    Wrong(
+        {"positions": torch.full((2, 3, 2), NAN)}, "positions: NaN or infinite among the members"
+    ),
     Wrong({"positions": torch.zeros(2, 10_000, 2)}, "10000 members; a fit takes 64 at most"),
     Wrong({"n_members": torch.tensor([1, 4])}, "numbers outside 1 to 3"),
     Wrong({"n_members": torch.tensor([0, 1])}, "numbers outside 1 to 3"),

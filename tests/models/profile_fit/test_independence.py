@@ -53,9 +53,9 @@ def whole(blends: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> BlendFit:
 def assert_same(one: BlendFit, other: BlendFit, rows: list[int]) -> None:
     for each in fields(BlendFit):
         shown, expected = getattr(one, each.name), getattr(other, each.name)[rows]
-        assert torch.equal(torch.nan_to_num(shown * 1.0, 7.5), torch.nan_to_num(expected * 1.0, 7.5)), (
-            each.name
-        )
+        assert torch.equal(
+            torch.nan_to_num(shown * 1.0, 7.5), torch.nan_to_num(expected * 1.0, 7.5)
+        ), each.name
 
 
 @settings(max_examples=12, deadline=None)
@@ -76,4 +76,6 @@ def test_fluxes_scale_with_images_to_the_bit(
         expected = getattr(whole, name) * factor
         assert torch.equal(getattr(scaled, name).nan_to_num(7.5), expected.nan_to_num(7.5)), name
     for name in ("yx", "radius_px", "sersic_n", "ellipticity", "chi2", "peak_sn"):
-        assert torch.equal(getattr(scaled, name).nan_to_num(7.5), getattr(whole, name).nan_to_num(7.5)), name
+        assert torch.equal(
+            getattr(scaled, name).nan_to_num(7.5), getattr(whole, name).nan_to_num(7.5)
+        ), name
