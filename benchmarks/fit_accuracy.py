@@ -1,4 +1,4 @@
-"""How good the profile fit is: ``python benchmarks/fit_accuracy.py`` prints measured numbers beside targets.
+"""How good the profile fit is: ``python -m benchmarks.fit_accuracy.py`` prints measured numbers beside targets.
 
 Scenes are GalSim's (``fit_scenes.py``), with a seed of their own; no part of the fit draws its truth, and its
 priors come from the shipped population. ``--rows pairs,groups`` runs some rows, ``--pairs 500`` fewer scenes.
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import galsim
 import numpy as np
 import torch
-from fit_scenes import (
+from benchmarks.fit_scenes import (
     NOISE_NJY,
     PIXEL_ARCSEC,
     POSITION_ERR_PX,
@@ -54,11 +54,9 @@ class Line:
     good: bool | None = None
 
 
-def psf_stack(scenes: int, fwhm_arcsec: tuple[float, ...], **how: float) -> PsfStack:
+def psf_stack(scenes: int, fwhm_arcsec: tuple[float, ...]) -> PsfStack:
     """Return the same PSF for all scenes."""
-    one = PsfStack.of(
-        [[psf_from_fwhm(fwhm / PIXEL_ARCSEC, "moffat", **how) for fwhm in fwhm_arcsec]]
-    )  # type: ignore[arg-type]
+    one = PsfStack.of([[psf_from_fwhm(fwhm / PIXEL_ARCSEC, beta=PSF_BETA) for fwhm in fwhm_arcsec]])
     return PsfStack(*(each.expand(scenes, *each.shape[1:]) for each in one))
 
 
@@ -148,9 +146,9 @@ def pairs(count: int) -> list[Line]:
     shear = np.stack([scenes.g1, scenes.g2], axis=2)
     shown, error = fit.ellipticity.numpy(), fit.ellipticity_err.numpy()
     known = np.isfinite(shown)
-    slope = np.polyfit(shear[known], shown[known], 1)[0] - 1.0
+    slope = float(np.polyfit(shear[known], shown[known], 1)[0]) - 1.0
     true = 100 * np.mean(np.abs(shown - shear)[known] <= error[known])
-    radius = 100 * np.median(np.abs(fit.radius_px.numpy() / scenes.radius - 1))
+    radius = 100 * float(np.median(np.abs(fit.radius_px.numpy() / scenes.radius - 1)))
     places = np.abs(fit.yx.numpy() - scenes.yx) <= fit.yx_err.numpy()
     row = "pairs"
     return [

@@ -1,7 +1,8 @@
-"""What the profile fit does on a GPU: ``python benchmarks/fit_gpu.py``.
+"""What the profile fit does on a GPU: ``python -m benchmarks.fit_gpu.py``.
 
-For pairs and groups of five, and batches of growing size: blends/s and the most memory that a blend took on the
-GPU, beside blends/s of the host's CPU (one thread) on the smallest batch, and how far the fluxes of both differ.
+For pairs and groups of five, and batches of growing size: blends/s and the most memory that a blend took
+on the GPU, beside blends/s of the host's CPU (one thread) on the smallest batch, and how far the fluxes of
+both differ.
 Without a CUDA device it says so and ends.
 """
 
@@ -12,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from fit_scenes import (
+from benchmarks.fit_scenes import (
     NOISE_NJY,
     PIXEL_ARCSEC,
     POSITION_ERR_PX,

@@ -17,7 +17,8 @@ def factor(matrix: Tensor) -> Tensor:
     if odd:
         matrix = functional.pad(matrix, (0, 1, 0, 1))
         matrix[:, -1, -1] = 1.0
-    return torch.linalg.cholesky_ex(matrix).L
+    factors: Tensor = torch.linalg.cholesky_ex(matrix).L
+    return factors
 
 
 def solve(factors: Tensor, right: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def test_light_within_a_radius_is_that_of_the_profile(index: float, limit: float
 
 
 def test_all_light_is_one_and_no_gaussian_is_negative() -> None:
-    mixture = sersic_mixture(torch.linspace(*np.log(INDEX_RANGE), 50, dtype=torch.float64))
+    mixture = sersic_mixture(log_index(*np.geomspace(*INDEX_RANGE, 50)))
     torch.testing.assert_close(mixture.amplitude.sum(dim=1), torch.ones(50, dtype=torch.float64))
     assert bool((mixture.amplitude >= 0).all())
 
