@@ -1,4 +1,4 @@
-"""How good the profile fit is: ``python -m benchmarks.fit_accuracy.py`` prints measured numbers beside targets.
+"""How good the profile fit is: ``python -m benchmarks.fit_accuracy`` prints figures beside targets.
 
 Scenes are GalSim's (``fit_scenes.py``), with a seed of their own; no part of the fit draws its truth, and its
 priors come from the shipped population. ``--rows pairs,groups`` runs some rows, ``--pairs 500`` fewer scenes.
@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import galsim
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from benchmarks.fit_scenes import (
     NOISE_NJY,
     PIXEL_ARCSEC,
@@ -29,8 +31,6 @@ from benchmarks.fit_scenes import (
     draw_scenes,
     draw_source,
 )
-from numpy.typing import NDArray
-
 from deblend_batch.models import list_models, load_model
 from deblend_batch.models.profile_fit.fit import fit_blends
 from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm

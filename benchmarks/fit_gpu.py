@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import torch
+
 from benchmarks.fit_scenes import (
     NOISE_NJY,
     PIXEL_ARCSEC,
@@ -22,7 +23,6 @@ from benchmarks.fit_scenes import (
     Scenes,
     draw_scenes,
 )
-
 from deblend_batch.models.profile_fit.fit import fit_blends
 from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
