@@ -155,7 +155,12 @@ def pairs(count: int) -> list[Line]:
         limited(row, "NMAD, mag", nmad(fluxes.magnitude), 0.060, digits=4),
         limited(row, "median error", fluxes.median_error, 3.7, " %", 2),
         limited(
-            row, "off by > 0.75 mag", 100 * np.mean(np.abs(fluxes.magnitude) > 0.75), 0.5, " %", 2
+            row,
+            "off by > 0.75 mag",
+            100 * float(np.mean(np.abs(fluxes.magnitude) > 0.75)),
+            0.5,
+            " %",
+            2,
         ),
         limited(row, "missing", float(np.sum(~np.isfinite(fit.flux.numpy()))), 0, digits=0),
         between(row, "68 % intervals true", fluxes.within(1.0), 65, 71),

@@ -1,8 +1,8 @@
 """Fit the table that :mod:`deblend_batch.models.profile_fit.sersic` reads.
 
 Run once: ``python -m deblend_batch.models.profile_fit.make_sersic_table TARGET.json`` (about a minute).
-Widths and amplitudes of all Gaussians at all indices are searched for together, as polynomials in ln n, so that
-they are smooth in the index; non-negative least squares at fixed widths give each index its start.
+Widths and amplitudes of all Gaussians at all indices are searched for together, as polynomials in ln n, so
+that they are smooth in the index; non-negative least squares at fixed widths give each index its start.
 """
 
 from __future__ import annotations
