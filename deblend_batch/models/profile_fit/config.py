@@ -1,0 +1,35 @@
+"""Settings of a profile fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deblend_batch.models.profile_fit.normal import SkyPrior
+from deblend_batch.models.profile_fit.priors import PopulationPrior
+from deblend_batch.models.profile_fit.solver import Search
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How blends are fitted; the defaults are right for survey images.
+
+    Parameters
+    ----------
+    population : PopulationPrior
+        Prior on shapes.
+    sky : SkyPrior
+        Shape of the prior on the sky.
+    coarse, fine : Search
+        The search on pixels binned two by two, and that on the pixels themselves which it starts.
+    star_fraction : float
+        Share of stars among compact members before looking; 0 lets no member be a star.
+    model_error : float
+        Share of a model's light that is not trusted when its residual is searched for sources.
+    """
+
+    population: PopulationPrior = field(default_factory=PopulationPrior)
+    sky: SkyPrior = field(default_factory=SkyPrior)
+    coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.03))
+    fine: Search = field(default_factory=lambda: Search(iterations=20, tolerance=0.01))
+    star_fraction: float = 0.2
+    model_error: float = 0.03

@@ -1,0 +1,235 @@
+"""Fit Sersic profiles and point sources to blends of any size, a whole batch at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deblend_batch.models.profile_fit.arguments import (
+    check_members,
+    check_numbers,
+    check_psf,
+    check_stamps,
+)
+from deblend_batch.models.profile_fit.cholesky import factor, inverse
+from deblend_batch.models.profile_fit.config import FitConfig
+from deblend_batch.models.profile_fit.maximum import COARSE_STEP, Level, Problem, find_maximum
+from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.psf import PsfStack
+from deblend_batch.models.profile_fit.residual import blendedness_of, draw_models, find_peak
+from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
+from deblend_batch.models.profile_fit.sersic import COMPONENTS
+from deblend_batch.models.profile_fit.solver import Found
+from deblend_batch.models.profile_fit.stamps import Blends, cleaned, unit_of
+from deblend_batch.models.profile_fit.stars import let_stars_be_stars
+
+Columns = dict[str, Any]
+"""Columns of a result by name; Tensors, or None where one was not asked for."""
+
+_CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
+_CUDA_BYTES = 1.5e9
+_SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
+
+_PER_MEMBER = {  # places of the member's axis
+    "flux": 2, "flux_err": 2, "flux_corr": 2, "blendedness": 2, "models": 2,
+    "neighbour": 1, "yx": 1, "yx_err": 1, "radius_px": 1, "radius_err_px": 1,
+    "sersic_n": 1, "sersic_n_err": 1, "axis_ratio": 1, "axis_ratio_err": 1, "position_angle": 1,
+    "position_angle_err": 1, "ellipticity": 1, "ellipticity_err": 1, "is_star": 1,
+}  # fmt: skip
+
+
+def fit_blends(
+    pixels: Tensor,
+    weights: Tensor,
+    positions: Tensor,
+    position_err: Tensor | float,
+    n_members: Tensor,
+    psf: PsfStack,
+    pixel_scale_arcsec: Tensor | float,
+    njy_per_unit: Tensor | float = 1.0,
+    sky_mean: Tensor | float = 0.0,
+    sky_sigma: Tensor | float | None = None,
+    config: FitConfig | None = None,
+    with_models: bool = False,
+) -> BlendFit:
+    """Fit every blend: shapes shared by all bands, a flux for each member and a sky in each band.
+
+    On a CPU a blend's result does not depend, to the bit, on which others share the batch; with images and
+    ``sky_sigma`` times a power of two, weights and ``njy_per_unit`` to match, fluxes are times it.
+
+    Parameters
+    ----------
+    pixels : Tensor, shape (blend, band, y, x)
+        Stamps, any linear unit. All tensors are on one device, where the fit runs.
+    weights : Tensor, shape (blend, band, y, x)
+        Inverse variance; 0 where there is no data (whatever the pixel then is). NaN pixels or weights
+        count as no data.
+    positions : Tensor, shape (blend, member, 2)
+        Detected positions y, x in the stamp, 0-based pixel centres; rows beyond ``n_members`` are not
+        looked at.
+    position_err : Tensor or float
+        One-sigma error of a position along each axis, px: (blend, member) or one for all.
+    n_members : Tensor of int64, shape (blend,)
+        Number of members of each blend.
+    psf : PsfStack
+        PSF of each blend and band, the pixel included.
+    pixel_scale_arcsec : Tensor or float
+        Size of a pixel: (blend,) or one for all.
+    njy_per_unit : Tensor or float
+        nJy of one unit of the pixels, for the prior's magnitudes: (blend, band) or one for all. The prior is
+        of galaxies near 800 nm; of several bands the brightest counts.
+    sky_mean : Tensor or float
+        Background expected to be left in: (blend, band) or one for all.
+    sky_sigma : Tensor or float, optional
+        How far the sky usually is from it; tails are heavy, so that a background of any size is found. By
+        default 0.02 of a pixel's noise.
+    config : FitConfig, optional
+        Settings.
+    with_models : bool
+        Whether to return the members' images.
+
+    Returns
+    -------
+    BlendFit
+        One row a blend, on the device of ``pixels``.
+
+    Raises
+    ------
+    ModelError
+        If shapes do not fit together, or positions, errors, PSFs or units are not usable numbers.
+    """
+    config = config or FitConfig()
+    blends, bands = check_stamps(pixels, weights)
+    device = pixels.device
+
+    def filled(value: Tensor | float, *shape: int) -> Tensor:
+        given = torch.as_tensor(value, dtype=torch.float64, device=device)
+        return given.expand(shape) if given.dim() == 0 else given
+
+    position_err = filled(position_err, *positions.shape[:2])
+    check_members(positions, n_members, position_err, blends)
+    check_psf(psf, blends, bands)
+    scale, njy = filled(pixel_scale_arcsec, blends), filled(njy_per_unit, blends, bands)
+    check_numbers("pixel_scale_arcsec", scale, positive=True)
+    check_numbers("njy_per_unit", njy, positive=True)
+    unit = unit_of(weights)
+    mean = filled(sky_mean, blends, bands)
+    check_numbers("sky_mean", mean, positive=False)
+    sigma = _SKY_SIGMA * unit if sky_sigma is None else filled(sky_sigma, blends, bands)
+    check_numbers("sky_sigma", sigma, positive=True)
+    image, weight = cleaned(pixels, weights, unit)
+    middle = positions.new_tensor([(side - 1) / 2.0 for side in pixels.shape[2:]])
+    data = Blends(
+        image,
+        weight,
+        unit,
+        (positions - middle).flip(2).double(),
+        position_err,
+        PsfStack(psf.weight.double(), psf.covariance.double()),
+        scale,
+        njy * unit,
+        mean / unit,
+        sigma / unit,
+    )
+    grids = {
+        step: Grid(pixels.shape[2], pixels.shape[3], device, step) for step in (1, COARSE_STEP)
+    }
+    result = _empty(pixels.shape, positions.shape[1], device, with_models)
+    for members in sorted(set(n_members.tolist())):
+        rows = (n_members == members).nonzero()[:, 0]
+        part = data.rows(rows)
+        part = part._replace(xy=part.xy[:, :members], position_err=part.position_err[:, :members])
+        chunk = _chunk(members, psf.weight.shape[2], grids[1].pixels, device)
+        _write(result, rows, members, _fit(Problem(part, config, chunk, grids), with_models))
+    return BlendFit(**result)
+
+
+def _chunk(members: int, psf_components: int, pixels: int, device: torch.device) -> int:
+    held = _CUDA_BYTES if device.type == "cuda" else _CPU_BYTES
+    return max(1, int(held / (4 * members * psf_components * COMPONENTS * pixels)))
+
+
+def _fit(problem: Problem, with_models: bool) -> Columns:
+    """Fit blends of one number of members."""
+    found, prior, level = find_maximum(problem)
+    found = let_stars_be_stars(found, problem, prior, level)
+    covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
+    blends = problem.blends
+    height, width = blends.image.shape[2:]
+    columns: Columns = {
+        **member_columns(found.state, covariance, ((height - 1) / 2.0, (width - 1) / 2.0)),
+        **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
+        "converged": found.converged,
+    }
+    return columns | _residual_columns(found, problem, level, with_models)
+
+
+def _residual_columns(found: Found, problem: Problem, level: Level, with_models: bool) -> Columns:
+    blends, config = problem.blends, problem.config
+    sigma = blends.psf.sigma_px()
+    stamp = blends.image.shape[2:]
+    chi2, peak, place, blended, images = [], [], [], [], []
+    for band in range(blends.image.shape[1]):
+        models = draw_models(found.state, level.pixels, band, level.grid, problem.chunk)[
+            ..., : stamp[0] * stamp[1]
+        ]
+        weight = blends.weight[:, band]
+        blended.append(blendedness_of(models, weight.flatten(1)))
+        total = models.sum(dim=1).reshape(-1, *stamp)
+        sky = found.state.linear[:, band, -1].float()[:, None, None]
+        residual = blends.image[:, band] - total - sky
+        significance, yx = find_peak(residual, weight, total, sigma[:, band], config.model_error)
+        peak.append(significance)
+        place.append(yx)
+        count = (weight > 0).flatten(1).sum(dim=1).double()
+        squares = (residual.square() * weight).flatten(1).sum(dim=1).double()
+        chi2.append(squares / torch.where(count > 0, count, torch.nan))
+        if with_models:
+            unit = blends.unit[:, band].float()[:, None, None, None]
+            images.append(models.reshape(*models.shape[:2], *stamp) * unit)
+    return {
+        "chi2": torch.stack(chi2, dim=1),
+        "peak_sn": torch.stack(peak, dim=1),
+        "peak_yx": torch.stack(place, dim=1),
+        "blendedness": torch.stack(blended, dim=1),
+        "models": torch.stack(images, dim=1) if with_models else None,
+    }
+
+
+def _empty(stamps: torch.Size, members: int, device: torch.device, with_models: bool) -> Columns:
+    """Make columns of NaN (False, -1)."""
+    blends, bands, height, width = stamps
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("flux", "flux_err", "flux_corr", "blendedness"), (bands, members)),
+        **dict.fromkeys(("chi2", "sky", "sky_err", "sky_sn", "peak_sn"), (bands,)),
+        **dict.fromkeys(("yx", "yx_err", "ellipticity", "ellipticity_err"), (members, 2)),
+        "peak_yx": (bands, 2),
+        "converged": (),
+        "models": (bands, members, height, width),
+    }
+    result: Columns = {}
+    for each in fields(BlendFit):
+        shape = (blends, *shapes.get(each.name, (members,)))
+        if each.name in {"is_star", "converged"}:
+            result[each.name] = torch.zeros(shape, dtype=torch.bool, device=device)
+        elif each.name == "neighbour":
+            result[each.name] = torch.full(shape, -1, device=device)
+        elif each.name == "models":
+            result[each.name] = torch.full(shape, torch.nan, device=device) if with_models else None
+        else:
+            result[each.name] = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+    return result
+
+
+def _write(result: Columns, rows: Tensor, members: int, part: Columns) -> None:
+    for name, values in part.items():
+        column = result[name]
+        if column is None or values is None:
+            continue
+        if name in _PER_MEMBER:
+            axis = _PER_MEMBER[name]
+            column = column.narrow(axis, 0, members)
+        column[rows] = values

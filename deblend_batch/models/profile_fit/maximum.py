@@ -1,0 +1,144 @@
+"""From given positions to the maximum of the posterior: coarse pixels first, other starts where one fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deblend_batch.models.profile_fit.config import FitConfig
+from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate
+from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.priors import ShapePrior, shape_prior
+from deblend_batch.models.profile_fit.solver import Found, Search, better_of, search, store
+from deblend_batch.models.profile_fit.stamps import Blends, whitened
+
+COARSE_STEP = 2
+
+# Radius and index to begin with; the radius over the prior's middle for a faint member.
+_FIRST_START = (1.3, 1.5)
+_OTHER_STARTS = ((0.6, 1.0), (2.5, 2.0))
+_TYPICAL_NJY = 1000.0
+_STRANGE_SIGMA = (
+    3.0  # of position or of ln radius from the prior: perhaps swapped, perhaps run away
+)
+_STRANGE_CHI2 = 5.0
+
+
+class Level(NamedTuple):
+    """One resolution of a batch: its data and its stamp."""
+
+    pixels: Pixels
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch to fit; all blends have the same number of members.
+
+    Parameters
+    ----------
+    blends : Blends
+        The data.
+    config : FitConfig
+        Settings.
+    chunk : int
+        Blends drawn at once.
+    grids : dict of int to Grid
+        Stamps by step.
+    """
+
+    blends: Blends
+    config: FitConfig
+    chunk: int
+    grids: dict[int, Grid]
+
+    def level(self, step: int) -> Level:
+        """Return the data at a resolution."""
+        return Level(whitened(self.blends, step, self.grids[step].pixels), self.grids[step])
+
+    def prior(self, flux: Tensor) -> ShapePrior:
+        """Return the prior on shapes of members of some flux, (blend, band, member)."""
+        blends = self.blends
+        return shape_prior(
+            blends.xy,
+            blends.position_err,
+            (flux * blends.njy_per_unit[..., None]).amax(dim=1),
+            blends.pixel_scale_arcsec,
+            self.config.population,
+        )
+
+    def rows(self, index: Tensor) -> Problem:
+        """Return the problem of some blends."""
+        return Problem(self.blends.rows(index), self.config, self.chunk, self.grids)
+
+
+def search_from(
+    problem: Problem, level: Level, state: State, prior: ShapePrior, how: Search
+) -> Found:
+    """Search from a state at a resolution."""
+    sky = problem.config.sky
+    return search(state, level.pixels, prior, sky, level.grid, how, problem.chunk)
+
+
+def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level]:
+    """Find the maximum of each blend's posterior, all members being galaxies.
+
+    Returns
+    -------
+    found : Found
+        The maximum at full resolution.
+    prior : ShapePrior
+        The prior there.
+    level : Level
+        The data there.
+    """
+    coarse = _coarse(problem)
+    fine = problem.level(1)
+    prior = problem.prior(coarse.state.linear[..., :-1])
+    return search_from(problem, fine, coarse.state, prior, problem.config.fine), prior, fine
+
+
+def _coarse(problem: Problem) -> Found:
+    level = problem.level(COARSE_STEP)
+    found, prior = _started(problem, level, _FIRST_START)
+    again = _strange(found, prior, level.pixels).nonzero()[:, 0]
+    if not len(again):
+        return found
+    some, part = problem.rows(again), Level(level.pixels.rows(again), level.grid)
+    for start in _OTHER_STARTS:
+        other, _ = _started(some, part, start)
+        best = better_of(found.rows(again), other)
+        store(found, again, best)
+    return found
+
+
+def _started(
+    problem: Problem, level: Level, start: tuple[float, float]
+) -> tuple[Found, ShapePrior]:
+    blends = problem.blends
+    typical = _TYPICAL_NJY / blends.njy_per_unit[..., None]
+    typical = typical.expand(-1, -1, blends.xy.shape[1])
+    prior = problem.prior(typical)
+    radius, index = torch.tensor(start, dtype=torch.float64).log().tolist()
+    shapes = prior.mean.clone()
+    shapes[..., 2] += radius
+    shapes[..., 5] = index
+    bands, members = blends.sky_mean.shape[1], shapes.shape[1]
+    linear = shapes.new_zeros(len(shapes), bands, members + 1)
+    state = State(shapes, linear, shapes.new_ones(shapes.shape[:2]))
+    # The first fluxes, at the typical shapes, say how bright the members are and thus what to expect of them.
+    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.grid, problem.chunk)
+    prior = problem.prior(state.linear[..., :-1])
+    return search_from(problem, level, state, prior, problem.config.coarse), prior
+
+
+def _strange(found: Found, prior: ShapePrior, pixels: Pixels) -> Tensor:
+    """Tell which blends may have ended in a lesser maximum."""
+    deviation = (found.state.shapes - prior.mean).square() * prior.precision
+    astray = deviation[..., :3].amax(dim=(1, 2)) > _STRANGE_SIGMA**2
+    count = (pixels.root_weight > 0).sum(dim=2).double()
+    poor = found.normal.chi2 - count > _STRANGE_CHI2 * torch.sqrt(2.0 * count)
+    return astray | poor.any(dim=1) | ~found.converged

@@ -1,0 +1,284 @@
+"""Normal equations of a batch of blends: objective, gradient and curvature at given shapes.
+
+Unknowns of a blend, in this order: six shapes for each member; then for each band the members' fluxes and the
+sky. At given shapes fluxes and sky are linear and solved for exactly, so that a search moves shapes alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deblend_batch.models.profile_fit.cholesky import factor, solve
+from deblend_batch.models.profile_fit.planes import PLANES, Grid, Profiles, draw_planes
+from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
+
+UNMEASURED = 2.0**40
+"""Errors beyond this, in units of a pixel's noise, are of fluxes that no pixel tells anything of."""
+
+_NOTHING = 2.0**-100  # precision of what no pixel tells anything of
+_RIDGE = 1e-7  # of the diagonal: keeps equations of float32 products positive
+
+
+class Pixels(NamedTuple):
+    """Whitened stamps of blends with what belongs to them; first axis the blend.
+
+    Parameters
+    ----------
+    root_weight : Tensor of float32, shape (blend, band, pixel)
+        Root of the inverse variance; 0 where there is no data.
+    whitened : Tensor of float32, shape (blend, band, pixel)
+        Pixels times ``root_weight``.
+    psf_weight : Tensor of float64, shape (blend, band, component)
+        The PSF's Gaussians.
+    psf_covariance : Tensor of float64, shape (blend, band, component, 3)
+        Their xx, xy, yy.
+    sky_mean, sky_sigma : Tensor of float64, shape (blend, band)
+        Prior on the sky: middle and scale of a Student distribution.
+    """
+
+    root_weight: Tensor
+    whitened: Tensor
+    psf_weight: Tensor
+    psf_covariance: Tensor
+    sky_mean: Tensor
+    sky_sigma: Tensor
+
+    def rows(self, index: Tensor) -> Pixels:
+        """Return some blends."""
+        return Pixels(*(each[index] for each in self))
+
+
+class State(NamedTuple):
+    """Where a fit stands; float64, first axis the blend.
+
+    Parameters
+    ----------
+    shapes : Tensor, shape (blend, member, 6)
+        Shapes.
+    linear : Tensor, shape (blend, band, member + 1)
+        Fluxes, then the sky.
+    extended : Tensor, shape (blend, member)
+        1 for a galaxy, 0 for a point source.
+    """
+
+    shapes: Tensor
+    linear: Tensor
+    extended: Tensor
+
+    def rows(self, index: Tensor) -> State:
+        """Return some blends."""
+        return State(*(each[index] for each in self))
+
+    def profiles(self) -> Profiles:
+        """Return all members' profiles, one row each."""
+        x, y, log_radius, t1, t2, log_index = self.shapes.flatten(0, 1).unbind(1)
+        return Profiles(x, y, log_radius, t1, t2, log_index, self.extended.flatten())
+
+
+class Normal(NamedTuple):
+    """Quadratic form of the objective about a state; float64, first axis the blend.
+
+    Parameters
+    ----------
+    objective : Tensor, shape (blend,)
+        Half chi2 and half the prior's.
+    chi2 : Tensor, shape (blend, band)
+        Sum of squared whitened residuals.
+    gradient : Tensor, shape (blend, unknown)
+        Minus the derivative of the objective.
+    hessian : Tensor, shape (blend, unknown, unknown)
+        Its curvature (Gauss-Newton), prior included.
+    """
+
+    objective: Tensor
+    chi2: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+    def rows(self, index: Tensor) -> Normal:
+        """Return some blends."""
+        return Normal(*(each[index] for each in self))
+
+
+class SkyPrior(NamedTuple):
+    """Student distribution of the sky about its mean: narrow, with tails for a background left in.
+
+    Parameters
+    ----------
+    degrees : float
+        Degrees of freedom.
+    """
+
+    degrees: float = 1.0
+
+    def precision(self, offset: Tensor, sigma: Tensor) -> Tensor:
+        """Weight of the quadratic that touches it at an offset."""
+        return (self.degrees + 1.0) / (self.degrees * sigma.square() + offset.square())
+
+    def objective(self, offset: Tensor, sigma: Tensor) -> Tensor:
+        """Minus the log density, zero at the middle."""
+        ratio = offset.square() / (self.degrees * sigma.square())
+        return 0.5 * (self.degrees + 1.0) * torch.log(1.0 + ratio)
+
+
+def evaluate(
+    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, grid: Grid, chunk: int
+) -> tuple[State, Normal]:
+    """Solve for fluxes and sky at a state's shapes, and expand the objective about it.
+
+    Parameters
+    ----------
+    state : State
+        Shapes, and fluxes and sky near the solution: residuals are formed with them, in single precision.
+    pixels : Pixels
+        The blends' data.
+    prior : ShapePrior
+        Prior on their shapes.
+    sky : SkyPrior
+        Prior on their sky.
+    grid : Grid
+        The stamp.
+    chunk : int
+        Blends drawn at once; it changes no bit of the result on a CPU.
+
+    Returns
+    -------
+    State
+        The same shapes with fluxes and sky solved for.
+    Normal
+        The expansion about it.
+    """
+    blends, members = state.extended.shape
+    bands = pixels.sky_mean.shape[1]
+    unknowns = SHAPES * members + bands * (members + 1)
+    gradient = state.shapes.new_zeros(blends, unknowns)
+    hessian = state.shapes.new_zeros(blends, unknowns, unknowns)
+    chi2, linear = state.shapes.new_zeros(blends, bands), torch.empty_like(state.linear)
+    objective = state.shapes.new_zeros(blends)
+    for band in range(bands):
+        gram = _gram(state, pixels, band, grid, chunk)
+        offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
+        pull = sky.precision(offset, pixels.sky_sigma[:, band])
+        change = _linear_change(gram, members, offset, pull)
+        linear[:, band] = state.linear[:, band] + change
+        turn = _turn(state, linear[:, band], change)
+        gram = turn @ gram @ turn.transpose(1, 2)
+        chi2[:, band] = gram[:, -1, -1]
+        place = _places(members, band, state.shapes.device)
+        drawn = _unknown_rows(members, gram.device)
+        hessian[:, place[:, None], place] += gram[:, drawn[:, None], drawn]
+        gradient[:, place] += gram[:, drawn, -1]
+        offset = linear[:, band, -1] - pixels.sky_mean[:, band]
+        hessian[:, place[-1], place[-1]] += pull
+        gradient[:, place[-1]] -= pull * offset
+        objective += 0.5 * chi2[:, band] + sky.objective(offset, pixels.sky_sigma[:, band])
+    deviation = state.shapes - prior.mean
+    pull = prior.precision * deviation
+    objective += 0.5 * (pull * deviation).sum(dim=(1, 2))
+    gradient[:, : SHAPES * members] -= pull.flatten(1)
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    diagonal[:, : SHAPES * members] += prior.precision.flatten(1)
+    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
+    return state._replace(linear=linear), Normal(objective, chi2, gradient, hessian)
+
+
+def _places(members: int, band: int, device: torch.device) -> Tensor:
+    first = SHAPES * members + band * (members + 1)
+    shapes = torch.arange(SHAPES * members, device=device)
+    return torch.cat([shapes, torch.arange(first, first + members + 1, device=device)])
+
+
+def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
+    """Products of all planes, a constant and the residual with each other: (blend, row, row)."""
+    blends, members = state.extended.shape
+    rows = _rows(members)
+    products = torch.empty(blends, rows, rows, device=grid.basis.device)
+    profiles = state.profiles()
+    spread = pixels.psf_weight[:, band].repeat_interleave(members, 0)
+    covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
+    for start in range(0, blends, chunk):
+        some = slice(start, min(start + chunk, blends))
+        each = slice(some.start * members, some.stop * members)
+        count = some.stop - some.start
+        planes = grid.buffer("planes", count * members, PLANES, grid.pixels)
+        part = Profiles(*(one[each] for one in profiles))
+        draw_planes(part, spread[each], covariance[each], grid, planes)
+        rooted = grid.buffer("rooted", count, rows, grid.pixels)
+        weight = pixels.root_weight[some, band]
+        flat = planes.view(count, PLANES * members, grid.pixels)
+        torch.mul(flat, weight[:, None], out=rooted[:, : PLANES * members])
+        rooted[:, PLANES * members : -2] = 0.0
+        rooted[:, -2] = weight
+        rooted[:, -1] = pixels.whitened[some, band]
+        model = state.linear[some, band].float()
+        for member in range(members):
+            rooted[:, -1].addcmul_(rooted[:, PLANES * member], model[:, member, None], value=-1.0)
+        rooted[:, -1].addcmul_(weight, model[:, -1, None], value=-1.0)
+        torch.bmm(rooted, rooted.transpose(1, 2), out=products[some])
+    return products.double()
+
+
+def _linear_rows(members: int, device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(members, device=device) * PLANES, _sky_row(members, device)])
+
+
+def _unknown_rows(members: int, device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(PLANES * members, device=device), _sky_row(members, device)])
+
+
+def _sky_row(members: int, device: torch.device) -> Tensor:
+    return torch.tensor([_rows(members) - 2], device=device)
+
+
+def _rows(members: int) -> int:
+    """Rows of the products: planes, a constant, the residual; one more makes them even (see ``cholesky``)."""
+    return PLANES * members + 2 + members % 2
+
+
+def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> Tensor:
+    """Change of fluxes and sky that minimises the objective at these shapes: (blend, member + 1)."""
+    rows = _linear_rows(members, gram.device)
+    matrix = gram[:, rows[:, None], rows]
+    right = gram[:, rows, -1]
+    matrix[:, -1, -1] += pull
+    right[:, -1] -= pull * offset
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
+    return solve(factor(matrix), right)
+
+
+def _turn(state: State, linear: Tensor, change: Tensor) -> Tensor:
+    """Matrix (blend, row, row) from the drawn planes to the unknowns' planes and the residual.
+
+    Rows: shapes of all members, fluxes, sky, residual after ``change``.
+    """
+    blends, members = state.extended.shape
+    turn = state.shapes.new_zeros(blends, _rows(members), _rows(members))
+    _, _, _, t1, t2, _ = state.shapes.unbind(2)
+    stretch = torch.sqrt(1.0 + t1.square() + t2.square())
+    for member in range(members):
+        flux = linear[:, member]
+        row, plane = SHAPES * member, PLANES * member
+        r, a, b = stretch[:, member], t1[:, member], t2[:, member]
+        turn[:, row, plane + 1] = flux
+        turn[:, row + 1, plane + 2] = flux
+        turn[:, row + 2, plane + 3] = 2.0 * flux * (r + a)
+        turn[:, row + 2, plane + 4] = 4.0 * flux * b
+        turn[:, row + 2, plane + 5] = 2.0 * flux * (r - a)
+        turn[:, row + 3, plane + 3] = flux * (a / r + 1.0)
+        turn[:, row + 3, plane + 5] = flux * (a / r - 1.0)
+        turn[:, row + 4, plane + 3] = flux * b / r
+        turn[:, row + 4, plane + 4] = 2.0 * flux
+        turn[:, row + 4, plane + 5] = flux * b / r
+        turn[:, row + 5, plane + 6] = flux
+        # A point source has position and flux alone.
+        turn[:, row + 2 : row + SHAPES] *= state.extended[:, member, None, None]
+        turn[:, SHAPES * members + member, plane] = 1.0
+        turn[:, -1, plane] = -change[:, member]
+    turn[:, -2, -2] = 1.0
+    turn[:, -1, -2] = -change[:, -1]
+    turn[:, -1, -1] = 1.0
+    return turn

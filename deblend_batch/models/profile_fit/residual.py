@@ -1,0 +1,97 @@
+"""What a fit leaves over: model images, blendedness, and peaks that no member explains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deblend_batch.models.profile_fit.normal import Pixels, State
+from deblend_batch.models.profile_fit.planes import Grid, Profiles, draw_profiles
+
+_WIDTHS = (1.0, 2.5, 5.0)  # of the matched filter over the PSF's
+_LEAST_MODEL = 1e-30
+
+
+def draw_models(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
+    """Draw every member with its flux.
+
+    Returns
+    -------
+    Tensor of float32, shape (blend, member, pixel)
+        Images in the fit's unit.
+    """
+    blends, members = state.extended.shape
+    profiles = state.profiles()
+    weight = pixels.psf_weight[:, band].repeat_interleave(members, 0)
+    covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
+    out = torch.empty(blends * members, grid.pixels, device=grid.basis.device)
+    step = chunk * members
+    for start in range(0, len(out), step):
+        some = slice(start, start + step)
+        part = Profiles(*(each[some] for each in profiles))
+        draw_profiles(part, weight[some], covariance[some], grid, out[some])
+    out *= state.linear[:, band, :-1].flatten().float()[:, None]
+    return out.view(blends, members, grid.pixels)
+
+
+def blendedness_of(models: Tensor, weight: Tensor) -> Tensor:
+    """Share of the light within each member's own profile that is others': (blend, member), in [0, 1].
+
+    Every pixel of weight counts with the member's own model there, as a measurement through its profile does.
+    """
+    shown = torch.where(weight[:, None] > 0, models, 0.0).clamp_min(0.0)
+    own = (shown * shown).sum(dim=2)
+    all_light = (shown * shown.sum(dim=1, keepdim=True)).sum(dim=2)
+    return (1.0 - own / all_light.clamp_min(_LEAST_MODEL)).clamp(0.0, 1.0).double()
+
+
+def find_peak(
+    residual: Tensor, weight: Tensor, model: Tensor, sigma_px: Tensor, model_error: float
+) -> tuple[Tensor, Tensor]:
+    """Find the most significant positive peak of a residual.
+
+    The significance is that of a point source's flux (and of ones 2.5 and 5 times as wide) were it fitted at
+    that place alone; light of a model is trusted to a share of it only.
+
+    Parameters
+    ----------
+    residual, weight, model : Tensor of float32, shape (blend, y, x)
+        Pixels less model, their inverse variance, the sum of all models.
+    sigma_px : Tensor of float64, shape (blend,)
+        Width of the PSF.
+    model_error : float
+        Share of the model's light that is not trusted.
+
+    Returns
+    -------
+    significance : Tensor of float64, shape (blend,)
+        Of the peak.
+    yx : Tensor of float64, shape (blend, 2)
+        Its place, px.
+    """
+    _, height, width = residual.shape
+    residual, weight, model = (_filled(each) for each in (residual, weight, model))
+    trusted = weight / (1.0 + weight * (model_error * model).square())
+    best = torch.full_like(residual, -torch.inf)
+    for factor in _WIDTHS:
+        down, across = (_filter(side, factor * sigma_px, residual) for side in residual.shape[1:])
+        matched = down @ (residual * trusted) @ across
+        variance = down.square() @ trusted @ across.square()
+        best = torch.maximum(best, matched / variance.clamp_min(_LEAST_MODEL).sqrt())
+    best = best[:, :height, :width].contiguous()
+    significance, place = best.flatten(1).max(dim=1)
+    y = torch.div(place, width, rounding_mode="floor")
+    return significance.double(), torch.stack([y, place - y * width], dim=1).double()
+
+
+def _filled(stamp: Tensor) -> Tensor:
+    """Fill sides up to multiples of four: stamps then lie alike in memory, and products round alike."""
+    return functional.pad(stamp, (0, -stamp.shape[2] % 4, 0, -stamp.shape[1] % 4))
+
+
+def _filter(side: int, sigma_px: Tensor, like: Tensor) -> Tensor:
+    place = torch.arange(side, dtype=torch.float64, device=like.device)
+    apart = (place[:, None] - place).square()
+    exponent = (apart / (2.0 * sigma_px.square())[:, None, None]).clamp_max(40.0)
+    return torch.exp(-exponent).to(like.dtype)

@@ -1,0 +1,101 @@
+"""PSFs as Gaussians: how near they come, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import galsim
+import numpy as np
+import pytest
+
+from deblend_batch.errors import ModelError
+from deblend_batch.models.profile_fit.psf import (
+    PsfMixture,
+    PsfStack,
+    psf_from_fwhm,
+    psf_from_kernel,
+)
+
+
+def moffat(size: int = 31, method: str = "auto") -> np.ndarray:
+    psf = galsim.Moffat(beta=3.5, fwhm=1.8).shear(g1=0.05, g2=-0.02)
+    return np.asarray(psf.drawImage(nx=size, ny=size, scale=1.0, method=method).array, np.float64)
+
+
+@pytest.mark.parametrize(("components", "limit"), [(3, 0.006), (4, 0.003), (5, 0.0015)])
+def test_a_kernel_is_met_the_better_the_more_gaussians(components: int, limit: float) -> None:
+    mixture = psf_from_kernel(moffat(), components=components)
+    assert mixture.residual < limit
+    assert mixture.weight.sum() == pytest.approx(1.0)
+
+
+def test_the_image_is_that_of_the_kernel() -> None:
+    kernel = moffat()
+    shown = psf_from_kernel(kernel, components=4).image(31)
+    np.testing.assert_allclose(shown, kernel / kernel.sum(), atol=1e-3)
+
+
+def test_a_kernel_without_the_pixel_gets_it() -> None:
+    with_pixel = psf_from_kernel(moffat(), components=4).image(31)
+    sampled = psf_from_kernel(moffat(method="no_pixel"), pixel_included=False, components=4)
+    np.testing.assert_allclose(sampled.image(31), with_pixel, atol=3e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 3.0])
+def test_the_sum_of_a_kernel_does_not_matter(factor: float) -> None:
+    one, other = psf_from_kernel(moffat()), psf_from_kernel(factor * moffat())
+    np.testing.assert_allclose(one.weight, other.weight, atol=1e-4)
+
+
+def test_a_width_gives_what_an_image_of_that_psf_gives() -> None:
+    image = galsim.Moffat(beta=3.5, fwhm=1.8).drawImage(nx=31, ny=31, scale=1.0).array
+    np.testing.assert_allclose(
+        psf_from_fwhm(1.8, "moffat", beta=3.5).image(31), image / image.sum(), atol=2e-3
+    )
+
+
+def test_a_gaussian_is_one_gaussian_with_the_pixel() -> None:
+    mixture = psf_from_fwhm(2.3548200450309493, "gaussian")
+    np.testing.assert_allclose(mixture.covariance, [[1 + 1 / 12, 0, 1 + 1 / 12]])
+
+
+def test_rings_that_gaussians_cannot_have_show_in_the_residual() -> None:
+    assert psf_from_fwhm(1.8, "airy").residual > 0.03 > psf_from_fwhm(1.8, "moffat").residual
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (np.zeros((9, 9)), "sums to 0: a PSF has a positive sum"),
+        (np.full((9, 9), -1.0), "a PSF has a positive sum"),
+        (np.where(np.eye(9) > 0, np.nan, 1.0), "holds NaN or infinite pixels"),
+        (np.ones((9, 7)), r"shape \(9, 7\): give a square image"),
+        (np.ones(9), "give a square image"),
+        (np.ones((1, 1)), "give a square image of 3 px or more"),
+    ],
+)
+def test_a_kernel_that_is_no_psf_is_refused(kernel: np.ndarray, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        psf_from_kernel(kernel)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0,), "above 0 and up to 50 px"),
+        ((float("nan"),), "above 0 and up to 50 px"),
+        ((2.0, "sinc"), "'sinc': choose 'gaussian', 'moffat' or 'airy'"),
+    ],
+)
+def test_a_width_that_is_none_is_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        psf_from_fwhm(*arguments)
+
+
+def test_a_stack_fills_mixtures_of_fewer_gaussians() -> None:
+    one = PsfMixture(np.ones(1), np.array([[1.0, 0.0, 1.0]]), 0.0)
+    two = PsfMixture(np.array([0.6, 0.4]), np.array([[1.0, 0.0, 1.0], [4.0, 0.0, 4.0]]), 0.0)
+    stack = PsfStack.of([[one, two]])
+    assert stack.weight.tolist() == [[[1.0, 0.0], [0.6, 0.4]]]
+    # A Gaussian of sigma 1, and one that is as high in its middle as both together.
+    assert stack.sigma_px()[0].tolist() == pytest.approx([1.0, (0.6 + 0.4 / 4) ** -0.5])
