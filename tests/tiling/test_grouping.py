@@ -58,7 +58,7 @@ def test_blends_are_the_connected_groups_unless_those_are_too_large(
 
 
 @given(skies(), rules)
-def test_a_part_of_a_group_holds_each_source_s_nearest_neighbour(
+def test_a_part_of_a_group_holds_the_nearest_that_each_source_is_linked_to(
     found: Detections, rule: BlendRules
 ) -> None:
     """Unless that is farther away than a stamp could hold beside the others."""
@@ -73,7 +73,7 @@ def test_a_part_of_a_group_holds_each_source_s_nearest_neighbour(
     ):
         for one, separation in zip(ids[measured].tolist(), apart[measured], strict=True):
             if rule.max_members > 1 and nearest.get(one, np.inf) < LARGEST_EXTENT_PX / 40:
-                assert separation == pytest.approx(nearest[one], rel=1e-9)
+                assert separation <= nearest[one] * (1 + 1e-9)
 
 
 @given(skies(), rules)
