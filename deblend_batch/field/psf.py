@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,17 @@ class PsfKernels:
     grid: CellGrid
     images: NDArray[np.float32]
     is_known: NDArray[np.bool_]
+
+    @classmethod
+    def of_cells(cls, grid: CellGrid, images: NDArray[np.float32]) -> PsfKernels:
+        """Take the images of cells, NaN throughout where a cell has none."""
+        is_known = np.isfinite(images[..., 0, 0])
+        filled = images.copy()
+        for band, known in enumerate(is_known):
+            if known.any() and not known.all():
+                y, x = distance_transform_edt(~known, return_distances=False, return_indices=True)
+                filled[band] = images[band, y, x]
+        return cls(grid, filled, is_known)
 
     def at(self, yx: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the kernels at positions.

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from deblend_batch import storage
 from deblend_batch.arrays import stores
@@ -94,8 +93,8 @@ def read_psf(group: zarr.Group, url: str, meta: FieldMeta, shape_yx: tuple[int, 
         return FieldPsf(grid, constant)
     cells, array = kernels
     images = _read(array, url, KERNELS)
-    is_known = _check_kernels(images, url, meta)
-    return FieldPsf(grid, constant, PsfKernels(cells, _filled(images, is_known), is_known))
+    _check_kernels(images, url, meta)
+    return FieldPsf(grid, constant, PsfKernels.of_cells(cells, images))
 
 
 def write_psf(group: zarr.Group, psf: FieldPsf, compressors: Any) -> None:
@@ -199,8 +198,8 @@ def _checked_widths(widths: NDArray[np.float32], url: str, meta: FieldMeta) -> N
     return widths
 
 
-def _check_kernels(images: NDArray[np.float32], url: str, meta: FieldMeta) -> NDArray[np.bool_]:
-    """Refuse kernels that are none, and tell which cells have one; NaN throughout says that none is known."""
+def _check_kernels(images: NDArray[np.float32], url: str, meta: FieldMeta) -> None:
+    """Refuse kernels that are none; NaN throughout says that none is known."""
     unknown = np.all(np.isnan(images), axis=(3, 4))
     finite = np.isfinite(images).all(axis=(3, 4))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -223,14 +222,3 @@ def _check_kernels(images: NDArray[np.float32], url: str, meta: FieldMeta) -> ND
             says = message.format(total=total[one], y=y, x=x, mid=size // 2)
             where = f"band {meta.bands[one[0]]!r}, cell ({one[1]}, {one[2]})"
             raise FieldError(f"{url}: the kernel of {where}, in '{KERNELS}' {says}")
-    return np.asarray(~unknown)
-
-
-def _filled(images: NDArray[np.float32], is_known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give cells without a kernel that of the nearest cell of their band, where it has any."""
-    filled = images.copy()
-    for band, known in enumerate(is_known):
-        if known.any() and not known.all():
-            y, x = distance_transform_edt(~known, return_distances=False, return_indices=True)
-            filled[band] = images[band, y, x]
-    return filled
