@@ -57,6 +57,14 @@ ROLE_BY_ID: Final = Flag(
     9, "ROLE_BY_ID", "a magnitude is unknown, so the smaller id is the central"
 )
 COINCIDENT: Final = Flag(10, "COINCIDENT", "the members are less than one pixel apart")
+GROUP_DIVIDED: Final = Flag(
+    11,
+    "GROUP_DIVIDED",
+    "more linked sources than one fit takes: this one was measured with its nearest neighbours alone",
+)
+LARGER_THAN_STAMP: Final = Flag(
+    12, "LARGER_THAN_STAMP", "the members' light reaches beyond the largest stamp"
+)
 
 REGISTRY: Final = (
     EDGE,
@@ -70,6 +78,8 @@ REGISTRY: Final = (
     OUTSIDE_IMAGE,
     ROLE_BY_ID,
     COINCIDENT,
+    GROUP_DIVIDED,
+    LARGER_THAN_STAMP,
 )
 
 

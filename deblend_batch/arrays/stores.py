@@ -65,17 +65,29 @@ def open_member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | Non
     zarr.Array or None
         None where the group has no such member.
     """
+    member = _member(group, url, name)
+    if isinstance(member, zarr.Group):
+        raise FieldError(f"{url}: '{name}' is a group, not an array; ingest the image again")
+    return member
+
+
+def open_subgroup(group: zarr.Group, url: str, name: str) -> zarr.Group | None:
+    """Open a group in a group; None where there is none of that name."""
+    member = _member(group, url, name)
+    if isinstance(member, zarr.Array):
+        raise FieldError(f"{url}: '{name}' is an array, not a group; ingest the image again")
+    return member
+
+
+def _member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | zarr.Group | None:
     try:
-        member = group[name]
+        return group[name]
     except KeyError as error:
         if error.args == (name,):
             return None
         raise _explained(url, f"'{name}'", error) from error
     except Exception as error:
         raise _explained(url, f"'{name}'", error) from error
-    if not isinstance(member, zarr.Array):
-        raise FieldError(f"{url}: '{name}' is a group, not an array; ingest the image again")
-    return member
 
 
 def create_group(url: str, options: Options | None, attributes: Mapping[str, Any]) -> zarr.Group:

@@ -8,6 +8,7 @@ from scipy.ndimage import convolve
 
 from deblend_batch.detect.extract import psf_kernel
 from deblend_batch.field.layout import Field
+from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 
 _BLOCKS = 16
@@ -31,7 +32,8 @@ def measure_correlation(field: Field, band: int) -> float:
     for rows, columns in sample_blocks(field.shape_yx, count=_BLOCKS):
         pixels = field.plane(band, rows, columns)
         if field.mask is not None:
-            pixels = np.where(field.plane(band, rows, columns, "mask") == 0, pixels, np.nan)
+            mask = field.plane(band, rows, columns, "mask")
+            pixels = np.where(bad_pixels(mask, field.meta.mask_bits), np.nan, pixels)
         noise = (
             np.sqrt(field.plane(band, rows, columns, "variance"))
             if sigma is None

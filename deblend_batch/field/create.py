@@ -16,6 +16,8 @@ from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, StorageError
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
+from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.psf_members import write_psf
 from deblend_batch.storage import Options
 
 CHUNK_PX = 512
@@ -61,6 +63,7 @@ def create_field(
     *,
     with_variance: bool,
     mask: bool = False,
+    psf: FieldPsf | None = None,
     options: Options | None = None,
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -78,7 +81,9 @@ def create_field(
     with_variance : bool
         Create ``variance``, float32 (band, y, x).
     mask : bool
-        Create ``mask``, uint8 (band, y, x).
+        Create ``mask``, (band, y, x), of the smallest unsigned type that has all of ``meta.mask_bits``.
+    psf : FieldPsf, optional
+        Written where it varies, as ``psf`` and ``psf_fwhm_map``.
     options : mapping, optional
         fsspec storage options.
     attributes : mapping, optional
@@ -95,7 +100,9 @@ def create_field(
         if with_variance:
             _create_array(group, "variance", "float32", meta, shape_yx)
         if mask:
-            _create_array(group, "mask", "uint8", meta, shape_yx)
+            _create_array(group, "mask", _mask_type(meta), meta, shape_yx)
+        if psf is not None:
+            write_psf(group, psf, _compressors("float32"))
     except Exception as error:
         raise storage.translate(url, error, writing=True) from error
     return group
@@ -146,11 +153,18 @@ def _create_array(
         dtype=dtype,
         chunks=(1, *chunk_yx),
         shards=(1, *shard_yx) if shard_yx != chunk_yx else None,
-        # Blosc alone decodes many a damaged chunk into wrong pixels without a word.
-        compressors=(
-            BloscCodec(cname="lz4", shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
-            Crc32cCodec(),
-        ),
+        compressors=_compressors(dtype),
         fill_value=float("nan") if dtype == "float32" else 0,
         dimension_names=("band", "y", "x"),
     )
+
+
+def _compressors(dtype: str) -> tuple[BloscCodec, Crc32cCodec]:
+    # Blosc alone decodes many a damaged chunk into wrong pixels without a word.
+    blosc = BloscCodec(cname="lz4", shuffle="shuffle", typesize=np.dtype(dtype).itemsize)
+    return blosc, Crc32cCodec()
+
+
+def _mask_type(meta: FieldMeta) -> str:
+    highest = 0 if meta.mask_bits is None else meta.mask_bits.highest
+    return next(f"uint{width}" for width in (8, 16, 32, 64) if highest < width)

@@ -13,9 +13,12 @@ from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import BadDataError, FieldError, UserError
+from deblend_batch.field import psf_members
 from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
+from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
+from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.storage import Options
 from deblend_batch.text import cause
@@ -101,6 +104,8 @@ class Field:
                 _check_companion(array, name, image, url)
                 bounded(array, url, name)
                 members.add(name)
+        psf_members.open_kernels(group, url, meta, shape_yx)
+        psf_members.open_fwhm_map(group, url, meta)
         return cls(url, options, meta, shape_yx, frozenset(members))
 
     def __repr__(self) -> str:
@@ -132,8 +137,25 @@ class Field:
 
     @cached_property
     def mask(self) -> zarr.Array[Any] | None:
-        """Unsigned int, (y, x) or (band, y, x), non-zero is bad; None where the field has none."""
+        """Unsigned int, (y, x) or (band, y, x); None where the field has none.
+
+        Which pixels are bad :func:`deblend_batch.field.mask_bits.bad_pixels` tells.
+        """
         return self._array("mask") if "mask" in self._members else None
+
+    @cached_property
+    def psf(self) -> FieldPsf:
+        """The point spread function, by cells where it varies; read and checked on first use.
+
+        Raises
+        ------
+        FieldError
+            If a kernel or a width is none; the message names which, and how to mend it.
+        BadDataError
+            If a chunk cannot be decoded.
+        """
+        group = stores.open_group(self.url, self.options)
+        return psf_members.read_psf(group, self.url, self.meta, self.shape_yx)
 
     def plane(
         self, band: int, rows: slice, columns: slice, member: Member = "image"
@@ -238,7 +260,8 @@ class Field:
         for rows, columns in sample_blocks(self.shape_yx):
             pixels = self.plane(band, rows, columns)
             if "mask" in self._members:
-                pixels = pixels[self.plane(band, rows, columns, "mask") == 0]
+                mask = self.plane(band, rows, columns, "mask")
+                pixels = pixels[~bad_pixels(mask, self.meta.mask_bits)]
             sigmas.append(clipped_median_sigma(pixels)[1])
         measured = [sigma for sigma in sigmas if sigma > 0]
         if not measured:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deblend_batch.errors import FieldError
+from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.field.wcs_cards import Card, Cards
 from deblend_batch.text import shown
@@ -14,6 +15,9 @@ from deblend_batch.text import shown
 LAYOUT_VERSION = 1
 VERSION_ATTRIBUTE = "deblend_batch_field"
 UNFINISHED_ATTRIBUTE = "deblend_batch_unfinished"
+
+PSF_FWHM_RANGE = (1e-6, 3600.0)
+"""Arcsec between which any PSF is."""
 
 _MAX_BANDS = 1000
 _MAX_NAME = 256
@@ -37,6 +41,13 @@ class FieldMeta:
         FITS header cards of the celestial WCS.
     noise_sigma : tuple of float, optional
         Background rms per pixel and band, image units; None where it is to be measured.
+    saturate : tuple of float or None, optional
+        Pixel value from which a band is saturated, image units, None for a band where that is not known;
+        None where it is known for no band.
+    noise_correlation : tuple of float, optional
+        Per band: rms of a sum over many pixels, over what independent pixels of the same rms would give.
+    mask_bits : MaskBits, optional
+        What the bits of the mask mean; without it every bit makes a pixel bad.
     """
 
     name: str
@@ -45,6 +56,9 @@ class FieldMeta:
     psf_fwhm_arcsec: tuple[float, ...]
     wcs_cards: Cards
     noise_sigma: tuple[float, ...] | None = None
+    saturate: tuple[float | None, ...] | None = None
+    noise_correlation: tuple[float, ...] | None = None
+    mask_bits: MaskBits | None = None
 
     def to_attributes(self) -> dict[str, Any]:
         """Return the attributes of the Zarr group, JSON-able; the contract of the layout."""
@@ -58,6 +72,12 @@ class FieldMeta:
         }
         if self.noise_sigma is not None:
             attributes["noise_sigma"] = [float(value) for value in self.noise_sigma]
+        if self.saturate is not None:
+            attributes["saturate"] = list(self.saturate)
+        if self.noise_correlation is not None:
+            attributes["noise_correlation"] = [float(value) for value in self.noise_correlation]
+        if self.mask_bits is not None:
+            attributes |= self.mask_bits.to_attributes()
         return attributes
 
     @classmethod
@@ -65,7 +85,6 @@ class FieldMeta:
         """Check the attributes of a Zarr group."""
         _check_version(attributes, url)
         bands = _bands(attributes, url)
-        noise = attributes.get("noise_sigma")
         name = _required(attributes, url, "name", "a name for the field")
         if not _is_name(name):
             raise FieldError(
@@ -78,9 +97,10 @@ class FieldMeta:
             zero_point=_numbers(attributes, url, "zero_point", len(bands)),
             psf_fwhm_arcsec=_numbers(attributes, url, "psf_fwhm", len(bands)),
             wcs_cards=_cards(attributes, url),
-            noise_sigma=None
-            if noise is None
-            else _numbers(attributes, url, "noise_sigma", len(bands)),
+            noise_sigma=_optional(attributes, url, "noise_sigma", len(bands)),
+            saturate=_saturate(attributes, url, len(bands)),
+            noise_correlation=_optional(attributes, url, "noise_correlation", len(bands)),
+            mask_bits=MaskBits.from_attributes(attributes, url),
         )
 
 
@@ -88,11 +108,15 @@ _HELP = {
     "zero_point": "the AB magnitude of one image unit, per band",
     "psf_fwhm": "the PSF's full width at half maximum in arcsec, per band",
     "noise_sigma": "the background rms in image units, per band",
+    "saturate": "the pixel value from which a band is saturated, null where it is not known",
+    "noise_correlation": "the noise of sums over that of independent pixels, per band",
 }
 _RANGE = {
     "zero_point": ZERO_POINT_RANGE,
-    "psf_fwhm": (1e-6, 3600.0),
+    "psf_fwhm": PSF_FWHM_RANGE,
     "noise_sigma": (1e-45, 3.4e38),  # what a float32 can be
+    "saturate": (1e-45, 3.4e38),
+    "noise_correlation": (0.01, 1000.0),
 }
 
 
@@ -160,6 +184,24 @@ def _numbers(attributes: Mapping[str, Any], url: str, key: str, length: int) -> 
                 f"{high:g}: {_HELP[key]}"
             )
     return tuple(float(value) for value in values)
+
+
+def _optional(
+    attributes: Mapping[str, Any], url: str, key: str, length: int
+) -> tuple[float, ...] | None:
+    return None if attributes.get(key) is None else _numbers(attributes, url, key, length)
+
+
+def _saturate(
+    attributes: Mapping[str, Any], url: str, length: int
+) -> tuple[float | None, ...] | None:
+    """Check levels, of which some may be null."""
+    values = attributes.get("saturate")
+    if not isinstance(values, list | tuple) or len(values) != length:
+        return _optional(attributes, url, "saturate", length)
+    known = [value for value in values if value is not None]
+    numbers = iter(_numbers({"saturate": known}, url, "saturate", len(known)))
+    return tuple(None if value is None else next(numbers) for value in values)
 
 
 def _cards(attributes: Mapping[str, Any], url: str) -> dict[str, Card]:

@@ -20,6 +20,7 @@ _ESO_ZERO_POINT = re.compile(r"^ESO .*(MAGZERO|ZEROPNT|MAGZPT|PHOTZP|ZEROPOINT)$
 _ZERO_POINT_OF_UNIT = {"njy": 31.4, "ujy": 23.9, "nanomaggy": 22.5, "jy": 8.9, "maggy": 0.0}
 _COUNTS = re.compile(r"^(electrons?|counts?|e-?|adu|dn)$", re.IGNORECASE)
 _PSF_KEYS = ("PSF_FWHM", "PSFFWHM", "SEEING", "FWHM")
+_SATURATION_KEYS = ("SATURATE", "SATLEVEL", "SATURAT")
 _BAND_KEYS = ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2", "ESO INS FILT1 NAME")
 _MAX_BAND_NAME = 64
 _MAX_PIXEL = 3.4e38  # what a float32 can be
@@ -114,10 +115,19 @@ def word_of(text: str) -> str:
     return re.sub(r"[^\w+.-]+", "_", text).strip("_")
 
 
-def saturation(headers: Headers) -> float:
-    """Return ``SATURATE``, image units; infinite where the header does not say."""
-    value = number(headers, "SATURATE")
-    return value if value is not None and 0 < value <= _MAX_PIXEL else math.inf
+def saturation(headers: Headers) -> Found | None:
+    """Find the pixel value from which an image is saturated: ``SATURATE``, ``SATLEVEL`` or ``SATURAT``.
+
+    Returns
+    -------
+    Found or None
+        Image units and keyword; None where no card gives a positive value.
+    """
+    for key in _SATURATION_KEYS:
+        value = number(headers, key)
+        if value is not None and 0 < value <= _MAX_PIXEL:
+            return Found(value, key)
+    return None
 
 
 def number(headers: Headers, key: str) -> float | None:

@@ -1,7 +1,7 @@
 """FITS images become a field: headers checked first, two windowed passes, attributes last.
 
-The first pass measures the sky in a coarse mesh (and the PSF, from a sample of windows), the second
-subtracts it and writes whole shards. Memory holds one shard, whatever the size of the image.
+The first pass measures the sky in a coarse mesh (and the PSF and the noise's correlation, from a sample of
+windows), the second subtracts it and writes whole shards. Memory holds one shard, whatever the image's size.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
+from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
 from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.progress import Progress, silent
@@ -70,7 +71,8 @@ def ingest(
     zero_points : sequence of float
         AB magnitudes of one image unit, one for all or one per band; from the header if absent.
     psf_fwhm_arcsec : sequence of float
-        One for all or one per band; from the header, else measured from stars, if absent.
+        One for all or one per band; from the header, else measured from stars, if absent. If absent,
+        stars also give the PSF's image and its variation.
     name : str, optional
         Name of the field; the last part of ``field_url`` if absent.
     background : {"auto", "keep", "subtract"}
@@ -125,6 +127,8 @@ def ingest(
             per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
         )
         measured = _measure(opened, background, progress)
+        psf = _measure_psf(measured)
+        bands_found = tuple(summarise(item, n, psf) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
         group = create_field(
             field_url,
@@ -132,8 +136,9 @@ def ingest(
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
             mask=any(item.band.has_mask for item in measured),
+            psf=None if psf is None else psf.psf,
             options=options,
-            attributes={"provenance": [asdict(summarise(item)) for item in measured]},
+            attributes={"provenance": [asdict(found) for found in bands_found]},
             overwrite=overwrite,
         )
         bad_fraction = _write(group, field_url, measured, progress)
@@ -143,7 +148,7 @@ def ingest(
         name=meta.name,
         shape_yx=opened[0].shape_yx,
         pixel_scale_arcsec=_grid(opened[0]).pixel_scale_arcsec(),
-        bands=tuple(summarise(item) for item in measured),
+        bands=bands_found,
         bad_fraction=bad_fraction,
         seconds=time.monotonic() - started,
     )
@@ -187,9 +192,20 @@ def _measure(
     return [measure_band(band, background, step) for band in bands]
 
 
+def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:
+    return measure_cells(
+        [item.stars for item in measured],
+        measured[0].band.shape_yx,
+        [item.psf_fwhm_arcsec.value for item in measured],
+        _grid(measured[0].band).pixel_scale_arcsec(),
+    )
+
+
 def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
     sigmas = tuple(item.noise_sigma for item in measured)
     has_variance = measured[0].band.noise is not None
+    levels = tuple(None if item.saturate is None else item.saturate.value for item in measured)
+    correlations = [item.noise_correlation for item in measured]
     return FieldMeta(
         name=name,
         bands=tuple(item.band.name for item in measured),
@@ -197,7 +213,15 @@ def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
         psf_fwhm_arcsec=tuple(item.psf_fwhm_arcsec.value for item in measured),
         wcs_cards=measured[0].band.wcs_cards,
         noise_sigma=None if has_variance or min(sigmas) <= 0 else sigmas,
+        saturate=levels if any(level is not None for level in levels) else None,
+        noise_correlation=_all_known(correlations),
     )
+
+
+def _all_known(values: Sequence[float | None]) -> tuple[float, ...] | None:
+    """Return one value a band, or None: a band that was not measured is no reason to invent it."""
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
 
 
 def _write(

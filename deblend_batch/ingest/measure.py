@@ -1,13 +1,12 @@
-"""The first pass over a band: its sky, its noise and, where nobody says, its PSF."""
+"""The first pass over a band: its sky, its noise, its stars and, where nobody says, its PSF."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.noise import sample_blocks
@@ -16,13 +15,18 @@ from deblend_batch.ingest import headers
 from deblend_batch.ingest.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.ingest.bands import Band
 from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.psf import MIN_STARS, measure_fwhm
+from deblend_batch.ingest.moffat import FittedStar
+from deblend_batch.ingest.noise_correlation import BlockSums
+from deblend_batch.ingest.psf import PsfWidth, fit_stars, measure_width
+from deblend_batch.ingest.stars import MIN_STARS, StarCandidate, star_candidates
 
 Background = Literal["auto", "keep", "subtract"]
 
 _WINDOW_PX = 8192
-_PSF_BLOCK_PX = 1024
-_PSF_BLOCKS = 16
+_SAMPLE_PX = 1024
+_SAMPLES = 16
+_MAX_RATIO = 1.3
+"""Of the stars' width to what the header says: what differs more are no stars."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class MeasuredBand:
         Median of the noise plane as an rms; None without one.
     psf_fwhm_arcsec : Found
         From an option, the header, or stars.
+    saturate : Found, optional
+        Pixel value from which the field's pixels are saturated, image units.
+    noise_correlation : float, optional
+        Noise of sums over many pixels, over that of independent ones; None where there is too little sky.
+    stars : tuple of FittedStar
+        Those that show the PSF; none where an option says what it is, or they are no stars.
     """
 
     band: Band
@@ -51,6 +61,9 @@ class MeasuredBand:
     noise_sigma: float
     plane_sigma: float | None
     psf_fwhm_arcsec: Found
+    saturate: Found | None
+    noise_correlation: float | None
+    stars: tuple[FittedStar, ...]
 
 
 def measure_band(band: Band, background: Background, step: Callable[[], None]) -> MeasuredBand:
@@ -74,13 +87,21 @@ def measure_band(band: Band, background: Background, step: Callable[[], None]) -
             "check the image and its noise and mask planes"
         )
     subtract = background == "subtract" or (background == "auto" and mesh.is_significant)
+    level = float(np.median(mesh.level[good]))
+    saturation = headers.saturation(band.image.headers)
+    surface = mesh.surface()
+    correlation, candidates = _sample(band, surface, _lowered(saturation, level))
+    fwhm, stars = _psf(band, candidates)
     return MeasuredBand(
         band=band,
-        level=float(np.median(mesh.level[good])),
-        surface=mesh.surface() if subtract else None,
+        level=level,
+        surface=surface if subtract else None,
         noise_sigma=float(np.nan_to_num(mesh.noise_sigma)),
         plane_sigma=float(np.nanmedian(plane_levels)) ** 0.5 if plane_levels else None,
-        psf_fwhm_arcsec=band.psf_fwhm_arcsec or _measured_psf(band),
+        psf_fwhm_arcsec=fwhm,
+        saturate=_lowered(saturation, level if subtract else 0.0),
+        noise_correlation=correlation,
+        stars=tuple(stars),
     )
 
 
@@ -89,24 +110,53 @@ def measure_steps(band: Band) -> int:
     return sum(1 for _ in BackgroundMesh(band.shape_yx).windows(_WINDOW_PX))
 
 
-def _measured_psf(band: Band) -> Found:
-    saturation = headers.saturation(band.image.headers)
-    width = measure_fwhm(_sample(band), saturation)
+def _sample(
+    band: Band, surface: BackgroundSurface, saturation: Found | None
+) -> tuple[float | None, list[StarCandidate]]:
+    """Read some windows at full resolution; return the noise correlation, and what could be stars."""
+    height, width = band.shape_yx
+    limit = np.inf if saturation is None else saturation.value
+    sums = BlockSums()
+    candidates: list[StarCandidate] = []
+    for block_rows, block_columns in sample_blocks(band.shape_yx, _SAMPLE_PX, _SAMPLES):
+        rows = slice(block_rows.start, min(block_rows.stop, height))
+        columns = slice(block_columns.start, min(block_columns.stop, width))
+        window = band.read(rows, columns)
+        surface.subtract_from(window.image, rows, columns)
+        pixels = window.good_pixels()
+        sums.add(pixels, window.variance)
+        if not _is_given(band):
+            candidates += star_candidates(pixels, limit, (rows.start, columns.start))
+    return sums.ratio(), candidates
+
+
+def _is_given(band: Band) -> bool:
+    return band.psf_fwhm_arcsec is not None and band.psf_fwhm_arcsec.source == "option"
+
+
+def _psf(band: Band, candidates: Sequence[StarCandidate]) -> tuple[Found, Sequence[FittedStar]]:
+    """Return the PSF's width, and the stars that show more of it."""
+    stars = fit_stars(candidates, band.shape_yx)
+    grid = SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
+    width = measure_width(stars)
+    said = band.psf_fwhm_arcsec
+    if said is not None:
+        return said, stars if _agrees(width, said.value / grid.pixel_scale_arcsec()) else ()
     if width is None:
         raise FieldError(
             f"{band.image.label}: no PSF width in its header, and fewer than {MIN_STARS} stars of one "
             "size to measure it from; give --psf-fwhm ARCSEC"
         )
-    grid = SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
     arcsec = width.fwhm_px * grid.pixel_scale_arcsec()
-    return Found(arcsec, f"measured from {width.stars} stars")
+    return Found(arcsec, f"measured from {width.stars} stars"), stars
 
 
-def _sample(band: Band) -> Iterator[NDArray[np.float32]]:
-    height, width = band.shape_yx
-    for rows, columns in sample_blocks(band.shape_yx, _PSF_BLOCK_PX, _PSF_BLOCKS):
-        inside = (
-            slice(rows.start, min(rows.stop, height)),
-            slice(columns.start, min(columns.stop, width)),
-        )
-        yield band.read(*inside).good_pixels()
+def _agrees(width: PsfWidth | None, said_px: float) -> bool:
+    return width is not None and 1 / _MAX_RATIO < width.fwhm_px / said_px < _MAX_RATIO
+
+
+def _lowered(saturation: Found | None, by: float) -> Found | None:
+    """Return the level for pixels whose background was subtracted."""
+    if saturation is None or saturation.value <= by:
+        return None
+    return Found(saturation.value - by, saturation.source)

@@ -7,7 +7,39 @@ from typing import Any
 
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.measure import MeasuredBand
+from deblend_batch.ingest.psf_cells import MeasuredPsf
 from deblend_batch.text import redacted
+
+
+@dataclass(frozen=True)
+class PsfSummary:
+    """What stars said of a band's PSF.
+
+    Parameters
+    ----------
+    stars : int
+        How many.
+    kernel_cells_yx : tuple of int, optional
+        Number of cells along y and x with a kernel each; None where stars are too faint.
+    width_cells_yx : tuple of int
+        Number of cells with a width each.
+    fwhm_arcsec : tuple of float
+        Least and largest width.
+    """
+
+    stars: int
+    kernel_cells_yx: tuple[int, int] | None
+    width_cells_yx: tuple[int, int]
+    fwhm_arcsec: tuple[float, float]
+
+    def describe(self) -> str:
+        """Return it as text."""
+        low, high = self.fwhm_arcsec
+        height, width = self.kernel_cells_yx or self.width_cells_yx
+        what = "widths" if self.kernel_cells_yx is None else "kernels"
+        return (
+            f"{what} in {height} x {width} cells from {self.stars} stars ({low:.3f} to {high:.3f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -33,6 +65,12 @@ class BandSummary:
     plane_sigma : float or None
         Median of the noise plane as an rms; where it differs much from ``noise_sigma`` the pixels'
         noise is correlated, or the plane is on another scale.
+    noise_correlation : float or None
+        Noise of sums over many pixels, over that of independent ones; None where there is too little sky.
+    saturate : Found or None
+        Pixel value from which the field's pixels are saturated, and the keyword that gave it.
+    psf : PsfSummary or None
+        What stars said of the PSF; None where they were not asked, or there are too few.
     """
 
     name: str
@@ -43,6 +81,9 @@ class BandSummary:
     background_subtracted: bool
     noise_sigma: float
     plane_sigma: float | None
+    noise_correlation: float | None
+    saturate: Found | None
+    psf: PsfSummary | None
 
     def describe(self) -> str:
         """Return the band in one line of text."""
@@ -50,9 +91,13 @@ class BandSummary:
         parts = [
             f"zero point {self.zero_point.value:.3f} ({self.zero_point.source})",
             f"PSF {self.psf_fwhm_arcsec.value:.3f} arcsec ({self.psf_fwhm_arcsec.source})",
-            f"noise {self.noise_sigma:.3g}",
+            *([self.psf.describe()] if self.psf else []),
+            f"noise {self.noise_sigma:.3g}"
+            + (f" (sums {self.noise_correlation:.2f})" if self.noise_correlation else ""),
             f"sky {sky:+.2f} of the noise, {'subtracted' if self.background_subtracted else 'kept'}",
         ]
+        if self.saturate is not None:
+            parts.append(f"saturated from {self.saturate.value:.5g} ({self.saturate.source})")
         return ", ".join(parts)
 
 
@@ -102,8 +147,8 @@ class IngestSummary:
         ]
 
 
-def summarise(item: MeasuredBand) -> BandSummary:
-    """Summarise a measured band."""
+def summarise(item: MeasuredBand, number: int, psf: MeasuredPsf | None) -> BandSummary:
+    """Summarise a measured band, the ``number``-th of a field."""
     return BandSummary(
         name=item.band.name,
         image=redacted(item.band.image.label),
@@ -113,4 +158,19 @@ def summarise(item: MeasuredBand) -> BandSummary:
         background_subtracted=item.surface is not None,
         noise_sigma=item.noise_sigma,
         plane_sigma=item.plane_sigma,
+        noise_correlation=item.noise_correlation,
+        saturate=item.saturate,
+        psf=_psf_summary(psf, number),
+    )
+
+
+def _psf_summary(measured: MeasuredPsf | None, number: int) -> PsfSummary | None:
+    if measured is None or measured.n_stars[number] == 0:
+        return None
+    kernels = measured.psf.kernels
+    return PsfSummary(
+        stars=measured.n_stars[number],
+        kernel_cells_yx=None if kernels is None else kernels.grid.counts_yx,
+        width_cells_yx=measured.psf.grid.counts_yx,
+        fwhm_arcsec=measured.width_range_arcsec(number),
     )

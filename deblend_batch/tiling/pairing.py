@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
 from deblend_batch.errors import TooLargeError
+from deblend_batch.tiling.member_hash import hash_members
 from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import inside_image
@@ -20,6 +21,7 @@ from deblend_batch.tiling.tile import inside_image
 _COINCIDENT_PX = 1.0
 _FREE_PAIRS = 1_000_000
 _PAIRS_PER_SOURCE = 8
+_OPTION = "pairs.max_separation"
 _MIXED = np.array([1, 0x9E3779B97F4A7C15 - (1 << 64), 0x94D049BB133111EB - (1 << 64)], np.int64)
 """Makes one number of a cell's three; two cells with the same one only count as more crowded."""
 
@@ -27,8 +29,7 @@ _MIXED = np.array([1, 0x9E3779B97F4A7C15 - (1 << 64), 0x94D049BB133111EB - (1 <<
 def blend_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
     """Hash two member ids to the id of their blend, the same in every run and in either order.
 
-    The hash is splitmix64 (Steele et al. 2014, doi:10.1145/2660193.2660195) of the smaller id, added to
-    the larger one and mixed again; the sign bit is cleared.
+    As :func:`deblend_batch.tiling.member_hash.hash_members` does for any number.
 
     Parameters
     ----------
@@ -40,18 +41,7 @@ def blend_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np
     ndarray of int64, shape (n,)
         Non-negative blend ids.
     """
-    low = np.minimum(first, second).view(np.uint64)
-    high = np.maximum(first, second).view(np.uint64)
-    mixed = _splitmix64(_splitmix64(low) + high)
-    return (mixed >> np.uint64(1)).astype(np.int64)
-
-
-def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        z = values + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return hash_members(np.stack([first, second], axis=-1))
 
 
 def match_within(
@@ -83,7 +73,10 @@ def match_within(
 
 
 def check_crowding(
-    ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], max_separation_arcsec: float
+    ra_deg: NDArray[np.float64],
+    dec_deg: NDArray[np.float64],
+    max_separation_arcsec: float,
+    option: str = _OPTION,
 ) -> None:
     """Refuse positions of which so many are close that no sky has them, before their pairs are listed.
 
@@ -93,6 +86,8 @@ def check_crowding(
         ICRS degrees, finite.
     max_separation_arcsec : float
         How close two of a pair are.
+    option : str
+        What sets it, for the message.
 
     Raises
     ------
@@ -109,19 +104,20 @@ def check_crowding(
     if (in_cell**2).sum() <= max(_FREE_PAIRS * 2 / 27, 2 * len(vectors)):
         return
     tree = cKDTree(vectors)
-    check_number((int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2, len(vectors))
+    check_number((int(tree.count_neighbors(tree, chord)) - len(vectors)) // 2, len(vectors), option)
 
 
-def check_number(n_pairs: int, n_sources: int) -> None:
+def check_number(n_pairs: int, n_sources: int, option: str = _OPTION) -> None:
     """Refuse more pairs than the sources of any sky make; see :func:`check_crowding`."""
-    if n_pairs > _most_pairs(n_sources):
+    if n_pairs > most_pairs(n_sources):
         raise TooLargeError(
             f"{n_pairs:,} pairs of {n_sources:,} sources, more than any sky has; remove repeated sources, or "
-            "choose a smaller pairs.max_separation"
+            f"choose a smaller {option}"
         )
 
 
-def _most_pairs(n_sources: int) -> int:
+def most_pairs(n_sources: int) -> int:
+    """Return how many pairs are listed before they are refused."""
     return max(_FREE_PAIRS, _PAIRS_PER_SOURCE * n_sources)
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
+from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.storage import is_local, translate
 from deblend_batch.text import cause
 from deblend_batch.tiling.tile import Box
@@ -74,7 +75,7 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     inside = box.clipped(field.shape_yx)
     image = _without_unstored(field, _read(field, field.image, inside), inside)
     if field.mask is not None:
-        bad = _read(field, field.mask, inside) != 0
+        bad = bad_pixels(_read(field, field.mask, inside), field.meta.mask_bits)
         image = np.where(bad, np.float32(np.nan), image)
     variance = None
     if field.variance is not None:

@@ -29,6 +29,9 @@ from deblend_batch.errors import (
     StorageError,
 )
 from deblend_batch.field.layout import Field, FieldMeta, create_field, finish_field
+from deblend_batch.field.mask_bits import MaskBits
+from deblend_batch.tiling.reader import read_tile
+from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import noise_image
 from tests.support import WCS_CARDS
 
@@ -158,6 +161,28 @@ def test_masked_pixels_do_not_count_as_noise(tmp_path: Path) -> None:
     group["image"][0, :, ::2] = 1e6  # type: ignore[index]
     group["mask"][0, :, ::2] = 1  # type: ignore[index]
     assert Field.open(url).measure_noise()[0] == pytest.approx(1.0, rel=0.03)
+
+
+def test_bits_that_are_remarks_make_no_pixel_bad(tmp_path: Path) -> None:
+    """As where a mask has DETECTED on every source: noise and tiles take those pixels as they are."""
+    bits = MaskBits({"BAD": 0, "DETECTED": 9}, ("BAD",))
+    named = meta(("r",), mask_bits=bits)
+    url = f"{tmp_path}/a.zarr"
+    group = create_field(url, named, (40, 50), with_variance=False, mask=True)
+    mask: Any = group["mask"]
+    assert mask.dtype == np.uint16
+    image = noise_image((40, 50))
+    image[:, 25:] *= 100
+    mask[0, :, :25] = 512
+    mask[0, :, 25:] = 513
+    group["image"][0] = image  # type: ignore[index]
+    finish_field(group, named)
+    field = Field.open(url)
+    assert field.meta.mask_bits == bits
+    assert field.measure_noise()[0] == pytest.approx(1.0, rel=0.1)
+    pixels = read_tile(field, Box(0, 0, 40, 50)).image[0]
+    np.testing.assert_array_equal(pixels[:, :25], image[:, :25])
+    assert np.isnan(pixels[:, 25:]).all()
 
 
 def test_an_image_without_noise_asks_for_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError
+from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.meta import FieldMeta
 from tests.support import WCS_CARDS
 
@@ -33,11 +34,20 @@ def test_attributes_are_the_contract() -> None:
 @given(
     zero_point=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
     noise=st.none() | st.tuples(st.floats(1e-15, 1e6), st.floats(1e-15, 1e6)),
+    saturate=st.none() | st.tuples(*[st.none() | st.floats(1e-3, 1e9)] * 2),
+    correlation=st.none() | st.tuples(st.floats(0.1, 20), st.floats(0.1, 20)),
+    bits=st.none() | st.just(MaskBits({"BAD": 0, "SAT": 1}, ("BAD",))),
 )
 def test_attributes_come_back(
-    zero_point: tuple[float, float], noise: tuple[float, float] | None
+    zero_point: tuple[float, float],
+    noise: tuple[float, float] | None,
+    saturate: tuple[float | None, ...] | None,
+    correlation: tuple[float, float] | None,
+    bits: MaskBits | None,
 ) -> None:
-    meta = FieldMeta("a", ("g", "r"), zero_point, (0.8, 0.7), WCS_CARDS, noise)
+    meta = FieldMeta(
+        "a", ("g", "r"), zero_point, (0.8, 0.7), WCS_CARDS, noise, saturate, correlation, bits
+    )
     assert FieldMeta.from_attributes(meta.to_attributes(), "url") == meta
 
 
@@ -91,6 +101,15 @@ def test_a_missing_attribute_is_named(key: str) -> None:
         ({"zero_point": [NESTED, 25.0]}, r"'zero_point' holds \[\[\[.*; each must be"),
         ({"deblend_batch_field": NESTED}, r"'deblend_batch_field' is \[\[\[.*; this release reads"),
         ({"deblend_batch_field": 10**4000}, "'deblend_batch_field' is <13288 bits>; this"),
+        ({"saturate": [1.0]}, "'saturate' has 1 values for 2 bands; give the pixel value from"),
+        ({"saturate": 5e4}, "'saturate' is 50000.0; it must be a list"),
+        ({"saturate": [0.0, None]}, "'saturate' holds 0.0; each must be a positive number"),
+        ({"saturate": [None, float("inf")]}, "'saturate' holds inf"),
+        ({"saturate": ["x" * 3_000_000, None]}, r"'saturate' holds 'x+\.\.\.x+'"),
+        ({"noise_correlation": [1.0, None]}, "'noise_correlation' holds None; each must be a pos"),
+        ({"noise_correlation": [1.0]}, "'noise_correlation' has 1 values for 2 bands"),
+        ({"noise_correlation": [1e9, 1.0]}, r"'noise_correlation' holds 1000000000.0; .* to 1000:"),
+        ({"mask_bits": {"SAT": 99}}, "'mask_bits' holds 'SAT': 99"),
         ({"deblend_batch_unfinished": True}, "never finished; ingest or simulate it again"),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
+import zarr
 import zarr.storage
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ from tests.ingest.fits_files import (
     write_extensions,
     write_image,
 )
+from tests.ingest.stars import star_field
 
 SHAPE = (300, 320)
 GIVEN: dict[str, Any] = {"zero_points": [25.0], "psf_fwhm_arcsec": [0.4]}
@@ -136,6 +139,48 @@ def test_the_psf_is_measured_from_stars(tmp_path: Path) -> None:
     (band,) = ingest([url], f"{tmp_path}/a.zarr", zero_points=[25.0]).bands
     assert band.psf_fwhm_arcsec.value == pytest.approx(0.3, rel=0.03)
     assert band.psf_fwhm_arcsec.source.startswith("measured from ")
+
+
+def test_what_varies_and_what_saturates_goes_into_the_field(tmp_path: Path) -> None:
+    image = star_field(3.5, 0.2, 200) + np.float32(50)
+    url = write_image(tmp_path / "a.fits", image, saturate=40050.0)
+    summary = ingest([url], f"{tmp_path}/a.zarr", zero_points=[25.0])
+    field = Field.open(f"{tmp_path}/a.zarr")
+    assert field.meta.saturate == pytest.approx((4e4,), rel=1e-4)
+    # What the wings of so many bright stars leave between them counts as noise, too.
+    assert field.meta.noise_correlation == pytest.approx((1.05,), abs=0.1)
+    assert field.psf.kernels is not None
+    left, right = field.psf.fwhm_at(np.array([[550.0, 50.0], [550.0, 1050.0]]))[:, 0]
+    assert right / left == pytest.approx(1.14, abs=0.05)
+    assert field.psf.kernels.images.sum(axis=(3, 4)) == pytest.approx(1, abs=1e-4)
+    (band,) = summary.bands
+    text = band.describe()
+    assert re.search(r"kernels in \d x \d cells from \d+ stars \(0\.3\d* to 0\.3\d*\)", text)
+    assert re.search(r"noise 1(\.\d+)? \(sums (0\.9|1\.[01])\d\)", text)
+    assert text.endswith("saturated from 40000 (SATURATE)")
+    provenance = zarr.open_group(field.url).attrs["provenance"]
+    assert provenance == json.loads(json.dumps(summary.to_json()["bands"]))
+
+
+def test_a_psf_that_is_given_is_not_measured(tmp_path: Path) -> None:
+    url = write_image(tmp_path / "a.fits", star_field(3.5, 0.2, 60))
+    (band,) = ingest([url], f"{tmp_path}/a.zarr", **GIVEN).bands
+    field = Field.open(f"{tmp_path}/a.zarr")
+    assert band.psf is None
+    assert field.psf.kernels is None
+    assert field.psf.fwhm_arcsec.tolist() == [[[np.float32(0.4)]]]
+    assert field.meta.saturate is None
+
+
+@pytest.mark.parametrize(("said_arcsec", "believed"), [(0.36, True), (0.2, False)])
+def test_stars_that_a_header_speaks_against_are_none(
+    said_arcsec: float, believed: bool, tmp_path: Path
+) -> None:
+    """What is much wider than the header's PSF are small galaxies."""
+    url = write_image(tmp_path / "a.fits", star_field(3.5, 0.0, 60), seeing=said_arcsec)
+    (band,) = ingest([url], f"{tmp_path}/a.zarr", zero_points=[25.0]).bands
+    assert band.psf_fwhm_arcsec.value == said_arcsec
+    assert (band.psf is not None) is believed
 
 
 def test_without_stars_the_psf_must_be_given(tmp_path: Path) -> None:

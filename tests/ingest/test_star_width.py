@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.ingest.psf import measure_fwhm, moffat_fwhm, star_candidates, stellar_locus
+from deblend_batch.ingest.moffat import fit_moffat
+from deblend_batch.ingest.psf import PsfWidth, fit_stars, measure_width
+from deblend_batch.ingest.stars import star_candidates, stellar_locus
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 SHAPE = (700, 700)
@@ -17,10 +19,22 @@ def moffat(fwhm_px: float, beta: float, size: int = 41) -> np.ndarray:
     return np.asarray(1000 * (1 + (offset[:, None] ** 2 + offset**2) / alpha**2) ** -beta)
 
 
+def width_of(image: np.ndarray) -> PsfWidth | None:
+    """Measure the width in an image that is read in two halves."""
+    half = image.shape[1] // 2
+    stars = star_candidates(image[:, :half])
+    stars += star_candidates(image[:, half:], origin_yx=(0, half))
+    return measure_width(fit_stars(stars, image.shape))
+
+
 @pytest.mark.parametrize("fwhm_px", [1.6, 2.0, 3.5, 7.0])
 @pytest.mark.parametrize("beta", [2.0, 3.5])
 def test_a_moffat_star(fwhm_px: float, beta: float) -> None:
-    assert moffat_fwhm(moffat(fwhm_px, beta)) == pytest.approx(fwhm_px, rel=0.01)
+    fit = fit_moffat(moffat(fwhm_px, beta))
+    assert fit is not None
+    assert fit[0].fwhm_px == pytest.approx(fwhm_px, rel=0.01)
+    assert fit[0].beta == pytest.approx(beta, rel=0.05)
+    assert fit[1] == pytest.approx((20, 20), abs=0.01)
 
 
 @pytest.mark.parametrize("fwhm_px", [2.0, 3.0, 6.0])
@@ -32,7 +46,7 @@ def test_stars_among_galaxies(fwhm_px: float) -> None:
     )
     flux = rng.uniform(2000, 60000, len(yx))
     image = add_gaussians(noise_image(SHAPE, level=5.0), yx, flux, widths)
-    width = measure_fwhm([image[:, :350], image[:, 350:]], np.inf)
+    width = width_of(image)
     assert width is not None
     assert width.fwhm_px == pytest.approx(fwhm_px, rel=0.05)
     assert width.stars >= 5
@@ -69,7 +83,7 @@ def test_bad_pixels_and_edges_spoil_a_star() -> None:
     ids=["noise", "zeros", "nan", "one star"],
 )
 def test_too_few_stars_is_none(image: np.ndarray) -> None:
-    assert measure_fwhm([image], np.inf) is None
+    assert width_of(image) is None
 
 
 @pytest.mark.parametrize(

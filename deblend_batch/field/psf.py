@@ -1,0 +1,136 @@
+"""The point spread function of a field, which may vary: by cells, as kernels or as widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """Cells that cover an image once.
+
+    Parameters
+    ----------
+    counts_yx : tuple of int
+        Number of cells along y and x.
+    edge_yx : tuple of float
+        Height and width of a cell, px; the last ones may reach over the image.
+    """
+
+    counts_yx: tuple[int, int]
+    edge_yx: tuple[float, float]
+
+    def cells(self, yx: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Find the cell of each position.
+
+        Parameters
+        ----------
+        yx : ndarray of float64, shape (n, 2)
+            Pixel positions (y, x), finite; a pixel reaches half a pixel round its centre. Those outside
+            the image belong to the nearest cell.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 2)
+            Cell (y, x).
+        """
+        cell = np.floor((yx + 0.5) / np.array(self.edge_yx))
+        return np.asarray(np.clip(cell, 0, np.array(self.counts_yx) - 1), np.int64)
+
+
+@dataclass(frozen=True)
+class PsfKernels:
+    """Images of the PSF, one a band and cell.
+
+    Parameters
+    ----------
+    grid : CellGrid
+        The cells.
+    images : ndarray of float32, shape (band, cell_y, cell_x, y, x)
+        Unit sum, the pixel included, the PSF's centre on the middle pixel. Where a cell has none, that of
+        the nearest cell of its band; NaN in a band that has none at all.
+    is_known : ndarray of bool, shape (band, cell_y, cell_x)
+        Whether the cell has one of its own.
+    """
+
+    grid: CellGrid
+    images: NDArray[np.float32]
+    is_known: NDArray[np.bool_]
+
+    @classmethod
+    def of_cells(cls, grid: CellGrid, images: NDArray[np.float32]) -> PsfKernels:
+        """Take the images of cells, NaN throughout where a cell has none."""
+        is_known = np.isfinite(images[..., 0, 0])
+        filled = images.copy()
+        for band, known in enumerate(is_known):
+            if known.any() and not known.all():
+                y, x = distance_transform_edt(~known, return_distances=False, return_indices=True)
+                filled[band] = images[band, y, x]
+        return cls(grid, filled, is_known)
+
+    def at(self, yx: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the kernels at positions.
+
+        Parameters
+        ----------
+        yx : ndarray of float64, shape (n, 2)
+            Pixel positions (y, x), finite.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, band, y, x)
+            Kernels of the cells that hold them.
+        """
+        cell = self.grid.cells(yx)
+        return np.moveaxis(self.images[:, cell[:, 0], cell[:, 1]], 0, 1)
+
+
+@dataclass(frozen=True)
+class FieldPsf:
+    """What is known of a field's PSF.
+
+    Parameters
+    ----------
+    grid : CellGrid
+        Cells of ``fwhm_arcsec``.
+    fwhm_arcsec : ndarray of float32, shape (band, cell_y, cell_x)
+        Full width at half maximum, known everywhere.
+    kernels : PsfKernels, optional
+        None where the field has only widths.
+    """
+
+    grid: CellGrid
+    fwhm_arcsec: NDArray[np.float32]
+    kernels: PsfKernels | None = None
+
+    def fwhm_at(self, yx: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the widths at positions.
+
+        Parameters
+        ----------
+        yx : ndarray of float64, shape (n, 2)
+            Pixel positions (y, x), finite.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, band)
+            Full width at half maximum, arcsec.
+        """
+        cell = self.grid.cells(yx)
+        return self.fwhm_arcsec[:, cell[:, 0], cell[:, 1]].T
+
+
+def even_grid(counts_yx: tuple[int, int], shape_yx: tuple[int, int]) -> CellGrid:
+    """Return cells of equal size that end where the image does."""
+    height, width = (edge / n for edge, n in zip(shape_yx, counts_yx, strict=True))
+    return CellGrid(counts_yx, (height, width))
+
+
+def square_grid(cell_px: float, shape_yx: tuple[int, int]) -> CellGrid:
+    """Return square cells from the first pixel on, as many as it takes."""
+    height, width = (max(1, int(np.ceil(edge / cell_px))) for edge in shape_yx)
+    return CellGrid((height, width), (cell_px, cell_px))

@@ -1,0 +1,138 @@
+"""Stars of an image: the smallest bright sources, and all of one size.
+
+They are a narrow locus in size against magnitude, where galaxies scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from deblend_batch.field.extraction import extract_objects
+from deblend_batch.field.noise import clipped_median_sigma
+
+MIN_STARS = 5
+
+_DETECT_SIGMA = 8.0
+_MIN_SNR = 40.0
+_MIN_AXIS_RATIO = 0.75
+_PER_WINDOW = 100
+_LOCUS_WIDTH = 0.10
+
+
+@dataclass(frozen=True)
+class StarCandidate:
+    """A compact, round, bright, isolated source.
+
+    Parameters
+    ----------
+    radius_px : float
+        Half-light radius.
+    flux : float
+        Isophotal flux, image units.
+    snr : float
+        Its signal to noise.
+    yx : tuple of float
+        Position in the image, px.
+    stamp : ndarray of float32, shape (y, x)
+        Pixels around it, background subtracted.
+    """
+
+    radius_px: float
+    flux: float
+    snr: float
+    yx: tuple[float, float]
+    stamp: NDArray[np.float32]
+
+
+def star_candidates(
+    window: NDArray[np.floating],
+    saturation: float = float("inf"),
+    origin_yx: tuple[int, int] = (0, 0),
+) -> list[StarCandidate]:
+    """Find the sources of a window that could be stars.
+
+    Parameters
+    ----------
+    window : ndarray of float, shape (y, x)
+        Image units; bad pixels are NaN.
+    saturation : float
+        Pixel value from which stars are saturated; inf if unknown.
+    origin_yx : tuple of int
+        Where in the image the window's first pixel is.
+
+    Returns
+    -------
+    list of StarCandidate
+        The brightest hundred of signal to noise above 40, axis ratio above 0.75, not blended, not at an
+        edge or a bad pixel.
+    """
+    level, sigma = clipped_median_sigma(window)
+    if not sigma > 0:
+        return []
+    bad = ~np.isfinite(window)
+    pixels = np.where(bad, 0.0, window - level).astype(np.float64)
+    sources: Any = extract_objects(pixels, _DETECT_SIGMA, err=sigma, mask=bad, minarea=4)
+    snr = sources["flux"] / (sigma * np.sqrt(np.maximum(sources["npix"], 1)))
+    round_ = sources["b"] > _MIN_AXIS_RATIO * sources["a"]
+    # Cores near saturation are flattened; 0.7 leaves room for detectors that bend early.
+    linear = sources["peak"] + level < 0.7 * saturation
+    chosen = np.flatnonzero((snr > _MIN_SNR) & round_ & linear & (sources["flag"] == 0))
+    chosen = np.sort(chosen[np.argsort(-sources["flux"][chosen], kind="stable")[:_PER_WINDOW]])
+    sources, snr = sources[chosen], snr[chosen]
+    if len(sources) == 0:
+        return []
+    radius, _ = sep.flux_radius(
+        pixels, sources["x"], sources["y"], 6.0 * sources["a"], 0.5, mask=bad, subpix=5
+    )
+    found = []
+    for source, radius_px, star_snr in zip(sources, radius, snr, strict=True):
+        y, x = float(source["y"]), float(source["x"])
+        stamp = _stamp(pixels, bad, (y, x), float(radius_px))
+        if stamp is not None and radius_px > 0:
+            place = (y + origin_yx[0], x + origin_yx[1])
+            flux = float(source["flux"])
+            found.append(StarCandidate(float(radius_px), flux, float(star_snr), place, stamp))
+    return found
+
+
+def stellar_locus(radius_px: NDArray[np.floating]) -> list[int]:
+    """Find the stars among sources: the smallest size at which sources crowd.
+
+    Parameters
+    ----------
+    radius_px : ndarray of float, shape (n,)
+        Half-light radii, the brightest source first.
+    """
+    if len(radius_px) < MIN_STARS:
+        return []
+    log_radius = np.log(radius_px)
+    ordered = np.sort(log_radius)
+    counts = np.searchsorted(ordered, ordered + 2 * _LOCUS_WIDTH, side="right") - np.arange(
+        len(ordered)
+    )
+    enough = max(MIN_STARS, int(np.ceil(0.5 * counts.max())))
+    if counts.max() < enough:
+        return []
+    first = int(np.argmax(counts >= enough))
+    # From the first crowded window on, take the densest one that still overlaps it.
+    last = int(np.searchsorted(ordered, ordered[first] + 2 * _LOCUS_WIDTH, side="right"))
+    start = ordered[first + int(np.argmax(counts[first:last]))]
+    inside = (log_radius >= start) & (log_radius <= start + 2 * _LOCUS_WIDTH)
+    return [int(number) for number in np.flatnonzero(inside)]
+
+
+def _stamp(
+    pixels: NDArray[np.float64], bad: NDArray[np.bool_], yx: tuple[float, float], radius_px: float
+) -> NDArray[np.float32] | None:
+    """Cut pixels around a source, out to four half-light radii; None at an edge or a bad pixel."""
+    half = int(np.clip(np.ceil(4 * radius_px), 5, 25))
+    y, x = round(yx[0]), round(yx[1])
+    if y < half or x < half or y + half >= pixels.shape[0] or x + half >= pixels.shape[1]:
+        return None
+    box = (slice(y - half, y + half + 1), slice(x - half, x + half + 1))
+    return None if bad[box].any() else pixels[box].astype(np.float32)

@@ -1,0 +1,79 @@
+"""Blends of one or more sources, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_OTHERS = 8
+"""Sources beside a blend, in its stamp, whose positions a model is told: the nearest."""
+
+
+@dataclass(frozen=True)
+class Blends:
+    """Blends as columns; row ``i`` of each array is blend ``i``, padded to the largest number of members.
+
+    The central is first: the brightest of the members that are measured here, where the magnitudes of all
+    members are known, else the one with the smallest id. After it the others that are measured, then those
+    that are fitted beside them, by the same rule.
+
+    Parameters
+    ----------
+    blend_id : ndarray of int64, shape (n,)
+        Stable hash of the member ids.
+    n_members : ndarray of int16, shape (n,)
+        Number of members; what stands behind them is padding.
+    source_id : ndarray of int64, shape (n, m)
+        Detection ids; 0 in the padding.
+    yx : ndarray of float64, shape (n, m, 2)
+        Pixel positions, (blend, member, (y, x)); NaN in the padding.
+    radec : ndarray of float64, shape (n, m, 2)
+        ICRS degrees, (blend, member, (ra, dec)); NaN in the padding.
+    is_measured : ndarray of bool, shape (n, m)
+        True for members that this blend, and no other, measures.
+    mag : ndarray of float32, shape (n, m)
+        AB magnitude; NaN where unknown and in the padding.
+    radius_arcsec : ndarray of float32, shape (n, m)
+        Half-light radius; NaN where unknown and in the padding.
+    neighbour : ndarray of int8, shape (n, m)
+        Number of the member that is nearest on the sky; -1 where there is none.
+    separation_arcsec : ndarray of float64, shape (n, m)
+        Distance to it; NaN where there is none.
+    flags : ndarray of int32, shape (n, m)
+        Flags known before any pixel is read; 0 in the padding.
+    centre_yx : ndarray of float64, shape (n, 2)
+        Middle of the box round all members, px: where the stamp is to be.
+    extent_px : ndarray of float64, shape (n,)
+        Edge of the square about it that a stamp should hold; see
+        :func:`deblend_batch.tiling.stamp_sizes.stamp_sizes`.
+    others_yx : ndarray of float32, shape (n, 8, 2)
+        Pixel positions of other sources in that stamp, the nearest to its middle first, NaN-padded.
+    """
+
+    blend_id: NDArray[np.int64]
+    n_members: NDArray[np.int16]
+    source_id: NDArray[np.int64]
+    yx: NDArray[np.float64]
+    radec: NDArray[np.float64]
+    is_measured: NDArray[np.bool_]
+    mag: NDArray[np.float32]
+    radius_arcsec: NDArray[np.float32]
+    neighbour: NDArray[np.int8]
+    separation_arcsec: NDArray[np.float64]
+    flags: NDArray[np.int32]
+    centre_yx: NDArray[np.float64]
+    extent_px: NDArray[np.float64]
+    others_yx: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.blend_id)
+
+    def __getitem__(self, rows: slice | NDArray[np.generic]) -> Blends:
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @property
+    def is_member(self) -> NDArray[np.bool_]:
+        """False in the padding; shape (n, m)."""
+        return np.asarray(np.arange(self.source_id.shape[1]) < self.n_members[:, None])
