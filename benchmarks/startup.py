@@ -3,9 +3,9 @@
 ``python benchmarks/startup.py`` prints medians of several repetitions, each in a process of its own, with
 Ray up and with Ray to be started, the ways of a run taken in turn so that all meet the same load:
 
-* seconds from the start, imports done, to a *bare* actor, one that imports nothing, and to a run's first
-  model actor, with the ratio of the two;
-* seconds from the start of a process to its end, imports included: of one that makes a bare actor, and of
+* seconds from the start, imports done, to a *bare* worker and to a run's first worker, with the ratio of the
+  two: on Ray a bare one is an actor that imports nothing, without Ray a process that imports what a worker does;
+* seconds from the start of a process to its end, imports included: of one that makes a bare worker, and of
   ``deblend-batch run`` on a small field, with their ratio.
 """
 
@@ -45,7 +45,10 @@ from deblend_batch.config import DEFAULT_MODEL
 
 FIELD_PX = 1000
 PAIRS = 47
-BARE = "bare"
+BARE_ACTOR = "bare actor"
+BARE_IMPORTS = "bare imports"
+# What workers without Ray are forked from imports.
+WORKER_IMPORTS = "import deblend_batch.models.loading, deblend_batch.engine.worker.serve"
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,20 @@ class Way:
         Whether it joins the Ray that is up.
     settings : dict
         What its config says beside the inputs.
+    bare : str
+        What its start is compared with.
     """
 
     name: str
     joins: bool
     settings: dict[str, Any] = field(default_factory=dict)
+    bare: str = BARE_ACTOR
 
 
 WAYS = (
     Way("Ray up", joins=True),
     Way("Ray to be started", joins=False, settings={"engine": {"where": "ray"}}),
-    Way("without Ray", joins=False, settings={"engine": {"where": "local"}}),
+    Way("without Ray", joins=False, settings={"engine": {"where": "local"}}, bare=BARE_IMPORTS),
 )
 
 
@@ -82,10 +88,13 @@ class Bare:
 
 
 def seconds_to_ready(config: str) -> float:
-    """Start a run in this process, or a bare actor; return the seconds to its first actor."""
+    """Start a run in this process, or a bare worker; return the seconds to its first worker."""
     be_quiet()
     meter = Meter()
-    if config != BARE:
+    if config == BARE_IMPORTS:
+        subprocess.run([sys.executable, "-c", WORKER_IMPORTS], check=True)
+        return time.monotonic() - meter.made
+    if config != BARE_ACTOR:
         process_field(config, progress=meter)
         assert meter.ready is not None
         return meter.ready
@@ -113,9 +122,9 @@ class Clock:
         self._runs = 0
 
     def measure(self, way: Way) -> dict[str, float]:
-        """Return seconds of a bare actor and of a run, to the actor and to the end of the process."""
+        """Return seconds of a bare worker and of a run, to the worker and to the end of the process."""
         itself = [sys.executable, os.path.abspath(__file__), "--start"]
-        bare_ready, bare_end = self._time(way, [*itself, BARE])
+        bare_ready, bare_end = self._time(way, [*itself, way.bare])
         ready, _ = self._time(way, [*itself, self._config(way)])
         command = [sys.executable, "-m", "deblend_batch", "run", self._config(way)]
         _, end = self._time(way, command)
@@ -164,7 +173,7 @@ def main() -> None:
             found[way.name].append(clock.measure(way))
         ray.shutdown()
     print(
-        f"{'':<20} {'bare actor':>10} {'first actor':>12} {'ratio':>6} "
+        f"{'':<20} {'bare worker':>11} {'first worker':>13} {'ratio':>6} "
         f"{'bare process':>13} {'whole run':>10} {'ratio':>6}"
     )
     for way in WAYS:
@@ -173,7 +182,7 @@ def main() -> None:
             for key in ("bare_ready", "ready", "bare_end", "end")
         )
         print(
-            f"{way.name:<20} {bare:10.1f} {ready:12.1f} {ready / bare:6.1f} "
+            f"{way.name:<20} {bare:11.1f} {ready:13.1f} {ready / bare:6.1f} "
             f"{bare_end:13.1f} {end:10.1f} {end / bare_end:6.1f}  {load_now()}"
         )
 
