@@ -4,7 +4,7 @@
 Ray up and with Ray to be started, the ways of a run taken in turn so that all meet the same load:
 
 * seconds from the start, imports done, to a *bare* worker and to a run's first worker, with the ratio of the
-  two: on Ray a bare one is an actor that imports nothing, without Ray a process that imports what a worker does;
+  two: on Ray a bare one is an actor that imports nothing, without Ray a process with the imports of a worker;
 * seconds from the start of a process to its end, imports included: of one that makes a bare worker, and of
   ``deblend-batch run`` on a small field, with their ratio.
 """
