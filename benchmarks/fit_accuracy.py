@@ -1,4 +1,4 @@
-"""How good the profile fit is: ``python -m benchmarks.fit_accuracy`` prints figures beside targets.
+"""How good the profile fit is: ``python benchmarks/fit_accuracy.py`` prints figures beside targets.
 
 Scenes are GalSim's (``fit_scenes.py``), with a seed of their own; no part of the fit draws its truth, and its
 priors come from the shipped population. ``--rows pairs,groups`` runs some rows, ``--pairs 500`` fewer scenes.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import galsim
 import numpy as np

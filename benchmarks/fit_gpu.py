@@ -1,4 +1,4 @@
-"""What the profile fit does on a GPU: ``python -m benchmarks.fit_gpu.py``.
+"""What the profile fit does on a GPU: ``python benchmarks/fit_gpu.py``.
 
 For pairs and groups of five, and batches of growing size: blends/s and the most memory that a blend took
 on the GPU, beside blends/s of the host's CPU (one thread) on the smallest batch, and how far the fluxes of
@@ -9,7 +9,11 @@ Without a CUDA device it says so and ends.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np
 import torch
