@@ -90,13 +90,25 @@ class Field:
             If the store refuses.
         """
         group = stores.open_group(url, options)
+        opened = cls._of_group(group, url, options)
+        SkyGrid.from_cards(opened.meta.wcs_cards, opened.shape_yx, url)
+        psf_members.open_kernels(group, url, opened.meta, opened.shape_yx)
+        psf_members.open_fwhm_map(group, url, opened.meta)
+        return opened
+
+    @classmethod
+    def reopen(cls, url: str, options: Options | None = None) -> Field:
+        """Open a field that was opened before, as workers do: what :meth:`open` alone checks is known."""
+        return cls._of_group(stores.open_group(url, options), url, options)
+
+    @classmethod
+    def _of_group(cls, group: zarr.Group, url: str, options: Options | None) -> Field:
         meta = FieldMeta.from_attributes(group.attrs.asdict(), url)
         image = stores.open_member(group, url, "image")
         if image is None:
             raise FieldError(f"{url}: array 'image' is missing; ingest the image again")
         shape_yx = _check_image(image, meta, url)
         bounded(image, url, "image")
-        SkyGrid.from_cards(meta.wcs_cards, shape_yx, url)
         members = {"image"}
         for name in ("variance", "mask"):
             array = stores.open_member(group, url, name)
@@ -104,8 +116,6 @@ class Field:
                 _check_companion(array, name, image, url)
                 bounded(array, url, name)
                 members.add(name)
-        psf_members.open_kernels(group, url, meta, shape_yx)
-        psf_members.open_fwhm_map(group, url, meta)
         return cls(url, options, meta, shape_yx, frozenset(members))
 
     def __repr__(self) -> str:

@@ -92,9 +92,8 @@ def test_a_run_outlives_writes_that_fail(
     assert proxy.count("PUT", "/survey/runs/writes/") <= 4 * tiles
     assert 0 < proxy.count("GET", pixels) <= READS_PER_CHUNK * 3 * tiles  # an index and two chunks
     assert proxy.count("HEAD", pixels) == 0
-    # Opening inputs and index, in the driver, the task that indexes, and the actor: each looks for every
-    # member that a field may have.
-    assert proxy.count("GET") + proxy.count("LIST") + proxy.count("HEAD") <= 3 * tiles + 100
+    # Opening inputs and index, in the driver, the task that indexes, and the actor; and two looks for a PSF.
+    assert proxy.count("GET") + proxy.count("LIST") + proxy.count("HEAD") <= 3 * tiles + 82
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
     pairs : Pairs
         The pairs, by tile, unit and blend id.
     """
-    opened = Field.open(task.entry.field_url, task.options)
+    opened = Field.reopen(task.entry.field_url, task.options)
     grid = TileGrid(opened.shape_yx, task.tile_size)
     noise = () if opened.variance is not None else opened.measure_noise()
     detections, yx, counts = _load(task, opened)
@@ -282,7 +282,7 @@ def _owned_earlier(
     """Whether an earlier field of the survey holds one of the members."""
     owned = np.zeros(len(rows), bool)
     for url in task.entry.earlier_overlaps:
-        other = Field.open(url, task.options)
+        other = Field.reopen(url, task.options)
         yx = other.world_to_pixel(detections.ra, detections.dec)
         inside = inside_image(yx, other.shape_yx)
         owned |= np.any(inside[rows], axis=1)

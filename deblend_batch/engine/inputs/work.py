@@ -104,7 +104,7 @@ class RunContext:
 @lru_cache(maxsize=8)
 def open_field(url: str, context: RunContext) -> Field:
     """Open a field of a run, once a process and start of the run."""
-    return Field.open(url, context.options)
+    return Field.reopen(url, context.options)
 
 
 @lru_cache(maxsize=8)
