@@ -98,7 +98,29 @@ class Field:
 
     @classmethod
     def reopen(cls, url: str, options: Options | None = None) -> Field:
-        """Open a field that was opened before, as workers do: what :meth:`open` alone checks is known."""
+        """Open a field that was opened before, as workers do: what :meth:`open` alone checks is known.
+
+        Parameters
+        ----------
+        url : str
+            As of :meth:`open`.
+        options : mapping, optional
+            fsspec storage options.
+
+        Returns
+        -------
+        Field
+            Ready to read.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no Zarr group any more.
+        FieldError
+            If the members that are read break the layout.
+        StorageError
+            If the store refuses.
+        """
         return cls._of_group(stores.open_group(url, options), url, options)
 
     @classmethod
