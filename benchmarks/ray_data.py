@@ -24,12 +24,12 @@ from benchmarks.support import MODEL, Stub
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.shard import Measurement, make_rows
 from deblend_batch.engine.inputs.index import read_index
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
 from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.field.layout import Field
-from deblend_batch.models import find_card
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
+from deblend_batch.field.meta import FieldMeta
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.stamps import Stamps
 from deblend_batch.tiling.tile import TileGrid
 
@@ -47,11 +47,14 @@ class CutRows:
     specs : list of TileSpec
         The tiles.
     context : RunContext
-        Size of the stamps.
+        The run.
+    meta : FieldMeta
+        Of the field.
     """
 
-    def __init__(self, specs: list[TileSpec], context: RunContext) -> None:
+    def __init__(self, specs: list[TileSpec], context: RunContext, meta: FieldMeta) -> None:
         self._specs = specs
+        self.meta = meta
         self._context = context
 
     def rows(self, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,61 +72,51 @@ class CutRows:
 
     def _parts(self, number: int) -> Iterator[Columns]:
         spec = self._specs[number]
-        pairs, done = load_pairs(spec, self._context), 0
-        for stamps in cut_parts(spec, pairs, self._context):
-            yield _columns(spec.name, pairs[done : done + len(stamps)], stamps)
-            done += len(stamps)
+        for _, stamps in cut_parts(spec, load_blends(spec, self._context), self._context):
+            yield _columns(spec.name, stamps)
 
 
-def _columns(tile: str, pairs: Pairs, stamps: Stamps) -> Columns:
+def _columns(tile: str, stamps: Stamps) -> Columns:
+    cut = stamps.cut
     return {
-        "blend_id": pairs.blend_id,
-        "source_id": pairs.source_id,
-        "yx": pairs.yx,
-        "radec": pairs.radec,
-        "separation_arcsec": pairs.separation_arcsec,
-        "is_primary": pairs.is_primary,
-        "flags": stamps.flags,
-        "tile": np.full(len(pairs), tile),
+        **{name: getattr(cut.blends, name) for name in Blends.__dataclass_fields__},
+        "flags": cut.flags,
+        "tile": np.full(len(cut), tile),
         "pixels": stamps.pixels[:, 0],
-        "companion_yx": stamps.companion_yx,
-        "central_yx": stamps.central_yx,
-        "neighbours_yx": stamps.neighbours_yx,
-        "sigma": stamps.sigma[:, 0],
+        "members_yx": cut.members_yx,
+        "sigma": cut.sigma[:, 0],
     }
 
 
 class Measure:
     """Runs the stub on batches, and makes catalogue rows: the class of the actor pool."""
 
-    def __init__(self, stamps_per_second: float) -> None:
+    def __init__(self, stamps_per_second: float, meta: FieldMeta) -> None:
         self._model = Stub(stamps_per_second)
+        self._meta = meta
 
     def __call__(self, batch: Columns) -> pa.Table:
         """Measure a batch."""
         found = self._model.predict(
             batch["pixels"],
-            batch["companion_yx"],
-            batch["central_yx"],
-            batch["neighbours_yx"],
+            batch["members_yx"][:, 1],
+            batch["members_yx"][:, 0],
+            batch["others_yx"],
             batch["sigma"],
         )
         n = len(found.flux)
         nothing = np.full((n, 2), np.nan, np.float32)
         measured = Measurement(
-            found.flux[:, None], found.flux_err[:, None], nothing, nothing, batch["flags"]
+            {
+                "flux": found.flux[:, None],
+                "flux_err": found.flux_err[:, None],
+                "mask_area": nothing,
+                "mask_overlap": nothing,
+                "flags": batch["flags"],
+            }
         )
-        pairs = Pairs(
-            blend_id=batch["blend_id"],
-            source_id=batch["source_id"],
-            yx=batch["yx"],
-            radec=batch["radec"],
-            separation_arcsec=batch["separation_arcsec"],
-            is_primary=batch["is_primary"],
-            neighbours_yx=np.full((n, MAX_NEIGHBOURS, 2), np.nan),
-            flags=batch["flags"],
-        )
-        rows = make_rows("", pairs, measured, ("h",), (25.96,))
+        pairs = Blends(**{name: batch[name] for name in Blends.__dataclass_fields__})
+        rows = make_rows("", pairs, measured, self._meta, "stub")
         tiles = pa.array(np.repeat(batch["tile"], 2).astype(str), pa.string())
         return rows.set_column(rows.schema.get_field_index("tile"), "tile", tiles)
 
@@ -163,11 +156,10 @@ def run_ray_data(
     opened = Field.open(inputs["field"])
     index = read_index(Output(output), index_url)
     tiles = FieldTiles(inputs["field"], index, TileGrid(opened.shape_yx, tile_size))
-    size = find_card(MODEL).stamp_size
-    context = RunContext(Output(output), MODEL, size, None, False, "ray-data", "")
+    context = RunContext(Output(output), MODEL, None, False, "ray-data", "")
     specs = list(tiles.specs())
     with measured_tree() as tree:
-        _run(CutRows(specs, context), len(specs), output, stamps_per_second, style)
+        _run(CutRows(specs, context, opened.meta), len(specs), output, stamps_per_second, style)
     return _count(output), tree.cpu_seconds
 
 
@@ -179,7 +171,7 @@ def _run(cut: CutRows, n_tiles: int, output: str, stamps_per_second: float, styl
     data = data.flat_map(cut.rows) if by_row else data.map_batches(cut.blocks, batch_size=1)
     data = data.map_batches(
         Measure,
-        fn_constructor_args=(stamps_per_second,),
+        fn_constructor_args=(stamps_per_second, cut.meta),
         batch_size=512,
         compute=ray.data.ActorPoolStrategy(size=1),
         num_gpus=1,

@@ -54,6 +54,8 @@ class _Answer:
 
 
 class _StubCard:
+    takes_pairs = True
+    stamp_size = 80
     domain = Domain(psf_fwhm_px=(0, 99), separation_px=(0, 99), snr=(-1e30, 1e30))
 
 

@@ -32,13 +32,22 @@ class PairsConfig(Section):
     """Names in the pairs table of ``central_id`` and ``companion_id``."""
 
 
+class BlendsConfig(Section):
+    """What a blend is, for models that take any number of members."""
+
+    link: float | None = Field(None, gt=0, le=3600)
+    """Sources this near, in arcsec, are fitted together; ``pairs.max_separation`` if absent."""
+    max_members: int = Field(8, ge=1, le=32)
+    """Most members of a blend; a larger group is divided, each source beside its nearest neighbours."""
+
+
 class TilesConfig(Section):
     """How a field is divided."""
 
     size: int = Field(2048, ge=64, le=65536)
     """Edge of a tile's core, px."""
     max_pairs: int = Field(4096, ge=16)
-    """Pairs of one unit of work: a tile that holds more is divided into several, each with its own shard."""
+    """Pairs, or blends, of one unit of work: a tile that holds more is divided, each part with a shard."""
 
 
 class EngineConfig(Section):
@@ -129,7 +138,10 @@ class RunConfig(Section):
     """Digest that the weights must have; a run with others is refused before they are parsed."""
     masks: bool = False
     """Whether to write each pair's masks beside the shards, for models that have them."""
+    sources: Literal["all", "blended"] = "all"
+    """Whether isolated sources are measured, too, by models that take any number of members."""
     pairs: PairsConfig = PairsConfig()
+    blends: BlendsConfig = BlendsConfig()
     tiles: TilesConfig = TilesConfig()
     engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)

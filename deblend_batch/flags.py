@@ -22,11 +22,14 @@ class Flag:
         Upper-case name.
     description : str
         What a set bit means for the row.
+    advice : str
+        What to do about it.
     """
 
     bit: int
     name: str
     description: str
+    advice: str
 
     @property
     def value(self) -> int:
@@ -38,32 +41,121 @@ class Flag:
         return np.where(condition, np.int32(self.value), np.int32(0))
 
 
-EDGE: Final = Flag(0, "EDGE", "the stamp reaches over the edge of the image")
-BAD_PIXELS: Final = Flag(
-    1, "BAD_PIXELS", "bad pixels in the stamp; they were set to the background"
+EDGE: Final = Flag(
+    0,
+    "EDGE",
+    "the stamp reaches over the edge of the image",
+    "keep it: what is there was measured; trust the error",
 )
-BAD_CENTRE: Final = Flag(2, "BAD_CENTRE", "a bad pixel within two pixels of this member's position")
-CROWDED: Final = Flag(3, "CROWDED", "more than two sources in the stamp")
-NOT_POSITIVE: Final = Flag(4, "NOT_POSITIVE", "the flux is not positive in at least one band")
+BAD_PIXELS: Final = Flag(
+    1,
+    "BAD_PIXELS",
+    "bad pixels in the stamp: networks take them for background, fits leave them out",
+    "keep fits; of networks look at BAD_CENTRE",
+)
+BAD_CENTRE: Final = Flag(
+    2,
+    "BAD_CENTRE",
+    "a bad pixel within two pixels of this member's position",
+    "leave out for photometry by networks; fits are sound where their errors are",
+)
+CROWDED: Final = Flag(
+    3,
+    "CROWDED",
+    "networks: more than two sources in the stamp; fits: a tenth or more of the light within its own profile "
+    "is others'",
+    "fits: keep it, and use flux_corr beside the error; networks: compare with a fit",
+)
+NOT_POSITIVE: Final = Flag(
+    4,
+    "NOT_POSITIVE",
+    "the flux is not positive in at least one band",
+    "use the flux with its error, not the magnitude; it may be no source at all",
+)
 OUT_OF_DOMAIN: Final = Flag(
-    5, "OUT_OF_DOMAIN", "PSF, separation or signal outside the model's training"
+    5,
+    "OUT_OF_DOMAIN",
+    "networks: PSF, separation or signal outside the training; fits: a PSF too narrow for the pixels or too "
+    "wide for the stamp",
+    "measure it with the other kind of model",
 )
 COMPANION_OUTSIDE: Final = Flag(
-    6, "COMPANION_OUTSIDE", "the companion lies outside the stamp; its flux is NaN"
+    6,
+    "COMPANION_OUTSIDE",
+    "the companion lies outside the stamp; its flux is NaN",
+    "take the companion's own row; or choose a smaller pairs.max_separation",
 )
-NO_DATA: Final = Flag(7, "NO_DATA", "no usable pixel in at least one band; its flux is NaN there")
-OUTSIDE_IMAGE: Final = Flag(8, "OUTSIDE_IMAGE", "this member's position lies outside the image")
+NO_DATA: Final = Flag(
+    7,
+    "NO_DATA",
+    "no usable pixel in at least one band; its flux is NaN there",
+    "use the other bands",
+)
+OUTSIDE_IMAGE: Final = Flag(
+    8,
+    "OUTSIDE_IMAGE",
+    "this member's position lies outside the image",
+    "take its row from another field",
+)
 ROLE_BY_ID: Final = Flag(
-    9, "ROLE_BY_ID", "a magnitude is unknown, so the smaller id is the central"
+    9,
+    "ROLE_BY_ID",
+    "a magnitude is unknown, so the smaller id is the central",
+    "nothing, unless you use the roles",
 )
-COINCIDENT: Final = Flag(10, "COINCIDENT", "the members are less than one pixel apart")
+COINCIDENT: Final = Flag(
+    10,
+    "COINCIDENT",
+    "the members are less than one pixel apart",
+    "add their fluxes: they cannot be told apart",
+)
 GROUP_DIVIDED: Final = Flag(
     11,
     "GROUP_DIVIDED",
     "more linked sources than one fit takes: this one was measured with its nearest neighbours alone",
+    "keep it; raise blends.max_members where it matters",
 )
 LARGER_THAN_STAMP: Final = Flag(
-    12, "LARGER_THAN_STAMP", "the members' light reaches beyond the largest stamp"
+    12,
+    "LARGER_THAN_STAMP",
+    "the members' light reaches beyond the largest stamp",
+    "do not use for total fluxes of large galaxies; rebin the image for these",
+)
+SATURATED: Final = Flag(
+    13,
+    "SATURATED",
+    "a saturated pixel within two pixels of this member's position",
+    "fits leave the pixels out: keep it with its error; networks: leave out",
+)
+NOT_CONVERGED: Final = Flag(
+    14,
+    "NOT_CONVERGED",
+    "the search for the best fit did not end",
+    "leave out where per cents matter",
+)
+POOR_FIT: Final = Flag(
+    15,
+    "POOR_FIT",
+    "the model leaves more than noise: chi2 per pixel is high in at least one band",
+    "look at the image: spiral arms, a merger, an artefact; the flux is good to several per cent",
+)
+SKY_OFFSET: Final = Flag(
+    16,
+    "SKY_OFFSET",
+    "a background was left in the image, in at least one band, and fitted",
+    "keep it: the flux is without that background; mend the image's background",
+)
+UNRECOGNISED: Final = Flag(
+    17,
+    "UNRECOGNISED",
+    "the residual holds a significant source that was not detected",
+    "detect more deeply, and measure again",
+)
+PSF_UNCERTAIN: Final = Flag(
+    18,
+    "PSF_UNCERTAIN",
+    "the PSF at this place is not known, or not described well, in at least one band",
+    "give the field kernels of its PSF; compact sources may be off by several per cent",
 )
 
 REGISTRY: Final = (
@@ -80,6 +172,12 @@ REGISTRY: Final = (
     COINCIDENT,
     GROUP_DIVIDED,
     LARGER_THAN_STAMP,
+    SATURATED,
+    NOT_CONVERGED,
+    POOR_FIT,
+    SKY_OFFSET,
+    UNRECOGNISED,
+    PSF_UNCERTAIN,
 )
 
 

@@ -56,7 +56,7 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
         ),
         (
             {"zzz": 2},
-            "unknown key 'zzz'; docs/config.md lists the keys; the sections are pairs, tiles, engi",
+            "unknown key 'zzz'; docs/config.md lists the keys; the sections are pairs, blends, ti",
         ),
         (
             {"engine": {"feed": "fast", "attemps": 3}, "modle": "x"},

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from deblend_batch.catalog.schema import is_fitted
+
 CUDA_TOLERANCE = 0.01
-"""Largest difference of a flux that a GPU measured in bfloat16, as a share of both members' flux."""
-_MEASURED = ("flux_", "mag_", "mask_", "flags")
+"""Largest difference of a flux that a GPU measured in bfloat16, as a share of the flux of its blend."""
+_GIVEN = ("blend_id", "source_id", "neighbour_id", "role", "is_primary", "separation", "tile")
+_PLACES = ("ra", "dec", "x", "y", "_healpix_29")
 
 
 def tolerance_of(device: str) -> float:
@@ -25,11 +28,11 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
     again : pyarrow.Table
         The same rows, made again.
     tolerance : float
-        Difference that a flux may have, as a share of the flux of both members; 0 compares every bit of
-        every column. Otherwise what follows from fluxes and masks (magnitudes, errors, areas, flags) is left
-        out.
+        Difference that a flux may have, as a share of the flux of its blend; 0 compares every bit of every
+        column. Otherwise, of the columns that the model makes, the fluxes alone are compared.
     """
-    names = [name for name in again.schema.names if not tolerance or not _is_measured(name)]
+    given = (*_GIVEN, *(() if is_fitted(again.schema) else _PLACES))
+    names = [name for name in again.schema.names if not tolerance or name in given]
     different = [
         name
         for name in names
@@ -39,16 +42,13 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
     return different + [
         name
         for name in fluxes
-        if name not in shard.schema.names or _far(shard[name], again[name], tolerance)
+        if name not in shard.schema.names
+        or _far(again["blend_id"], shard[name], again[name], tolerance)
     ]
 
 
-def _is_measured(name: str) -> bool:
-    return name.startswith(_MEASURED)
-
-
 def _is_flux(name: str) -> bool:
-    return name.startswith("flux_") and not name.startswith("flux_err_")
+    return name.startswith("flux_") and not name.startswith(("flux_err_", "flux_corr_"))
 
 
 def _bits(column: pa.ChunkedArray) -> bytes:
@@ -58,9 +58,12 @@ def _bits(column: pa.ChunkedArray) -> bytes:
     return bytes(values.tobytes())
 
 
-def _far(before: pa.ChunkedArray, after: pa.ChunkedArray, tolerance: float) -> bool:
-    one, other = (column.to_numpy().astype(np.float64).reshape(-1, 2) for column in (before, after))
-    if not np.array_equal(np.isnan(one), np.isnan(other)):
+def _far(
+    blends: pa.ChunkedArray, before: pa.ChunkedArray, after: pa.ChunkedArray, tolerance: float
+) -> bool:
+    one, other = (column.to_numpy().astype(np.float64) for column in (before, after))
+    if len(one) != len(other) or not np.array_equal(np.isnan(one), np.isnan(other)):
         return True
-    total = np.nansum(np.abs(other), axis=1, keepdims=True)
+    _, blend = np.unique(blends.to_numpy(), return_inverse=True)
+    total = np.bincount(blend, weights=np.nan_to_num(np.abs(other)))[blend]
     return bool((np.abs(one - other) > tolerance * total).any())

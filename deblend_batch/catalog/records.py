@@ -53,7 +53,7 @@ class Receipt:
     tile : str
         The tile's name.
     pairs, rows : int
-        Pairs measured and rows written.
+        Pairs (or blends) measured, and rows written.
     bytes : int
         Size of the shard.
     sha256 : str
@@ -94,7 +94,7 @@ class Receipt:
 
     def agrees(self, record: QuarantineRecord) -> bool:
         """Tell whether a quarantine record lists the pairs that the shard does not hold, and no other."""
-        return set(self.left_out) == {blend for blend, _, _ in record.pairs}
+        return set(self.left_out) == {blend for blend, *_ in record.pairs}
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class QuarantineRecord:
     attempts : int
         How often it was tried.
     pairs : sequence of tuple
-        (blend id, central id, companion id) of each pair it holds.
+        (blend id, central id, companion id) of each pair it holds; of a blend of any number of members the id
+        and those of the members that it measures, central first.
     written_at : str
         UTC, ISO 8601.
     """
@@ -123,7 +124,7 @@ class QuarantineRecord:
     reason: Line
     error: Word
     attempts: Number
-    pairs: Sequence[tuple[Id, Id, Id]]
+    pairs: Sequence[Annotated[tuple[Id, ...], Field(min_length=2)]]
     written_at: Moment = field(default_factory=now)
 
 

@@ -153,12 +153,18 @@ def models(as_json: JsonOpt = False) -> None:
     for card in cards:
         mark = "  (default)" if card.default else ""
         typer.echo(f"{card.name}{mark}")
-        typer.echo(
-            f"  {card.architecture}, {card.parameters:,} parameters, {card.stamp_size} px stamps"
-        )
+        stamps = f"{card.stamp_size} px stamps"
+        what = f"{card.architecture}, {card.parameters:,} parameters, {stamps}; takes pairs"
+        if not card.takes_pairs:
+            what = f"fits blends of any number of members, all bands together; at most {stamps}"
+        typer.echo(f"  {what}")
         typer.echo(f"  trained on {card.trained_on}")
-        typer.echo(f"  domain: {_domain(card.domain)}")
-        typer.echo(f"  on unseen galaxies, drawn as for training: {_metrics(card.test_metrics)}")
+        if card.domain is not None:
+            typer.echo(f"  domain: {_domain(card.domain)}")
+        if card.test_metrics:
+            typer.echo(
+                f"  on unseen galaxies, drawn as for training: {_metrics(card.test_metrics)}"
+            )
 
 
 def _domain(domain: Domain) -> str:

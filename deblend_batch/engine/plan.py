@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
@@ -26,6 +24,7 @@ from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload
+from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.needs.admission import examine, fit
 from deblend_batch.engine.needs.machine import this_machine
 from deblend_batch.engine.needs.pool import ActorPool, plan_pool
@@ -199,10 +198,10 @@ def plan_run(
     for index in examined.indexes:
         tally.add_index(index)
     nodes = [] if elsewhere or not left else [machine]
-    where = place_of(config.engine, stamps, pool)
+    where = place_of(config.engine, stamps, pool, takes_pairs=prepared.card.takes_pairs)
     memory = fit(prepared, examined, pool, nodes, on_ray=where == "ray")()
     unplaced = len(examined.unplaced)
-    rate = speed or (_speed(config, prepared.card.stamp_size, pool) if stamps else 0.0)
+    rate = speed or (_speed(config, pool) if stamps else 0.0)
     cores = max(machine.cpus, pool.n_actors)
     start = start_seconds(where) + indexing
     return RunPlan(
@@ -295,16 +294,16 @@ def _read_bytes(prepared: Prepared, indexes: Sequence[FieldIndex]) -> int:
     return total
 
 
-def _speed(config: RunConfig, stamp_size: int, pool: ActorPool) -> float:
+def _speed(config: RunConfig, pool: ActorPool) -> float:
     """Stamps per second of the model on the device of one actor, from two batches after one to warm up."""
     device = "cuda" if pool.gpus else "cpu"
     model = load_model(config.model, config.storage_options, device, config.model_sha256)
-    n = config.engine.batch_size or model.default_batch_size
-    stamps = np.random.default_rng(0).normal(1, 1, (n, stamp_size, stamp_size)).astype(np.float32)
-    companion = np.full((n, 2), stamp_size / 2 + 8, np.float32)
+    method = method_of(model)
+    n = config.engine.batch_size or method.default_rows
+    rows = method.typical(n)
     with one_thread():  # as an actor does
-        model.predict(stamps, companion)
+        method.answer(rows, n)
         started = time.perf_counter()
         for _ in range(_PROBE_BATCHES):
-            model.predict(stamps, companion)
+            method.answer(rows, n)
         return _PROBE_BATCHES * n / (time.perf_counter() - started)

@@ -149,7 +149,7 @@ class _Run:
         self._ledger = Ledger(Output(config.output, config.storage_options))
         self._tally = Tally()
         self._unused: list[str] = []
-        self._unflagged: list[str] = []
+        self._uncounted: list[str] = []
         self._metrics: RunMetrics | None = None
         self._memory: Memory | None = None
         self._began: float | None = None
@@ -212,7 +212,8 @@ class _Run:
         """Return where the tiles that are left are measured, now that it is known how many there are."""
         site = site or self._site(stack, where or "local")
         n_bands = max(field.n_bands for field in self._prepared.fields)
-        if where is None and worth_ray(n_bands * self._tally.pairs.pending, site.pool):
+        n_stamps, takes_pairs = n_bands * self._tally.pairs.pending, self._prepared.card.takes_pairs
+        if where is None and worth_ray(n_stamps, site.pool, takes_pairs=takes_pairs):
             site.driver.close()
             return self._site(stack, "ray")
         return site
@@ -276,16 +277,17 @@ class _Run:
         if self._retry:
             reopen(ledger, MaskStore(ledger.output))
         finished, held = read_done(ledger)
-        self._count_flags(finished)
+        self._count_rows(finished)
         return Workload(self._prepared.tiles(examined.indexes), finished, held)
 
-    def _count_flags(self, finished: set[str]) -> None:
-        """Take the flags of finished tiles from ``run.json`` if it knows all, else from their receipts."""
-        known = self._record.flags_of(len(finished))
+    def _count_rows(self, finished: set[str]) -> None:
+        """Take the rows of finished tiles from ``run.json`` if it knows all, else from their receipts."""
+        known = self._record.counted_of(len(finished))
         if known is None:
-            self._unflagged = sorted(finished)
+            self._uncounted = sorted(finished)
         else:
-            self._tally.add_flags(known, len(finished))
+            flagged, rows = known
+            self._tally.add_rows(rows, flagged, len(finished))
 
     def _done(self, receipt: Receipt) -> None:
         self._tally.add_receipt(receipt)
@@ -331,8 +333,8 @@ class _Run:
 
     def _finish(self) -> RunSummary:
         tally, pairs = self._tally, self._tally.pairs
-        for receipt in self._ledger.read_receipts(self._unflagged):
-            tally.add_flags(receipt.flags)
+        for receipt in self._ledger.read_receipts(self._uncounted):
+            tally.add_rows(receipt.rows, receipt.flags)
         if pairs.pending:
             raise RunStoppedError(
                 f"{self._config.output}: the ledger does not add up: {pairs.expected} pairs "

@@ -148,7 +148,9 @@ def _shards_of(catalog: str, options: storage.Options | None) -> list[str]:
 
 def _band(catalog: str, names: Sequence[str], band: str | None) -> str:
     bands = [
-        name[5:] for name in names if name.startswith("flux_") and not name.startswith("flux_err_")
+        name[5:]
+        for name in names
+        if name.startswith("flux_") and not name.startswith(("flux_err_", "flux_corr_"))
     ]
     if not bands:
         raise EvaluationError(f"{catalog}: no column 'flux_<band>'; give the output of a run")

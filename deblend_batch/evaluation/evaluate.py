@@ -14,6 +14,7 @@ from deblend_batch.evaluation.methods.method import (
     Method,
     available_baselines,
     baseline_methods,
+    fit_method,
     model_method,
 )
 from deblend_batch.evaluation.pairsets import PairOutcome, View, run_methods
@@ -120,11 +121,21 @@ def _evaluate_pair_set(
 ) -> Evaluation:
     # Here, so that the other modes need neither torch nor the simulator.
     from deblend_batch.models import load_model
+    from deblend_batch.models.model import Model
     from deblend_batch.simulate.pairs.pairset import PairSet
 
-    methods = [model_method(load_model(name, options, device)) for name in models]
-    methods += baseline_methods(available_baselines() if baselines is None else baselines)
     data = PairSet(url, options)
+    scale, zero_point = (
+        float(data.description[name]) for name in ("pixel_scale_arcsec", "zero_point")
+    )
+    methods = []
+    for name in models:
+        model = load_model(name, options, device)
+        if isinstance(model, Model):
+            methods.append(model_method(model))
+        else:
+            methods.append(fit_method(model, scale, zero_point))
+    methods += baseline_methods(available_baselines() if baselines is None else baselines)
     batches = _told_batches(data, progress)
     threshold = float(data.description["mask_threshold"])
     return evaluate_pairs(batches, methods, url, threshold, _facts(url, data.description))

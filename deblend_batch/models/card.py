@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 from deblend_batch.errors import ModelError
 
 METADATA_KEY = "deblend_batch_model"
+PROFILE_FIT = "profile-fit"
+"""Architecture of the one model that is no network, and takes blends of any number of members."""
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -44,16 +46,16 @@ class ModelCard:
     name : str
         Name under which the model is asked for.
     architecture : str
-        ``blend2flux``, ``unet`` or ``blend2mask2flux``.
+        ``blend2flux``, ``unet`` or ``blend2mask2flux``, networks that take pairs; or ``profile-fit``.
     stamp_size : int
-        Edge of the stamps it takes, px.
+        Edge of the stamps it takes, px; of a fit, that of the largest.
     has_masks : bool
         Whether it predicts masks.
     network, preprocess : mapping
         Fields of the architecture's config and of
         :class:`~deblend_batch.models.preprocess.PreprocessConfig`.
-    domain : Domain
-        Ranges covered in training.
+    domain : Domain or None
+        Ranges covered in training; None for a fit, which has had none.
     trained_on : str
         One line on the training set.
     test_metrics : mapping of str to float
@@ -63,7 +65,8 @@ class ModelCard:
     training : mapping
         Config, steps and library versions that made the weights.
     activation_bytes : int
-        Outputs of all layers of the network for one stamp; counted when the weights are written.
+        Outputs of all layers of the network for one stamp, counted when the weights are written; of a fit,
+        what the fit of one blend takes.
     schema : int
         Version of this layout.
     parameters : int
@@ -80,7 +83,7 @@ class ModelCard:
     has_masks: bool
     network: dict[str, Any]
     preprocess: dict[str, Any]
-    domain: Domain
+    domain: Domain | None
     trained_on: str
     test_metrics: dict[str, float] = Field(default_factory=dict)
     uncertainty: dict[str, Any] | None = None
@@ -90,6 +93,11 @@ class ModelCard:
     parameters: int = 0
     sha256: str = ""
     default: bool = False
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether it takes exactly two members, one band at a time; else any number, in all bands."""
+        return self.architecture != PROFILE_FIT
 
     def to_metadata(self) -> dict[str, str]:
         """Return the card as safetensors metadata; floats survive the round trip exactly.

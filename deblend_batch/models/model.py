@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,30 +19,11 @@ from deblend_batch.models.device import open_device
 from deblend_batch.models.estimate import estimate
 from deblend_batch.models.interface import Estimate
 from deblend_batch.models.loading import load_network
+from deblend_batch.models.prediction import Prediction, outside, to_kind, to_numpy
 from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.staging import Array, Staging
 from deblend_batch.models.uncertainty import ErrorModel, Evidence, crowding
 from deblend_batch.models.weights import WeightsFile
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of n pairs; NumPy arrays or torch tensors, as the stamps were.
-
-    Parameters
-    ----------
-    flux : array of float32, shape (n, 2)
-        Flux of central and companion, in the stamps' unit; NaN where a stamp is empty or not finite
-        and for a member that lies outside its stamp.
-    flux_err : array of float32, shape (n, 2)
-        One-sigma errors of ``flux``; NaN where a flux is, and for models without an error model.
-    masks : array of float32, shape (n, 3, y, x), or None
-        Probabilities of [overlap, central, companion]; None for models without masks.
-    """
-
-    flux: Any
-    flux_err: Any
-    masks: Any
 
 
 class Model:
@@ -155,7 +135,7 @@ class Model:
         batch_size = self.default_batch_size if batch_size is None else check_batch_size(batch_size)
         batch_size = -(-batch_size // LEAST_ROWS) * LEAST_ROWS
         flux, hints, masks = self._run(Staging(arrays, batch_size, self.device), n)
-        central, companion = (_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
+        central, companion = (to_numpy(yx).astype(np.float64) for yx in (central_yx, companion_yx))
         evidence = Evidence(
             flux=flux,
             separation_px=np.hypot(*(companion - central).T),
@@ -166,9 +146,9 @@ class Model:
         flux_err = (
             np.full_like(flux, np.nan) if self._errors is None else self._errors.flux_err(evidence)
         )
-        outside = np.stack([_outside(yx, size) for yx in (central, companion)], axis=1)
-        flux[outside] = flux_err[outside] = np.nan
-        return _as_kind(Prediction(flux, flux_err, masks), stamps)
+        lost = np.stack([outside(yx, size) for yx in (central, companion)], axis=1)
+        flux[lost] = flux_err[lost] = np.nan
+        return to_kind(Prediction(flux, flux_err, masks), stamps)
 
     def _run(
         self, batches: Staging, n: int
@@ -216,23 +196,5 @@ def _one_late(
         yield before
 
 
-def _outside(yx: NDArray[Any], size: int) -> NDArray[np.bool_]:
-    inside = (yx >= -0.5) & (yx <= size - 0.5)
-    return ~np.asarray(inside.all(axis=1), np.bool_)
-
-
-def _numpy(rows: Array) -> NDArray[Any]:
-    return rows.detach().cpu().numpy() if isinstance(rows, Tensor) else rows
-
-
 def _numpy_or_none(rows: Array | None) -> NDArray[Any] | None:
-    return None if rows is None else _numpy(rows)
-
-
-def _as_kind(prediction: Prediction, stamps: Array) -> Prediction:
-    if not isinstance(stamps, Tensor):
-        return prediction
-    arrays = [getattr(prediction, each.name) for each in fields(prediction)]
-    return Prediction(
-        *(None if array is None else torch.from_numpy(array).to(stamps.device) for array in arrays)
-    )
+    return None if rows is None else to_numpy(rows)

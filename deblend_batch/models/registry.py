@@ -15,6 +15,7 @@ from deblend_batch.models.weights import WeightsFile, read_weights
 
 if TYPE_CHECKING:
     from deblend_batch.models.model import Model
+    from deblend_batch.models.profile_fit.model import ProfileFit
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "shipped")
 _SUFFIX = ".safetensors"
@@ -104,7 +105,7 @@ def load_model(
     options: storage.Options | None = None,
     device: str = "cpu",
     sha256: str | None = None,
-) -> Model:
+) -> Model | ProfileFit:
     """Load a model.
 
     Parameters
@@ -120,8 +121,8 @@ def load_model(
 
     Returns
     -------
-    Model
-        Ready to predict.
+    Model or ProfileFit
+        A network or the fit, ready to predict.
 
     Raises
     ------
@@ -131,9 +132,14 @@ def load_model(
     NotFoundError, StorageError
         If the file cannot be read.
     """
+    weights = _read(name_or_url, options, sha256)
+    if not weights.card.takes_pairs:
+        from deblend_batch.models.profile_fit.model import ProfileFit
+
+        return ProfileFit(weights.card, device)
     from deblend_batch.models.model import Model
 
-    return Model.from_weights(_read(name_or_url, options, sha256), resolve(name_or_url), device)
+    return Model.from_weights(weights, resolve(name_or_url), device)
 
 
 def _read(name_or_url: str, options: storage.Options | None, sha256: str | None) -> WeightsFile:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.pages.plotting import PALETTE, png, style
-from deblend_batch.report.survey import MAG_EDGES, CatalogSurvey
+from deblend_batch.report.survey import MAG_EDGES, CatalogSurvey, beside
 
 CENTRAL, COMPANION, OTHER = PALETTE[:3]
 
@@ -86,12 +86,14 @@ def separation_against_contrast(rows: pa.Table, band: str) -> bytes:
     """
     with style():
         figure, axes = _axes()
-        mag = rows[f"mag_{band}"].to_numpy().reshape(-1, 2)
-        separation = rows["separation"].to_numpy()[::2]
-        size = float(np.clip(6000 / max(len(mag), 1), 2, 14))
-        axes.scatter(separation, mag[:, 0] - mag[:, 1], s=size, c=OTHER, lw=0, alpha=0.7)
+        mag = rows[f"mag_{band}"].to_numpy()
+        companion, neighbour = beside(rows)
+        separation = rows["separation"].to_numpy()[companion]
+        size = float(np.clip(6000 / max(len(companion), 1), 2, 14))
+        contrast = mag[neighbour] - mag[companion]
+        axes.scatter(separation, contrast, s=size, c=OTHER, lw=0, alpha=0.7)
         axes.axhline(0, color="#888", lw=0.8)
-        axes.set(xlabel="separation [arcsec]", ylabel="central − companion [mag]")
+        axes.set(xlabel="separation [arcsec]", ylabel="neighbour − companion [mag]")
         return png(figure)
 
 
@@ -172,8 +174,8 @@ def examples(stamps: Sequence[NDArray[np.float32]], pairs: Sequence[dict[str, An
         axes.imshow(np.arcsinh(stamp / (2 * noise)), origin="lower", cmap="gray_r")
         centre = np.array(stamp.shape) // 2
         yx = pair["yx"] - np.floor(pair["yx"][0] + 0.5) + centre
-        for member, (name, colour) in enumerate((("C", CENTRAL), ("c", COMPANION))):
-            y, x = yx[member]
+        for member, (y, x) in enumerate(yx):
+            name, colour = ("c", COMPANION) if member else ("C", CENTRAL)
             axes.plot(x, y, "+", color=colour, ms=9, mew=1.6)
             text = f"{name} {pair['mag'][member]:.2f}"
             place = (0.03, 0.97 - 0.11 * member)

@@ -60,7 +60,10 @@ def _summary(run: RunFile, survey: CatalogSurvey | None) -> Section:
         known = err[np.isfinite(err)]
         typical = f"{100 * float(np.median(known)):.1f} %" if len(known) else "–"
         numbers.append(Number("typical flux error", typical, f"median, {band}"))
-    return Section("Summary", "Two rows a pair: central and companion.", numbers)
+    text = "One row a source; what counts as a pair here is a blend of any number of sources."
+    if survey is None or 2 * pairs["written"] == totals["rows"]:
+        text = "Two rows a pair: central and companion."
+    return Section("Summary", text, numbers)
 
 
 def _sky(survey: CatalogSurvey) -> Section:

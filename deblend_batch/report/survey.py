@@ -35,7 +35,7 @@ class CatalogSurvey:
     mags : dict
         Band and role to a histogram of magnitudes over :data:`MAG_EDGES`.
     sample : list of pyarrow.Table
-        Rows for the scatter plots: all of a small catalogue, every n-th pair of a large one. Fluxes are of
+        Rows for the scatter plots: all of a small catalogue, every n-th blend of a large one. Fluxes are of
         the first band, null in fields that do not have it.
     receipts : list of Receipt
         Of every tile.
@@ -95,42 +95,64 @@ def _add(found: CatalogSurvey, rows: pa.Table, step: int) -> None:
             counts, _ = np.histogram(mag[(roles == role) & np.isfinite(mag)], MAG_EDGES)
             key = (band, role)
             found.mags[key] = found.mags.get(key, np.zeros(len(MAG_EDGES) - 1, np.int64)) + counts
-    pairs = np.arange(0, len(rows) // 2, step)
-    columns = ["ra", "dec", "x", "y", "role", "separation", "flags", "tile", "blend_id"]
+    columns = ["ra", "dec", "x", "y", "role", "separation", "flags", "tile"]
+    columns += ["blend_id", "source_id", "neighbour_id"]
     columns += [f"{kind}_{found.bands[0]}" for kind in ("flux", "flux_err", "mag")]
-    wanted = np.stack([2 * pairs, 2 * pairs + 1], axis=-1).ravel()
+    which = np.cumsum(np.diff(rows["blend_id"].to_numpy(), prepend=-1) != 0) - 1
+    wanted = np.flatnonzero(which % step == 0)
     taken, unknown = rows.take(pa.array(wanted)), pa.nulls(len(wanted), pa.float32())
     known = set(rows.schema.names)
     sample = {name: taken[name] if name in known else unknown for name in columns}
     found.sample.append(pa.table(sample))
 
 
+def beside(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find companions, and their nearest neighbours in the same blend.
+
+    Returns
+    -------
+    tuple of two ndarray of int64, shape (k,)
+        Their rows; companions whose neighbour has no row in the blend are left out.
+    """
+    names = ("blend_id", "source_id", "neighbour_id")
+    blend, source, neighbour = (rows[name].to_numpy().tolist() for name in names)
+    place = {key: row for row, key in enumerate(zip(blend, source, strict=True))}
+    companions = np.flatnonzero(np.asarray(rows["role"].to_pylist()) == "companion")
+    found = [place.get((blend[row], neighbour[row]), -1) for row in companions.tolist()]
+    others = np.array(found, np.int64)
+    return companions[others >= 0], others[others >= 0]
+
+
 def choose_examples(rows: pa.Table, count: int = _EXAMPLES) -> list[dict[str, Any]]:
-    """Choose pairs to show: evenly spread in separation, brighter than the median, the same every time.
+    """Choose blends to show: evenly spread in separation, brighter than the median, the same every time.
 
     Returns
     -------
     list of dict
-        For each pair: ``tile``, ``blend_id``, ``yx`` (2, 2), ``mag`` (2,), ``separation``.
+        For each blend of k sources, 2 at least: ``tile``, ``blend_id``, ``yx`` (k, 2), ``mag`` (k,),
+        ``separation``.
     """
     band = next(name for name in rows.schema.names if name.startswith("mag_"))
-    mag = rows[band].to_numpy().reshape(-1, 2)
-    separation = rows["separation"].to_numpy().reshape(-1, 2)[:, 0]
-    yx = np.stack([rows["y"].to_numpy(), rows["x"].to_numpy()], axis=-1).reshape(-1, 2, 2)
-    total = np.where(np.isfinite(mag).all(axis=1), mag.mean(axis=1), np.inf)
+    mag, blends = rows[band].to_numpy(), rows["blend_id"].to_numpy()
+    starts = np.flatnonzero(np.diff(blends, prepend=-1) != 0)
+    sizes = np.diff(starts, append=len(blends))
+    separation = rows["separation"].to_numpy()[starts]
+    yx = np.stack([rows["y"].to_numpy(), rows["x"].to_numpy()], axis=-1)
+    total = np.add.reduceat(mag, starts) / sizes if len(starts) else np.empty(0)
+    total = np.where(np.isfinite(total) & (sizes > 1), total, np.inf)
     known = np.isfinite(total)
     if not known.any():
         return []
     bright = np.flatnonzero(total <= np.median(total[known]))
     order = bright[np.argsort(separation[bright], kind="stable")]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, count).astype(int))]
-    tiles, blends = rows["tile"].to_pylist()[::2], rows["blend_id"].to_numpy()[::2]
+    tiles = rows["tile"].to_pylist()
     return [
         {
-            "tile": tiles[i],
-            "blend_id": int(blends[i]),
-            "yx": yx[i],
-            "mag": mag[i],
+            "tile": tiles[starts[i]],
+            "blend_id": int(blends[starts[i]]),
+            "yx": yx[starts[i] : starts[i] + sizes[i]],
+            "mag": mag[starts[i] : starts[i] + sizes[i]],
             "separation": float(separation[i]),
         }
         for i in chosen.tolist()

@@ -13,6 +13,7 @@ from deblend_batch.simulate.presets import PsfModel
 
 _WIDE_BETA = (2.5, 5.0)
 _WIDE_DIFFRACTION = (0.5, 0.95)
+_KERNEL_WIDTHS = 8.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def _airy(obscuration: float, diffraction_fraction: float) -> tuple[galsim.GSObj
     jitter = np.sqrt(1.0 / diffraction_fraction**2 - 1.0)
     blurred = galsim.Convolve(core, galsim.Gaussian(fwhm=jitter)) if jitter > 0.05 else core
     return blurred, float(blurred.calculateFWHM())
+
+
+def draw_kernel(psf: Psf) -> NDArray[np.float32]:
+    """Draw the image of a point source on the middle pixel, float32 (y, x); unit sum, the pixel included."""
+    size = 2 * int(np.ceil(_KERNEL_WIDTHS * psf.fwhm_px)) + 1
+    star = galsim.Convolve(psf.profile(), galsim.Pixel(1.0))
+    drawn = star.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel").array
+    return np.asarray(drawn / drawn.sum(dtype=np.float64), np.float32)
 
 
 def draw_psf(model: PsfModel, pixel_scale_arcsec: float, rng: np.random.Generator) -> Psf:

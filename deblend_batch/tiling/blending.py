@@ -1,8 +1,8 @@
-"""Describing blends: roles, neighbours, extent, what is known of them before a pixel is read."""
+"""Describing blends: roles, neighbours, stamps, what is known of them before a pixel is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +20,61 @@ from deblend_batch.tiling.tile import inside_image
 _COINCIDENT_PX = 1.0
 
 
-def describe_blends(
-    grouping: Grouping,
-    detections: Detections,
-    yx: NDArray[np.float64],
-    shape_yx: tuple[int, int],
-    pixel_scale_arcsec: float,
-    psf_fwhm_arcsec: float,
-) -> Blends:
-    """Describe blends, sorted by blend id.
+@dataclass(frozen=True)
+class Sky:
+    """The sources of a field, and where they lie.
 
     Parameters
     ----------
-    grouping : Grouping
-        Their members; any of those of a field, since they do not depend on each other.
     detections : Detections
         All detections with finite positions in and near the image.
     yx : ndarray of float64, shape (n, 2)
         Their pixel positions (y, x).
     shape_yx : tuple of int
         Rows and columns of the image.
+    """
+
+    detections: Detections
+    yx: NDArray[np.float64]
+    shape_yx: tuple[int, int]
+
+
+def describe_pairs(rows: NDArray[np.int64], sky: Sky, stamp_size: int) -> Blends:
+    """Describe pairs, sorted by blend id, for a model whose stamps have the central in their middle.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n, 2)
+        Row numbers [central, companion] of the detections.
+    sky : Sky
+        The field.
+    stamp_size : int
+        Edge of the model's stamps, px: decides which sources count as neighbours.
+
+    Returns
+    -------
+    Blends
+        Of two members.
+    """
+    grouping, blend_id = _sorted(Grouping.of_pairs(rows), sky.detections.id)
+    frame = _Frame(sky.yx[grouping.rows[:, 0]], np.full(len(grouping), stamp_size, np.int16))
+    blends = _described(grouping, blend_id, frame, sky)
+    crowded = flags.CROWDED.where(np.isfinite(blends.others_yx[:, 0, 0]))
+    return replace(blends, flags=blends.flags | crowded[:, None])
+
+
+def describe_blends(
+    grouping: Grouping, sky: Sky, pixel_scale_arcsec: float, psf_fwhm_arcsec: float
+) -> Blends:
+    """Describe blends, sorted by blend id, each with a stamp that holds its members.
+
+    Parameters
+    ----------
+    grouping : Grouping
+        Their members, those that are measured first (:func:`central_first`); any blends of a field, since
+        they do not depend on each other.
+    sky : Sky
+        The field.
     pixel_scale_arcsec : float
         Edge of a pixel.
     psf_fwhm_arcsec : float
@@ -50,67 +85,130 @@ def describe_blends(
     Blends
         With as many columns as the largest has members.
     """
-    grouping, blend_id = _sorted(grouping, detections.id)
-    grouping, by_mag = _ordered(grouping, detections)
+    grouping, blend_id = _sorted(grouping, sky.detections.id)
     member = grouping.rows >= 0
-    place = np.where(member[..., None], yx[grouping.rows], np.nan)
-    radec = np.stack([detections.ra, detections.dec], axis=-1)
-    radius = np.where(member, detections.radius_arcsec[grouping.rows], np.float32(np.nan))
-    centre, extent = _frame(
-        place,
+    radius = np.where(member, sky.detections.radius_arcsec[grouping.rows], np.float32(np.nan))
+    centre, extent = _extent(
+        np.where(member[..., None], sky.yx[grouping.rows], np.nan),
         grouping.is_measured,
         radius / pixel_scale_arcsec,
         psf_fwhm_arcsec / pixel_scale_arcsec,
     )
-    sky = np.where(member[..., None], radec[grouping.rows], np.nan)
-    nearest = _nearest(member.sum(axis=1), sky, place)
-    bits = flags.OUTSIDE_IMAGE.where(~inside_image(yx, shape_yx)[grouping.rows])
-    bits |= flags.ROLE_BY_ID.where(~by_mag & (member.sum(axis=1) > 1))[:, None]
+    frame = _Frame(centre, stamp_sizes.stamp_sizes(extent).astype(np.int16))
+    blends = _described(grouping, blend_id, frame, sky)
+    bits = flags.GROUP_DIVIDED.where(grouping.is_divided)
+    bits |= flags.LARGER_THAN_STAMP.where(stamp_sizes.is_larger(extent))
+    return replace(blends, flags=np.where(member, blends.flags | bits[:, None], 0))
+
+
+def central_first(grouping: Grouping, detections: Detections) -> Grouping:
+    """Put the central first, and what is not measured last."""
+    member = grouping.rows >= 0
+    mag, ids = detections.mag[grouping.rows], detections.id[grouping.rows]
+    brightness = np.where(_by_mag(grouping, detections)[:, None], mag, np.float32(0))
+    order = np.lexsort((ids, brightness, ~grouping.is_measured, ~member), axis=1)
+    rows = np.take_along_axis(grouping.rows, order, axis=1)
+    is_measured = np.take_along_axis(grouping.is_measured, order, axis=1)
+    return Grouping(rows, is_measured, grouping.is_divided)
+
+
+def choose_primary(
+    source_id: NDArray[np.int64],
+    separation_arcsec: NDArray[np.float64],
+    blend_id: NDArray[np.int64],
+    is_measured: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Mark, for each source, its row where its neighbour is closest (ties: the smaller blend id).
+
+    Parameters
+    ----------
+    source_id : ndarray of int64, shape (n, m)
+        Members of each blend.
+    separation_arcsec : ndarray of float64, shape (n, m)
+        Distance to the nearest other member; NaN where there is none.
+    blend_id : ndarray of int64, shape (n,)
+        Blend ids.
+    is_measured : ndarray of bool, shape (n, m)
+        Which members have a row.
+
+    Returns
+    -------
+    ndarray of bool, shape (n, m)
+        Exactly one True per source that has a row.
+    """
+    rows = np.flatnonzero(is_measured.ravel())
+    members = source_id.ravel()[rows]
+    blend = np.repeat(blend_id, source_id.shape[1])[rows]
+    order = np.lexsort((blend, separation_arcsec.ravel()[rows], members))
+    first = np.ones(len(order), bool)
+    first[1:] = members[order][1:] != members[order][:-1]
+    primary = np.zeros(source_id.size, bool)
+    primary[rows[order[first]]] = True
+    return primary.reshape(source_id.shape)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where stamps are to be: their middles (n, 2) and edges (n,), px."""
+
+    centre_yx: NDArray[np.float64]
+    size: NDArray[np.int16]
+
+
+def _described(grouping: Grouping, blend_id: NDArray[np.int64], frame: _Frame, sky: Sky) -> Blends:
+    """Describe blends in the order given, of blends and of members."""
+    detections, rows = sky.detections, grouping.rows
+    member = rows >= 0
+    n_members = member.sum(axis=1)
+    radec = np.stack([detections.ra, detections.dec], axis=-1)
+    place = np.where(member[..., None], sky.yx[rows], np.nan)
+    radec = np.where(member[..., None], radec[rows], np.nan)
+    source_id = np.where(member, detections.id[rows], 0)
+    nearest = _nearest(n_members, radec, place)
+    bits = flags.OUTSIDE_IMAGE.where(~inside_image(sky.yx, sky.shape_yx)[rows])
+    bits |= flags.ROLE_BY_ID.where(~_by_mag(grouping, detections) & (n_members > 1))[:, None]
     bits |= flags.COINCIDENT.where(nearest.distance_px < _COINCIDENT_PX)
-    bits |= flags.GROUP_DIVIDED.where(grouping.is_divided)[:, None]
-    bits |= flags.LARGER_THAN_STAMP.where(stamp_sizes.is_larger(extent))[:, None]
     return Blends(
         blend_id=blend_id,
-        n_members=member.sum(axis=1).astype(np.int16),
-        source_id=np.where(member, detections.id[grouping.rows], 0),
+        n_members=n_members.astype(np.int16),
+        source_id=source_id,
         yx=place,
-        radec=sky,
+        radec=radec,
         is_measured=grouping.is_measured,
-        mag=np.where(member, detections.mag[grouping.rows], np.float32(np.nan)),
-        radius_arcsec=radius,
+        is_primary=choose_primary(
+            source_id, nearest.separation_arcsec, blend_id, grouping.is_measured
+        ),
         neighbour=nearest.member,
         separation_arcsec=nearest.separation_arcsec,
         flags=np.where(member, bits, 0),
-        centre_yx=centre,
-        extent_px=extent,
-        others_yx=_others(grouping.rows, yx, centre, stamp_sizes.stamp_sizes(extent)),
+        centre_yx=frame.centre_yx,
+        stamp_size=frame.size,
+        others_yx=_others(rows, sky.yx, frame),
     )
 
 
 def _sorted(grouping: Grouping, ids: NDArray[np.int64]) -> tuple[Grouping, NDArray[np.int64]]:
-    """Sort blends by their id."""
-    n_members = (grouping.rows >= 0).sum(axis=1)
+    """Sort blends by their id: of the members that they measure, in which no two are alike.
+
+    Those stand first; of a group that was divided, or that two fields share, several blends may have the same
+    members, and measure different ones.
+    """
+    n_measured = grouping.is_measured.sum(axis=1)
     hashes = np.empty(len(grouping), np.int64)
     for size in range(1, grouping.rows.shape[1] + 1):
-        blends = n_members == size
+        blends = n_measured == size
         hashes[blends] = hash_members(ids[grouping.rows[blends, :size]])
     order = np.argsort(hashes, kind="stable")
     return grouping[order], hashes[order]
 
 
-def _ordered(grouping: Grouping, detections: Detections) -> tuple[Grouping, NDArray[np.bool_]]:
-    """Put the central first, and what is not measured last; say where magnitudes decided."""
-    member = grouping.rows >= 0
-    mag, ids = detections.mag[grouping.rows], detections.id[grouping.rows]
-    by_mag = np.all(np.isfinite(mag) | ~member, axis=1)
-    brightness = np.where(by_mag[:, None], mag, np.float32(0))
-    order = np.lexsort((ids, brightness, ~grouping.is_measured, ~member), axis=1)
-    rows = np.take_along_axis(grouping.rows, order, axis=1)
-    is_measured = np.take_along_axis(grouping.is_measured, order, axis=1)
-    return Grouping(rows, is_measured, grouping.is_divided), by_mag
+def _by_mag(grouping: Grouping, detections: Detections) -> NDArray[np.bool_]:
+    """Whether the magnitudes of all members of a blend are known."""
+    known = np.isfinite(detections.mag[grouping.rows]) | (grouping.rows < 0)
+    return np.asarray(known.all(axis=1))
 
 
-def _frame(
+def _extent(
     yx: NDArray[np.float64],
     is_measured: NDArray[np.bool_],
     radius_px: NDArray[np.floating],
@@ -153,22 +251,18 @@ def _nearest(
     return found
 
 
-def _others(
-    rows: NDArray[np.int64],
-    yx: NDArray[np.float64],
-    centre_yx: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-) -> NDArray[np.float32]:
+def _others(rows: NDArray[np.int64], yx: NDArray[np.float64], frame: _Frame) -> NDArray[np.float32]:
     """Positions of the nearest sources in each stamp that are not members."""
     found = np.full((len(rows), MAX_OTHERS, 2), np.nan, np.float32)
     if len(rows) == 0:
         return found
     tree = cKDTree(yx)
-    for size in np.unique(sizes):
-        blends = np.flatnonzero(sizes == size)
+    for size in np.unique(frame.size):
+        blends = np.flatnonzero(frame.size == size)
+        # The nearest of all hold the members, so at most MAX_OTHERS others remain to be packed.
         k = min(MAX_OTHERS + rows.shape[1], len(yx))
         distance, index = tree.query(
-            centre_yx[blends], k=[*range(1, k + 1)], p=np.inf, distance_upper_bound=size / 2
+            frame.centre_yx[blends], k=[*range(1, k + 1)], p=np.inf, distance_upper_bound=size / 2
         )
         wanted = np.isfinite(distance)
         for column in rows[blends].T:

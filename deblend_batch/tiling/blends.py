@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -15,14 +16,14 @@ MAX_OTHERS = 8
 class Blends:
     """Blends as columns; row ``i`` of each array is blend ``i``, padded to the largest number of members.
 
-    The central is first: the brightest of the members that are measured here, where the magnitudes of all
-    members are known, else the one with the smallest id. After it the others that are measured, then those
-    that are fitted beside them, by the same rule.
+    The central is first. A pre-detected pair says who that is; else it is the brightest of the members that
+    are measured here, where the magnitudes of all members are known, or the one with the smallest id. After
+    it come the others that are measured, then those that are fitted beside them, by the same rule.
 
     Parameters
     ----------
     blend_id : ndarray of int64, shape (n,)
-        Stable hash of the member ids.
+        Stable hash of the ids of the members that are measured: no two blends of a run have the same.
     n_members : ndarray of int16, shape (n,)
         Number of members; what stands behind them is padding.
     source_id : ndarray of int64, shape (n, m)
@@ -32,11 +33,9 @@ class Blends:
     radec : ndarray of float64, shape (n, m, 2)
         ICRS degrees, (blend, member, (ra, dec)); NaN in the padding.
     is_measured : ndarray of bool, shape (n, m)
-        True for members that this blend, and no other, measures.
-    mag : ndarray of float32, shape (n, m)
-        AB magnitude; NaN where unknown and in the padding.
-    radius_arcsec : ndarray of float32, shape (n, m)
-        Half-light radius; NaN where unknown and in the padding.
+        True for members that have a row in the catalogue; others are only fitted beside them.
+    is_primary : ndarray of bool, shape (n, m)
+        True on the one row of each source that is the one to use.
     neighbour : ndarray of int8, shape (n, m)
         Number of the member that is nearest on the sky; -1 where there is none.
     separation_arcsec : ndarray of float64, shape (n, m)
@@ -44,10 +43,9 @@ class Blends:
     flags : ndarray of int32, shape (n, m)
         Flags known before any pixel is read; 0 in the padding.
     centre_yx : ndarray of float64, shape (n, 2)
-        Middle of the box round all members, px: where the stamp is to be.
-    extent_px : ndarray of float64, shape (n,)
-        Edge of the square about it that a stamp should hold; see
-        :func:`deblend_batch.tiling.stamp_sizes.stamp_sizes`.
+        Where the middle of the stamp is to be, px.
+    stamp_size : ndarray of int16, shape (n,)
+        Edge of the stamp, px.
     others_yx : ndarray of float32, shape (n, 8, 2)
         Pixel positions of other sources in that stamp, the nearest to its middle first, NaN-padded.
     """
@@ -58,13 +56,12 @@ class Blends:
     yx: NDArray[np.float64]
     radec: NDArray[np.float64]
     is_measured: NDArray[np.bool_]
-    mag: NDArray[np.float32]
-    radius_arcsec: NDArray[np.float32]
+    is_primary: NDArray[np.bool_]
     neighbour: NDArray[np.int8]
     separation_arcsec: NDArray[np.float64]
     flags: NDArray[np.int32]
     centre_yx: NDArray[np.float64]
-    extent_px: NDArray[np.float64]
+    stamp_size: NDArray[np.int16]
     others_yx: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -74,6 +71,29 @@ class Blends:
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     @property
+    def width(self) -> int:
+        """Members that there is room for."""
+        return int(self.source_id.shape[1])
+
+    @property
     def is_member(self) -> NDArray[np.bool_]:
         """False in the padding; shape (n, m)."""
-        return np.asarray(np.arange(self.source_id.shape[1]) < self.n_members[:, None])
+        return np.asarray(np.arange(self.width) < self.n_members[:, None])
+
+    def narrowed(self) -> Blends:
+        """Return the same blends without the columns that hold nothing but padding."""
+        width = int(self.n_members.max(initial=1))
+        cut = {name: getattr(self, name)[:, :width] for name in MEMBER_COLUMNS}
+        return replace(self, **cut)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Blends]) -> Blends:
+        """Put blends of one width end to end."""
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+
+
+MEMBER_COLUMNS = (
+    "source_id", "yx", "radec", "is_measured", "is_primary", "neighbour", "separation_arcsec", "flags",
+)  # fmt: skip
+"""Columns whose second axis counts members."""

@@ -52,7 +52,7 @@ class Grouping:
     Parameters
     ----------
     rows : ndarray of int64, shape (n, m)
-        Members, padded with -1; by ascending id.
+        Members, padded with -1; those of :func:`group_sources` by ascending id.
     is_measured : ndarray of bool, shape (n, m)
         True for members that are measured here; every source is measured in one blend. The others are
         fitted beside them. False in the padding.
@@ -69,6 +69,23 @@ class Grouping:
 
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> Grouping:
         return Grouping(self.rows[rows], self.is_measured[rows], self.is_divided[rows])
+
+    @classmethod
+    def of_pairs(cls, rows: NDArray[np.int64]) -> Grouping:
+        """Take pairs, whose order of members counts, as blends of two; both members are measured."""
+        return cls(rows, np.ones(rows.shape, bool), np.zeros(len(rows), bool))
+
+    def owning(self, is_owned: NDArray[np.bool_]) -> Grouping:
+        """Return the blends that measure sources of their own, and of these only those.
+
+        Parameters
+        ----------
+        is_owned : ndarray of bool, one a row of the table
+            Whether a source is to be measured here.
+        """
+        measured = self.is_measured & is_owned[self.rows]
+        kept = measured.any(axis=1)
+        return Grouping(self.rows[kept], measured[kept], self.is_divided[kept])
 
 
 def group_sources(

@@ -1,4 +1,4 @@
-"""Pairing: which detections blend, who is central, which row of a source is the one to use.
+"""Pairing: which detections are close, and who is central.
 
 Everything here depends on the detections alone, never on tiles, so that a catalogue does not depend on how
 the field was divided.
@@ -10,15 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from deblend_batch import flags
 from deblend_batch.detections.table import Detections
 from deblend_batch.errors import TooLargeError
 from deblend_batch.tiling.member_hash import hash_members
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
-from deblend_batch.tiling.tile import inside_image
 
-_COINCIDENT_PX = 1.0
 _FREE_PAIRS = 1_000_000
 _PAIRS_PER_SOURCE = 8
 _OPTION = "pairs.max_separation"
@@ -140,114 +136,3 @@ def order_members(rows: NDArray[np.int64], detections: Detections) -> NDArray[np
     by_mag = np.isfinite(mag).all(axis=1) & (mag[:, 0] != mag[:, 1])
     second_first = np.where(by_mag, mag[:, 1] < mag[:, 0], ids[:, 1] < ids[:, 0])
     return np.where(second_first[:, None], rows[:, ::-1], rows)
-
-
-def choose_primary(
-    source_id: NDArray[np.int64],
-    separation_arcsec: NDArray[np.float64],
-    blend_id: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """Mark, for each source, its row in the closest of its pairs (ties: the smaller blend id).
-
-    Parameters
-    ----------
-    source_id : ndarray of int64, shape (n, 2)
-        Members of each pair.
-    separation_arcsec : ndarray of float64, shape (n,)
-        Separations.
-    blend_id : ndarray of int64, shape (n,)
-        Blend ids.
-
-    Returns
-    -------
-    ndarray of bool, shape (n, 2)
-        Exactly one True per source.
-    """
-    members = source_id.ravel()
-    order = np.lexsort((np.repeat(blend_id, 2), np.repeat(separation_arcsec, 2), members))
-    first = np.ones(len(order), bool)
-    first[1:] = members[order][1:] != members[order][:-1]
-    primary = np.zeros(len(order), bool)
-    primary[order[first]] = True
-    return primary.reshape(-1, 2)
-
-
-def build_pairs(
-    rows: NDArray[np.int64],
-    detections: Detections,
-    yx: NDArray[np.float64],
-    shape_yx: tuple[int, int],
-    stamp_size: int,
-) -> Pairs:
-    """Describe pairs, sorted by blend id.
-
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (m, 2)
-        Row numbers [central, companion] in ``detections``.
-    detections : Detections
-        All detections with finite positions in and near the image.
-    yx : ndarray of float64, shape (n, 2)
-        Their pixel positions (y, x).
-    shape_yx : tuple of int
-        Rows and columns of the image.
-    stamp_size : int
-        Edge of the model's stamps, px: decides which sources count as neighbours.
-    """
-    ids = detections.id[rows]
-    blend = blend_ids(ids[:, 0], ids[:, 1])
-    order = np.argsort(blend, kind="stable")
-    rows, ids, blend = rows[order], ids[order], blend[order]
-    radec = np.stack([detections.ra, detections.dec], axis=-1)[rows]
-    vectors = unit_vectors(radec[..., 0], radec[..., 1])
-    separation = separations_arcsec(vectors[:, 0], vectors[:, 1])
-    neighbours = _neighbours(rows, yx, stamp_size)
-    return Pairs(
-        blend_id=blend,
-        source_id=ids,
-        yx=yx[rows],
-        radec=radec,
-        separation_arcsec=separation,
-        is_primary=choose_primary(ids, separation, blend),
-        neighbours_yx=neighbours,
-        flags=_early_flags(rows, detections, yx, neighbours, shape_yx),
-    )
-
-
-def _neighbours(
-    rows: NDArray[np.int64], yx: NDArray[np.float64], stamp_size: int
-) -> NDArray[np.float32]:
-    """Positions of the nearest sources in the central's stamp that are not members."""
-    found = np.full((len(rows), MAX_NEIGHBOURS, 2), np.nan, np.float32)
-    if len(rows) == 0:
-        return found
-    centre = yx[rows[:, 0]]
-    reach = stamp_size / 2
-    k = min(MAX_NEIGHBOURS + 2, len(yx))
-    distance, index = cKDTree(yx).query(centre, k=k, p=np.inf, distance_upper_bound=reach)
-    wanted = np.isfinite(distance) & (index != rows[:, :1]) & (index != rows[:, 1:])
-    # Nearest first; the k nearest hold the members, so at most MAX_NEIGHBOURS others remain to be packed.
-    packed = np.argsort(~wanted, axis=1, kind="stable")[:, :MAX_NEIGHBOURS]
-    kept = np.take_along_axis(wanted, packed, axis=1)
-    index = np.take_along_axis(np.where(wanted, index, 0), packed, axis=1)
-    found[:, : packed.shape[1]] = np.where(kept[..., None], yx[index], np.nan)
-    return found
-
-
-def _early_flags(
-    rows: NDArray[np.int64],
-    detections: Detections,
-    yx: NDArray[np.float64],
-    neighbours_yx: NDArray[np.float32],
-    shape_yx: tuple[int, int],
-) -> NDArray[np.int32]:
-    bits = np.zeros((len(rows), 2), np.int32)
-    outside = ~inside_image(yx, shape_yx)
-    unknown_mag = np.any(~np.isfinite(detections.mag[rows]), axis=1)
-    crowded = np.isfinite(neighbours_yx[:, 0, 0])
-    close = np.linalg.norm(yx[rows[:, 0]] - yx[rows[:, 1]], axis=1) < _COINCIDENT_PX
-    bits |= flags.OUTSIDE_IMAGE.where(outside[rows])
-    bits |= flags.ROLE_BY_ID.where(unknown_mag)[:, None]
-    bits |= flags.CROWDED.where(crowded)[:, None]
-    bits |= flags.COINCIDENT.where(close)[:, None]
-    return bits

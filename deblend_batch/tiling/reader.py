@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import dask
 import dask.array as da
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
-from deblend_batch.field.mask_bits import bad_pixels
+from deblend_batch.field.mask_bits import bad_pixels, saturated_pixels
 from deblend_batch.storage import is_local, translate
 from deblend_batch.text import cause
 from deblend_batch.tiling.tile import Box
@@ -32,6 +32,7 @@ REQUESTS_AT_ONCE = 8
 """Chunks that a process asks a remote store for at a time, for all its tiles together."""
 _requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "read")
 _numbers = count()
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class TilePixels:
         Image units; bad pixels are NaN.
     variance : ndarray of float32, shape (band, y, x), or None
         Image units squared.
+    saturated : ndarray of bool, shape (band, y, x), or None
+        Whether a pixel is saturated; None where the field does not tell which are.
     inside : Box
         The part of ``box`` inside the image, in the field's coordinates.
     """
@@ -53,6 +56,7 @@ class TilePixels:
     box: Box
     image: NDArray[np.float32]
     variance: NDArray[np.float32] | None
+    saturated: NDArray[np.bool_] | None
     inside: Box
 
 
@@ -74,16 +78,40 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     """
     inside = box.clipped(field.shape_yx)
     image = _without_unstored(field, _read(field, field.image, inside), inside)
-    if field.mask is not None:
-        bad = bad_pixels(_read(field, field.mask, inside), field.meta.mask_bits)
-        image = np.where(bad, np.float32(np.nan), image)
+    mask = None if field.mask is None else _read(field, field.mask, inside)
+    saturated = _saturated(field, image, mask)
+    if mask is not None:
+        image = np.where(bad_pixels(mask, field.meta.mask_bits), np.float32(np.nan), image)
     variance = None
     if field.variance is not None:
-        variance = _padded(_read(field, field.variance, inside), box, inside)
-    return TilePixels(box, _padded(image, box, inside), variance, inside)
+        variance = _padded(
+            _read(field, field.variance, inside).astype(np.float32, copy=False), box, inside
+        )
+    if saturated is not None:
+        saturated = _padded(saturated, box, inside)
+    return TilePixels(
+        box, _padded(image.astype(np.float32, copy=False), box, inside), variance, saturated, inside
+    )
 
 
-def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]:
+def _saturated(
+    field: Field, image: NDArray[np.float32], mask: NDArray[Any] | None
+) -> NDArray[np.bool_] | None:
+    """Tell which pixels are saturated, where the field says how to know."""
+    levels, bits = field.meta.saturate or (None,) * len(image), field.meta.mask_bits
+    named = mask is not None and bits is not None and bits.saturated_value
+    if not named and not any(level is not None for level in levels):
+        return None
+    planes = [None] * len(image) if mask is None else np.broadcast_to(mask, image.shape)
+    return np.stack(
+        [
+            saturated_pixels(band, level, plane, bits)
+            for band, level, plane in zip(image, levels, planes, strict=True)
+        ]
+    )
+
+
+def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[Any]:
     chunks, scheduler = _way(field, array)
     # Dask would hash the array for a name, which takes as long as reading a small tile.
     name = f"read-{next(_numbers)}"
@@ -100,7 +128,7 @@ def _read(field: Field, array: zarr.Array[Any], box: Box) -> NDArray[np.float32]
             raise meaning from error
         where = f"{field.url}: {array.path or 'image'}{_first_damaged(array, box)}"
         raise BadDataError(f"{where}: cannot decode a chunk ({cause(error)})") from error
-    planes: NDArray[np.float32] = pixels[None] if pixels.ndim == 2 else pixels
+    planes: NDArray[Any] = pixels[None] if pixels.ndim == 2 else pixels
     return planes
 
 
@@ -152,11 +180,12 @@ def _without_unstored(field: Field, planes: NDArray[np.float32], box: Box) -> ND
     return planes
 
 
-def _padded(planes: NDArray[np.float32], box: Box, inside: Box) -> NDArray[np.float32]:
-    planes = planes.astype(np.float32, copy=False)
+def _padded(planes: NDArray[T], box: Box, inside: Box) -> NDArray[T]:
+    """Fill planes up to a box, with NaN or, of yes and no, with no."""
     if inside == box:
         return planes
-    whole = np.full((len(planes), *box.shape_yx), np.nan, np.float32)
+    nothing = np.nan if planes.dtype.kind == "f" else 0
+    whole = np.full((len(planes), *box.shape_yx), nothing, planes.dtype)
     height, width = planes.shape[1:]
     if height and width:
         y0, x0 = inside.y0 - box.y0, inside.x0 - box.x0

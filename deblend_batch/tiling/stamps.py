@@ -1,15 +1,15 @@
-"""Stamps: square cut-outs round the central of each pair, with what a model must know of them."""
+"""Stamps: square cut-outs of blends, with what a model must know of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.reader import TilePixels
 
 _CENTRE_RADIUS_PX = 2
@@ -17,78 +17,113 @@ _VARIANCE_STEP_PX = 8
 
 
 @dataclass(frozen=True)
-class Stamps:
-    """Stamps of the pairs of a tile.
+class Cut:
+    """What is known of blends that were cut, beside their pixels.
 
     Parameters
     ----------
-    pixels : ndarray of float32, shape (n, band, y, x)
-        Image units; the central's nearest pixel is at ``[size // 2, size // 2]``. Bad pixels and those
-        outside the image are 0, the background.
-    central_yx, companion_yx : ndarray of float32, shape (n, 2)
-        Positions of the members in the stamp, px.
-    neighbours_yx : ndarray of float32, shape (n, 8, 2)
+    blends : Blends
+        The blends, n of them, all with stamps of one size.
+    corner_yx : ndarray of int64, shape (n, 2)
+        First pixel of each stamp.
+    members_yx : ndarray of float32, shape (n, m, 2)
+        Positions of the members in the stamp, px; NaN in the padding.
+    others_yx : ndarray of float32, shape (n, 8, 2)
         Positions of other sources in the stamp, px, NaN-padded.
     sigma : ndarray of float32, shape (n, band)
         Background rms per pixel, image units.
-    flags : ndarray of int32, shape (n, 2)
+    flags : ndarray of int32, shape (n, m)
         What is known of each member so far.
+    saturated : ndarray of bool, shape (n, band, m)
+        Whether a pixel at the member's position is saturated.
     """
 
-    pixels: NDArray[np.float32]
-    central_yx: NDArray[np.float32]
-    companion_yx: NDArray[np.float32]
-    neighbours_yx: NDArray[np.float32]
+    blends: Blends
+    corner_yx: NDArray[np.int64]
+    members_yx: NDArray[np.float32]
+    others_yx: NDArray[np.float32]
     sigma: NDArray[np.float32]
     flags: NDArray[np.int32]
+    saturated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.blends)
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Stamps of some blends of a tile.
+
+    Parameters
+    ----------
+    cut : Cut
+        What is known of them beside their pixels.
+    pixels : ndarray of float32, shape (n, band, y, x)
+        Image units; the pixel nearest to the middle of the blend is at ``[size // 2, size // 2]``. Bad pixels
+        and those outside the image are 0, the background.
+    weights : ndarray of float32, the same shape, or None
+        Inverse variance; 0 where a pixel is bad, saturated or outside the image. None if not asked for.
+    """
+
+    cut: Cut
+    pixels: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
 class StampCutter:
-    """Cuts stamps out of one tile's pixels; made once a tile, used for its pairs in groups.
+    """Cuts stamps out of one tile's pixels; made once a tile, used for its blends in groups.
 
     Parameters
     ----------
     tile : TilePixels
         Pixels of the core and a halo of at least half a stamp.
-    size : int
-        Edge of a stamp, px.
     noise_sigma : ndarray of float32, shape (band,)
         Background rms where the field has no variance plane, image units.
+    with_weights : bool
+        Whether weights are wanted.
     """
 
-    def __init__(self, tile: TilePixels, size: int, noise_sigma: NDArray[np.float32]) -> None:
+    def __init__(
+        self, tile: TilePixels, noise_sigma: NDArray[np.float32], *, with_weights: bool = False
+    ) -> None:
         self._origin = np.array(tile.box.origin_yx)
         self._inside = tile.inside
-        self._size = size
         self._noise_sigma = noise_sigma
         bad = ~np.isfinite(tile.image)
         self._bad_sums = _window_sums(_bad_inside(bad, tile))
+        self._saturated_sums = _saturated_sums(tile.saturated)
         self._image = np.where(bad, np.float32(0), tile.image) if bad.any() else tile.image
         self._variance = tile.variance
+        self._weights = _weights(tile, bad, noise_sigma) if with_weights else None
 
-    def cut(self, pairs: Pairs) -> Stamps:
-        """Cut the stamps of some pairs of the tile."""
-        centre = np.floor(pairs.yx[:, 0] + 0.5).astype(np.int64)
-        corner = centre - self._size // 2
+    def cut(self, blends: Blends) -> Stamps:
+        """Cut the stamps of some blends of the tile, all of one size."""
+        size = int(blends.stamp_size[0]) if len(blends) else 1
+        centre = np.floor(blends.centre_yx + 0.5).astype(np.int64)
+        corner = centre - size // 2
         local = corner - self._origin
-        in_stamp = (pairs.yx - corner[:, None]).astype(np.float32)
-        return Stamps(
-            pixels=_windows(self._image, local, self._size),
-            central_yx=in_stamp[:, 0],
-            companion_yx=in_stamp[:, 1],
-            neighbours_yx=(pairs.neighbours_yx - corner[:, None]).astype(np.float32),
-            sigma=self._sigma(local),
-            flags=pairs.flags | self._flags(corner, local, pairs, in_stamp),
+        in_stamp = (blends.yx - corner[:, None]).astype(np.float32)
+        cut = Cut(
+            blends=blends,
+            corner_yx=corner,
+            members_yx=in_stamp,
+            others_yx=(blends.others_yx - corner[:, None]).astype(np.float32),
+            sigma=self._sigma(local, size),
+            flags=blends.flags,
+            saturated=np.zeros((len(blends), len(self._image), blends.width), bool),
         )
+        weights = None if self._weights is None else _windows(self._weights, local, size)
+        cut = self._with_flags(cut, local, size)
+        return Stamps(cut, _windows(self._image, local, size), weights)
 
-    def _sigma(self, local: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _sigma(self, local: NDArray[np.int64], size: int) -> NDArray[np.float32]:
         if self._variance is None:
             return np.broadcast_to(self._noise_sigma, (len(local), len(self._noise_sigma))).copy()
         step = _VARIANCE_STEP_PX
-        windows = sliding_window_view(self._variance, (self._size, self._size), axis=(1, 2))
+        windows = sliding_window_view(self._variance, (size, size), axis=(1, 2))
         sampled = windows[:, local[:, 0], local[:, 1], step // 2 :: step, step // 2 :: step]
         usable = np.where(np.isfinite(sampled) & (sampled > 0), sampled, np.nan)
         flat = usable.reshape(*usable.shape[:2], -1)
@@ -99,45 +134,39 @@ class StampCutter:
     def _fallback(self) -> NDArray[np.float32]:
         return self._noise_sigma[:, None, None] ** 2
 
-    def _flags(
-        self,
-        corner: NDArray[np.int64],
-        local: NDArray[np.int64],
-        pairs: Pairs,
-        in_stamp: NDArray[np.float32],
-    ) -> NDArray[np.int32]:
-        far = corner + self._size
-        box = self._inside
-        edge = np.any((corner < (box.y0, box.x0)) | (far > (box.y1, box.x1)), axis=1)
-        outside = np.any((in_stamp < -0.5) | (in_stamp > self._size - 0.5), axis=(1, 2))
-        n_bad = self._count_bad(local, local + self._size)
-        bits = np.zeros((len(pairs), 2), np.int32)
-        bits |= flags.EDGE.where(edge)[:, None]
+    def _with_flags(self, cut: Cut, local: NDArray[np.int64], size: int) -> Cut:
+        far, box = cut.corner_yx + size, self._inside
+        edge = np.any((cut.corner_yx < (box.y0, box.x0)) | (far > (box.y1, box.x1)), axis=1)
+        outside = np.any((cut.members_yx < -0.5) | (cut.members_yx > size - 0.5), axis=(1, 2))
+        n_bad = _count(self._bad_sums, local, local + size)
+        bits = cut.flags | flags.EDGE.where(edge)[:, None]
         bits |= flags.BAD_PIXELS.where(n_bad > 0)[:, None]
         bits |= flags.COMPANION_OUTSIDE.where(outside)[:, None]
         if n_bad.any():
-            centres = np.floor(pairs.yx + 0.5).astype(np.int64) - self._origin
-            for member in (0, 1):
-                # Within the stamp: how far the tile's pixels reach beyond it is no property of the pair.
-                low = np.clip(centres[:, member] - _CENTRE_RADIUS_PX, local, local + self._size)
-                high = np.clip(
-                    centres[:, member] + _CENTRE_RADIUS_PX + 1, local, local + self._size
-                )
-                bits[:, member] |= flags.BAD_CENTRE.where(self._count_bad(low, high) > 0)
-        return bits
+            near_bad = self._count_near(self._bad_sums, cut, local, size)
+            bits |= flags.BAD_CENTRE.where(np.asarray(near_bad > 0))
+        saturated = cut.saturated
+        if any(sums is not None for sums in self._saturated_sums):
+            near = [self._count_near(sums, cut, local, size) for sums in self._saturated_sums]
+            saturated = np.stack(near, axis=1) > 0
+            bits |= flags.SATURATED.where(np.asarray(saturated.any(axis=1)))
+        return replace(cut, flags=np.where(cut.blends.is_member, bits, 0), saturated=saturated)
 
-    def _count_bad(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bad pixels in windows from ``low`` to ``high``, which lie within the tile."""
-        sums = self._bad_sums
-        if sums is None:
-            return np.zeros(len(low), np.int64)
-        count: NDArray[np.uint32] = (
-            sums[high[:, 0], high[:, 1]]
-            - sums[low[:, 0], high[:, 1]]
-            - sums[high[:, 0], low[:, 1]]
-            + sums[low[:, 0], low[:, 1]]
+    def _count_near(
+        self, sums: NDArray[np.uint32] | None, cut: Cut, local: NDArray[np.int64], size: int
+    ) -> NDArray[np.int64]:
+        """Count pixels within two pixels of each member's position, (n, m)."""
+        place = np.where(
+            cut.blends.is_member[..., None], cut.blends.yx, cut.blends.centre_yx[:, None]
         )
-        return count.astype(np.int64)
+        centres = np.floor(place + 0.5).astype(np.int64) - self._origin
+        counts = []
+        for member in range(cut.blends.width):
+            # Within the stamp: how far the tile's pixels reach beyond it is no property of the blend.
+            low = np.clip(centres[:, member] - _CENTRE_RADIUS_PX, local, local + size)
+            high = np.clip(centres[:, member] + _CENTRE_RADIUS_PX + 1, local, local + size)
+            counts.append(_count(sums, low, high))
+        return np.stack(counts, axis=1)
 
 
 def _windows(
@@ -146,6 +175,18 @@ def _windows(
     windows = np.moveaxis(sliding_window_view(image, (size, size), axis=(1, 2)), 0, 2)
     stamps: NDArray[np.float32] = windows[local[:, 0], local[:, 1]]  # the one copy
     return stamps
+
+
+def _weights(
+    tile: TilePixels, bad: NDArray[np.bool_], noise_sigma: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Inverse variance of each pixel; 0 of those that tell nothing."""
+    variance = (noise_sigma**2)[:, None, None] if tile.variance is None else tile.variance
+    usable = ~bad & np.isfinite(variance) & (variance > 0)
+    if tile.saturated is not None:
+        usable &= ~tile.saturated
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(usable, 1 / variance, np.float32(0)).astype(np.float32, copy=False)
 
 
 def _bad_inside(bad: NDArray[np.bool_], tile: TilePixels) -> NDArray[np.bool_]:
@@ -158,6 +199,10 @@ def _bad_inside(bad: NDArray[np.bool_], tile: TilePixels) -> NDArray[np.bool_]:
     height, width = tile.inside.shape_yx
     image[y0 : y0 + height, x0 : x0 + width] = any_band[y0 : y0 + height, x0 : x0 + width]
     return image
+
+
+def _saturated_sums(saturated: NDArray[np.bool_] | None) -> list[NDArray[np.uint32] | None]:
+    return [] if saturated is None else [_window_sums(band) for band in saturated]
 
 
 def _window_sums(bad: NDArray[np.bool_]) -> NDArray[np.uint32] | None:
@@ -174,3 +219,18 @@ def _window_sums(bad: NDArray[np.bool_]) -> NDArray[np.uint32] | None:
     for axis in (0, 1):
         np.cumsum(inner, axis=axis, out=inner)
     return sums
+
+
+def _count(
+    sums: NDArray[np.uint32] | None, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count pixels in windows from ``low`` to ``high``, which lie within the tile."""
+    if sums is None:
+        return np.zeros(len(low), np.int64)
+    count: NDArray[np.uint32] = (
+        sums[high[:, 0], high[:, 1]]
+        - sums[low[:, 0], high[:, 1]]
+        - sums[high[:, 0], low[:, 1]]
+        + sums[low[:, 0], low[:, 1]]
+    )
+    return count.astype(np.int64)

@@ -52,7 +52,7 @@ def test_what_is_written_for_a_tile_is_listed_for_it(names: set[str]) -> None:
 
 def test_an_output_shows_no_secret_and_takes_it_along() -> None:
     output = Output("s3://bucket/run/", {"secret": "hunter2"})
-    context = RunContext(output, "tiny", 32, None, False, "f", "m")
+    context = RunContext(output, "tiny", None, False, "f", "m")
     shown = f"{output} {output!r} {context} {context.run}"
     assert "hunter2" not in shown
     assert "s3://bucket/run" in shown

@@ -19,24 +19,34 @@ from hypothesis import strategies as st
 from deblend_batch import flags
 from deblend_batch.catalog.schema import shard_schema
 from deblend_batch.catalog.shard import Measurement, encode, make_rows
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
+from deblend_batch.tiling.blends import Blends
+from tests.blends import blends_of_two
+from tests.support import make_meta
 
 ZERO_POINTS = (25.96, 27.0)
 BANDS = ("g", "r")
 
 
-def pairs_of(n: int) -> Pairs:
+def pairs_of(n: int) -> Blends:
     """Pairs whose every number names its place."""
     base = np.arange(2 * n, dtype=np.float64).reshape(n, 2)
-    return Pairs(
+    return blends_of_two(
+        np.stack([base + 0.25, base + 1000.5], axis=-1),
         blend_id=np.arange(n) + 7,
         source_id=base.astype(np.int64) + 100,
-        yx=np.stack([base + 0.25, base + 1000.5], axis=-1),
         radec=np.stack([150 + base / 100, base / 100 - 1], axis=-1),
-        separation_arcsec=np.linspace(0.5, 2, n),
+        separation_arcsec=np.repeat(np.linspace(0.5, 2, n)[:, None], 2, axis=1),
         is_primary=base % 3 == 0,
-        neighbours_yx=np.full((n, MAX_NEIGHBOURS, 2), np.nan, np.float32),
-        flags=np.zeros((n, 2), np.int32),
+    )
+
+
+def meta_of(bands: Any = BANDS, zero_points: Any = ZERO_POINTS) -> Any:
+    """What a field says of its bands."""
+    return make_meta(
+        bands=tuple(bands),
+        zero_point=tuple(zero_points),
+        psf_fwhm_arcsec=(0.3,) * len(bands),
+        noise_sigma=None,
     )
 
 
@@ -45,19 +55,20 @@ def measured(flux: Any, bits: Any = 0, flux_err: float = 0.5) -> Measurement:
     values = np.array(flux, np.float32)
     n = len(values)
     return Measurement(
-        values,
-        np.full(values.shape, flux_err, np.float32),
-        np.arange(2 * n, dtype=np.float32).reshape(n, 2),
-        np.full((n, 2), 3, np.float32),
-        np.broadcast_to(np.array(bits, np.int32), (n, 2)).copy(),
+        {
+            "flux": values,
+            "flux_err": np.full(values.shape, flux_err, np.float32),
+            "mask_area": np.arange(2 * n, dtype=np.float32).reshape(n, 2),
+            "mask_overlap": np.full((n, 2), 3, np.float32),
+            "flags": np.broadcast_to(np.array(bits, np.int32), (n, 2)).copy(),
+        }
     )
 
 
 def rows_of(flux: Any, **changes: Any) -> pa.Table:
     """Rows of as many pairs as there are fluxes, in two bands."""
-    return make_rows(
-        "y0003x0004", pairs_of(len(flux)), measured(flux, **changes), BANDS, ZERO_POINTS
-    )
+    found = measured(flux, **changes)
+    return make_rows("y0003x0004", pairs_of(len(flux)), found, meta_of(), "a network")
 
 
 def test_two_rows_a_pair_the_central_first() -> None:
@@ -89,9 +100,9 @@ def test_rows_have_the_schema_of_the_contract() -> None:
 def test_fluxes_and_magnitudes_are_those_of_astropy(
     flux: float, flux_err: float, zero_point: float
 ) -> None:
-    found = make_rows(
-        "t", pairs_of(1), measured([[[flux, 2 * flux]]], flux_err=flux_err), ["h"], [zero_point]
-    ).to_pydict()
+    said = measured([[[flux, 2 * flux]]], flux_err=flux_err)
+    meta = meta_of(["h"], [zero_point])
+    found = make_rows("t", pairs_of(1), said, meta, "a network").to_pydict()
     magnitude = (zero_point - 2.5 * np.log10(flux)) * u.ABmag
     assert found["flux_h"][0] == pytest.approx(magnitude.to_value(u.nJy), rel=1e-6)
     assert found["flux_h"][1] == pytest.approx(2 * magnitude.to_value(u.nJy), rel=1e-6)
@@ -158,8 +169,8 @@ def test_flags_say_why_a_number_is_missing(
 
 def test_the_measurement_is_left_as_it_was() -> None:
     found = measured([[[-1.0, 1.0], [1.0, 1.0]]])
-    make_rows("t", pairs_of(1), found, BANDS, ZERO_POINTS)
-    assert not found.flags.any()
+    make_rows("t", pairs_of(1), found, meta_of(), "a network")
+    assert not found.columns["flags"].any()
 
 
 def ang2pix_nest(ra_deg: float, dec_deg: float, order: int) -> int:
@@ -188,7 +199,8 @@ def ang2pix_nest(ra_deg: float, dec_deg: float, order: int) -> int:
 def test_the_healpix_column_names_the_cell_that_holds_the_row(ra: float, dec: float) -> None:
     pairs = pairs_of(1)
     pairs.radec[0] = [(ra, dec), (ra, -dec)]
-    rows = make_rows("t", pairs, measured(np.ones((1, 2, 2))), BANDS, ZERO_POINTS).to_pydict()
+    said = measured(np.ones((1, 2, 2)))
+    rows = make_rows("t", pairs, said, meta_of(), "a network").to_pydict()
     order = 9
     for index, sign in zip(rows["_healpix_29"], (1, -1), strict=True):
         # Within a hair of a border either cell will do.

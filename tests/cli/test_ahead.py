@@ -9,6 +9,7 @@ import pytest
 from deblend_batch.cli import ahead, runs
 from deblend_batch.cli.ahead import Ahead
 from deblend_batch.cli.main import main
+from deblend_batch.cluster import naming
 
 
 class Counting:
@@ -30,6 +31,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Counting:
     counting = Counting()
     monkeypatch.setattr(ahead, "FORK_SERVER", counting)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(naming, "has_joined", lambda: False)  # other tests of this process may have
     return counting
 
 

@@ -19,8 +19,9 @@ from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.index_task import index_field
 from deblend_batch.engine.inputs.prepare import prepare
-from deblend_batch.engine.inputs.work import load_pairs
+from deblend_batch.engine.inputs.work import load_blends
 from deblend_batch.engine.inputs.workload import Workload
+from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.models import load_model
 from tests.support import SmallField
@@ -35,15 +36,16 @@ def finish_run(small_field: SmallField, output: str) -> Ledger:
     (tiles,) = prepared.tiles([index])
     meta, context = prepared.fields[0].meta, prepared.context
     model = load_model(prepared.config.model)
-    measurer = Measurer(context, Batcher(model, 64), model.card.domain)
+    method = method_of(model)
+    measurer = Measurer(context, Batcher(method, 64), method)
     tally = Tally(counted=True)
     tally.add_index(index)
     tally.pairs, tally.tiles = Workload([tiles], frozenset()).count()
     tally.retries["worker"] = 2
     for spec in tiles.specs():
-        pairs = load_pairs(spec, context)
-        found = measurer.measure(spec, pairs).measurement
-        rows = make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
+        blends = load_blends(spec, context)
+        found = measurer.measure(spec, blends).measurement
+        rows = make_rows(spec.name, blends, found, meta, context.model_name)
         tally.add_receipt(commit(ledger, spec.name, rows))
     record.save("complete", tally)
     return ledger
@@ -82,7 +84,7 @@ def leave_out(ledger: Ledger, tile: str, n_pairs: int) -> None:
     ids = [rows[name].to_pylist() for name in ("blend_id", "source_id", "neighbour_id")]
     pairs = list(zip(*(column[: 2 * n_pairs : 2] for column in ids), strict=True))
     ledger.quarantine(QuarantineRecord(tile, "a chunk", "BadDataError", 1, pairs))
-    commit(ledger, tile, rows.slice(2 * n_pairs), [blend for blend, _, _ in pairs])
+    commit(ledger, tile, rows.slice(2 * n_pairs), [blend for blend, *_ in pairs])
     run = ledger.read_run()
     totals = run["totals"]
     totals["pairs"]["written"] -= n_pairs

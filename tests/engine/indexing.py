@@ -15,7 +15,7 @@ from deblend_batch.config import PairsConfig
 from deblend_batch.engine.inputs.index_task import IndexTask
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.field.layout import create_field, finish_field
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 from tests.support import make_meta
 
 SHAPE_YX = (300, 390)
@@ -45,7 +45,7 @@ def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
         entry=SurveyEntry("", field_url, str(folder / "detections.parquet"), shared_table=False),
         output=Output(str(folder)),
         tile_size=100,
-        max_pairs=4096,
+        max_blends=4096,
         stamp_size=32,
         pairs=PairsConfig(max_separation=0.6),
         columns={},
@@ -53,6 +53,6 @@ def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
     return replace(task, **changes)
 
 
-def columns_of(pairs: Pairs, order: np.ndarray | slice = slice(None)) -> dict[str, bytes]:
+def columns_of(pairs: Blends, order: np.ndarray | slice = slice(None)) -> dict[str, bytes]:
     """The bits of every column, so that NaN is equal to itself."""
-    return {name: getattr(pairs, name)[order].tobytes() for name in Pairs.__dataclass_fields__}
+    return {name: getattr(pairs, name)[order].tobytes() for name in Blends.__dataclass_fields__}

@@ -142,12 +142,12 @@ def test_a_worker_that_dies_on_whole_tiles_alone_is_given_pieces(
     def load(context: RunContext, device: str) -> Any:
         cut_parts = cut.cut_parts
 
-        def cut_little(spec: Any, pairs: Any, context: Any) -> Any:
-            if spec.name == "y0001x0001" and len(pairs) == spec.n_pairs:
+        def cut_little(spec: Any, blends: Any, context: Any) -> Any:
+            if spec.name == "y0001x0001" and len(blends) == spec.n_blends:
                 with deaths.open("a") as file:
                     file.write("died\n")
                 os._exit(1)
-            return cut_parts(spec, pairs, context)
+            return cut_parts(spec, blends, context)
 
         measurer.cut_parts = cut_little  # type: ignore[attr-defined]  # in the actor's process alone
         return load_run_model(context, device)

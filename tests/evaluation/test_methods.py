@@ -7,6 +7,7 @@ from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.methods import method as methods
 from deblend_batch.evaluation.methods import sextractor
 from deblend_batch.models import load_model
+from deblend_batch.models.model import Model
 from deblend_batch.simulate.pairs.batch import PairBatch
 
 
@@ -31,6 +32,7 @@ def test_stamps_too_small_for_a_model_are_one_line(gaussian_pairs: PairBatch) ->
 
 def test_a_model_is_a_method(gaussian_pairs: PairBatch, tiny_model: str) -> None:
     model = load_model(tiny_model)
+    assert isinstance(model, Model)
     method = methods.model_method(model)
     estimate = method.estimate(gaussian_pairs)
     assert method.name == model.card.name

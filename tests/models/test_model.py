@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.model import Model, Prediction
+from deblend_batch.models.model import Model
+from deblend_batch.models.prediction import Prediction
 from tests.models.gaussians import SIZE, GaussianPairs, gaussian_pairs
 from tests.models.tiny import tiny_model
 

@@ -24,8 +24,8 @@ from deblend_batch.engine.run import process_field
 from deblend_batch.errors import CatalogError
 from deblend_batch.report.page import write_report
 from deblend_batch.report.survey import choose_examples, survey_catalog
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
-from tests.support import SmallField, run_file
+from tests.blends import blends_of_two
+from tests.support import SmallField, make_meta, run_file
 
 HOSTILE = r"<script>$\frac$"
 """Markup to a browser, and broken mathematics to matplotlib."""
@@ -153,21 +153,30 @@ def shard_rows(bands: list[str], flux: np.ndarray) -> pa.Table:
     """Rows of as many pairs as there are fluxes; separations fall, so that order shows."""
     n = len(flux)
     place = np.arange(2 * n, dtype=np.float64).reshape(n, 2)
-    pairs = Pairs(
-        blend_id=np.arange(n),
-        source_id=place.astype(np.int64),
-        yx=np.stack([place, place], axis=-1),
+    pairs = blends_of_two(
+        np.stack([place, place], axis=-1),
         radec=np.stack([150 + place / 1e4, place / 1e4], axis=-1),
-        separation_arcsec=np.linspace(2, 0.5, n),
-        is_primary=np.ones((n, 2), bool),
-        neighbours_yx=np.full((n, MAX_NEIGHBOURS, 2), np.nan, np.float32),
-        flags=np.zeros((n, 2), np.int32),
+        separation_arcsec=np.repeat(np.linspace(2, 0.5, n)[:, None], 2, axis=1),
     )
     values = np.tile(np.asarray(flux, np.float32)[:, None, None], (1, len(bands), 2))
     missing = np.full((n, 2), np.nan, np.float32)
     errors = (np.abs(values) / 10).astype(np.float32)
-    measured = Measurement(values, errors, missing, missing, pairs.flags)
-    return make_rows("t", pairs, measured, bands, [31.4] * len(bands))
+    measured = Measurement(
+        {
+            "flux": values,
+            "flux_err": errors,
+            "mask_area": missing,
+            "mask_overlap": missing,
+            "flags": pairs.flags,
+        }
+    )
+    meta = make_meta(
+        bands=tuple(bands),
+        zero_point=(31.4,) * len(bands),
+        psf_fwhm_arcsec=(0.3,) * len(bands),
+        noise_sigma=None,
+    )
+    return make_rows("t", pairs, measured, meta, "a network")
 
 
 def write_run(output: str, shards: dict[str, pa.Table]) -> Ledger:

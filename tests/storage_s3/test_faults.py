@@ -167,7 +167,7 @@ def test_a_chunk_keeps_no_other_waiting(s3: SeaweedFS, proxy: Proxy) -> None:
 def test_a_field_that_is_made_again_is_read_again(s3: SeaweedFS) -> None:
     """Another start of a run opens it anew, in a process that knows the old one's indexes."""
     url = "s3://survey/inputs/again.zarr"
-    context = RunContext(Output("out", s3.options), "tiny", 32, None, False, "f", "m")
+    context = RunContext(Output("out", s3.options), "tiny", None, False, "f", "m")
     for number, width in enumerate((100, 300)):
         group = stores.create_group(url, s3.options, {})
         pixels = np.random.default_rng(number).normal(size=(1, 90, width)).astype(np.float32)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deblend_batch.detections.table import Detections
-from deblend_batch.tiling.blending import describe_blends
+from deblend_batch.tiling.blending import Sky, central_first, describe_blends
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
@@ -44,7 +44,8 @@ def blends_of(found: Detections, rules: BlendRules | None = None) -> Blends:
     """Group and describe detections that have pixel positions."""
     assert found.yx is not None
     grouping = group_sources(found, found.yx, SCALE_ARCSEC, rules or BlendRules())
-    return describe_blends(grouping, found, found.yx, SHAPE_YX, SCALE_ARCSEC, 0.2)
+    sky = Sky(found, found.yx, SHAPE_YX)
+    return describe_blends(central_first(grouping, found), sky, SCALE_ARCSEC, 0.2)
 
 
 def members(blends: Blends) -> list[frozenset[int]]:

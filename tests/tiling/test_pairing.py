@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
 from deblend_batch.errors import TooLargeError
+from deblend_batch.tiling.blending import Sky, choose_primary, describe_pairs
+from deblend_batch.tiling.blends import MAX_OTHERS
 from deblend_batch.tiling.pairing import (
     blend_ids,
-    build_pairs,
     check_crowding,
-    choose_primary,
     match_within,
     order_members,
 )
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 
 
@@ -65,7 +64,7 @@ def test_pairs_do_not_depend_on_the_order_of_detections(yx: np.ndarray, random: 
         found = detections_at(yx)[rows_in_order]
         assert found.yx is not None
         rows = order_members(match_within(found.ra, found.dec, 3.0), found)
-        results.append(build_pairs(rows, found, found.yx, (16, 16), 8))
+        results.append(describe_pairs(rows, Sky(found, found.yx, (16, 16)), 8))
     first, second = results
     for name in ("blend_id", "source_id", "yx", "is_primary", "separation_arcsec"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -75,14 +74,16 @@ def test_pairs_do_not_depend_on_the_order_of_detections(yx: np.ndarray, random: 
 def test_each_source_has_exactly_one_primary_row(yx: np.ndarray) -> None:
     found = detections_at(yx)
     rows = order_members(match_within(found.ra, found.dec, 4.0), found)
-    pairs = build_pairs(rows, found, yx, (16, 16), 8)
+    pairs = describe_pairs(rows, Sky(found, yx, (16, 16)), 8)
     ids, counts = np.unique(pairs.source_id[pairs.is_primary], return_counts=True)
     assert set(ids) == set(pairs.source_id.ravel())
     assert (counts == 1).all()
 
 
 def test_primary_is_the_closest_pair() -> None:
-    primary = choose_primary(np.array([[1, 2], [2, 3]]), np.array([2.0, 1.0]), np.array([10, 5]))
+    apart, measured = np.array([[2.0, 2.0], [1.0, 1.0]]), np.ones((2, 2), bool)
+    ids, blends = np.array([[1, 2], [2, 3]]), np.array([10, 5])
+    primary = choose_primary(ids, apart, blends, measured)
     np.testing.assert_array_equal(primary, [[True, False], [True, True]])
 
 
@@ -103,7 +104,7 @@ def test_central_is_the_brighter_else_the_smaller_id(
     found = detections_at(np.array([[0.0, 0.0], [0.0, 1.5]]), np.array(ids), np.array(mag))
     assert found.yx is not None
     rows = order_members(match_within(found.ra, found.dec, 2.0), found)
-    pairs = build_pairs(rows, found, found.yx, (10, 10), 8)
+    pairs = describe_pairs(rows, Sky(found, found.yx, (10, 10)), 8)
     assert pairs.source_id[0, 0] == central
     assert bool(pairs.flags[0, 0] & flags.ROLE_BY_ID.value) is by_id
 
@@ -132,7 +133,7 @@ def test_neighbours_are_the_other_sources_in_the_stamp(yx: np.ndarray) -> None:
     yx = yx + np.random.default_rng(0).uniform(0, 1e-3, yx.shape)  # no ties
     found = detections_at(yx)
     rows = order_members(match_within(found.ra, found.dec, 3.0), found)
-    pairs = build_pairs(rows, found, yx, (16, 16), 8)
+    pairs = describe_pairs(rows, Sky(found, yx, (16, 16)), 8)
     for row in range(len(pairs)):
         centre = pairs.yx[row, 0]
         distance = np.abs(yx - centre).max(axis=1)
@@ -140,8 +141,8 @@ def test_neighbours_are_the_other_sources_in_the_stamp(yx: np.ndarray) -> None:
             i
             for i in np.argsort(distance)
             if distance[i] < 4 and found.id[i] not in pairs.source_id[row]
-        ][:MAX_NEIGHBOURS]
-        got = pairs.neighbours_yx[row]
+        ][:MAX_OTHERS]
+        got = pairs.others_yx[row]
         np.testing.assert_array_equal(got[: len(others)], yx[others].astype(np.float32))
         assert np.isnan(got[len(others) :]).all()
         crowded = bool(pairs.flags[row, 0] & flags.CROWDED.value)
@@ -152,7 +153,7 @@ def test_members_outside_the_image_and_on_top_of_each_other_are_flagged() -> Non
     found = detections_at(np.array([[5.0, 5.0], [5.0, 5.4], [-1.0, 3.0], [1.0, 3.0]]))
     assert found.yx is not None
     rows = order_members(match_within(found.ra, found.dec, 2.0), found)
-    pairs = build_pairs(rows, found, found.yx, (10, 10), 8)
+    pairs = describe_pairs(rows, Sky(found, found.yx, (10, 10)), 8)
     by_ids = {
         tuple(ids): bits for ids, bits in zip(pairs.source_id.tolist(), pairs.flags, strict=True)
     }

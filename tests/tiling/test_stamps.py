@@ -15,29 +15,22 @@ from hypothesis import strategies as st
 from deblend_batch import flags
 from deblend_batch.errors import BadDataError
 from deblend_batch.field.layout import Field, create_field, finish_field
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.reader import TilePixels, read_tile
 from deblend_batch.tiling.stamps import StampCutter
 from deblend_batch.tiling.tile import Box
+from tests.blends import blends_of_two
 from tests.support import make_meta, member
 
 SIZE = 16
 
 
-def pairs_at(central: list[tuple[float, float]], offset: tuple[float, float] = (3.0, 2.0)) -> Pairs:
+def pairs_at(
+    central: list[tuple[float, float]], offset: tuple[float, float] = (3.0, 2.0)
+) -> Blends:
     """Pairs at given positions; everything else is of no interest."""
     yx = np.array(central, np.float64)
-    n = len(yx)
-    return Pairs(
-        blend_id=np.arange(n),
-        source_id=np.arange(2 * n).reshape(n, 2),
-        yx=np.stack([yx, yx + offset], axis=1),
-        radec=np.zeros((n, 2, 2)),
-        separation_arcsec=np.ones(n),
-        is_primary=np.ones((n, 2), bool),
-        neighbours_yx=np.full((n, MAX_NEIGHBOURS, 2), np.nan, np.float32),
-        flags=np.zeros((n, 2), np.int32),
-    )
+    return blends_of_two(np.stack([yx, yx + offset], axis=1), SIZE)
 
 
 def tile_of(
@@ -48,12 +41,12 @@ def tile_of(
     pad = ((0, 0), (margin, margin), (margin, margin))
     wide = np.pad(image, pad, constant_values=np.nan)
     noise = None if variance is None else np.pad(variance, pad, constant_values=np.nan)
-    return TilePixels(inside.grown(margin), wide, noise, inside)
+    return TilePixels(inside.grown(margin), wide, noise, None, inside)
 
 
 def cutter(tile: TilePixels, sigma: float = 1.0) -> StampCutter:
     """A cutter of 16 px stamps."""
-    return StampCutter(tile, SIZE, np.full(tile.image.shape[0], sigma, np.float32))
+    return StampCutter(tile, np.full(tile.image.shape[0], sigma, np.float32), with_weights=True)
 
 
 @settings(max_examples=60)
@@ -73,9 +66,11 @@ def test_every_pixel_is_the_field_s_and_the_central_is_at_the_centre(
             inside = 0 <= cy + dy < 40 and 0 <= cx + dx < 60
             expected = image[:, cy + dy, cx + dx] if inside else np.zeros(bands)
             np.testing.assert_array_equal(stamps.pixels[row, :, 8 + dy, 8 + dx], expected)
-        np.testing.assert_allclose(stamps.central_yx[row], (8 + y - cy, 8 + x - cx), atol=1e-4)
         np.testing.assert_allclose(
-            stamps.companion_yx[row] - stamps.central_yx[row], (3, 2), atol=1e-4
+            stamps.cut.members_yx[row, 0], (8 + y - cy, 8 + x - cx), atol=1e-4
+        )
+        np.testing.assert_allclose(
+            stamps.cut.members_yx[row, 1] - stamps.cut.members_yx[row, 0], (3, 2), atol=1e-4
         )
 
 
@@ -94,8 +89,8 @@ def test_edge_is_flagged_exactly_where_the_stamp_leaves_the_image(
     central: tuple[float, float], edge: bool
 ) -> None:
     stamps = cutter(tile_of(np.zeros((1, 40, 60), np.float32))).cut(pairs_at([central]))
-    assert bool(stamps.flags[0, 0] & flags.EDGE.value) is edge
-    assert not stamps.flags[0, 0] & flags.BAD_PIXELS.value
+    assert bool(stamps.cut.flags[0, 0] & flags.EDGE.value) is edge
+    assert not stamps.cut.flags[0, 0] & flags.BAD_PIXELS.value
 
 
 @settings(max_examples=60)
@@ -115,7 +110,7 @@ def test_bad_pixels_are_counted_where_they_are(
     in_stamp = ((dy >= -8) & (dy < 8) & (dx >= -8) & (dx < 8)).any() if bad else False
     centre = ((abs(dy) <= 2) & (abs(dx) <= 2)).any() if bad else False
     companion = ((abs(dy - 3) <= 2) & (abs(dx - 2) <= 2)).any() if bad else False
-    got = stamps.flags[0]
+    got = stamps.cut.flags[0]
     assert bool(got[0] & flags.BAD_PIXELS.value) is bool(in_stamp)
     if in_stamp:
         assert bool(got[0] & flags.BAD_CENTRE.value) is bool(centre)
@@ -125,26 +120,28 @@ def test_bad_pixels_are_counted_where_they_are(
 
 def test_a_companion_outside_the_stamp_is_flagged() -> None:
     stamps = cutter(tile_of(np.zeros((1, 40, 60), np.float32)))
-    assert stamps.cut(pairs_at([(20, 30)], (0, 9))).flags[0, 0] & flags.COMPANION_OUTSIDE.value
-    assert not stamps.cut(pairs_at([(20, 30)], (0, 7))).flags[0, 0] & flags.COMPANION_OUTSIDE.value
+    assert stamps.cut(pairs_at([(20, 30)], (0, 9))).cut.flags[0, 0] & flags.COMPANION_OUTSIDE.value
+    assert (
+        not stamps.cut(pairs_at([(20, 30)], (0, 7))).cut.flags[0, 0] & flags.COMPANION_OUTSIDE.value
+    )
 
 
 def test_noise_comes_from_the_variance_plane_else_from_the_field() -> None:
     image = np.zeros((2, 40, 60), np.float32)
     variance = np.stack([np.full((40, 60), 4.0), np.full((40, 60), 9.0)]).astype(np.float32)
     at = pairs_at([(20, 30), (1, 1)])
-    assert cutter(tile_of(image, variance)).cut(at).sigma.tolist() == [[2, 3], [2, 3]]
-    assert cutter(tile_of(image), 0.5).cut(at).sigma.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert cutter(tile_of(image, variance)).cut(at).cut.sigma.tolist() == [[2, 3], [2, 3]]
+    assert cutter(tile_of(image), 0.5).cut(at).cut.sigma.tolist() == [[0.5, 0.5], [0.5, 0.5]]
     variance[:] = np.nan
-    assert cutter(tile_of(image, variance), 0.25).cut(at).sigma.tolist() == [[0.25] * 2] * 2
+    assert cutter(tile_of(image, variance), 0.25).cut(at).cut.sigma.tolist() == [[0.25] * 2] * 2
 
 
 def test_neighbours_move_into_the_stamp() -> None:
     pairs = pairs_at([(20.2, 30.4)])
-    pairs.neighbours_yx[0, 0] = (25, 33)
+    pairs.others_yx[0, 0] = (25, 33)
     stamps = cutter(tile_of(np.zeros((1, 40, 60), np.float32))).cut(pairs)
-    assert stamps.neighbours_yx[0, 0].tolist() == [13, 11]
-    assert np.isnan(stamps.neighbours_yx[0, 1:]).all()
+    assert stamps.cut.others_yx[0, 0].tolist() == [13, 11]
+    assert np.isnan(stamps.cut.others_yx[0, 1:]).all()
 
 
 def test_stamps_do_not_depend_on_how_pairs_are_grouped() -> None:
@@ -156,9 +153,12 @@ def test_stamps_do_not_depend_on_how_pairs_are_grouped() -> None:
     tool = cutter(tile_of(image))
     whole = tool.cut(pairs)
     parts = [tool.cut(pairs[start : start + 2]) for start in range(0, 9, 2)]
-    for name in ("pixels", "central_yx", "sigma", "flags"):
+    for name in ("pixels", "weights"):
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(getattr(whole, name), joined)
+    for name in ("members_yx", "sigma", "flags", "saturated"):
+        joined = np.concatenate([getattr(part.cut, name) for part in parts])
+        np.testing.assert_array_equal(getattr(whole.cut, name), joined)
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,8 @@ def test_a_stamp_does_not_depend_on_how_much_was_read_round_it(
     wide = Box(tight.y0 - more[0], tight.x0 - more[1], tight.y1 + more[2], tight.x1 + more[3])
     first, second = (cutter(read_tile(field, box)).cut(pairs) for box in (tight, wide))
     np.testing.assert_array_equal(first.pixels, second.pixels)
-    np.testing.assert_array_equal(first.flags, second.flags)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    np.testing.assert_array_equal(first.cut.flags, second.cut.flags)
 
 
 def _field_with_holes(

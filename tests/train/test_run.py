@@ -106,6 +106,7 @@ def test_training_makes_a_model_with_a_card(
     card = find_card(url)
     assert card.test_metrics["pairs"] == 64
     assert 0 < card.test_metrics["coverage"] < 1
+    assert card.domain is not None
     assert card.domain.separation_px[0] < card.domain.separation_px[1]
     assert card.training["steps"] == 6
     assert pool_url not in str(card.to_json())

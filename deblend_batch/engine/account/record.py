@@ -61,7 +61,7 @@ class RunRecord:
         """Whether an earlier start has come as far as counting its pairs."""
         return bool(self._content["totals"]["pairs"]["expected"])
 
-    def flags_of(self, n_tiles: int) -> dict[str, int] | None:
+    def counted_of(self, n_tiles: int) -> tuple[dict[str, int], int] | None:
         """Return the flags counted so far, if they are those of so many tiles.
 
         Tiles are only ever added, so an equal number means the same ones; a tile that is opened again is not
@@ -69,11 +69,12 @@ class RunRecord:
 
         Returns
         -------
-        dict or None
-            Rows with each flag; None where ``run.json`` speaks of other tiles.
+        tuple or None
+            Rows with each flag, and all rows; None where ``run.json`` speaks of other tiles.
         """
         totals = self._content["totals"]
-        return totals["flags"] if totals["flagged_tiles"] == n_tiles else None
+        known = totals["flagged_tiles"] == n_tiles
+        return (totals["flags"], totals["rows"]) if known else None
 
     def begin(self, tally: Tally) -> None:
         """Write that the run is running, unless it is complete and nothing is known to be left."""

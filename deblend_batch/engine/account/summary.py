@@ -86,9 +86,9 @@ def notes_on(config: RunConfig, tally: Tally) -> tuple[str, ...]:
     elif tally.tiles.expected and not tally.workers:
         notes.append(_nothing_left(config.output, tally))
     without = tally.flags.get(flags.NO_DATA.name, 0)
-    if without > tally.pairs.written:  # more than half: a pair has two rows
+    if 2 * without > tally.rows:
         notes.append(
-            f"{without:,} of {2 * tally.pairs.written:,} rows have no data (flag {flags.NO_DATA.name}): "
+            f"{without:,} of {tally.rows:,} rows have no data (flag {flags.NO_DATA.name}): "
             "the field's pixels are missing or masked there; look at its image"
         )
     if tally.unplaced:

@@ -19,7 +19,7 @@ class Tally:
     Parameters
     ----------
     pairs, tiles : Count
-        Of all fields.
+        Of all fields; what a run calls pairs are the blends that its model takes.
     counted : bool
         Whether the fields are indexed, so that ``expected`` is known.
     unplaced : int
@@ -28,10 +28,12 @@ class Tally:
         Pairs written since this start.
     retries : Counter
         Tiles tried again, by class of failure.
+    rows : int
+        Rows of the catalogue.
     flags : dict
         Rows with each flag.
     flagged_tiles : int
-        Tiles whose flags these are.
+        Tiles whose rows and flags these are.
     detections : Counter
         Rows read and used, and why others were not.
     nearest_arcsec : float, optional
@@ -48,6 +50,7 @@ class Tally:
     unplaced: int = 0
     pairs_here: int = 0
     retries: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     flagged_tiles: int = 0
     detections: Counter[str] = field(default_factory=Counter)
@@ -73,10 +76,11 @@ class Tally:
         self.pairs.written += receipt.pairs
         self.tiles.written += 1
         self.peak_rss = max(self.peak_rss, receipt.worker.get("peak_rss", 0))
-        self.add_flags(receipt.flags)
+        self.add_rows(receipt.rows, receipt.flags)
 
-    def add_flags(self, counts: dict[str, int], tiles: int = 1) -> None:
-        """Count the flags of a shard, or of several."""
+    def add_rows(self, rows: int, counts: dict[str, int], tiles: int = 1) -> None:
+        """Count the rows of a shard, or of several, and those with each flag."""
+        self.rows += rows
         self.flags = flags.add_counts([self.flags, counts])
         self.flagged_tiles += tiles
 
@@ -93,7 +97,7 @@ class Tally:
         """Return the totals of ``run.json``, JSON-able."""
         return {
             "pairs": self.pairs.to_dict(),
-            "rows": 2 * self.pairs.written,
+            "rows": self.rows,
             "tiles": self.tiles.to_dict(),
             "detections": dict(self.detections),
             "retries": dict(self.retries),

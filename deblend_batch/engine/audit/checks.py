@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +14,50 @@ from deblend_batch import flags
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import IrregularFileError, TooLargeError
+from deblend_batch.tiling.blends import Blends
 
 Ids = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the index says of a tile.
+
+    Parameters
+    ----------
+    blend_id : ndarray of int64, shape (n,)
+        Its blends.
+    row_blend_id, row_source_id : ndarray of int64, shape (k,)
+        Of each row that they should have in the catalogue.
+    """
+
+    blend_id: Ids
+    row_blend_id: Ids
+    row_source_id: Ids
+
+    @classmethod
+    def of(cls, blends: Blends) -> Expected:
+        """Take what is needed of the blends of a tile."""
+        measured = blends.is_measured
+        rows = np.repeat(blends.blend_id, measured.sum(axis=1))
+        return cls(blends.blend_id, rows, blends.source_id[measured])
+
+    def __len__(self) -> int:
+        return len(self.blend_id)
+
+
 def read_shard(
-    tile: str, receipt: Receipt, content: bytes | TooLargeError | IrregularFileError
+    expected: Expected,
+    tile: str,
+    receipt: Receipt,
+    content: bytes | TooLargeError | IrregularFileError,
 ) -> tuple[Ids | None, list[str]]:
     """Read the blend ids of a shard, if it is what its receipt says.
 
     Parameters
     ----------
+    expected : Expected
+        What the index says of the tile.
     tile : str
         The name under which both were found.
     receipt : Receipt
@@ -34,7 +68,7 @@ def read_shard(
     Returns
     -------
     blends : ndarray of int64, shape (n,), or None
-        One a pair; None where nothing of the shard can be trusted.
+        Each once; None where nothing of the shard can be trusted.
     problems : list of str
         One line each.
     """
@@ -46,7 +80,7 @@ def read_shard(
     if hashlib.sha256(content).hexdigest() != receipt.sha256:
         return None, [altered(tile, receipt, len(content))]
     try:
-        table = read_table(content, columns=["blend_id", "tile", "flags"])
+        table = read_table(content, columns=["blend_id", "source_id", "tile", "flags"])
         counted = flags.count(table["flags"].to_numpy())
     except (pa.ArrowException, OSError, KeyError, TypeError, TooLargeError) as error:
         reason = str(error).splitlines()[0]
@@ -58,12 +92,21 @@ def read_shard(
         problems.append(
             f"shard {tile}: rows of another tile ({min(others)}); remove it and its receipt, and run again"
         )
-    both = table["blend_id"].to_numpy()
-    if len(both) != receipt.rows or len(both) % 2 or (both[::2] != both[1::2]).any():
-        problems.append(f"shard {tile}: {len(both)} rows for {receipt.pairs} pairs")
+    blends, sources = (table[name].to_numpy() for name in ("blend_id", "source_id"))
+    if len(blends) != receipt.rows or not _are_rows_of(expected, blends, sources):
+        problems.append(f"shard {tile}: {len(blends)} rows for {receipt.pairs} pairs")
     if counted != receipt.flags:
         problems.append(f"shard {tile}: its receipt counts other flags; remove both, and run again")
-    return both[::2], problems
+    return blends[np.diff(blends, prepend=blends[:1] - 1) != 0], problems
+
+
+def _are_rows_of(expected: Expected, blends: Ids, sources: Ids) -> bool:
+    """Tell whether those of the rows that are of a tile's blends are theirs, each source once, in order."""
+    wanted = np.isin(expected.row_blend_id, blends)
+    mine = np.isin(blends, expected.blend_id)
+    return np.array_equal(blends[mine], expected.row_blend_id[wanted]) and np.array_equal(
+        sources[mine], expected.row_source_id[wanted]
+    )
 
 
 def altered(tile: str, receipt: Receipt, n_bytes: int) -> str:

@@ -25,7 +25,9 @@ class Counted:
     Parameters
     ----------
     expected, written, quarantined : int
-        Pairs.
+        Blends: pairs, where the run's model takes pairs.
+    rows : int
+        Rows of the shards.
     tiles, tiles_written : int
         Tiles of the index, and those of them that are whole.
     flags : dict
@@ -37,6 +39,7 @@ class Counted:
     expected: int = 0
     written: int = 0
     quarantined: int = 0
+    rows: int = 0
     tiles: int = 0
     tiles_written: int = 0
     flags: dict[str, int] = field(default_factory=dict)
@@ -123,7 +126,7 @@ def _others(run: RunFile, found: Counted) -> list[str]:
     totals = run["totals"]
     tiles = totals["tiles"]
     fits = {
-        "rows": totals["rows"] == 2 * found.written,
+        "rows": totals["rows"] == found.rows,
         "tiles": (tiles["expected"], tiles["written"]) == (found.tiles, found.tiles_written),
         "flags": flags.add_counts([totals["flags"]]) == found.flags,
         "detections": Counter(totals["detections"]) == found.detections,

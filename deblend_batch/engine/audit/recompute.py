@@ -21,7 +21,8 @@ from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
+from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
@@ -106,8 +107,9 @@ def _compare_all(
     _check_unchanged(prepared, run)
     context = replace(prepared.context, masks=False)
     model = load_run_model(context, "cpu")
-    batcher = Batcher(model, context.batch_size or int(model.default_batch_size))
-    measurer = Measurer(context, batcher, model.card.domain)
+    method = method_of(model)
+    batcher = Batcher(method, context.batch_size or method.default_rows, 1 + method.batches)
+    measurer = Measurer(context, batcher, method)
     problems, tolerant = [], False
     with closing(batcher):
         specs = (spec for spec in _specs(prepared) if spec.name in chosen)
@@ -118,7 +120,7 @@ def _compare_all(
             tolerant |= tolerance > 0
             different = differences(shard, again, tolerance)
             if different:
-                problems.append(_problem(spec.name, len(shard) // 2, different, run))
+                problems.append(_problem(spec.name, len(chosen[spec.name]), different, run))
             progress("measuring again", done, len(chosen))
     notes = (f"fluxes of GPUs compared within {CUDA_TOLERANCE:.0%}",) if tolerant else ()
     return Recomputation(sum(map(len, chosen.values())), tuple(problems), notes)
@@ -143,12 +145,15 @@ def _both(
     """Return rows of a tile's shard, and the same rows made again."""
     with ledger.output.open_read(ledger.output.shard_url(spec.name)) as file:
         whole = read_table(file)
-    shard = whole.take(np.stack([2 * numbers, 2 * numbers + 1], axis=1).ravel())
-    pairs = load_pairs(spec, context)
-    pairs = pairs[np.flatnonzero(np.isin(pairs.blend_id, shard["blend_id"].to_numpy()))]
-    meta = open_field(spec.field_url, context).meta
-    found = measurer.measure(spec, pairs).measurement
-    return shard, make_rows(spec.name, pairs, found, meta.bands, meta.zero_point)
+    ids = whole["blend_id"].to_numpy()
+    wanted = np.unique(ids)[numbers]  # a shard's rows are sorted by them
+    shard = whole.filter(pa.array(np.isin(ids, wanted)))
+    blends = load_blends(spec, context)
+    blends = blends[np.flatnonzero(np.isin(blends.blend_id, wanted))]
+    opened = open_field(spec.field_url, context)
+    found = measurer.measure(spec, blends).measurement
+    name, scale = context.model_name, opened.pixel_scale_arcsec
+    return shard, make_rows(spec.name, blends, found, opened.meta, name, scale)
 
 
 def _problem(tile: str, n_pairs: int, different: list[str], run: RunFile) -> str:

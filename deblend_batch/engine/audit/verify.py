@@ -14,7 +14,7 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt, RunFile
-from deblend_batch.engine.audit.checks import Ids, compare_pairs, read_shard, twice
+from deblend_batch.engine.audit.checks import Expected, Ids, compare_pairs, read_shard, twice
 from deblend_batch.engine.audit.claims import Counted, check_receipt, check_run, compare_totals
 from deblend_batch.engine.inputs.index import (
     IndexReader,
@@ -199,7 +199,7 @@ def verify_run(
         output=output.url,
         tiles=len(found.blends),
         pairs=counted.written,
-        rows=2 * counted.written,
+        rows=counted.rows,
         quarantined=counted.quarantined,
         recomputed=again,
         problems=(*found.problems, *problems),
@@ -239,41 +239,41 @@ def _recompute(
 
 def _tile_groups(
     ledger: Ledger, indexes: Sequence[str], counted: Counted
-) -> Iterator[list[tuple[str, Ids]]]:
-    """Read the tiles of a run with the blend ids of their pairs, some at a time, field by field."""
+) -> Iterator[list[tuple[str, Expected]]]:
+    """Read the tiles of a run with what each should hold, some at a time, field by field."""
     for url in indexes:
         index, reader = read_index(ledger.output, url), IndexReader(ledger.output, url)
-        counted.expected += index.n_pairs
+        counted.expected += index.n_blends
         counted.detections.update(index.detections)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
             some = slice(start, start + _RECEIPTS_TOGETHER)
             yield [
-                (name, reader.read(*own).blend_id)
+                (name, Expected.of(reader.read(*own)))
                 for name, own in zip(index.tile_names[some], rows[some], strict=True)
             ]
 
 
 def _check_tiles(
-    ledger: Ledger, listing: _Listing, tiles: Sequence[tuple[str, Ids]], found: _Found
+    ledger: Ledger, listing: _Listing, tiles: Sequence[tuple[str, Expected]], found: _Found
 ) -> None:
     there = [name for name, _ in tiles if listing.is_whole(name)]
     receipts = dict(zip(there, ledger.try_receipts(there), strict=True))
     shards = _shards(ledger, [each for each in receipts.values() if isinstance(each, Receipt)])
     recorded = [name for name, _ in tiles if name in listing.records]
     records = dict(zip(recorded, ledger.try_quarantines(recorded), strict=True))
-    for name, blends in tiles:
+    for name, expected in tiles:
         record, receipt = records.get(name), receipts.get(name)
         shard = next(shards) if isinstance(receipt, Receipt) else b""
         if isinstance(record, CatalogError) or isinstance(receipt, CatalogError):
             damaged = [each for each in (record, receipt) if isinstance(each, CatalogError)]
             found.problems += map(str, damaged)
         elif receipt is not None:
-            _check_written(name, blends, receipt, shard, record, found)
+            _check_written(name, expected, receipt, shard, record, found)
         elif record is not None:
-            _check_quarantined(name, blends, record, found)
+            _check_quarantined(name, expected, record, found)
         else:
-            _check_absent(name, blends, listing, found)
+            _check_absent(name, expected, listing, found)
 
 
 def _shards(ledger: Ledger, receipts: Sequence[Receipt]) -> Iterator[_Shard]:
@@ -283,7 +283,7 @@ def _shards(ledger: Ledger, receipts: Sequence[Receipt]) -> Iterator[_Shard]:
     )
 
 
-def _check_absent(tile: str, expected: Ids, listing: _Listing, found: _Found) -> None:
+def _check_absent(tile: str, expected: Expected, listing: _Listing, found: _Found) -> None:
     """Tell a tile that has been lost from one that is still to do: its receipt is the last to be written."""
     if not found.ended and tile not in listing.receipts:
         found.pending[tile] = len(expected)
@@ -309,25 +309,26 @@ def _check_unplaced(ledger: Ledger, found: _Found) -> None:
 
 def _check_written(
     tile: str,
-    expected: Ids,
+    expected: Expected,
     receipt: Receipt,
     content: _Shard,
     record: QuarantineRecord | None,
     found: _Found,
 ) -> None:
-    blends, problems = read_shard(tile, receipt, content)
+    blends, problems = read_shard(expected, tile, receipt, content)
     if blends is None:
         found.problems += problems
         return
     held = _listed(record)
-    if set(held.tolist()) == set(expected.tolist()) == set(blends.tolist()):
+    if set(held.tolist()) == set(expected.blend_id.tolist()) == set(blends.tolist()):
         held = held[:0]  # it was given up, and finished after all: the shard counts
     problems += check_receipt(tile, receipt, found.run)
-    problems += compare_pairs(tile, expected, receipt.pairs, blends, held)
+    problems += compare_pairs(tile, expected.blend_id, receipt.pairs, blends, held)
     found.blends.append(blends)
     counted = found.counted
     counted.tiles_written += 1
     counted.written += len(blends)
+    counted.rows += receipt.rows
     counted.quarantined += len(held)
     counted.flags = flags.add_counts([counted.flags, receipt.flags])
     found.problems += problems
@@ -336,7 +337,9 @@ def _check_written(
         found.masks[tile] = receipt.masks_sha256
 
 
-def _check_quarantined(tile: str, expected: Ids, record: QuarantineRecord, found: _Found) -> None:
+def _check_quarantined(
+    tile: str, expected: Expected, record: QuarantineRecord, found: _Found
+) -> None:
     held = _listed(record)
     if len(held) < len(expected) and not found.ended:
         found.pending[tile] = len(expected)  # its worker was stopped before it wrote the others
@@ -348,11 +351,11 @@ def _check_quarantined(tile: str, expected: Ids, record: QuarantineRecord, found
             "the others; run again to make it"
         )
     else:
-        found.problems += compare_pairs(tile, expected, 0, expected[:0], held)
+        found.problems += compare_pairs(tile, expected.blend_id, 0, expected.blend_id[:0], held)
 
 
 def _listed(record: QuarantineRecord | None) -> Ids:
-    return np.array([blend for blend, _, _ in record.pairs] if record else [], np.int64)
+    return np.array([blend for blend, *_ in record.pairs] if record else [], np.int64)
 
 
 def _check_masks(ledger: Ledger, found: _Found, progress: Progress) -> list[str]:

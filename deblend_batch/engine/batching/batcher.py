@@ -7,76 +7,40 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.engine.batching.model_work import ModelWork, WorkDone
+from deblend_batch.engine.methods.method import Arrays
 from deblend_batch.failure import POISONOUS, classify, is_out_of_memory, one_line
 from deblend_batch.models.batches import LEAST_ROWS
-from deblend_batch.tiling.stamps import Stamps
 
 log = structlog.get_logger()
 
 
-class PredictionLike(Protocol):
-    """What a model returns: see :class:`deblend_batch.models.Prediction`."""
-
-    @property
-    def flux(self) -> NDArray[np.float32]:
-        """Flux of [central, companion], shape (n, 2)."""
-
-    @property
-    def flux_err(self) -> NDArray[np.float32]:
-        """One-sigma errors, shape (n, 2)."""
-
-    @property
-    def masks(self) -> NDArray[np.float32] | None:
-        """Probabilities, shape (n, 3, y, x), or None."""
+Shape = tuple[Any, ...]
+"""Names, shapes and kinds of the arrays of one row: rows of one shape meet in batches."""
 
 
-class ModelLike(Protocol):
-    """What the batcher needs of a model: see :class:`deblend_batch.models.Model`."""
+class AnswerLike(Protocol):
+    """What the batcher needs of a method: see :class:`deblend_batch.engine.methods.method.Method`."""
 
-    def predict(
-        self,
-        stamps: NDArray[np.float32],
-        companion_yx: NDArray[np.float32],
-        central_yx: NDArray[np.float32] | None = None,
-        neighbours_yx: NDArray[np.float32] | None = None,
-        sigma: NDArray[np.float32] | None = None,
-        batch_size: int | None = None,
-    ) -> PredictionLike:
-        """Measure a batch."""
+    def answer(self, given: Arrays, rows_at_once: int) -> Arrays:
+        """Run the model."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Stamps of single bands, one a row, as a model takes them."""
+def shape_of(given: Arrays) -> Shape:
+    """Return what rows must have in common to be in one batch."""
+    return tuple((name, array.shape[1:], array.dtype.str) for name, array in given.items())
 
-    pixels: NDArray[np.float32]
-    companion_yx: NDArray[np.float32]
-    central_yx: NDArray[np.float32]
-    neighbours_yx: NDArray[np.float32]
-    sigma: NDArray[np.float32]
 
-    @classmethod
-    def of_bands(cls, stamps: Stamps) -> Rows:
-        """Lay the bands of each stamp out as rows; bands vary fastest."""
-        n, bands = stamps.pixels.shape[:2]
-        return cls(
-            stamps.pixels.reshape(n * bands, *stamps.pixels.shape[2:]),
-            np.repeat(stamps.companion_yx, bands, axis=0),
-            np.repeat(stamps.central_yx, bands, axis=0),
-            np.repeat(stamps.neighbours_yx, bands, axis=0),
-            stamps.sigma.ravel(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+def count_rows(given: Arrays) -> int:
+    """Count rows."""
+    return len(next(iter(given.values())))
 
 
 @dataclass
@@ -84,8 +48,8 @@ class _Request:
     """Rows that somebody waits for."""
 
     open_rows: int
-    done: Future[list[PredictionLike]] = field(default_factory=Future)
-    results: list[PredictionLike | None] = field(default_factory=list)
+    done: Future[list[Arrays]] = field(default_factory=Future)
+    results: list[Arrays | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,33 +66,37 @@ class _Piece:
 class _Batch:
     """One of the buffers in which rows meet; used again and again, so that its pages stay warm."""
 
-    arrays: dict[str, NDArray[np.float32]]
+    shape: Shape
+    arrays: dict[str, NDArray[Any]]
     pieces: list[_Piece] = field(default_factory=list)
     reserved: int = 0
     filled: int = 0
 
     @classmethod
-    def for_rows_like(cls, rows: Rows, size: int) -> _Batch:
-        shapes = {each.name: getattr(rows, each.name).shape[1:] for each in fields(rows)}
-        return cls({name: np.empty((size, *shape), np.float32) for name, shape in shapes.items()})
+    def for_rows_like(cls, rows: Arrays, size: int) -> _Batch:
+        arrays = {
+            name: np.empty((size, *array.shape[1:]), array.dtype) for name, array in rows.items()
+        }
+        return cls(shape_of(rows), arrays)
 
-    def copy(self, rows: Rows, start: int, piece: _Piece) -> None:
+    def copy(self, rows: Arrays, start: int, piece: _Piece) -> None:
         stop = start + piece.stop - piece.start
         for name, target in self.arrays.items():
-            target[piece.start : piece.stop] = getattr(rows, name)[start:stop]
+            target[piece.start : piece.stop] = rows[name][start:stop]
 
 
 class Batcher:
     """Runs a model in threads of its own on full batches, whatever tiles their rows come from.
 
-    Whoever brings rows copies them to their place in a batch, so that the model's threads only compute. A
-    batch that is not full is run only when nobody is still cutting: a row's result does not depend on the
+    Whoever brings rows copies them to their place in a batch, so that the model's threads only compute. Rows
+    meet only with rows of their shape. A batch that is not full is run only when nobody is still cutting, or
+    when all buffers hold rows of other shapes than somebody brings: a row's result does not depend on the
     rows beside it, so how rows meet changes the speed alone.
 
     Parameters
     ----------
-    model : ModelLike
-        The model.
+    method : AnswerLike
+        Runs the model.
     batch_size : int
         Rows in a batch.
     n_batches : int
@@ -144,15 +112,16 @@ class Batcher:
     """
 
     def __init__(
-        self, model: ModelLike, batch_size: int, n_batches: int = 3, threads: int = 1
+        self, method: AnswerLike, batch_size: int, n_batches: int = 3, threads: int = 1
     ) -> None:
-        self._model = model
+        self._method = method
         self._batch_size = batch_size
         self.rows_at_once = batch_size
         self._to_make = n_batches
         self._free: list[_Batch] = []
-        self._filling: _Batch | None = None
+        self._filling: dict[Shape, _Batch] = {}
         self._full: deque[_Batch] = deque()
+        self._starving = 0
         self._producers = 0
         self._closed = False
         self._work = ModelWork()
@@ -169,8 +138,8 @@ class Batcher:
     def work(self) -> WorkDone:
         """Return what the model's threads have done so far, and the rows that wait for them."""
         with self._changed:
-            waiting = sum(batch.filled for batch in self._full)
-            return self._work.so_far(waiting + (self._filling.filled if self._filling else 0))
+            waiting = [*self._full, *self._filling.values()]
+            return self._work.so_far(sum(batch.filled for batch in waiting))
 
     @contextmanager
     def producing(self) -> Iterator[None]:
@@ -184,35 +153,46 @@ class Batcher:
                 self._producers -= 1
                 self._changed.notify_all()
 
-    def submit(self, rows: Rows) -> Future[list[PredictionLike]]:
+    def submit(self, rows: Arrays) -> Future[list[Arrays]]:
         """Queue rows; block while all batches are full. Call it within :meth:`producing`."""
-        request = _Request(len(rows))
-        if len(rows) == 0:
+        n = count_rows(rows)
+        request = _Request(n)
+        if n == 0:
             request.done.set_result([])
         start = 0
-        while start < len(rows):
-            batch, piece = self._reserve(request, rows, len(rows) - start)
+        while start < n:
+            batch, piece = self._reserve(request, rows, n - start)
             batch.copy(rows, start, piece)
             start += piece.stop - piece.start
             self._fill(batch, piece)
         return request.done
 
-    def _reserve(self, request: _Request, rows: Rows, wanted: int) -> tuple[_Batch, _Piece]:
-        """Take room in the batch that is being filled for up to ``wanted`` rows."""
+    def _reserve(self, request: _Request, rows: Arrays, wanted: int) -> tuple[_Batch, _Piece]:
+        """Take room in the batch of their shape that is being filled for up to ``wanted`` rows."""
+        shape = shape_of(rows)
         with self._changed:
-            self._changed.wait_for(lambda: self._filling or self._free or self._to_make)
-            batch = self._filling or self._next(rows)
+            self._starving += 1
+            self._changed.notify_all()  # whoever runs batches may have to make room
+            self._changed.wait_for(lambda: shape in self._filling or self._free or self._to_make)
+            self._starving -= 1
+            batch = self._filling.pop(shape, None) or self._next(shape, rows)
             start = batch.reserved
             batch.reserved = min(start + wanted, self._batch_size)
-            self._filling = batch if batch.reserved < self._batch_size else None
+            if batch.reserved < self._batch_size:
+                self._filling[shape] = batch
             piece = _Piece(request, len(request.results), start, batch.reserved)
             request.results.append(None)
             batch.pieces.append(piece)
             return batch, piece
 
-    def _next(self, rows: Rows) -> _Batch:
-        if self._free:
-            return self._free.pop()
+    def _next(self, shape: Shape, rows: Arrays) -> _Batch:
+        """Return a buffer for rows of a shape; one of another shape gives way to it."""
+        for number, batch in enumerate(self._free):
+            if batch.shape == shape:
+                return self._free.pop(number)
+        if not self._to_make:
+            self._free.pop(0)
+            self._to_make += 1
         batch = _Batch.for_rows_like(rows, self._batch_size)  # may fail for want of memory
         self._to_make -= 1
         return batch
@@ -228,9 +208,9 @@ class Batcher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._full or self._left_over() or self._closed)
-                if not self._full and not self._left_over():
-                    return
                 batch = self._full.popleft() if self._full else self._take_left_over()
+                if batch is None:
+                    return
                 self._work.begin()
             self._measure(batch)
             with self._changed:
@@ -239,23 +219,26 @@ class Batcher:
                 self._free.append(batch)
                 self._changed.notify_all()
 
-    def _left_over(self) -> bool:
-        """Whether rows wait that nobody will add others to."""
-        return self._filling is not None and self._producers == 0
+    def _left_over(self) -> _Batch | None:
+        """Return the fullest batch whose rows wait for others that do not come, or that find no room."""
+        room = self._free or self._to_make or self._full or self._work.is_busy
+        if self._producers and (not self._starving or room):
+            return None
+        whole = [each for each in self._filling.values() if each.filled == each.reserved]
+        return max(whole, key=lambda each: each.filled, default=None)
 
-    def _take_left_over(self) -> _Batch:
-        batch, self._filling = self._filling, None
-        assert batch is not None
-        return batch
+    def _take_left_over(self) -> _Batch | None:
+        batch = self._left_over()
+        return None if batch is None else self._filling.pop(batch.shape)
 
     def _measure(self, batch: _Batch) -> None:
         try:
-            prediction = self._predict(batch, 0, batch.filled)
+            answer = self._answer(batch, 0, batch.filled)
         except BaseException as error:  # noqa: BLE001  # whoever waits must hear of it
             self._measure_apart(batch, error)
             return
         for piece in batch.pieces:
-            _answer(piece, _slice(prediction, piece.start, piece.stop))
+            _give(piece, _slice(answer, piece.start, piece.stop))
 
     def _measure_apart(self, batch: _Batch, error: BaseException) -> None:
         """Measure each piece by itself after a failure that single rows may cause: it is then its own."""
@@ -264,7 +247,7 @@ class Batcher:
             failure: BaseException | None = error
             if alone:
                 try:
-                    _answer(piece, self._predict(batch, piece.start, piece.stop))
+                    _give(piece, self._answer(batch, piece.start, piece.stop))
                     failure = None
                 except BaseException as own:  # noqa: BLE001
                     failure = own
@@ -272,21 +255,14 @@ class Batcher:
                 with suppress(InvalidStateError):  # another piece has failed
                     piece.request.done.set_exception(failure)
 
-    def _predict(self, batch: _Batch, start: int, stop: int) -> PredictionLike:
+    def _answer(self, batch: _Batch, start: int, stop: int) -> Arrays:
         """Run the model; where memory does not suffice, in smaller batches from then on."""
         from deblend_batch.models.device import release_device_memory
 
         rows = {name: array[start:stop] for name, array in batch.arrays.items()}
         while True:
             try:
-                return self._model.predict(
-                    rows["pixels"],
-                    rows["companion_yx"],
-                    rows["central_yx"],
-                    rows["neighbours_yx"],
-                    rows["sigma"],
-                    self.rows_at_once,
-                )
+                return self._method.answer(rows, self.rows_at_once)
             except Exception as error:
                 if not is_out_of_memory(error) or self.rows_at_once <= LEAST_ROWS:
                     raise
@@ -295,7 +271,7 @@ class Batcher:
             release_device_memory()
 
 
-def _answer(piece: _Piece, result: PredictionLike) -> None:
+def _give(piece: _Piece, result: Arrays) -> None:
     request = piece.request
     request.results[piece.number] = result
     request.open_rows -= piece.stop - piece.start
@@ -304,17 +280,5 @@ def _answer(piece: _Piece, result: PredictionLike) -> None:
             request.done.set_result([part for part in request.results if part is not None])
 
 
-@dataclass(frozen=True)
-class _Slice:
-    flux: NDArray[np.float32]
-    flux_err: NDArray[np.float32]
-    masks: NDArray[np.float32] | None
-
-
-def _slice(prediction: PredictionLike, start: int, stop: int) -> PredictionLike:
-    masks = prediction.masks
-    return _Slice(
-        prediction.flux[start:stop],
-        prediction.flux_err[start:stop],
-        None if masks is None else masks[start:stop],
-    )
+def _slice(answer: Arrays, start: int, stop: int) -> Arrays:
+    return {name: array[start:stop] for name, array in answer.items()}

@@ -53,6 +53,11 @@ class ModelWork:
         self._room += room
         self._batches += 1
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is being computed."""
+        return self._computing > 0
+
     def so_far(self, waiting: int) -> WorkDone:
         """Return what has been done, with the part of a batch that is being computed."""
         if self._computing:

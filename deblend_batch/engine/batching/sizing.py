@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deblend_batch.engine.batching.batcher import ModelLike
+from deblend_batch.engine.methods.method import Method
 from deblend_batch.models.batches import LEAST_ROWS, MOST_ROWS
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS
 
 _SHARE_OF_MEMORY = 0.5
 _TRIED_ROWS = 64
@@ -32,15 +31,13 @@ def fitting_rows(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
-def probe_gpu(model: ModelLike, stamp_size: int, share: float) -> int:
+def probe_gpu(method: Method, share: float) -> int:
     """Find the batch size of a model on the GPU of this process.
 
     Parameters
     ----------
-    model : ModelLike
-        A model on the GPU.
-    stamp_size : int
-        Edge of its stamps, px.
+    method : Method
+        Of a model on the GPU.
     share : float
         Part of the GPU that this process has.
     """
@@ -48,11 +45,7 @@ def probe_gpu(model: ModelLike, stamp_size: int, share: float) -> int:
 
     def peak_bytes(rows: int) -> int:
         torch.cuda.reset_peak_memory_stats()
-        positions = np.full((rows, 2), stamp_size / 2, np.float32)
-        stamps = np.ones((rows, stamp_size, stamp_size), np.float32)
-        neighbours = np.full((rows, MAX_NEIGHBOURS, 2), np.nan, np.float32)
-        sigma = np.ones(rows, np.float32)
-        model.predict(stamps, positions, positions, neighbours, sigma, rows)
+        method.answer(method.largest(rows), rows)
         return int(torch.cuda.max_memory_reserved())
 
     free, total = torch.cuda.mem_get_info()

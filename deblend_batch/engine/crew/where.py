@@ -18,6 +18,7 @@ _MOST_OF_A_RUN = 0.03
 # What a shipped model measures in a second on one core, and on one GPU: enough to tell minutes from hours.
 _STAMPS_PER_CORE_SECOND = 400.0
 _STAMPS_PER_GPU_SECOND = 20_000.0
+_FIT_SLOWER = 4.0  # a fit takes about so much longer over a stamp
 
 Where = Literal["ray", "local"]
 
@@ -39,18 +40,22 @@ def named_place(engine: EngineConfig) -> Where | None:
     return "ray" if engine.autoscale or is_named() else None
 
 
-def worth_ray(n_stamps: int, pool: ActorPool) -> bool:
+def worth_ray(n_stamps: int, pool: ActorPool, *, takes_pairs: bool = True) -> bool:
     """Tell whether a run on one machine is long enough that Ray's start does not matter.
 
     Ray then watches over the machine's memory, and its dashboard and metrics show the run.
     """
     rate = _STAMPS_PER_GPU_SECOND * pool.gpus if pool.gpus else _STAMPS_PER_CORE_SECOND
+    rate /= 1.0 if takes_pairs else _FIT_SLOWER
     return _MOST_OF_A_RUN * n_stamps / (rate * pool.n_actors) > RAY_START_SECONDS
 
 
-def place_of(engine: EngineConfig, n_stamps: int, pool: ActorPool) -> Where:
+def place_of(
+    engine: EngineConfig, n_stamps: int, pool: ActorPool, *, takes_pairs: bool = True
+) -> Where:
     """Return where a run of so many stamps of single bands will be: see :func:`named_place`."""
-    return named_place(engine) or ("ray" if worth_ray(n_stamps, pool) else "local")
+    long = worth_ray(n_stamps, pool, takes_pairs=takes_pairs)
+    return named_place(engine) or ("ray" if long else "local")
 
 
 def start_seconds(where: Where) -> float:

@@ -28,7 +28,7 @@ from deblend_batch.engine.driver.recovery import (
 )
 from deblend_batch.engine.driver.roster import Actor, Roster
 from deblend_batch.engine.driver.workqueue import Work, WorkQueue
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.worker.exchange import TileOutcome
 from deblend_batch.engine.worker.poison import Poison, quarantine_record
@@ -205,7 +205,7 @@ class Driver:
             self._events.done(receipt)
         if record is not None:
             (self._events.left_out if receipt else self._events.quarantined)(record)
-        if record is not None and 2 * outcome.failures >= work.spec.n_pairs:
+        if record is not None and 2 * outcome.failures >= work.spec.n_blends:
             self._count_failure(record)
         elif receipt is not None:
             self._course = self._course.worked()
@@ -222,8 +222,8 @@ class Driver:
 
     def _recover(self, work: Work, fault: Fault | None) -> None:
         """Carry out what is decided about a tile that failed, or of which a few pairs were tried."""
-        n_pairs, proven = work.spec.n_pairs, self._course.proven
-        decision = decide(work.state, n_pairs, fault, self._engine.attempts, proven=proven)
+        n_blends, proven = work.spec.n_blends, self._course.proven
+        decision = decide(work.state, n_blends, fault, self._engine.attempts, proven=proven)
         if isinstance(decision, Again):
             self._queue.put_back(work, decision.state, decision.delay_seconds)
             if fault is not None and decision.times:
@@ -240,7 +240,7 @@ class Driver:
                 raise self._doubted[0][2]
 
     def _give_up(self, work: Work, quarantine: Quarantine) -> None:
-        pairs = load_pairs(work.spec, self._context)
+        pairs = load_blends(work.spec, self._context)
         poison, attempts = quarantine.poison, quarantine.attempts
         record = quarantine_record(work.spec.name, pairs, poison, attempts)
         self._events.quarantined(record)

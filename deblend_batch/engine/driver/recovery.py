@@ -133,7 +133,7 @@ Decision = Again | Quarantine | Doubt | Stop
 
 
 def decide(
-    state: State, n_pairs: int, fault: Fault | None, most_attempts: int, *, proven: bool
+    state: State, n_blends: int, fault: Fault | None, most_attempts: int, *, proven: bool
 ) -> Decision:
     """Decide what to do about a tile that failed, or of which a few pairs were tried.
 
@@ -141,7 +141,7 @@ def decide(
     ----------
     state : Whole, InPieces, Searching or WithoutKillers
         What was done to it.
-    n_pairs : int
+    n_blends : int
         Its pairs.
     fault : Fault, optional
         How it failed; None if the pairs that were tried did not.
@@ -151,20 +151,20 @@ def decide(
         Whether any tile of the run has worked.
     """
     if fault is None:
-        return _narrowed(state, n_pairs, None, most_attempts)
+        return _narrowed(state, n_blends, None, most_attempts)
     if fault.failure is Failure.USER:
         return Stop()
     if fault.preempted:
         return Again(state)
     if isinstance(state, Searching) and fault.failure in _OF_THE_PAIRS:
-        return _narrowed(state, n_pairs, fault, most_attempts)
+        return _narrowed(state, n_blends, fault, most_attempts)
     if fault.failure in POISONOUS:
-        given_up = _all_blamed(n_pairs, fault, state.tries.attempts + 1)
+        given_up = _all_blamed(n_blends, fault, state.tries.attempts + 1)
         return Doubt(given_up) if fault.failure is Failure.BUG and not proven else given_up
-    return _try_again(state, n_pairs, fault, most_attempts)
+    return _try_again(state, n_blends, fault, most_attempts)
 
 
-def _try_again(state: State, n_pairs: int, fault: Fault, most_attempts: int) -> Decision:
+def _try_again(state: State, n_blends: int, fault: Fault, most_attempts: int) -> Decision:
     """Count a failure that may pass, a store's apart from others; do the same again unless too often."""
     before, refused = state.tries, fault.failure is Failure.TRANSIENT
     tries = Tries(before.attempts + (not refused), before.refusals + refused)
@@ -175,18 +175,18 @@ def _try_again(state: State, n_pairs: int, fault: Fault, most_attempts: int) -> 
     if refused:
         return Stop()  # a store that is gone would quarantine what is sound
     if isinstance(state, Searching):
-        return _narrowed(state, n_pairs, fault, most_attempts)
-    return _exhausted(replace(state, tries=tries), n_pairs, fault)
+        return _narrowed(state, n_blends, fault, most_attempts)
+    return _exhausted(replace(state, tries=tries), n_blends, fault)
 
 
-def _exhausted(state: Whole | InPieces | WithoutKillers, n_pairs: int, fault: Fault) -> Decision:
+def _exhausted(state: Whole | InPieces | WithoutKillers, n_blends: int, fault: Fault) -> Decision:
     """Look for pairs that kill the worker, once; then do the tile in pieces; then give it up."""
     pieces = 1 if isinstance(state, Whole) else state.pieces
     if fault.failure is not Failure.MEMORY and not isinstance(state, WithoutKillers):
-        search = Search.begin(range(n_pairs), fault, _MOST_DEATHS, confirm=True)
+        search = Search.begin(range(n_blends), fault, _MOST_DEATHS, confirm=True)
         return Again(Searching(search, pieces))
-    if pieces >= min(n_pairs, _MOST_PIECES):
-        return _all_blamed(n_pairs, fault, state.tries.attempts)
+    if pieces >= min(n_blends, _MOST_PIECES):
+        return _all_blamed(n_blends, fault, state.tries.attempts)
     pieces, tries = 2 * pieces, Tries(0, state.tries.refusals)
     divided: State = InPieces(pieces, tries)
     if isinstance(state, WithoutKillers):
@@ -195,19 +195,19 @@ def _exhausted(state: Whole | InPieces | WithoutKillers, n_pairs: int, fault: Fa
     return Again(divided, _BACKOFF_SECONDS, state.tries.attempts, reason)
 
 
-def _narrowed(state: State, n_pairs: int, fault: Fault | None, most_attempts: int) -> Decision:
+def _narrowed(state: State, n_blends: int, fault: Fault | None, most_attempts: int) -> Decision:
     """Go on narrowing down which pairs kill the workers; then do the tile without them, with one try left."""
     assert isinstance(state, Searching)
     search = state.search.tried(fault)
     if search.next is not None:
         return Again(Searching(search, state.pieces))
-    if len(search.poison) == n_pairs:
+    if len(search.poison) == n_blends:
         return Quarantine(search.blamed, 1)
     return Again(WithoutKillers(search.blamed, state.pieces, Tries(most_attempts - 1)))
 
 
-def _all_blamed(n_pairs: int, fault: Fault, attempts: int) -> Quarantine:
-    return Quarantine(tuple(Poison.of(row, fault) for row in range(n_pairs)), max(attempts, 1))
+def _all_blamed(n_blends: int, fault: Fault, attempts: int) -> Quarantine:
+    return Quarantine(tuple(Poison.of(row, fault) for row in range(n_blends)), max(attempts, 1))
 
 
 @dataclass(frozen=True)

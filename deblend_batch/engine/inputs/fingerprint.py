@@ -38,8 +38,17 @@ def versions() -> dict[str, str]:
 
 
 def option_parts(config: RunConfig) -> dict[str, Any]:
-    """Return the options that decide the rows of a run, by the names that they have in its fingerprint."""
+    """Return the options that decide the rows of a run, by the names that they have in its fingerprint.
+
+    Those that 0.1 did not have are left out where they have their default, so that its runs still agree.
+    """
+    default = type(config).model_fields
+    new = {
+        "blends": config.blends.model_dump(mode="json"),
+        "sources": config.sources,
+    }
     return {
+        **{name: new[name] for name in new if getattr(config, name) != default[name].default},
         "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
         "columns": config.columns,
         "tiles": config.tiles.model_dump(mode="json"),

@@ -1,6 +1,6 @@
-"""The pair index: the pairs of one field, sorted by tile, as a file that workers read by row groups.
+"""The index: the blends of one field, sorted by tile, as a file that workers read by row groups.
 
-It keeps the driver small (it holds one number a tile, no pairs) and makes a resumed run start at once.
+It keeps the driver small (it holds one number a tile, no blends) and makes a resumed run start at once.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.errors import CatalogError
 from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
+from deblend_batch.tiling.blends import MAX_OTHERS, MEMBER_COLUMNS, Blends
 
 ROW_GROUP = 8192
+MOST_BLEND_MEMBERS = 64
+"""Members that a row of an index may have room for."""
 _SUMMARY = b"deblend_batch_index"
 _WRONG = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading raises of a file that is no index."""
@@ -61,7 +63,7 @@ _SUMMARY_TYPE = TypeAdapter(_Summary)
 
 @dataclass(frozen=True)
 class FieldIndex:
-    """What the driver knows of a field's pairs.
+    """What the driver knows of a field's blends: pairs, where the run's model takes pairs.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class FieldIndex:
     tile_names : tuple of str, length t
         Names of the units, unique in the run: those of their tiles, with a number where there are several.
     starts : ndarray of int64, shape (t + 1,)
-        First row of each unit in the file; the last entry is the number of pairs.
+        First row of each unit in the file; the last entry is the number of blends.
     noise_sigma : tuple of float
         Background rms per band, image units; empty where the field has a variance plane.
     detections : dict
@@ -94,8 +96,8 @@ class FieldIndex:
     nearest_arcsec: float | None = None
 
     @property
-    def n_pairs(self) -> int:
-        """Number of pairs that tiles hold."""
+    def n_blends(self) -> int:
+        """Number of blends that tiles hold."""
         return int(self.starts[-1])
 
     @property
@@ -113,12 +115,12 @@ def say_lost(n_lost: int) -> str:
     """Say in one line that index files were lost, and that they can be made again."""
     of = "" if n_lost == 1 else f" of {n_lost:,} fields"
     return (
-        f"index/: the pair index{of} is missing, and without it nothing says which tiles there should be; "
+        f"index/: the index{of} is missing, and without it nothing says which tiles there should be; "
         "run again with the same config, which makes it anew (remove nothing)"
     )
 
 
-def write_index(output: Output, index: FieldIndex, pairs: Pairs) -> None:
+def write_index(output: Output, index: FieldIndex, blends: Blends) -> None:
     """Write an index file.
 
     Parameters
@@ -127,8 +129,8 @@ def write_index(output: Output, index: FieldIndex, pairs: Pairs) -> None:
         Of the run.
     index : FieldIndex
         What the driver is to know of it; its ``url`` says where.
-    pairs : Pairs
-        The pairs, unit by unit.
+    blends : Blends
+        The blends, unit by unit.
     """
     units = np.repeat(np.arange(len(index.tiles), dtype=np.int32), np.diff(index.starts))
     summary = {
@@ -139,30 +141,24 @@ def write_index(output: Output, index: FieldIndex, pairs: Pairs) -> None:
         "unplaced": [asdict(pair) for pair in index.unplaced],
         "nearest_arcsec": index.nearest_arcsec,
     }
-    table = pa.table(
-        {
-            "unit": units,
-            "blend_id": pairs.blend_id,
-            "source_id": _lists(pairs.source_id),
-            "yx": _lists(pairs.yx),
-            "radec": _lists(pairs.radec),
-            "separation_arcsec": pairs.separation_arcsec,
-            "is_primary": _lists(pairs.is_primary),
-            "neighbours_yx": _lists(pairs.neighbours_yx),
-            "flags": _lists(pairs.flags),
-        }
-    ).replace_schema_metadata({_SUMMARY: json.dumps(summary)})
+    columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
+    table = pa.table({"unit": units, **columns}).replace_schema_metadata(
+        {_SUMMARY: json.dumps(summary)}
+    )
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
     output.write(index.url, sink.getvalue())
 
 
-def _lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), math.prod(values.shape[1:]))
+def _column(values: NDArray[Any]) -> pa.Array:
+    flat = pa.array(values.ravel())
+    if values.ndim == 1:
+        return flat
+    return pa.FixedSizeListArray.from_arrays(flat, math.prod(values.shape[1:]))
 
 
 def read_index(output: Output, url: str) -> FieldIndex:
-    """Read what the driver needs of an index file: the unit column and the summary, no pairs."""
+    """Read what the driver needs of an index file: the unit column and the summary, no blends."""
     with output.open_read(url) as file, _damage(url):
         index = BoundedParquet(file)
         summary = typed(_SUMMARY_TYPE, loads(index.schema.metadata[_SUMMARY]))
@@ -212,22 +208,22 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
 
 
 class IndexReader:
-    """Reads the pairs of a tile from an index file; row groups are kept, since neighbours share them."""
+    """Reads the blends of a tile from an index file; row groups are kept, since neighbours share them."""
 
     def __init__(self, output: Output, url: str) -> None:
         self._url = url
         with _damage(url):
             self._file = BoundedParquet(output.open_read(url))
             if max(self._file.group_rows, default=0) > ROW_GROUP:
-                raise ValueError(f"row groups of more than {ROW_GROUP:,} pairs")
+                raise ValueError(f"row groups of more than {ROW_GROUP:,} blends")
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 
-    def _read_group(self, group: int) -> Pairs:
+    def _read_group(self, group: int) -> Blends:
         with _damage(self._url):
-            return _pairs(self._file.read_group(group))
+            return _blends(self._file.read_group(group))
 
-    def read(self, start: int, stop: int) -> Pairs:
+    def read(self, start: int, stop: int) -> Blends:
         """Read rows ``start`` to ``stop`` (exclusive)."""
         with self._lock:
             parts = [
@@ -236,30 +232,27 @@ class IndexReader:
                 ]
                 for group in range(start // ROW_GROUP, -(-stop // ROW_GROUP))
             ]
-        return parts[0] if len(parts) == 1 else _concatenate(parts)
+        return parts[0] if len(parts) == 1 else Blends.concatenate(parts)
 
 
-def _concatenate(parts: Sequence[Pairs]) -> Pairs:
-    return Pairs(
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in Pairs.__dataclass_fields__
-        }
-    )
+def _blends(table: pa.Table) -> Blends:
+    width = table.schema.field("source_id").type.list_size
+    if not 0 < width <= MOST_BLEND_MEMBERS:
+        raise ValueError(f"room for {width} members")
+    columns = {}
+    for name in Blends.__dataclass_fields__:
+        column = table[name].combine_chunks()
+        if isinstance(column.type, pa.FixedSizeListType):
+            column = column.flatten()
+        columns[name] = np.reshape(
+            column.to_numpy(zero_copy_only=False), (len(table), *_shape(name, width))
+        )
+    return Blends(**columns)
 
 
-def _pairs(table: pa.Table) -> Pairs:
-    def lists(name: str, *shape: int) -> NDArray[Any]:
-        flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return np.reshape(flat, (-1, *shape))
-
-    return Pairs(
-        blend_id=table["blend_id"].to_numpy(),
-        source_id=lists("source_id", 2),
-        yx=lists("yx", 2, 2),
-        radec=lists("radec", 2, 2),
-        separation_arcsec=table["separation_arcsec"].to_numpy(),
-        is_primary=lists("is_primary", 2),
-        neighbours_yx=lists("neighbours_yx", MAX_NEIGHBOURS, 2),
-        flags=lists("flags", 2),
-    )
+def _shape(name: str, width: int) -> tuple[int, ...]:
+    """Return the shape of one row of a column of blends."""
+    if name == "others_yx":
+        return (MAX_OTHERS, 2)
+    members = (width,) if name in MEMBER_COLUMNS else ()
+    return (*members, 2) if name in {"yx", "radec", "centre_yx"} else members

@@ -1,4 +1,4 @@
-"""Indexing a field: from its detection table to the pairs of each tile; one Ray task a field."""
+"""Indexing a field: from its detection table to the blends of each tile; one Ray task a field."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.engine.inputs.unused import UnusedList
 from deblend_batch.errors import TooLargeError
 from deblend_batch.field.layout import Field
+from deblend_batch.models.card import ModelCard
 from deblend_batch.storage import Options
+from deblend_batch.tiling.blending import Sky, central_first, describe_blends, describe_pairs
+from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.grouping import BlendRules, Grouping, group_sources
 from deblend_batch.tiling.pairing import (
-    build_pairs,
     check_crowding,
     check_number,
     match_within,
     order_members,
 )
-from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import TileGrid, inside_image
 from deblend_batch.tiling.units import divide
@@ -53,10 +55,12 @@ class IndexTask:
     entry: SurveyEntry
     output: Output
     tile_size: int
-    max_pairs: int
+    max_blends: int
     stamp_size: int
     pairs: PairsConfig
     columns: dict[str, str]
+    rules: BlendRules | None = None
+    """What a blend is; None for a model that takes pairs."""
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
 
@@ -72,7 +76,7 @@ class IndexTask:
 
 
 def index_tasks(
-    config: RunConfig, output: Output, entries: Sequence[SurveyEntry], stamp_size: int
+    config: RunConfig, output: Output, entries: Sequence[SurveyEntry], card: ModelCard
 ) -> list[IndexTask]:
     """Describe the indexing of each field of a run.
 
@@ -84,18 +88,21 @@ def index_tasks(
         Where the indexes are to be.
     entries : sequence of SurveyEntry
         The fields.
-    stamp_size : int
-        Edge of the model's stamps, px.
+    card : ModelCard
+        Of the model.
     """
+    link = config.blends.link or config.pairs.max_separation
+    rules = BlendRules(link, config.blends.max_members, config.sources)
     return [
         IndexTask(
             entry,
             output,
             config.tiles.size,
             config.tiles.max_pairs,
-            stamp_size,
+            card.stamp_size,
             config.pairs,
             config.columns,
+            None if card.takes_pairs else rules,
         )
         for entry in entries
     ]
@@ -105,30 +112,30 @@ def index_field(task: IndexTask) -> FieldIndex:
     """Index a field, or read the index that an earlier start of the same run left."""
     if task.output.exists(task.url):
         return read_index(task.output, task.url)
-    index, pairs = build_index(task)
-    write_index(task.output, index, pairs)
+    index, blends = build_index(task)
+    write_index(task.output, index, blends)
     return index
 
 
-def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
-    """Find the pairs of a field and the tiles that own them; writes only the list of unused detections.
+def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
+    """Find the blends of a field and the tiles that own them; writes only the list of unused detections.
 
     Returns
     -------
     index : FieldIndex
         One entry a unit of work.
-    pairs : Pairs
-        The pairs, by tile, unit and blend id.
+    blends : Blends
+        The blends, by tile, unit and blend id.
     """
     opened = Field.reopen(task.entry.field_url, task.options)
     grid = TileGrid(opened.shape_yx, task.tile_size)
     noise = () if opened.variance is not None else opened.measure_noise()
     detections, yx, counts = _load(task, opened)
-    pairs, unplaced = _find(task, opened, detections, yx)
-    owner = grid.owner(pairs.yx[:, 0])
-    units = divide(owner, pairs.yx[:, 0], task.max_pairs)
+    blends, unplaced = _find(task, opened, Sky(detections, yx, opened.shape_yx))
+    owner = grid.owner(blends.yx[:, 0])
+    units = divide(owner, blends.yx[:, 0], task.max_blends)
     order = units.rows
-    alone = len(pairs) == 0 and task.pairs.table is None
+    alone = len(blends) == 0 and task.pairs.table is None
     index = FieldIndex(
         task.url,
         units.tiles.astype(np.int32),
@@ -142,7 +149,7 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Pairs]:
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
     )
-    return index, pairs[order]
+    return index, blends[order]
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,8 @@ def _check_ids(found: Repeated | None, url: str) -> None:
 
 def _reach(task: IndexTask, opened: Field) -> float:
     """Return how far from the image a source may lie and still be of use, px."""
-    return max(task.pairs.max_separation / opened.pixel_scale_arcsec, task.stamp_size / 2) + 1
+    apart = task.pairs.max_separation if task.rules is None else task.rules.link_arcsec
+    return max(apart / opened.pixel_scale_arcsec, task.stamp_size / 2) + 1
 
 
 def _screen(task: IndexTask, opened: Field, part: Detections) -> _Screened:
@@ -226,11 +234,30 @@ def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.flo
     return replace(part, ra=radec[:, 0], dec=radec[:, 1]), part.yx
 
 
-def _find(
-    task: IndexTask, opened: Field, detections: Detections, yx: NDArray[np.float64]
-) -> tuple[Pairs, list[UnplacedPair]]:
-    inside = inside_image(yx, opened.shape_yx)
+def _find(task: IndexTask, opened: Field, sky: Sky) -> tuple[Blends, list[UnplacedPair]]:
+    """Find the blends of a field, as its model takes them."""
     unplaced = Unplaced(str(task.pairs.table))
+    if task.rules is not None and task.pairs.table is None:
+        grouping = _groups(task, task.rules, opened, sky)
+    else:
+        grouping = Grouping.of_pairs(_pairs(task, sky, unplaced))
+    if task.rules is None:
+        return describe_pairs(grouping.rows, sky, task.stamp_size), unplaced.pairs
+    widest = max(opened.meta.psf_fwhm_arcsec)
+    return describe_blends(grouping, sky, opened.pixel_scale_arcsec, widest), unplaced.pairs
+
+
+def _groups(task: IndexTask, rules: BlendRules, opened: Field, sky: Sky) -> Grouping:
+    """Group sources; those that are outside the image, or another field's, are only fitted beside others."""
+    with _named(task.entry.detections_url):
+        grouping = group_sources(sky.detections, sky.yx, opened.pixel_scale_arcsec, rules)
+    owned = inside_image(sky.yx, sky.shape_yx) & ~_held_earlier(task, sky.detections)
+    return central_first(grouping.owning(owned), sky.detections)
+
+
+def _pairs(task: IndexTask, sky: Sky, unplaced: Unplaced) -> NDArray[np.int64]:
+    """Find pairs, or read those that are given; rows of [central, companion]."""
+    detections, inside = sky.detections, inside_image(sky.yx, sky.shape_yx)
     with _named(task.entry.detections_url):
         check_crowding(detections.ra, detections.dec, task.pairs.max_separation)
     if task.pairs.table is None:
@@ -242,10 +269,8 @@ def _find(
     if task.pairs.table is not None and task.entry.alone:
         unplaced.add(detections.id[rows[lost]], "both members are outside the image")
     rows = rows[~lost]
-    if len(rows) and task.entry.earlier_overlaps:
-        rows = rows[~_owned_earlier(task, detections, rows)]
-    pairs = build_pairs(rows, detections, yx, opened.shape_yx, task.stamp_size)
-    return pairs, unplaced.pairs
+    elsewhere = np.any(_held_earlier(task, detections)[rows], axis=1)
+    return np.asarray(rows[~elsewhere])
 
 
 @contextmanager
@@ -276,17 +301,13 @@ def _predetected(task: IndexTask, detections: Detections, unplaced: Unplaced) ->
     return np.concatenate(found)
 
 
-def _owned_earlier(
-    task: IndexTask, detections: Detections, rows: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Whether an earlier field of the survey holds one of the members."""
-    owned = np.zeros(len(rows), bool)
+def _held_earlier(task: IndexTask, detections: Detections) -> NDArray[np.bool_]:
+    """Whether an earlier field of the survey holds a source."""
+    held = np.zeros(len(detections), bool)
     for url in task.entry.earlier_overlaps:
         other = Field.reopen(url, task.options)
-        yx = other.world_to_pixel(detections.ra, detections.dec)
-        inside = inside_image(yx, other.shape_yx)
-        owned |= np.any(inside[rows], axis=1)
-    return owned
+        held |= inside_image(other.world_to_pixel(detections.ra, detections.dec), other.shape_yx)
+    return held
 
 
 def _nearest_arcsec(detections: Detections, inside: NDArray[np.bool_]) -> float | None:

@@ -60,7 +60,7 @@ class Prepared:
 
     def index_tasks(self) -> list[IndexTask]:
         """Describe the indexing of each field."""
-        return index_tasks(self.config, self.output, self.entries, self.card.stamp_size)
+        return index_tasks(self.config, self.output, self.entries, self.card)
 
     def tiles(self, indexes: Sequence[FieldIndex]) -> list[FieldTiles]:
         """Return the tiles of each field, whose indexes are given in the same order."""
@@ -90,11 +90,12 @@ def prepare(config: RunConfig) -> Prepared:
         context=RunContext(
             output=Output(config.output, config.storage_options),
             model=config.model,
-            stamp_size=card.stamp_size,
+            model_name=card.name,
             batch_size=config.engine.batch_size,
             masks=config.masks,
             fingerprint=fingerprint(parts),
             model_sha256=card.sha256,
+            takes_pairs=card.takes_pairs,
             log_format=chosen_format(),
         ),
     )

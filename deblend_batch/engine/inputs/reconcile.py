@@ -15,23 +15,16 @@ from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairing import blend_ids
 
+Ids = NDArray[np.int64]
+
 
 def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
     """Check the indexes of a survey against each other and against its pairs table."""
-    blends = [_blends(task) for task in tasks]
-    ids, counts = np.unique(np.concatenate(blends), return_counts=True)
-    if (counts > 1).any():
-        twice = ids[counts > 1][0]
-        tables = [
-            task.entry.detections_url
-            for task, own in zip(tasks, blends, strict=True)
-            if twice in own
-        ]
-        raise DetectionsError(
-            f"{tables[0]} and {tables[-1]}: pairs of the same ids in both; "
-            "give every source of a survey its own id"
-        )
     first = tasks[0]
+    if first.rules is None or first.pairs.table is not None:
+        ids = _check_apart(tasks, [_blends(task) for task in tasks], "pairs")
+    else:
+        _check_apart(tasks, [_sources(task) for task in tasks], "sources")
     if first.pairs.table is None:
         return []
     unplaced = Unplaced(first.pairs.table)
@@ -51,7 +44,35 @@ def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
     return QuarantineRecord(UNPLACED, reason, "UnplacedPair", 0, pairs)
 
 
-def _blends(task: IndexTask) -> NDArray[np.int64]:
+def _check_apart(tasks: Sequence[IndexTask], found: Sequence[Ids], what: str) -> Ids:
+    """Refuse fields that hold the same pairs, or sources; return those of all."""
+    ids, counts = np.unique(np.concatenate(found), return_counts=True)
+    if (counts > 1).any():
+        twice = ids[counts > 1][0]
+        tables = [
+            task.entry.detections_url
+            for task, own in zip(tasks, found, strict=True)
+            if twice in own
+        ]
+        raise DetectionsError(
+            f"{tables[0]} and {tables[-1]}: {what} of the same ids in both; "
+            "give every source of a survey its own id"
+        )
+    return ids
+
+
+def _blends(task: IndexTask) -> Ids:
     with task.output.open_read(task.url) as file:
-        column: NDArray[np.int64] = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
+        column: Ids = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
     return column
+
+
+def _sources(task: IndexTask) -> Ids:
+    """Ids of the sources that a field measures."""
+    with task.output.open_read(task.url) as file:
+        table = read_table(file, columns=["source_id", "is_measured"])
+    ids, measured = (
+        table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        for name in ("source_id", "is_measured")
+    )
+    return np.asarray(ids[measured], np.int64)

@@ -12,28 +12,28 @@ from deblend_batch.engine.inputs.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
 from deblend_batch.storage import Options
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.tile import Box
 
-PART_PAIRS = 128
-"""Pairs whose stamps are cut at a time: bounds the memory of a crowded tile, and keeps each part small
+PART_BLENDS = 128
+"""Blends whose stamps are cut at a time: bounds the memory of a crowded tile, and keeps each part small
 enough for the allocator to use the same pages again (a third of the time of parts of 512)."""
 
 
 @dataclass(frozen=True)
 class TileSpec:
-    """A unit of work: the pairs of one tile, or of a part of a crowded one.
+    """A unit of work: the blends of one tile, or of a part of a crowded one.
 
     Parameters
     ----------
     name : str
         The tile's name, unique in the run; names its shard.
     field_url, index_url : str
-        Where its pixels and its pairs are.
+        Where its pixels and its blends are.
     core : Box
-        The pixels that own its pairs, and those of the other units of a crowded tile.
+        The pixels that own its blends, and those of the other units of a crowded tile.
     row_start, row_stop : int
-        Its rows in the pair index.
+        Its rows in the index.
     noise_sigma : tuple of float
         Background rms per band where the field has no variance plane.
     recorded : bool
@@ -50,8 +50,8 @@ class TileSpec:
     recorded: bool = False
 
     @property
-    def n_pairs(self) -> int:
-        """Number of pairs."""
+    def n_blends(self) -> int:
+        """Number of blends."""
         return self.row_stop - self.row_start
 
 
@@ -65,8 +65,6 @@ class RunContext:
         Where it writes; its storage options are those of the inputs, too.
     model : str
         Name or URL of the model.
-    stamp_size : int
-        Edge of its stamps, px.
     batch_size : int, optional
         Stamps in a batch; the model's own choice if None.
     masks : bool
@@ -75,17 +73,22 @@ class RunContext:
         For the receipts.
     start : str
         Which start of the run this is.
+    model_name : str
+        Name on the model's card.
+    takes_pairs : bool
+        Whether the model takes pairs: see :attr:`deblend_batch.models.card.ModelCard.takes_pairs`.
     log_format : {"text", "json"}
         Of the lines that workers log.
     """
 
     output: Output
     model: str
-    stamp_size: int
     batch_size: int | None
     masks: bool
     fingerprint: str
     model_sha256: str
+    model_name: str = ""
+    takes_pairs: bool = True
     start: str = field(default_factory=lambda: uuid4().hex)
     log_format: LogFormat = "text"
 
@@ -112,6 +115,6 @@ def _open_index(url: str, context: RunContext) -> IndexReader:
     return IndexReader(context.output, url)
 
 
-def load_pairs(spec: TileSpec, context: RunContext) -> Pairs:
-    """Read the pairs of a tile from its field's index."""
+def load_blends(spec: TileSpec, context: RunContext) -> Blends:
+    """Read the blends of a tile from its field's index."""
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)

@@ -16,7 +16,7 @@ from deblend_batch.tiling.tile import TileGrid
 
 @dataclass
 class Count:
-    """Pairs, or tiles, by what has become of them."""
+    """Blends, or tiles, by what has become of them."""
 
     expected: int = 0
     written: int = 0
@@ -53,7 +53,7 @@ class FieldTiles:
     field_url : str
         The field.
     index : FieldIndex
-        Its pairs, by tile.
+        Its blends, by tile.
     grid : TileGrid
         How it is divided.
     """
@@ -63,7 +63,7 @@ class FieldTiles:
     grid: TileGrid
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """Return the names of the tiles that hold pairs, and how many each holds."""
+        """Return the names of the tiles that hold blends, and how many each holds."""
         index = self.index
         return zip(index.tile_names, np.diff(index.starts).tolist(), strict=True)
 
@@ -82,13 +82,13 @@ class FieldTiles:
         )
 
     def specs(self) -> Iterator[TileSpec]:
-        """Describe the tiles that hold pairs, in the index's order."""
+        """Describe the tiles that hold blends, in the index's order."""
         return (self.spec(row) for row in range(len(self.index.tile_names)))
 
 
-def count_held(n_pairs: int, listed: int, *, written: bool) -> int:
-    """Count the pairs of a tile that stand in quarantine."""
-    return listed if (listed == n_pairs) != written else 0
+def count_held(n_blends: int, listed: int, *, written: bool) -> int:
+    """Count the blends of a tile that stand in quarantine."""
+    return listed if (listed == n_blends) != written else 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Workload:
     written : set of str
         Names of tiles that have a shard and its receipt.
     held : mapping of str to int
-        For each tile with a quarantine record the number of pairs that it lists.
+        For each tile with a quarantine record the number of blends that it lists.
     """
 
     fields: Sequence[FieldTiles]
@@ -114,21 +114,21 @@ class Workload:
         return (
             each.spec(row, recorded=name in self.held)
             for each in self.fields
-            for row, (name, n_pairs) in enumerate(each.sizes())
-            if name not in self.written and self.held.get(name) != n_pairs
+            for row, (name, n_blends) in enumerate(each.sizes())
+            if name not in self.written and self.held.get(name) != n_blends
         )
 
     def count(self) -> tuple[Count, Count]:
-        """Count pairs and tiles."""
+        """Count blends (the record calls them pairs) and tiles."""
         pairs, tiles = Count(), Count()
         for each in self.fields:
             tiles.expected += len(each.index.tile_names)
-            pairs.expected += each.index.n_pairs
-            for name, n_pairs in each.sizes():
+            pairs.expected += each.index.n_blends
+            for name, n_blends in each.sizes():
                 written = name in self.written
-                held = count_held(n_pairs, self.held.get(name, 0), written=written)
+                held = count_held(n_blends, self.held.get(name, 0), written=written)
                 pairs.quarantined += held
-                pairs.written += n_pairs - held if written else 0
+                pairs.written += n_blends - held if written else 0
                 tiles.written += written
                 tiles.quarantined += bool(held) and not written
         return pairs, tiles

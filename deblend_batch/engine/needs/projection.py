@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deblend_batch.engine.inputs.work import PART_PAIRS
+from deblend_batch.engine.inputs.work import PART_BLENDS
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.errors import ConfigError
 
@@ -168,7 +168,7 @@ def project_memory(
     on_ray: bool = True,
 ) -> Memory:
     """Project the peak memory of a run's processes."""
-    part = min(tile.pairs, PART_PAIRS) * tile.bands * model.stamp_bytes
+    part = min(tile.pairs, PART_BLENDS) * tile.bands * model.stamp_bytes
     each = tile.held_bytes + _COPIES_WHILE_CUTTING * part
     actor = _ACTOR_BYTES if on_ray else _WITHOUT_RAY_BYTES
     actor += 2 * model.weight_bytes + 3 * model.batch_size * model.stamp_bytes

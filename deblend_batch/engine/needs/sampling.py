@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
 from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.errors import BadDataError
@@ -106,10 +106,10 @@ def tiles_to_sample(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 def _measure(spec: TileSpec, context: RunContext, *, warm: bool) -> Sample:
     try:
         if not warm:  # opening the field and loading what reads it is not a tile's cost
-            next(iter(cut_parts(spec, load_pairs(spec, context)[:1], context)))
+            next(iter(cut_parts(spec, load_blends(spec, context)[:1], context)))
         started = time.perf_counter()
-        for _ in cut_parts(spec, load_pairs(spec, context), context):
+        for _ in cut_parts(spec, load_blends(spec, context), context):
             pass
     except BadDataError as error:
         return Sample(unreadable=(f"tile {spec.name}: {error}",))
-    return Sample(1, spec.n_pairs, time.perf_counter() - started)
+    return Sample(1, spec.n_blends, time.perf_counter() - started)

@@ -21,7 +21,8 @@ from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.batching.sizing import probe_gpu
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
+from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.exchange import (
     ModelLoader,
@@ -35,7 +36,7 @@ from deblend_batch.engine.worker.poison import NO_DATA, Poison, quarantine_recor
 from deblend_batch.engine.worker.process import choose_device, limit_threads, peak_rss_bytes
 from deblend_batch.failure import classify, one_line
 from deblend_batch.logs import configure_logs
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 
 log = structlog.get_logger()
 
@@ -68,10 +69,12 @@ class ModelActor:
         device = choose_device(seat.gpu_ids)
         self._context = context
         self._model = loader(context, device)
+        self._method = method_of(self._model, keep_masks=context.masks)
         n_ahead = 1 if device == "cpu" else _BATCHES_ON_GPU
         batch_size = self._batch_size(device, seat.share)
-        self.batcher = Batcher(self._model, batch_size, 2 + n_ahead, n_ahead)
-        self._measurer = Measurer(context, self.batcher, self._model.card.domain)
+        n_batches = self._method.batches + n_ahead
+        self.batcher = Batcher(self._method, batch_size, n_batches, n_ahead)
+        self._measurer = Measurer(context, self.batcher, self._method)
         self._committer = Committer(Ledger(context.output), MaskStore(context.output))
         self._began: float | None = None
         self._info = WorkerInfo(
@@ -87,8 +90,8 @@ class ModelActor:
         if self._context.batch_size:
             return self._context.batch_size
         if device == "cpu":
-            return int(self._model.default_batch_size)
-        return probe_gpu(self._model, self._context.stamp_size, share)
+            return self._method.default_rows
+        return probe_gpu(self._method, share)
 
     def ready(self) -> WorkerInfo:
         """Return where the actor runs; resolves when it can take tiles."""
@@ -101,7 +104,7 @@ class ModelActor:
         attempt: int = 1,
         pieces: int = 1,
     ) -> TileOutcome:
-        """Measure a tile and commit it; pairs that cannot be measured go to the quarantine."""
+        """Measure a tile and commit it; blends that cannot be measured go to the quarantine."""
         with structlog.contextvars.bound_contextvars(tile=spec.name, attempt=attempt):
             try:
                 outcome = self._process(spec, known, pieces)
@@ -117,34 +120,40 @@ class ModelActor:
 
     def _process(self, spec: TileSpec, known: Sequence[Poison], pieces: int) -> TileOutcome:
         self._began = self._began or time.monotonic()
-        pairs = load_pairs(spec, self._context)
-        left = np.setdiff1d(np.arange(len(pairs)), [poison.row for poison in known])
-        measured, found = self._measurer.measure_sound(spec, pairs[left], pieces)
+        blends = load_blends(spec, self._context)
+        left = np.setdiff1d(np.arange(len(blends)), [poison.row for poison in known])
+        measured, found = self._measurer.measure_sound(spec, blends[left], pieces)
         poison = [*known, *(replace(each, row=int(left[each.row])) for each in found)]
         poison.sort(key=lambda each: each.row)
         failures = sum(each.error != NO_DATA for each in poison)
         sound = np.setdiff1d(left, [each.row for each in poison])
         if not len(sound):
-            return TileOutcome(None, quarantine_record(spec.name, pairs, poison), failures)
-        receipt, record = self._commit(spec, pairs, sound, measured, poison)
+            return TileOutcome(None, quarantine_record(spec.name, blends, poison), failures)
+        receipt, record = self._commit(spec, blends, sound, measured, poison)
         return TileOutcome(receipt, record, failures)
 
     def probe(self, spec: TileSpec, start: int, stop: int) -> None:
-        """Measure some pairs of a tile and forget them: to learn whether this process survives."""
-        self._measurer.measure(spec, load_pairs(spec, self._context)[start:stop])
+        """Measure some blends of a tile and forget them: to learn whether this process survives."""
+        self._measurer.measure(spec, load_blends(spec, self._context)[start:stop])
 
     def _commit(
         self,
         spec: TileSpec,
-        pairs: Pairs,
+        blends: Blends,
         sound: NDArray[np.int64],
         measured: Measured,
         poison: Sequence[Poison],
     ) -> tuple[Receipt, QuarantineRecord | None]:
-        meta = open_field(spec.field_url, self._context).meta
-        found = measured.measurement
-        rows = make_rows(spec.name, pairs[sound], found, meta.bands, meta.zero_point)
-        result = TileResult(spec, pairs, rows, measured.masks, poison)
+        opened = open_field(spec.field_url, self._context)
+        rows = make_rows(
+            spec.name,
+            blends[sound],
+            measured.measurement,
+            opened.meta,
+            self._context.model_name,
+            opened.pixel_scale_arcsec,
+        )
+        result = TileResult(spec, blends, rows, measured.masks, poison)
         describe = partial(self._receipt, spec.name, measured.seconds)
         return self._committer.commit(result, describe)
 
@@ -159,7 +168,7 @@ class ModelActor:
     ) -> Receipt:
         return Receipt(
             tile=tile,
-            pairs=len(rows) // 2,
+            pairs=len(rows["blend_id"].unique()),
             rows=len(rows),
             bytes=len(shard),
             sha256=hashlib.sha256(shard).hexdigest(),

@@ -1,8 +1,8 @@
 """Committing a tile: done twice, or by two workers at once, it leaves the same shard, record and receipt.
 
 The shard is created once and stands, unless it is damaged. A worker that finds a shard there already writes
-its receipt and its quarantine record for that shard and not for its own rows. So each pair ends in one place
-even if two drivers work on a tile and one of them cannot measure a pair that the other has measured.
+its receipt and its quarantine record for that shard and not for its own rows. So each blend ends in one place
+even if two drivers work on a tile and one of them cannot measure a blend that the other has measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deblend_batch.errors import (
     TooLargeError,
     TransientStorageError,
 )
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 
 _TRIES = 5
 _MASKS = b"masks_sha256"
@@ -47,29 +47,29 @@ class TileResult:
     ----------
     spec : TileSpec
         The tile.
-    pairs : Pairs
-        All its pairs, sorted by blend id.
+    blends : Blends
+        All its blends, sorted by blend id.
     rows : pyarrow.Table
-        Catalogue rows of those that could be measured, two a pair.
+        Catalogue rows of those that could be measured.
     masks : ndarray of uint8, shape (n, 3, y, x), or None
-        Of the same pairs, where they are kept.
+        Of the same blends, where they are kept.
     poison : sequence of Poison
-        The pairs that could not be measured.
+        The blends that could not be measured.
     """
 
     spec: TileSpec
-    pairs: Pairs
+    blends: Blends
     rows: pa.Table
     masks: NDArray[np.uint8] | None
     poison: Sequence[Poison]
 
     @property
-    def blends(self) -> Ids:
-        """Blend ids of the pairs that could be measured, sorted."""
+    def measured(self) -> Ids:
+        """Blend ids of those that could be measured, sorted."""
         return _blends(self.rows)
 
     def rows_of(self, blends: Ids) -> pa.Table:
-        """Return the catalogue rows of some of the pairs that could be measured."""
+        """Return the catalogue rows of some of the blends that could be measured."""
         chosen = np.isin(self.rows["blend_id"].to_numpy(), blends)
         return self.rows.filter(pa.array(chosen))
 
@@ -97,7 +97,7 @@ class Committer:
         Parameters
         ----------
         result : TileResult
-            What measuring gave; at least one pair could be measured.
+            What measuring gave; at least one blend could be measured.
         describe : callable
             Makes the receipt of a shard: of its rows, its bytes, the blend ids that it does not hold, and the
             sha256 of its masks or None.
@@ -111,10 +111,10 @@ class Committer:
         """
         tile, own = result.spec.name, None
         if result.poison:
-            own = quarantine_record(tile, result.pairs, result.poison)
-            self._ledger.quarantine(own)  # before a shard without these pairs can be seen
+            own = quarantine_record(tile, result.blends, result.poison)
+            self._ledger.quarantine(own)  # before a shard without these blends can be seen
         rows, shard, masks = self._settle(result)
-        lost = np.setdiff1d(result.pairs.blend_id, _blends(rows))
+        lost = np.setdiff1d(result.blends.blend_id, _blends(rows))
         receipt = describe(rows, shard, lost.tolist(), masks)
         if not self._ledger.create_receipt(receipt) and not self._stands(receipt):
             self._ledger.replace_receipt(receipt)  # it is damaged, or of a shard that is no more
@@ -124,7 +124,7 @@ class Committer:
         """Create masks and shard; return rows, bytes and masks' sha256 of the shard that stands."""
         tile, masks = result.spec.name, None
         if result.masks is not None:
-            masks = self._masks.write(tile, result.blends, result.masks)
+            masks = self._masks.write(tile, result.measured, result.masks)
         own = _with_masks(result.rows, masks)
         shard = encode(own)
         for _ in range(_TRIES):
@@ -160,14 +160,14 @@ class Committer:
         there = self._record(tile)
         if there is not None and receipt.agrees(there):
             return there
-        blends = result.pairs.blend_id
+        blends = result.blends.blend_id
         known = {int(blends[poison.row]): poison for poison in result.poison}
         rows = {int(blend): row for row, blend in enumerate(blends)}
         poison = [
             known.get(blend) or Poison(rows[blend], _ELSEWHERE, "LeftOut")
             for blend in receipt.left_out
         ]
-        record = quarantine_record(tile, result.pairs, poison)
+        record = quarantine_record(tile, result.blends, poison)
         self._ledger.quarantine(record)
         return record
 
@@ -185,9 +185,10 @@ def _fits(result: TileResult, standing: pa.Table) -> bool:
     if (result.masks is None) != (_masks_of(standing) is None):
         return False
     blends = _blends(standing)
-    if len(standing) != 2 * len(blends) or not np.isin(blends, result.pairs.blend_id).all():
+    whole = result.blends[np.flatnonzero(np.isin(result.blends.blend_id, blends))]
+    if len(whole) != len(blends) or len(standing) != int(whole.is_measured.sum()):
         return False
-    both = np.intersect1d(blends, result.blends)
+    both = np.intersect1d(blends, result.measured)
     shared = standing.filter(pa.array(np.isin(standing["blend_id"].to_numpy(), both)))
     return not differences(shared, result.rows_of(both), CUDA_TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""The work on one tile up to its stamps: its pixels are read, and cut a few pairs at a time."""
+"""The work on one tile up to its stamps: its pixels are read, and cut a few blends at a time."""
 
 from __future__ import annotations
 
@@ -6,35 +6,59 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deblend_batch.engine.inputs.work import PART_PAIRS, RunContext, TileSpec, open_field
+from deblend_batch.engine.inputs.work import PART_BLENDS, RunContext, TileSpec, open_field
 from deblend_batch.field.layout import Field
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.stamps import StampCutter, Stamps
 from deblend_batch.tiling.tile import Box
 
+Rows = NDArray[np.int64]
 
-def cut_parts(spec: TileSpec, pairs: Pairs, context: RunContext) -> Iterator[Stamps]:
-    """Read a tile's pixels and cut its stamps, :data:`PART_PAIRS` at a time."""
+
+def cut_parts(spec: TileSpec, blends: Blends, context: RunContext) -> Iterator[tuple[Rows, Stamps]]:
+    """Read a tile's pixels and cut its stamps, :data:`PART_BLENDS` of one kind at a time.
+
+    Yields
+    ------
+    rows : ndarray of int64, shape (k,)
+        Which of the blends they are.
+    stamps : Stamps
+        Of one size, and of blends with as many members each.
+    """
     opened = open_field(spec.field_url, context)
     # The cutter alone keeps what it needs of the pixels.
     cutter = StampCutter(
-        read_tile(opened, _needed(pairs, context)), context.stamp_size, _noise(spec, opened)
+        read_tile(opened, _needed(blends)),
+        _noise(spec, opened),
+        with_weights=not context.takes_pairs,
     )
-    for start in range(0, len(pairs), PART_PAIRS):
-        yield cutter.cut(pairs[start : start + PART_PAIRS])
+    for rows in _alike(blends):
+        for start in range(0, len(rows), PART_BLENDS):
+            part = rows[start : start + PART_BLENDS]
+            yield part, cutter.cut(blends[part].narrowed())
 
 
-def _needed(pairs: Pairs, context: RunContext) -> Box:
+def _alike(blends: Blends) -> Iterator[Rows]:
+    """Divide blends by the size of their stamps and their number of members; the order within stays."""
+    kinds = np.stack([blends.stamp_size, blends.n_members], axis=1)
+    found, kind = np.unique(kinds, axis=0, return_inverse=True)
+    for number in range(len(found)):
+        yield np.flatnonzero(kind.ravel() == number)
+
+
+def _needed(blends: Blends) -> Box:
     """Return the pixels that the stamps reach: at most core and halo, less where the tile is sparse.
 
-    A central just outside the image belongs to the nearest tile; its stamp reaches beyond the image, which
+    A blend just outside the image belongs to the nearest tile; its stamp reaches beyond the image, which
     costs no read.
     """
-    half = context.stamp_size // 2
-    centre = np.floor(pairs.yx[:, 0] + 0.5).astype(np.int64)
-    low, high = centre.min(axis=0) - half, centre.max(axis=0) - half + context.stamp_size
+    centre = np.floor(blends.centre_yx + 0.5).astype(np.int64)
+    size = blends.stamp_size.astype(np.int64)[:, None]
+    low = (centre - size // 2).min(axis=0)
+    high = (centre - size // 2 + size).max(axis=0)
     return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 

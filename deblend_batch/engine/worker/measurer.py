@@ -1,12 +1,12 @@
-"""Measuring a tile's pairs: cut, infer, and leave out the few that cannot be measured."""
+"""Measuring a tile's blends: cut, infer, and leave out the few that cannot be measured."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,16 @@ import structlog
 from numpy.typing import NDArray
 
 from deblend_batch.catalog.shard import Measurement
-from deblend_batch.engine.batching.batcher import Batcher, PredictionLike, Rows
+from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, open_field
+from deblend_batch.engine.methods.method import Arrays, Method
 from deblend_batch.engine.worker.bisection import Search
 from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.engine.worker.poison import NO_DATA, Poison
-from deblend_batch.engine.worker.reduce import Part, domain_flags, measurement, reduce
 from deblend_batch.failure import POISONOUS, Failure, Fault, classify
-from deblend_batch.models.card import Domain
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.field.layout import Field
+from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.stamps import Cut
 from deblend_batch.tiling.tile import compact_order
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ _NO_PIXEL = "no usable pixel in its stamp, in any band"
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of some pairs of a tile.
+    """What is known of some blends of a tile.
 
     Parameters
     ----------
@@ -51,76 +52,65 @@ class Measured:
 
     def take(self, rows: NDArray[np.int64]) -> Measured:
         """Return some rows, in the order asked for."""
-        taken = {f.name: getattr(self.measurement, f.name)[rows] for f in fields(Measurement)}
-        return replace(
-            self,
-            measurement=Measurement(**taken),
-            masks=None if self.masks is None else self.masks[rows],
-        )
+        masks = None if self.masks is None else self.masks[rows]
+        return replace(self, measurement=self.measurement.take(rows), masks=masks)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Measured]) -> Measured:
         """Put parts end to end, and add their times up."""
-        joined = {
-            f.name: np.concatenate([getattr(part.measurement, f.name) for part in parts])
-            for f in fields(Measurement)
-        }
+        measurement = Measurement(end_to_end([part.measurement.columns for part in parts]))
         masks = [part.masks for part in parts if part.masks is not None]
         seconds = {key: sum(part.seconds[key] for part in parts) for key in parts[0].seconds}
-        return cls(Measurement(**joined), np.concatenate(masks) if masks else None, seconds)
+        return cls(measurement, np.concatenate(masks) if masks else None, seconds)
 
 
 class Measurer:
-    """Measures pairs of one tile at a time; safe to use from several threads.
+    """Measures blends of one tile at a time; safe to use from several threads.
 
     Parameters
     ----------
     context : RunContext
         The run.
     batcher : Batcher
-        Runs the model.
-    domain : Domain
-        Of the model's training.
+        Runs the method's model.
+    method : Method
+        How the run's model measures.
     """
 
-    def __init__(self, context: RunContext, batcher: Batcher, domain: Domain) -> None:
+    def __init__(self, context: RunContext, batcher: Batcher, method: Method) -> None:
         self._context = context
         self._batcher = batcher
-        self._domain = domain
+        self._method = method
         self._bug_shown = False
 
-    def measure(self, spec: TileSpec, pairs: Pairs) -> Measured:
-        """Measure pairs."""
+    def measure(self, spec: TileSpec, blends: Blends) -> Measured:
+        """Measure blends."""
         started = time.monotonic()
         opened = open_field(spec.field_url, self._context)
-        answers = _Answers(opened.n_bands, keep_masks=self._context.masks)
-        bits, sigma = [], []
+        answers = _Answers(self._method, opened, blends.width)
         with self._batcher.producing():
-            for stamps in cut_parts(spec, pairs, self._context):
-                answers.expect(self._batcher.submit(Rows.of_bands(stamps)))
-                bits.append(stamps.flags)
-                sigma.append(stamps.sigma)
-                del stamps  # before the next ones are cut
+            for rows, stamps in cut_parts(spec, blends, self._context):
+                given = self._method.given(stamps, opened)
+                answers.expect(rows, stamps.cut, self._batcher.submit(given))
+                del stamps, given  # before the next ones are cut
         cut = time.monotonic()
-        found = measurement(np.concatenate(bits), answers.wait())
+        columns = answers.wait()
         seconds = {"cut": cut - started, "infer": time.monotonic() - cut}
-        separation_px = np.linalg.norm(pairs.yx[:, 0] - pairs.yx[:, 1], axis=1)
-        fwhm_px = [fwhm / opened.pixel_scale_arcsec for fwhm in opened.meta.psf_fwhm_arcsec]
-        extra = domain_flags(found, separation_px, np.concatenate(sigma), fwhm_px, self._domain)
-        masks = answers.masks() if self._context.masks else None
-        return Measured(replace(found, flags=found.flags | extra), masks, seconds)
+        masks = columns.pop("masks", None)
+        return Measured(Measurement(columns), masks, seconds)
 
     def measure_sound(
-        self, spec: TileSpec, pairs: Pairs, pieces: int = 1
+        self, spec: TileSpec, blends: Blends, pieces: int = 1
     ) -> tuple[Measured, list[Poison]]:
-        """Measure all pairs that can be measured; those without a usable pixel in any band cannot."""
+        """Measure all blends that can be measured; those without a usable pixel in any band cannot."""
         if pieces == 1:
-            measured, poison = self._measure_apart(spec, pairs)
+            measured, poison = self._measure_apart(spec, blends)
         else:
-            measured, poison = self._measure_pieces(spec, pairs, pieces)
+            measured, poison = self._measure_pieces(spec, blends, pieces)
         blamed = {each.row for each in poison}
-        sound = np.array([row for row in range(len(pairs)) if row not in blamed], np.int64)
-        empty = np.isnan(measured.measurement.flux).all(axis=(1, 2))
+        sound = np.array([row for row in range(len(blends)) if row not in blamed], np.int64)
+        known = np.isfinite(measured.measurement.columns["flux"]).any(axis=1)
+        empty = ~(known & blends.is_measured[sound]).any(axis=1)
         poison += [Poison(row, _NO_PIXEL, NO_DATA) for row in sound[empty].tolist()]
         if empty.any():
             measured = measured.take(np.flatnonzero(~empty))
@@ -133,14 +123,14 @@ class Measurer:
             log.error("unexpected", exc_info=error)
 
     def _measure_pieces(
-        self, spec: TileSpec, pairs: Pairs, pieces: int
+        self, spec: TileSpec, blends: Blends, pieces: int
     ) -> tuple[Measured, list[Poison]]:
         found: list[tuple[NDArray[np.int64], Measured]] = []
         poison: list[Poison] = []
         failure: Exception | None = None
-        for rows in np.array_split(compact_order(pairs.yx[:, 0]), min(pieces, len(pairs))):
+        for rows in np.array_split(compact_order(blends.yx[:, 0]), min(pieces, len(blends))):
             try:
-                measured, spoilt = self._measure_apart(spec, pairs[rows])
+                measured, spoilt = self._measure_apart(spec, blends[rows])
             except Exception as error:
                 if classify(error) not in POISONOUS:
                     raise
@@ -155,17 +145,17 @@ class Measurer:
         order = np.argsort(np.concatenate([kept for kept, _ in found]))
         return Measured.concatenate([measured for _, measured in found]).take(order), poison
 
-    def _measure_apart(self, spec: TileSpec, pairs: Pairs) -> tuple[Measured, list[Poison]]:
+    def _measure_apart(self, spec: TileSpec, blends: Blends) -> tuple[Measured, list[Poison]]:
         try:
-            return self.measure(spec, pairs), []
+            return self.measure(spec, blends), []
         except Exception as error:
             if classify(error) not in POISONOUS:
                 raise
             self._show_once(error)
-            order = compact_order(pairs.yx[:, 0])
+            order = compact_order(blends.yx[:, 0])
             found, poison = _apart(
-                lambda rows: self.measure(spec, pairs[order[rows.start : rows.stop]]),
-                len(pairs),
+                lambda rows: self.measure(spec, blends[order[rows.start : rows.stop]]),
+                len(blends),
                 error,
             )
         place = np.concatenate([order[rows.start : rows.stop] for rows in found])
@@ -196,25 +186,45 @@ def _apart(
 class _Answers:
     """The model's answers to a tile, reduced as they come: masks in full would need gigabytes."""
 
-    def __init__(self, n_bands: int, *, keep_masks: bool) -> None:
-        self._n_bands = n_bands
-        self._keep_masks = keep_masks
-        self._open: deque[Future[list[PredictionLike]]] = deque()
-        self._parts: list[Part] = []
+    def __init__(self, method: Method, opened: Field, width: int) -> None:
+        self._method = method
+        self._opened = opened
+        self._width = width
+        self._open: deque[tuple[Cut, Future[list[Arrays]]]] = deque()
+        self._rows: list[NDArray[np.int64]] = []
+        self._parts: list[dict[str, NDArray[Any]]] = []
 
-    def expect(self, answer: Future[list[PredictionLike]]) -> None:
-        self._open.append(answer)
-        while self._open and self._open[0].done():
+    def expect(self, rows: NDArray[np.int64], cut: Cut, answer: Future[list[Arrays]]) -> None:
+        self._rows.append(rows)
+        self._open.append((cut, answer))
+        while self._open and self._open[0][1].done():
             self._take()
 
-    def wait(self) -> list[Part]:
+    def wait(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of all blends, in the tile's order."""
         while self._open:
             self._take()
-        return self._parts
-
-    def masks(self) -> NDArray[np.uint8]:
-        return np.concatenate([part.masks for part in self._parts if part.masks is not None])
+        order = np.argsort(np.concatenate(self._rows))
+        return {name: values[order] for name, values in end_to_end(self._parts).items()}
 
     def _take(self) -> None:
-        predictions: list[Any] = self._open.popleft().result()
-        self._parts.append(reduce(predictions, self._n_bands, keep_masks=self._keep_masks))
+        cut, answer = self._open.popleft()
+        columns = self._method.measured(cut, answer.result(), self._opened)
+        self._parts.append(
+            {name: _widened(name, values, self._width) for name, values in columns.items()}
+        )
+
+
+def end_to_end(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Put the columns of several parts end to end."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _widened(name: str, values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Give a column, whose last axis counts members, room for those of the widest blend."""
+    missing = width - values.shape[-1]
+    if name == "masks" or not missing:
+        return values
+    nothing = np.nan if values.dtype.kind == "f" else 0
+    room = [(0, 0)] * (values.ndim - 1) + [(0, missing)]
+    return np.pad(values, room, constant_values=nothing)

@@ -1,4 +1,4 @@
-"""Pairs that cannot be measured, and the quarantine record that lists them."""
+"""Blends that cannot be measured, and the quarantine record that lists them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deblend_batch.catalog.records import QuarantineRecord
 from deblend_batch.failure import Fault
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 
 NO_DATA = "NoData"
 """What is put in an error's place where a stamp holds no usable pixel: nothing failed."""
@@ -16,12 +16,12 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Poison:
-    """A pair that cannot be measured.
+    """A blend that cannot be measured.
 
     Parameters
     ----------
     row : int
-        Its place among the pairs of its tile.
+        Its place among the blends of its tile.
     reason : str
         One line.
     error : str
@@ -34,22 +34,28 @@ class Poison:
 
     @classmethod
     def of(cls, row: int, fault: Fault) -> Poison:
-        """Blame a pair for a fault."""
+        """Blame a blend for a fault."""
         return cls(row, fault.reason, fault.error)
 
 
 def quarantine_record(
-    tile: str, pairs: Pairs, poison: Sequence[Poison], attempts: int = 1
+    tile: str, blends: Blends, poison: Sequence[Poison], attempts: int = 1
 ) -> QuarantineRecord:
-    """Make the record of the pairs of a tile that cannot be measured."""
+    """Make the record of the blends of a tile that cannot be measured."""
     rows = [each.row for each in poison]
-    members = zip(pairs.blend_id[rows].tolist(), pairs.source_id[rows].tolist(), strict=True)
+    measured = [
+        ids[mine].tolist()
+        for ids, mine in zip(blends.source_id[rows], blends.is_measured[rows], strict=True)
+    ]
     return QuarantineRecord(
         tile=tile,
         reason=_summary("; ", [each.reason for each in poison]),
         error=_summary(", ", [each.error for each in poison]),
         attempts=attempts,
-        pairs=[(blend, central, companion) for blend, (central, companion) in members],
+        pairs=[
+            (blend, *members)
+            for blend, members in zip(blends.blend_id[rows].tolist(), measured, strict=True)
+        ],
     )
 
 

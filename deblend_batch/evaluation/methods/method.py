@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.methods import baselines, sextractor
+from deblend_batch.field.photometry import nanojansky_per_unit
 
 if TYPE_CHECKING:
     from deblend_batch.models.card import ModelCard
     from deblend_batch.models.model import Model
+    from deblend_batch.models.profile_fit.model import ProfileFit
     from deblend_batch.simulate.pairs.batch import PairBatch
 
 Floats = NDArray[np.float64]
@@ -93,6 +95,49 @@ def model_method(model: Model, batch_size: int | None = None) -> Method:
         )
 
     return Method(model.card.name, estimate, about=_about(model.card))
+
+
+def fit_method(
+    model: ProfileFit, pixel_scale_arcsec: float, zero_point: float, batch_size: int | None = None
+) -> Method:
+    """Make a method of the profile fit, which is told the width of the PSF, too.
+
+    Parameters
+    ----------
+    model : ProfileFit
+        The fit.
+    pixel_scale_arcsec : float
+        Size of a pixel.
+    zero_point : float
+        AB magnitude of one unit of the stamps.
+    batch_size : int, optional
+        Stamps per batch; the model's own choice if not given.
+    """
+
+    def estimate(batch: PairBatch) -> Estimate:
+        prediction = model.predict(
+            batch.stamps,
+            batch.companion_yx,
+            central_yx=batch.central_yx,
+            neighbours_yx=batch.neighbours_yx,
+            sigma=batch.sigma,
+            batch_size=batch_size,
+            psf=batch.psf_fwhm_px,
+            pixel_scale_arcsec=pixel_scale_arcsec,
+            njy_per_unit=float(nanojansky_per_unit(zero_point)),
+        )
+        return Estimate(
+            flux=prediction.flux.astype(np.float64),
+            seen=batch,
+            flux_err=prediction.flux_err.astype(np.float64),
+            masks=prediction.masks,
+        )
+
+    about = (
+        "Sersic profiles and point sources fitted to all sources of a stamp, told the detected positions and "
+        f"the width of the PSF, whose shape it assumes; weights sha256 {model.card.sha256[:12]}"
+    )
+    return Method(model.card.name, estimate, about=about)
 
 
 _FLUX_OF_MASKS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deblend_batch.models.profile_fit.misfit import Trust
 from deblend_batch.models.profile_fit.normal import SkyPrior
 from deblend_batch.models.profile_fit.priors import PopulationPrior
 from deblend_batch.models.profile_fit.solver import Search
@@ -23,8 +24,12 @@ class FitConfig:
         The search on pixels binned two by two, and that on the pixels themselves which it starts.
     star_fraction : float
         Share of stars among compact members before looking; 0 lets no member be a star.
+    trust : Trust
+        How far the profiles are trusted.
     model_error : float
         Share of a model's light that is not trusted when its residual is searched for sources.
+    position_err_px : float
+        One-sigma error of a detected position along each axis, px: how far members may move.
     """
 
     population: PopulationPrior = field(default_factory=PopulationPrior)
@@ -32,4 +37,6 @@ class FitConfig:
     coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.03))
     fine: Search = field(default_factory=lambda: Search(iterations=20, tolerance=0.01))
     star_fraction: float = 0.2
+    trust: Trust = field(default_factory=Trust)
     model_error: float = 0.03
+    position_err_px: float = 0.5

@@ -19,7 +19,12 @@ from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.maximum import COARSE_STEP, Level, Problem, find_maximum
 from deblend_batch.models.profile_fit.planes import Grid
 from deblend_batch.models.profile_fit.psf import PsfStack
-from deblend_batch.models.profile_fit.residual import blendedness_of, draw_models, find_peak
+from deblend_batch.models.profile_fit.residual import (
+    blendedness_of,
+    draw_models,
+    find_peak,
+    mask_areas,
+)
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
 from deblend_batch.models.profile_fit.solver import Found
@@ -38,6 +43,7 @@ _PER_MEMBER = {  # places of the member's axis
     "neighbour": 1, "yx": 1, "yx_err": 1, "radius_px": 1, "radius_err_px": 1,
     "sersic_n": 1, "sersic_n_err": 1, "axis_ratio": 1, "axis_ratio_err": 1, "position_angle": 1,
     "position_angle_err": 1, "ellipticity": 1, "ellipticity_err": 1, "is_star": 1,
+    "mask_area": 1, "mask_overlap": 1,
 }  # fmt: skip
 
 
@@ -154,7 +160,7 @@ def _chunk(members: int, psf_components: int, pixels: int, device: torch.device)
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
-    found, prior, level = find_maximum(problem)
+    found, prior, level, problem = find_maximum(problem)
     found = let_stars_be_stars(found, problem, prior, level)
     covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
     blends = problem.blends
@@ -178,6 +184,8 @@ def _residual_columns(found: Found, problem: Problem, level: Level, with_models:
         ]
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
+        if band == 0:
+            area, overlap = mask_areas(models, weight.flatten(1))
         total = models.sum(dim=1).reshape(-1, *stamp)
         sky = found.state.linear[:, band, -1].float()[:, None, None]
         residual = blends.image[:, band] - total - sky
@@ -195,6 +203,8 @@ def _residual_columns(found: Found, problem: Problem, level: Level, with_models:
         "peak_sn": torch.stack(peak, dim=1),
         "peak_yx": torch.stack(place, dim=1),
         "blendedness": torch.stack(blended, dim=1),
+        "mask_area": area,
+        "mask_overlap": overlap,
         "models": torch.stack(images, dim=1) if with_models else None,
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from deblend_batch.models.profile_fit.config import FitConfig
+from deblend_batch.models.profile_fit.misfit import trusted_weights
 from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate
 from deblend_batch.models.profile_fit.planes import Grid
 from deblend_batch.models.profile_fit.priors import ShapePrior, shape_prior
@@ -83,7 +84,7 @@ def search_from(
     return search(state, level.pixels, prior, sky, level.grid, how, problem.chunk)
 
 
-def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level]:
+def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Problem]:
     """Find the maximum of each blend's posterior, all members being galaxies.
 
     Returns
@@ -94,11 +95,19 @@ def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level]:
         The prior there.
     level : Level
         The data there.
+    problem : Problem
+        With the weights there.
     """
     coarse = _coarse(problem)
     fine = problem.level(1)
     prior = problem.prior(coarse.state.linear[..., :-1])
-    return search_from(problem, fine, coarse.state, prior, problem.config.fine), prior, fine
+    weight = trusted_weights(
+        problem.blends, coarse.state, fine.pixels, fine.grid, problem.chunk, problem.config.trust
+    )
+    problem = replace(problem, blends=problem.blends._replace(weight=weight))
+    fine = problem.level(1)
+    found = search_from(problem, fine, coarse.state, prior, problem.config.fine)
+    return found, prior, fine, problem
 
 
 def _coarse(problem: Problem) -> Found:

@@ -33,6 +33,8 @@ _HALF_WIDTHS = 7.0
 _LEAST_HALF_PX = 10
 _MOST_HALF_PX = 40
 _SMALLEST_KERNEL_PX = 3
+_SEEING_ARCSEC = 0.3
+_FWHM_OF_SIGMA = 2.3548200450309493
 
 Array = NDArray[np.float64]
 
@@ -115,6 +117,7 @@ def psf_from_fwhm(
     *,
     beta: float = 3.5,
     obscuration: float = 0.33,
+    diffraction_fraction: float = 0.75,
     components: int = COMPONENTS,
 ) -> PsfMixture:
     """Fit a mixture to a round PSF of a known width, convolved with the pixel.
@@ -124,11 +127,13 @@ def psf_from_fwhm(
     fwhm_px : float
         Full width at half maximum before the pixel, px.
     kind : {"gaussian", "moffat", "airy"}
-        Profile. ``"airy"`` is that of an obscured aperture.
+        Profile. ``"airy"`` is that of an obscured aperture, blurred by Gaussian jitter.
     beta : float
         Moffat index.
     obscuration : float
         Linear central obscuration of the aperture.
+    diffraction_fraction : float
+        Width of the Airy core over that of the whole; the rest is jitter.
     components : int
         Number of Gaussians.
 
@@ -145,16 +150,41 @@ def psf_from_fwhm(
     if not (np.isfinite(fwhm_px) and 0.0 < fwhm_px <= 50.0):
         raise ModelError(f"PSF FWHM {fwhm_px!r} px: give a number above 0 and up to 50 px")
     if kind == "gaussian":
-        variance = (fwhm_px / 2.3548200450309493) ** 2 + 1.0 / 12.0
+        variance = (fwhm_px / _FWHM_OF_SIGMA) ** 2 + 1.0 / 12.0
         return PsfMixture(np.ones(1), np.array([[variance, 0.0, variance]]), 0.0)
     profiles: dict[str, Callable[[Array], Array]] = {
         "moffat": lambda r: _moffat(r, fwhm_px, beta),
-        "airy": lambda r: _airy(r, fwhm_px, obscuration),
+        "airy": lambda r: _airy(r, fwhm_px * diffraction_fraction, obscuration),
     }
     if kind not in profiles:
         raise ModelError(f"PSF kind {kind!r}: choose 'gaussian', 'moffat' or 'airy'")
     half = int(np.clip(np.ceil(_HALF_WIDTHS * fwhm_px), _LEAST_HALF_PX, _MOST_HALF_PX))
-    return _fitted(_pixel_integrated(profiles[kind], half), components)
+    image = _pixel_integrated(profiles[kind], half)
+    mixture = _fitted(image, components)
+    if kind == "airy":
+        jitter = (1.0 - diffraction_fraction**2) * (fwhm_px / _FWHM_OF_SIGMA) ** 2
+        blurred = mixture.covariance + jitter * np.array([1.0, 0.0, 1.0])
+        return PsfMixture(mixture.weight, blurred, mixture.residual)
+    return mixture
+
+
+def psf_of_width(fwhm_px: float, pixel_scale_arcsec: float) -> PsfMixture:
+    """Fit a mixture to a PSF of which nothing but the width is known.
+
+    Parameters
+    ----------
+    fwhm_px : float
+        Full width at half maximum before the pixel, px.
+    pixel_scale_arcsec : float
+        Size of a pixel.
+
+    Returns
+    -------
+    PsfMixture
+        That of the atmosphere, a Moffat profile, from 0.3 arcsec on; below, that of a telescope in space.
+    """
+    seeing = fwhm_px * pixel_scale_arcsec >= _SEEING_ARCSEC
+    return psf_from_fwhm(fwhm_px, "moffat" if seeing else "airy")
 
 
 def _moffat(radius: Array, fwhm_px: float, beta: float) -> Array:

@@ -11,6 +11,8 @@ from deblend_batch.models.profile_fit.planes import Grid, Profiles, draw_profile
 
 _WIDTHS = (1.0, 2.5, 5.0)  # of the matched filter over the PSF's
 _LEAST_MODEL = 1e-30
+MASK_SIGMA = 1.5
+"""From so much of a pixel's noise on a member's light is in its mask."""
 
 
 def draw_models(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
@@ -44,6 +46,13 @@ def blendedness_of(models: Tensor, weight: Tensor) -> Tensor:
     own = (shown * shown).sum(dim=2)
     all_light = (shown * shown.sum(dim=1, keepdim=True)).sum(dim=2)
     return (1.0 - own / all_light.clamp_min(_LEAST_MODEL)).clamp(0.0, 1.0).double()
+
+
+def mask_areas(models: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Count pixels where each member stands out of the noise, and those that it shares: (blend, member)."""
+    shown = models * weight.sqrt()[:, None] > MASK_SIGMA
+    shared = shown & (shown.sum(dim=1, keepdim=True) > 1)
+    return shown.sum(dim=2).double(), shared.sum(dim=2).double()
 
 
 def find_peak(

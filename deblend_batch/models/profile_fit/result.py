@@ -58,6 +58,10 @@ class BlendFit:
         Where it stands.
     blendedness : Tensor of float64, shape (blend, band, member)
         Share of the light within a member's own profile that is other members'.
+    mask_area : Tensor of float64, shape (blend, member)
+        Pixels of the first band in which the member alone stands out of the noise by 1.5 sigma.
+    mask_overlap : Tensor of float64, shape (blend, member)
+        Those of them in which another member does so, too.
     models : Tensor of float32, shape (blend, band, member, y, x), or None
         The members' images, if asked for.
     """
@@ -87,6 +91,8 @@ class BlendFit:
     peak_sn: Tensor
     peak_yx: Tensor
     blendedness: Tensor
+    mask_area: Tensor
+    mask_overlap: Tensor
     models: Tensor | None
 
     def cpu(self) -> BlendFit:

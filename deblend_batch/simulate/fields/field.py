@@ -15,12 +15,14 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import create_field, finish_field
 from deblend_batch.field.layout import Field
 from deblend_batch.field.meta import FieldMeta
+from deblend_batch.field.psf import FieldPsf, PsfKernels, square_grid
 from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.fields.canvas import Corner, noise_plane, paste, tiles
 from deblend_batch.simulate.fields.sources import (
     LARGEST_STAMP_PX,
     DrawnSource,
     draw_in_order,
+    field_psf,
     stamp_size,
 )
 from deblend_batch.simulate.fields.systems import Source, SystemLayout
@@ -33,6 +35,7 @@ from deblend_batch.simulate.fields.truth import (
 )
 from deblend_batch.simulate.galaxies.population import KINDS
 from deblend_batch.simulate.presets import Preset, get_preset
+from deblend_batch.simulate.psf import draw_kernel
 
 Image = NDArray[np.float32]
 
@@ -118,7 +121,13 @@ def simulate_field(
     layout.grid_yx  # noqa: B018  - refuses fields that are too dense before anything is written
     meta = field_meta(survey, shape_yx, storage.name_of(url))
     group = create_field(
-        url, meta, shape_yx, with_variance=with_variance, options=options, overwrite=overwrite
+        url,
+        meta,
+        shape_yx,
+        with_variance=with_variance,
+        psf=_known_psf(survey, shape_yx),
+        options=options,
+        overwrite=overwrite,
     )
     planes: dict[str, Any] = dict(group.arrays())
     owned: list[DrawnSource] = []
@@ -173,6 +182,14 @@ def field_meta(preset: Preset, shape_yx: tuple[int, int], name: str) -> FieldMet
         wcs_cards=cards,
         noise_sigma=(preset.noise_sigma,),
     )
+
+
+def _known_psf(preset: Preset, shape_yx: tuple[int, int]) -> FieldPsf:
+    """Return the PSF as one kernel, as if somebody had measured it on bright stars."""
+    grid = square_grid(float(max(shape_yx)), shape_yx)
+    width = np.full((1, 1, 1), preset.psf.fwhm_arcsec, np.float32)
+    kernel = draw_kernel(field_psf(preset))[None, None, None]
+    return FieldPsf(grid, width, PsfKernels.of_cells(grid, kernel))
 
 
 def _draw_tile(

@@ -77,4 +77,9 @@ def _draw(preset: Preset, seed: int, source: Source) -> DrawnSource:
 
 @lru_cache(maxsize=16)
 def _renderer(preset: Preset, size: int) -> Renderer:
-    return Renderer(Psf(preset.psf, preset.psf_fwhm_px, 0.0, 0.0), size)
+    return Renderer(field_psf(preset), size)
+
+
+def field_psf(preset: Preset) -> Psf:
+    """Return the PSF of a simulated field, which is round and everywhere the same."""
+    return Psf(preset.psf, preset.psf_fwhm_px, 0.0, 0.0)

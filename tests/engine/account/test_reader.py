@@ -119,7 +119,7 @@ def test_a_lost_index_is_said_and_the_counts_are_those_of_the_record(run: Ledger
     assert (status.pairs_written, status.pairs_expected) == (93, 93)
     assert (status.tiles_written, status.tiles_expected) == (9, 9)
     (problem,) = status.problems
-    assert problem.startswith("index/: the pair index is missing")
+    assert problem.startswith("index/: the index is missing")
     assert ("damaged", problem) in status.to_rows()
 
 

@@ -271,9 +271,7 @@ def test_a_lost_index_makes_no_orphans(run: Ledger) -> None:
     storage.remove_tree(storage.join(run.output.url, "index"))
     found = verify_run(run.output)
     (problem,) = found.problems
-    assert re.match(
-        r"index/: the pair index is missing, .*; run again with the same config", problem
-    )
+    assert re.match(r"index/: the index is missing, .*; run again with the same config", problem)
     assert found.exit_code == 2
 
 
@@ -335,10 +333,11 @@ def _bomb(run: Ledger) -> None:
     n, size = 100_000_000, run.read_receipt(TILE).bytes
     columns = [
         hostile.constant("blend_id", bytes(8), n, hostile.INT64),
+        hostile.constant("source_id", bytes(8), n, hostile.INT64),
         hostile.constant("tile", TILE.encode(), n, hostile.TEXT),
         hostile.constant("flags", bytes(4), n, hostile.INT32),
     ]
-    padded = (hostile.parquet(columns, n, padding) for padding in range(size - 400, size))
+    padded = (hostile.parquet(columns, n, padding) for padding in range(size - 600, size))
     content = next(each for each in padded if len(each) == size)
     storage.write_bytes(run.output.shard_url(TILE), content)
 

@@ -13,17 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.engine.batching import batcher as batcher_module
-from deblend_batch.engine.batching.batcher import Batcher, Rows
-from deblend_batch.tiling.stamps import Stamps
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Fluxes that name the row they came from."""
-
-    flux: np.ndarray
-    flux_err: np.ndarray
-    masks: None = None
+from deblend_batch.engine.batching.batcher import Batcher
+from deblend_batch.engine.methods.method import Arrays
 
 
 @dataclass
@@ -36,7 +27,8 @@ class Recorder:
     room: int | None = None
     gate: threading.Event | None = None
 
-    def predict(self, stamps: np.ndarray, *rest: Any) -> Answer:
+    def answer(self, given: Arrays, rows_at_once: int) -> Arrays:
+        stamps = given["pixels"]
         if self.gate is not None:
             self.gate.wait(10)
         self.sizes.append(len(stamps))
@@ -44,23 +36,22 @@ class Recorder:
             raise FloatingPointError("this batch")
         if self.poison is not None and (stamps[:, 0, 0] == self.poison).any():
             raise FloatingPointError("this row")
-        if self.room is not None and rest[-1] > self.room:
+        if self.room is not None and rows_at_once > self.room:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         first = stamps[:, 0, 0]
-        return Answer(np.stack([first, -first], axis=1), np.abs(np.stack([first, first], axis=1)))
+        return {"flux": np.stack([first, -first], axis=1)}
 
 
-def rows_of(values: np.ndarray) -> Rows:
-    """One-pixel stamps."""
+def rows_of(values: np.ndarray, size: int = 2) -> Arrays:
+    """Stamps of few pixels."""
     n = len(values)
-    pixels = np.broadcast_to(values.astype(np.float32)[:, None, None], (n, 2, 2)).copy()
-    two = np.zeros((n, 2), np.float32)
-    return Rows(pixels, two, two, np.full((n, 8, 2), np.nan, np.float32), np.ones(n, np.float32))
+    pixels = np.broadcast_to(values.astype(np.float32)[:, None, None], (n, size, size)).copy()
+    return {"pixels": pixels, "sigma": np.ones(n)}
 
 
 def fluxes(future: Any) -> np.ndarray:
     """All rows of an answer."""
-    parts = [part.flux[:, 0] for part in future.result(20)]
+    parts = [part["flux"][:, 0] for part in future.result(20)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -150,27 +141,38 @@ def test_memory_that_holds_no_row_is_an_error() -> None:
         future.result(10)
 
 
-def test_bands_become_rows_that_vary_fastest() -> None:
-    n, bands = 3, 2
-    stamps = Stamps(
-        pixels=np.arange(n * bands * 4, dtype=np.float32).reshape(n, bands, 2, 2),
-        central_yx=np.arange(2 * n, dtype=np.float32).reshape(n, 2),
-        companion_yx=np.zeros((n, 2), np.float32),
-        neighbours_yx=np.zeros((n, 8, 2), np.float32),
-        sigma=np.arange(n * bands, dtype=np.float32).reshape(n, bands),
-        flags=np.zeros((n, 2), np.int32),
-    )
-    rows = Rows.of_bands(stamps)
-    assert len(rows) == 6
-    np.testing.assert_array_equal(rows.pixels[3], stamps.pixels[1, 1])
-    np.testing.assert_array_equal(rows.central_yx[3], stamps.central_yx[1])
-    assert rows.sigma.tolist() == [0, 1, 2, 3, 4, 5]
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    batch=st.integers(1, 8),
+    n_batches=st.integers(1, 4),
+    threads=st.integers(1, 2),
+)
+def test_rows_of_any_number_of_shapes_find_room(
+    sizes: list[int], batch: int, n_batches: int, threads: int
+) -> None:
+    """More shapes than buffers, several producers: nobody waits for ever, and no shapes are mixed."""
+    batcher = Batcher(Recorder(), batch, n_batches, threads)
+
+    def produce(number: int) -> list[tuple[Any, np.ndarray]]:
+        values = [np.arange(size + number) + 100 * k for k, size in enumerate(sizes)]
+        with batcher.producing():
+            return [
+                (batcher.submit(rows_of(each, size)), each)
+                for each, size in zip(values, sizes, strict=True)
+            ]
+
+    with ThreadPoolExecutor(3) as pool:
+        told = [each for many in pool.map(produce, range(3), timeout=20) for each in many]
+    for future, values in told:
+        np.testing.assert_array_equal(fluxes(future), values)
+    batcher.close()
 
 
 def test_a_buffer_that_finds_no_memory_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
     make, left = batcher_module._Batch.for_rows_like, [MemoryError()] * 3
 
-    def fail_first(rows: Rows, size: int) -> Any:
+    def fail_first(rows: Arrays, size: int) -> Any:
         if left:
             raise left.pop()
         return make(rows, size)

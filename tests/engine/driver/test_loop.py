@@ -98,7 +98,7 @@ class Play:
         )
         write_detections(folder / "detections.parquet", yx.T)
         self.index = index_field(task_for(write_field(folder), folder))
-        assert self.index.n_pairs == N_PAIRS
+        assert self.index.n_blends == N_PAIRS
         events = Events(
             done=lambda receipt: self.done.append(receipt.tile),
             quarantined=self._record,
@@ -109,7 +109,7 @@ class Play:
             tick=lambda: None,
         )
         self.crew = Told(say)
-        context = RunContext(Output(str(folder)), "model", 32, None, False, "f", "m")
+        context = RunContext(Output(str(folder)), "model", None, False, "f", "m")
         engine = EngineConfig(attempts=attempts, max_failures=3)
         self._driver = Driver(context, self.crew, ActorPool(1, 0.0, 1.0), engine, events)
 

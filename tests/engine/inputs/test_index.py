@@ -19,9 +19,9 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.engine.inputs import index as index_module
 from deblend_batch.engine.inputs.index import FieldIndex, IndexReader, read_index
 from deblend_batch.engine.inputs.index_task import build_index, index_field
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_pairs, open_field
+from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
 from deblend_batch.errors import CatalogError
-from deblend_batch.tiling.pairs import Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
 from tests.limited import run_limited
@@ -35,7 +35,7 @@ from deblend_batch.errors import UserError
 output, url = Output(sys.argv[1]), sys.argv[2]
 try:
     index = read_index(output, url)
-    IndexReader(output, url).read(0, index.n_pairs)
+    IndexReader(output, url).read(0, index.n_blends)
 except UserError as error:
     print(type(error).__name__, error)
 """
@@ -49,7 +49,7 @@ def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def crowded(
     field_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[FieldIndex, Pairs]]:
+) -> Iterator[tuple[FieldIndex, Blends]]:
     """An index of many pairs in row groups of 7 rows."""
     folder = tmp_path_factory.mktemp("crowded")
     yx = np.random.default_rng(5).uniform(0, np.array(SHAPE_YX) - 1, (400, 2))
@@ -65,19 +65,19 @@ def crowded(
 
 @given(data=st.data())
 def test_any_rows_are_read_back_to_the_bit(
-    crowded: tuple[FieldIndex, Pairs], data: st.DataObject
+    crowded: tuple[FieldIndex, Blends], data: st.DataObject
 ) -> None:
     index, pairs = crowded
     start = data.draw(st.integers(0, len(pairs) - 1), "start")
     stop = data.draw(st.integers(start + 1, len(pairs)), "stop")
     read = IndexReader(Output(index.url.rsplit("/", 2)[0]), index.url).read(start, stop)
     assert columns_of(read) == columns_of(pairs, slice(start, stop))
-    for name in Pairs.__dataclass_fields__:
+    for name in Blends.__dataclass_fields__:
         assert getattr(read, name).dtype == getattr(pairs, name).dtype
         assert getattr(read, name).shape == getattr(pairs, name)[start:stop].shape
 
 
-def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Pairs]) -> None:
+def test_an_index_is_read_back_as_it_was_built(crowded: tuple[FieldIndex, Blends]) -> None:
     built, _ = crowded
     read = read_index(Output(built.url.rsplit("/", 2)[0]), built.url)
     for name in ("tiles", "starts"):
@@ -167,7 +167,9 @@ def test_units_that_are_not_those_of_the_summary_are_damage(field_url: str, tmp_
             read_index(task.output, url)
 
 
-def test_rows_that_are_none_are_one_line(crowded: tuple[FieldIndex, Pairs], tmp_path: Path) -> None:
+def test_rows_that_are_none_are_one_line(
+    crowded: tuple[FieldIndex, Blends], tmp_path: Path
+) -> None:
     built, _ = crowded
     output, url = Output(str(tmp_path / "out")), str(tmp_path / "out" / "index" / "field.parquet")
     Path(url).parent.mkdir(parents=True)
@@ -192,8 +194,8 @@ def test_a_process_that_lives_on_does_not_keep_what_another_run_opened(
         shutil.rmtree(tmp_path / "index", ignore_errors=True)
         index = index_field(task)
         core = TileGrid(SHAPE_YX, task.tile_size).core(int(index.tiles[0]))
-        spec = TileSpec("y0000x0000", field_url, task.url, core, 0, index.n_pairs, (1.0,))
+        spec = TileSpec("y0000x0000", field_url, task.url, core, 0, index.n_blends, (1.0,))
         output = Output(str(tmp_path), {"nested": {}})
-        context = RunContext(output, "tiny", 32, None, False, f"run of {n} sources", "")
-        assert len(load_pairs(spec, context)) == n * (n - 1) // 2
+        context = RunContext(output, "tiny", None, False, f"run of {n} sources", "")
+        assert len(load_blends(spec, context)) == n * (n - 1) // 2
         assert open_field(field_url, context) is open_field(field_url, context)

@@ -23,8 +23,8 @@ from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, read_ind
 from deblend_batch.engine.inputs.index_task import build_index, index_field
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.parquet import file as parquet_file
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.pairing import match_within
-from deblend_batch.tiling.pairs import Pairs
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
 from tests.limited import run_limited
@@ -79,7 +79,7 @@ def test_pairs_do_not_depend_on_tiles_and_each_has_one_owner(
     mag = rng.choice([20.0, 21.0, np.nan], len(yx))
     write_detections(folder / "detections.parquet", yx, ids, mag)
     found = [
-        build_index(task_for(field_url, folder, tile_size=size, max_pairs=most))
+        build_index(task_for(field_url, folder, tile_size=size, max_blends=most))
         for size, most in DIVISIONS
     ]
     shutil.rmtree(folder)
@@ -87,12 +87,12 @@ def test_pairs_do_not_depend_on_tiles_and_each_has_one_owner(
     reference = columns_of(found[-1][1])
     for (size, most), (index, pairs) in zip(DIVISIONS, found, strict=True):
         assert columns_of(pairs, np.argsort(pairs.blend_id)) == reference
-        assert len(np.unique(pairs.blend_id)) == len(pairs) == index.n_pairs
+        assert len(np.unique(pairs.blend_id)) == len(pairs) == index.n_blends
         check_owners(index, pairs, size, most)
     check_complete(found[-1][1], yx, ids)
 
 
-def check_owners(index: FieldIndex, pairs: Pairs, size: int, most: int) -> None:
+def check_owners(index: FieldIndex, pairs: Blends, size: int, most: int) -> None:
     """Each pair's tile is the one whose core holds its central, and no unit of work is large."""
     grid = TileGrid(SHAPE_YX, size)
     edge = np.array(SHAPE_YX) - 0.5
@@ -110,7 +110,7 @@ def check_owners(index: FieldIndex, pairs: Pairs, size: int, most: int) -> None:
         assert (np.diff(pairs.blend_id[start:stop]) > 0).all()
 
 
-def check_complete(pairs: Pairs, yx: np.ndarray, ids: np.ndarray) -> None:
+def check_complete(pairs: Blends, yx: np.ndarray, ids: np.ndarray) -> None:
     """Every close pair with a member in the image is there."""
     inside = np.all((yx >= -0.5) & (yx < np.array(SHAPE_YX) - 0.5), axis=1)
     expected = {
@@ -130,7 +130,7 @@ def test_an_index_that_is_there_is_taken_as_it_is(field_url: str, tmp_path: Path
     write_detections(tmp_path / "detections.parquet", np.array([[5.0, 5.0], [7.0, 7.0]]))
     first = index_field(task_for(field_url, tmp_path))
     (tmp_path / "detections.parquet").unlink()
-    assert index_field(task_for(field_url, tmp_path)).n_pairs == first.n_pairs == 1
+    assert index_field(task_for(field_url, tmp_path)).n_blends == first.n_blends == 1
 
 
 def test_the_driver_holds_tiles_and_no_pairs(field_url: str, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_detections_that_cannot_be_used_are_listed(
 def test_nothing_is_listed_where_everything_is_used(field_url: str, tmp_path: Path) -> None:
     write_detections(tmp_path / "detections.parquet", np.array([[10.0, 10.0]]))
     task = task_for(field_url, tmp_path)
-    assert index_field(task).n_pairs == 0
+    assert index_field(task).n_blends == 0
     assert storage.list_names(str(tmp_path / "index")) == ["field.parquet"]
 
 
@@ -192,7 +192,7 @@ def test_where_no_pair_is_found_the_nearest_two_are_known(
 ) -> None:
     write_detections(tmp_path / "detections.parquet", np.array(yx).reshape(-1, 2))
     index = index_field(task_for(field_url, tmp_path))
-    assert index.n_pairs == 0
+    assert index.n_blends == 0
     assert index.nearest_arcsec == (nearest and pytest.approx(nearest, rel=1e-5))
     assert read_index(Output(str(tmp_path)), index.url).nearest_arcsec == index.nearest_arcsec
 
@@ -262,7 +262,7 @@ def test_pairs_for_a_table_without_detections(field_url: str, tmp_path: Path) ->
     pq.write_table(table, tmp_path / "pairs.parquet")
     task = task_for(field_url, tmp_path, pairs=PairsConfig(table=str(tmp_path / "pairs.parquet")))
     index = index_field(task)
-    assert (index.n_pairs, len(index.unplaced)) == (0, 1)
+    assert (index.n_blends, len(index.unplaced)) == (0, 1)
     assert read_index(Output(str(tmp_path)), task.url).unplaced == index.unplaced
 
 

@@ -42,6 +42,6 @@ def test_a_run_refuses_weights_that_its_config_does_not_name(tmp_path: Path) -> 
 
 def test_an_actor_refuses_weights_that_changed_since_the_run_began(tmp_path: Path) -> None:
     model = write_tiny_model(str(tmp_path / "tiny.safetensors"))
-    context = RunContext(Output("o"), model, 32, None, False, "", "0" * 64)
+    context = RunContext(Output("o"), model, None, False, "", "0" * 64)
     with pytest.raises(ModelError, match=f"not {'0' * 64} as asked for"):
         load_run_model(context, "cpu")

@@ -33,7 +33,7 @@ pair_counts = st.lists(st.integers(1, 500), max_size=9)
 def test_every_tile_is_in_one_place(fields: list[list[int]], data: st.DataObject) -> None:
     tiles = [field_tiles(f"f{number:04d}-", counts) for number, counts in enumerate(fields)]
     names = [name for each in tiles for name in each.index.tile_names]
-    sizes = {spec.name: spec.n_pairs for each in tiles for spec in each.specs()}
+    sizes = {spec.name: spec.n_blends for each in tiles for spec in each.specs()}
     states = st.sampled_from(["written", "partly", "late", "held", "cut short", "left"])
     state = {name: data.draw(states) for name in names}
 
@@ -51,7 +51,7 @@ def test_every_tile_is_in_one_place(fields: list[list[int]], data: st.DataObject
     assert count == Count(len(names), count.written, len(those("held")))
     assert pairs.expected == sum(map(sum, fields))
     assert pairs.quarantined == sum(held.get(name, 0) for name in those("held", "partly"))
-    assert pairs.pending == sum(spec.n_pairs for spec in pending)
+    assert pairs.pending == sum(spec.n_blends for spec in pending)
 
 
 def test_a_spec_says_where_its_pixels_and_pairs_are() -> None:

@@ -41,7 +41,7 @@ def tiles_of(ledger: Ledger, field_url: str) -> FieldTiles:
 
 def test_a_tile_is_read_and_cut(small_field: SmallField, tmp_path: Path) -> None:
     ledger = finish_run(small_field, str(tmp_path / "out"))
-    context = RunContext(ledger.output, "", 32, None, False, str(tmp_path), "")
+    context = RunContext(ledger.output, "", None, False, str(tmp_path), "")
     found = sample_tiles(tiles_of(ledger, small_field.url), context)
     assert (found.tiles, found.unreadable) == (1, ())
     assert found.pairs > 0
@@ -56,7 +56,7 @@ def test_a_tile_that_cannot_be_decoded_is_told(small_field: SmallField, tmp_path
     for chunk in (Path(url) / "image" / "c").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[::-1])
-    context = RunContext(ledger.output, "", 32, None, False, str(tmp_path), "")
+    context = RunContext(ledger.output, "", None, False, str(tmp_path), "")
     found = sample_tiles(tiles_of(ledger, url), context)
     assert (found.tiles, found.seconds_per_pair) == (0, 0.0)
     (line,) = found.unreadable

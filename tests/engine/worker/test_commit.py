@@ -27,24 +27,22 @@ from deblend_batch.engine.account.done import read_done
 from deblend_batch.engine.inputs.work import TileSpec
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.poison import Poison
-from deblend_batch.tiling.pairs import MAX_NEIGHBOURS, Pairs
+from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.tile import Box
+from tests.blends import blends_of_two
+from tests.support import make_meta
 
 TILE, N = "y0000x0000", 4
 _numbers = itertools.count()
 
 
-def pairs_of(n: int) -> Pairs:
+def pairs_of(n: int) -> Blends:
     base = np.arange(2 * n, dtype=np.float64).reshape(n, 2)
-    return Pairs(
+    return blends_of_two(
+        np.stack([base, base], axis=-1),
         blend_id=np.arange(n) + 7,
         source_id=base.astype(np.int64) + 100,
-        yx=np.stack([base, base], axis=-1),
         radec=np.stack([150 + base / 100, base / 100], axis=-1),
-        separation_arcsec=np.ones(n),
-        is_primary=np.ones((n, 2), bool),
-        neighbours_yx=np.full((n, MAX_NEIGHBOURS, 2), np.nan, np.float32),
-        flags=np.zeros((n, 2), np.int32),
     )
 
 
@@ -57,9 +55,15 @@ def result(
     values = np.repeat(np.float32(flux) + place, 2).reshape(n, 1, 2)
     area = np.repeat(place, 2).reshape(n, 2)
     measured = Measurement(
-        values, (values / 10).astype(np.float32), area, area, np.zeros((n, 2), np.int32)
+        {
+            "flux": values,
+            "flux_err": (values / 10).astype(np.float32),
+            "mask_area": area,
+            "mask_overlap": area,
+            "flags": np.zeros((n, 2), np.int32),
+        }
     )
-    rows = make_rows(TILE, pairs[sound], measured, ("r",), (25.0,))
+    rows = make_rows(TILE, pairs[sound], measured, make_meta(), "a network")
     pixels = np.broadcast_to(sound.astype(np.uint8)[:, None, None, None], (n, 3, 4, 4)).copy()
     blame = [Poison(int(row), f"pair {row}", "BadDataError") for row in sorted(poison)]
     spec = TileSpec(TILE, "f", "i", Box(0, 0, 8, 8), 0, N, (), recorded=recorded)
@@ -91,7 +95,7 @@ def places(ledger: Ledger) -> tuple[list[int], list[int]]:
     """The pairs in the shard and in the quarantine record, by their place."""
     written = read_shard(ledger)["blend_id"].to_pylist()[::2]
     held = ledger.read_quarantine(TILE).pairs if ledger.output.quarantined() else []
-    return [blend - 7 for blend in written], sorted(blend - 7 for blend, _, _ in held)
+    return [blend - 7 for blend in written], sorted(blend - 7 for blend, *_ in held)
 
 
 def assert_settled(ledger: Ledger) -> None:

@@ -1,0 +1,1 @@
+"""How a run's model measures blends: what it is given of stamps, and what its answers mean."""

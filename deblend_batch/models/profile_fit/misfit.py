@@ -1,0 +1,83 @@
+"""How far galaxies are from the profiles that are fitted to them, learnt from each blend's own residual."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deblend_batch.models.profile_fit.normal import Pixels, State
+from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.residual import draw_models
+from deblend_batch.models.profile_fit.stamps import Blends
+
+_BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
+_SURE = 1.0  # sigma by which a misfit must exceed what noise makes
+_MOST = 0.5
+
+
+class Trust(NamedTuple):
+    """How many of the settings of :class:`~deblend_batch.models.profile_fit.config.FitConfig` are used here.
+
+    Parameters
+    ----------
+    misfit_factor : float
+        Model error over the misfit that a residual shows: a fit hides a part of it.
+    least_error : float
+        Model error where a residual shows none, over the model.
+    """
+
+    misfit_factor: float = 4.0
+    least_error: float = 0.01
+
+
+def trusted_weights(
+    blends: Blends, state: State, pixels: Pixels, grid: Grid, chunk: int, trust: Trust
+) -> Tensor:
+    """Count what the profiles do not describe as noise: a share of the model's light in each pixel.
+
+    Parameters
+    ----------
+    blends : Blends
+        The data.
+    state : State
+        A first fit.
+    pixels : Pixels
+        The data at full resolution.
+    grid : Grid
+        Their stamp.
+    chunk : int
+        Blends drawn at once.
+    trust : Trust
+        Settings.
+
+    Returns
+    -------
+    Tensor of float32, shape (blend, band, y, x)
+        Weights that are no larger than those of the data.
+    """
+    stamp = blends.image.shape[2:]
+    trusted = torch.empty_like(blends.weight)
+    for band in range(blends.image.shape[1]):
+        drawn = draw_models(state, pixels, band, grid, chunk)[..., : stamp[0] * stamp[1]]
+        model = drawn.sum(dim=1).reshape(-1, *stamp)
+        weight = blends.weight[:, band]
+        sky = state.linear[:, band, -1].float()[:, None, None]
+        residual = blends.image[:, band] - model - sky
+        misfit = trust.misfit_factor * _misfit(residual, weight, model)
+        share = (misfit.square() + trust.least_error**2).sqrt()
+        noise = (share[:, None, None] * model).square()
+        trusted[:, band] = weight / (1.0 + weight * noise)
+    return trusted
+
+
+def _misfit(residual: Tensor, weight: Tensor, model: Tensor) -> Tensor:
+    """Rms of a residual over its model where that is bright, beyond what noise makes: (blend,)."""
+    bright = (weight > 0) & (model * weight.sqrt() > _BRIGHT)
+    variance = torch.where(bright, 1.0 / weight.clamp_min(1e-30), 0.0).flatten(1)
+    excess = torch.where(bright, residual.square(), 0.0).flatten(1) - variance
+    expected = _SURE * (2.0 * variance.square().sum(dim=1)).sqrt()
+    light = torch.where(bright, model.square(), 0.0).flatten(1).sum(dim=1)
+    square = (excess.sum(dim=1) - expected) / light.clamp_min(1e-30)
+    return square.clamp(0.0, _MOST**2).sqrt()
