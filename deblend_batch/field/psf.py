@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,16 @@ class FieldPsf:
     grid: CellGrid
     fwhm_arcsec: NDArray[np.float32]
     kernels: PsfKernels | None = None
+
+    def digest(self) -> str:
+        """Return the sha256, hexadecimal, of all that is known."""
+        content = hashlib.sha256(repr(self.grid).encode())
+        content.update(np.ascontiguousarray(self.fwhm_arcsec).data)
+        if self.kernels is not None:
+            content.update(repr(self.kernels.grid).encode())
+            content.update(np.ascontiguousarray(self.kernels.images).data)
+            content.update(np.ascontiguousarray(self.kernels.is_known).data)
+        return content.hexdigest()
 
     def fwhm_at(self, yx: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the widths at positions.

@@ -94,7 +94,9 @@ def describe_blends(
         radius / pixel_scale_arcsec,
         psf_fwhm_arcsec / pixel_scale_arcsec,
     )
-    frame = _Frame(centre, stamp_sizes.stamp_sizes(extent).astype(np.int16))
+    # The light of a source just beyond the edge is in the stamp, and must not be taken for a member's.
+    sizes = stamp_sizes.stamp_sizes(extent).astype(np.int16)
+    frame = _Frame(centre, sizes, stamp_sizes.MARGIN_PX)
     blends = _described(grouping, blend_id, frame, sky)
     bits = flags.GROUP_DIVIDED.where(grouping.is_divided)
     bits |= flags.LARGER_THAN_STAMP.where(stamp_sizes.is_larger(extent))
@@ -149,10 +151,11 @@ def choose_primary(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where stamps are to be: their middles (n, 2) and edges (n,), px."""
+    """Where stamps are to be: their middles (n, 2) and edges (n,), px; how far beyond others are told."""
 
     centre_yx: NDArray[np.float64]
     size: NDArray[np.int16]
+    beyond_px: int = 0
 
 
 def _described(grouping: Grouping, blend_id: NDArray[np.int64], frame: _Frame, sky: Sky) -> Blends:
@@ -262,7 +265,10 @@ def _others(rows: NDArray[np.int64], yx: NDArray[np.float64], frame: _Frame) -> 
         # The nearest of all hold the members, so at most MAX_OTHERS others remain to be packed.
         k = min(MAX_OTHERS + rows.shape[1], len(yx))
         distance, index = tree.query(
-            frame.centre_yx[blends], k=[*range(1, k + 1)], p=np.inf, distance_upper_bound=size / 2
+            frame.centre_yx[blends],
+            k=[*range(1, k + 1)],
+            p=np.inf,
+            distance_upper_bound=size / 2 + frame.beyond_px,
         )
         wanted = np.isfinite(distance)
         for column in rows[blends].T:

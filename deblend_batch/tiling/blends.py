@@ -47,7 +47,8 @@ class Blends:
     stamp_size : ndarray of int16, shape (n,)
         Edge of the stamp, px.
     others_yx : ndarray of float32, shape (n, 8, 2)
-        Pixel positions of other sources in that stamp, the nearest to its middle first, NaN-padded.
+        Pixel positions of other sources in that stamp, or so near that their light is, the nearest to its
+        middle first, NaN-padded.
     """
 
     blend_id: NDArray[np.int64]

@@ -127,12 +127,10 @@ class StampCutter:
         sampled = windows[:, local[:, 0], local[:, 1], step // 2 :: step, step // 2 :: step]
         usable = np.where(np.isfinite(sampled) & (sampled > 0), sampled, np.nan)
         flat = usable.reshape(*usable.shape[:2], -1)
-        flat = np.where(np.isnan(flat).all(axis=-1, keepdims=True), self._fallback(), flat)
-        sigma: NDArray[np.float32] = np.sqrt(np.nanmedian(flat, axis=-1)).T.astype(np.float32)
-        return sigma
-
-    def _fallback(self) -> NDArray[np.float32]:
-        return self._noise_sigma[:, None, None] ** 2
+        none = np.asarray(np.isnan(flat).all(axis=-1))
+        median = np.nanmedian(np.where(none[..., None], np.float32(0), flat), axis=-1)
+        variance = np.where(none, self._noise_sigma[:, None] ** 2, median)
+        return np.asarray(np.sqrt(variance).T.astype(np.float32))
 
     def _with_flags(self, cut: Cut, local: NDArray[np.int64], size: int) -> Cut:
         far, box = cut.corner_yx + size, self._inside

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 
 from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.schema import shard_schema
 from deblend_batch.catalog.shard import make_rows
+from deblend_batch.cli.main import main
 from deblend_batch.config import make_config
 from deblend_batch.engine.account.summary import RunSummary
 from deblend_batch.engine.audit.verify import verify_run
@@ -24,8 +29,10 @@ from deblend_batch.engine.inputs.index_task import index_field
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.work import load_blends
 from deblend_batch.engine.methods.choice import method_of
+from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.run import process_field
 from deblend_batch.engine.worker.measurer import Measurer
+from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.models import load_model
 from deblend_batch.report.page import write_report
 from tests.engine.fitted_field import SOURCES, config_of, write_fitted_field
@@ -179,6 +186,83 @@ def test_tiles_and_batches_change_no_bit(
             continue
         one, other = kept[name].to_numpy(), run.rows[name].to_numpy()
         assert one.tolist() == other.tolist() or one.tobytes() == other.tobytes(), name
+
+
+def _without_psf(field: Path) -> None:
+    zarr.open_array(str(field / "psf" / "kernels"), mode="r+")[0, 0, 0] = 0
+
+
+def _without_variance(field: Path) -> None:
+    array = zarr.open_array(str(field / "variance"), mode="r+")
+    array[1] = np.nan
+    array[0, 90:120] = -1
+
+
+def test_a_psf_that_is_none_stops_a_run_before_its_start(
+    inputs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field = tmp_path / "field.zarr"
+    shutil.copytree(inputs[0], field)
+    _without_psf(field)
+    config = tmp_path / "c.json"  # which is YAML, too
+    config.write_text(json.dumps(config_of(str(field), inputs[1], str(tmp_path / "out"))))
+    for verb in ("plan", "run"):
+        assert main([verb, str(config)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert re.match(
+            r"error: .*field\.zarr: the kernel of band 'g', .* sums to 0; it must sum to 1", line
+        ), line
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_none_are_no_data(inputs: tuple[str, str], tmp_path: Path) -> None:
+    """A band whose variance is NaN has no fluxes, and says so; rows of it elsewhere stay as they are."""
+    field = tmp_path / "field.zarr"
+    shutil.copytree(inputs[0], field)
+    _without_variance(field)
+    config = config_of(str(field), inputs[1], str(tmp_path / "out"))
+    rows = measured(config, 64).to_pandas().set_index("source_id")
+    assert rows.flux_r.isna().all()
+    assert (rows.flags_r & flags.NO_DATA.value).all()
+    assert abs(rows.flux_g[1] / NJY / 60.0 - 1) < 0.1
+    # All three members of the group lie in the strip where the first band has none, either.
+    assert rows.flux_g[[2, 3, 4]].isna().all() or (rows.flux_err_g[[2, 3, 4]] > 0).all()
+
+
+def test_a_member_outside_its_stamp_is_flagged(inputs: tuple[str, str], tmp_path: Path) -> None:
+    """A pair of a table that no stamp holds: sources 1 and 9 are 220 px apart."""
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("central_id,companion_id\n1,9\n")
+    config = config_of(*inputs, str(tmp_path / "out"), pairs={"table": str(pairs)})
+    rows = measured(config, 64).to_pandas().set_index("source_id")
+    assert (rows["flags"] & flags.COMPANION_OUTSIDE.value).all()
+    assert (rows["flags"] & flags.LARGER_THAN_STAMP.value).all()
+
+
+def test_another_psf_is_another_run(inputs: tuple[str, str], run: Run, tmp_path: Path) -> None:
+    """Kernels are no part of a field's metadata, which is all that is hashed of it otherwise."""
+    field, output = tmp_path / "field.zarr", tmp_path / "out"
+    shutil.copytree(inputs[0], field)
+    shutil.copytree(run.output, output)
+    first = prepare(make_config(config_of(str(field), inputs[1], str(output))))
+    kernel = zarr.open_array(str(field / "psf" / "kernels"), mode="r+")
+    kernel[0, 0, 0] = np.roll(np.asarray(kernel[0, 0, 0]), 1)
+    again = prepare(make_config(config_of(str(field), inputs[1], str(output))))
+    assert first.fingerprint_parts["psf"] != again.fingerprint_parts["psf"]
+    with pytest.raises(OutputConflictError, match="belongs to another run"):
+        process_field(config_of(str(field), inputs[1], str(output)))
+
+
+def test_a_plan_says_what_a_run_will_do(inputs: tuple[str, str], tmp_path: Path) -> None:
+    found = plan_run(make_config(config_of(*inputs, str(tmp_path / "out"))))
+    assert (found.pairs, found.tiles, found.where) == (7, 6, "local")
+    assert found.stamps_per_second > 1
+    assert found.duration.seconds > 0
+
+
+def test_masks_are_those_of_networks(inputs: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="masks: profile-fit predicts no masks"):
+        prepare(make_config(config_of(*inputs, str(tmp_path / "out"), masks=True)))
 
 
 def test_sources_that_are_alone_can_be_left_out(inputs: tuple[str, str], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from deblend_batch.tiling.grouping import BlendRules, group_sources
 from deblend_batch.tiling.member_hash import hash_members
 from deblend_batch.tiling.pairing import blend_ids, match_within, order_members
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
-from deblend_batch.tiling.stamp_sizes import STAMP_SIZES_PX, reach_px, stamp_sizes
+from deblend_batch.tiling.stamp_sizes import MARGIN_PX, STAMP_SIZES_PX, reach_px, stamp_sizes
 from tests.tiling.skies import SCALE_ARCSEC, SHAPE_YX, blends_of, rules, skies, sky_at
 
 identities = st.integers(-(2**63), 2**63 - 1)
@@ -130,7 +130,7 @@ def test_other_sources_in_the_stamp_are_told_nearest_first() -> None:
         size, n = blends.stamp_size[row], blends.n_members[row]
         distance = np.abs(found.yx - blends.centre_yx[row]).max(axis=1)
         distance[np.isin(found.id, blends.source_id[row, :n])] = np.inf
-        near = [i for i in np.argsort(distance) if distance[i] < size / 2][:8]
+        near = [i for i in np.argsort(distance) if distance[i] < size / 2 + MARGIN_PX][:8]
         told = blends.others_yx[row]
         np.testing.assert_array_equal(told[: len(near)], found.yx[near].astype(np.float32))
         assert np.isnan(told[len(near) :]).all()

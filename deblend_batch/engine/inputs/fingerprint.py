@@ -10,6 +10,8 @@ from typing import Any
 from deblend_batch import storage
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.inputs.survey import SurveyEntry, field_identity
+from deblend_batch.field.layout import Field
+from deblend_batch.models.card import ModelCard
 from deblend_batch.version import __version__
 
 
@@ -57,10 +59,14 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
 
 
 def fingerprint_parts(
-    config: RunConfig, entries: Sequence[SurveyEntry], model_sha256: str
+    config: RunConfig, entries: Sequence[SurveyEntry], fields: Sequence[Field], card: ModelCard
 ) -> dict[str, Any]:
-    """Collect what decides the rows of a run: release, options, inputs, weights."""
+    """Collect what decides the rows of a run: release, options, inputs, weights.
+
+    The fields' PSFs are read for models that use them, so that one that is none stops a run before its start.
+    """
     options = config.storage_options
+    psf = {} if card.takes_pairs else {"psf": [field.psf.digest() for field in fields]}
     tables = dict.fromkeys(entry.detections_url for entry in entries)
     return {
         "release": release(__version__),
@@ -69,6 +75,7 @@ def fingerprint_parts(
         "pairs.table": storage.identity(config.pairs.table, options)
         if config.pairs.table
         else None,
-        "model": model_sha256,
+        "model": card.sha256,
+        **psf,
         **option_parts(config),
     }

@@ -79,7 +79,7 @@ def prepare(config: RunConfig) -> Prepared:
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)
-    parts = fingerprint_parts(config, entries, card.sha256)
+    parts = fingerprint_parts(config, entries, fields, card)
     return Prepared(
         config=config,
         entries=entries,

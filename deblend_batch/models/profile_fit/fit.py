@@ -17,6 +17,7 @@ from deblend_batch.models.profile_fit.arguments import (
 from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.maximum import COARSE_STEP, Level, Problem, find_maximum
+from deblend_batch.models.profile_fit.misfit import between
 from deblend_batch.models.profile_fit.planes import Grid
 from deblend_batch.models.profile_fit.psf import PsfStack
 from deblend_batch.models.profile_fit.residual import (
@@ -160,8 +161,8 @@ def _chunk(members: int, psf_components: int, pixels: int, device: torch.device)
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
-    found, prior, level, problem = find_maximum(problem)
-    found = let_stars_be_stars(found, problem, prior, level)
+    found, prior, level, trusting = find_maximum(problem)
+    found = let_stars_be_stars(found, trusting, prior, level)
     covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
     blends = problem.blends
     height, width = blends.image.shape[2:]
@@ -170,10 +171,13 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
         **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
         "converged": found.converged,
     }
-    return columns | _residual_columns(found, problem, level, with_models)
+    trusted = trusting.blends.weight
+    return columns | _residual_columns(found, problem, trusted, level, with_models)
 
 
-def _residual_columns(found: Found, problem: Problem, level: Level, with_models: bool) -> Columns:
+def _residual_columns(
+    found: Found, problem: Problem, trusted: Tensor, level: Level, with_models: bool
+) -> Columns:
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
@@ -189,11 +193,12 @@ def _residual_columns(found: Found, problem: Problem, level: Level, with_models:
         total = models.sum(dim=1).reshape(-1, *stamp)
         sky = found.state.linear[:, band, -1].float()[:, None, None]
         residual = blends.image[:, band] - total - sky
-        significance, yx = find_peak(residual, weight, total, sigma[:, band], config.model_error)
+        seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
+        significance, yx = find_peak(residual, seen, total, sigma[:, band], config.model_error)
         peak.append(significance)
         place.append(yx)
         count = (weight > 0).flatten(1).sum(dim=1).double()
-        squares = (residual.square() * weight).flatten(1).sum(dim=1).double()
+        squares = (residual.square() * trusted[:, band]).flatten(1).sum(dim=1).double()
         chi2.append(squares / torch.where(count > 0, count, torch.nan))
         if with_models:
             unit = blends.unit[:, band].float()[:, None, None, None]

@@ -26,6 +26,7 @@ _STRANGE_SIGMA = (
     3.0  # of position or of ln radius from the prior: perhaps swapped, perhaps run away
 )
 _STRANGE_CHI2 = 5.0
+_STRANGE_HOLLOW = 0.03
 
 
 class Level(NamedTuple):
@@ -150,4 +151,7 @@ def _strange(found: Found, prior: ShapePrior, pixels: Pixels) -> Tensor:
     astray = deviation[..., :3].amax(dim=(1, 2)) > _STRANGE_SIGMA**2
     count = (pixels.root_weight > 0).sum(dim=2).double()
     poor = found.normal.chi2 - count > _STRANGE_CHI2 * torch.sqrt(2.0 * count)
-    return astray | poor.any(dim=1) | ~found.converged
+    # Light that is taken away again: two members share one between them.
+    flux = found.state.linear[..., :-1]
+    hollow = flux.amin(dim=2) < -_STRANGE_HOLLOW * flux.amax(dim=2)
+    return astray | (poor | hollow).any(dim=1) | ~found.converged

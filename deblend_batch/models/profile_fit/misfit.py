@@ -72,6 +72,12 @@ def trusted_weights(
     return trusted
 
 
+def between(weight: Tensor, trusted: Tensor, share: float) -> Tensor:
+    """Return the weights with a share of the model error: what was hidden need not be where nothing is."""
+    more = torch.where(trusted > 0, 1.0 / trusted - 1.0 / weight, 0.0).clamp_min(0.0)
+    return weight / (1.0 + weight * share**2 * more)
+
+
 def _misfit(residual: Tensor, weight: Tensor, model: Tensor) -> Tensor:
     """Rms of a residual over its model where that is bright, beyond what noise makes: (blend,)."""
     bright = (weight > 0) & (model * weight.sqrt() > _BRIGHT)

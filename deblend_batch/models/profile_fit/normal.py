@@ -19,6 +19,7 @@ UNMEASURED = 2.0**40
 """Errors beyond this, in units of a pixel's noise, are of fluxes that no pixel tells anything of."""
 
 _NOTHING = 2.0**-100  # precision of what no pixel tells anything of
+_DARK_SIGMA = 4.0  # of a flux alone: below minus that a flux is hardly one
 _RIDGE = 1e-7  # of the diagonal: keeps equations of float32 products positive
 
 
@@ -162,7 +163,8 @@ def evaluate(
         gram = _gram(state, pixels, band, grid, chunk)
         offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
         pull = sky.precision(offset, pixels.sky_sigma[:, band])
-        change = _linear_change(gram, members, offset, pull)
+        dark = _darkness(gram, members)
+        change = _linear_change(gram, members, offset, pull, state.linear[:, band, :-1], dark)
         linear[:, band] = state.linear[:, band] + change
         turn = _turn(state, linear[:, band], change)
         gram = turn @ gram @ turn.transpose(1, 2)
@@ -175,6 +177,11 @@ def evaluate(
         hessian[:, place[-1], place[-1]] += pull
         gradient[:, place[-1]] -= pull * offset
         objective += 0.5 * chi2[:, band] + sky.objective(offset, pixels.sky_sigma[:, band])
+        flux = linear[:, band, :-1].clamp_max(0.0)
+        dark = torch.where(flux < 0.0, dark, 0.0)
+        hessian.diagonal(dim1=1, dim2=2)[:, place[-members - 1 : -1]] += dark
+        gradient[:, place[-members - 1 : -1]] -= dark * flux
+        objective += 0.5 * (dark * flux.square()).sum(dim=1)
     deviation = state.shapes - prior.mean
     pull = prior.precision * deviation
     objective += 0.5 * (pull * deviation).sum(dim=(1, 2))
@@ -238,7 +245,19 @@ def _rows(members: int) -> int:
     return PLANES * members + 2 + members % 2
 
 
-def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> Tensor:
+def _darkness(gram: Tensor, members: int) -> Tensor:
+    """Precision of the prior on negative fluxes, (blend, member).
+
+    A source that is not there has a flux of zero within its error, on either side. Light far below that is
+    another member's, which two profiles share: one takes away what the other has too much.
+    """
+    rows = torch.arange(members, device=gram.device) * PLANES
+    return gram[:, rows, rows] / _DARK_SIGMA**2
+
+
+def _linear_change(
+    gram: Tensor, members: int, offset: Tensor, pull: Tensor, flux: Tensor, dark: Tensor
+) -> Tensor:
     """Change of fluxes and sky that minimises the objective at these shapes: (blend, member + 1)."""
     rows = _linear_rows(members, gram.device)
     matrix = gram[:, rows[:, None], rows]
@@ -246,6 +265,9 @@ def _linear_change(gram: Tensor, members: int, offset: Tensor, pull: Tensor) -> 
     matrix[:, -1, -1] += pull
     right[:, -1] -= pull * offset
     diagonal = matrix.diagonal(dim1=1, dim2=2)
+    dark = torch.where(flux < 0.0, dark, 0.0)
+    diagonal[:, :-1] += dark
+    right[:, :-1] -= dark * flux
     diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
     return solve(factor(matrix), right)
 

@@ -16,7 +16,7 @@ from deblend_batch.models.profile_fit.sersic import INDEX_RANGE
 T = TypeVar("T", State, Normal)
 
 _LARGEST_STEP = (1.5, 1.5, 0.8, 0.8, 0.8, 0.8)
-_RADIUS_RANGE_PX = (0.02, 200.0)
+_RADIUS_RANGE_PX = (0.02, 60.0)  # half of the largest stamp: what is wider is background
 _FIRST_DAMPING = 1e-3
 _LEAST_DAMPING, _MOST_DAMPING = 1e-7, 1e6
 _NOISE = 2e-7  # of the objective: what single precision leaves uncertain

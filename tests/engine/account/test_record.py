@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from deblend_batch.engine.inputs import fingerprint as fingerprint_module
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts, release
 from deblend_batch.engine.inputs.workload import Count
 from deblend_batch.errors import OutputConflictError
+from deblend_batch.models import find_card
 
 
 @pytest.fixture
@@ -26,7 +28,8 @@ def config(tmp_path: Path) -> RunConfig:
 
 def claim(config: RunConfig) -> RunRecord:
     """Start the run, or take it up."""
-    parts = fingerprint_parts(config, [], "sha256:0")
+    card = replace(find_card(config.model), sha256="sha256:0")
+    parts = fingerprint_parts(config, [], [], card)
     return RunRecord.claim(Ledger(Output(config.output)), config, parts)
 
 
