@@ -155,8 +155,8 @@ def _noise_rows(rows: int, size: int, members: int) -> Arrays:
         "pixels": noise,
         "weights": np.ones_like(noise),
         "positions": np.tile(places, (rows, 1, 1)),
-        "psf_weight": np.full((rows, 1, 3), 1 / 3),
-        "psf_covariance": np.tile([4.0, 0.0, 4.0], (rows, 1, 3, 1)),
+        "psf_weight": np.full((rows, 1, 4), 1 / 4),
+        "psf_covariance": np.tile([4.0, 0.0, 4.0], (rows, 1, 4, 1)),
         "pixel_scale": np.full(rows, 0.2),
         "njy_per_unit": np.ones((rows, 1)),
     }

@@ -53,7 +53,7 @@ class PopulationPrior:
 
     radius_broadening: float = 1.5
     index_broadening: float = 2.5
-    stretch_broadening: float = 1.0
+    stretch_broadening: float = 1.4
     faintest: float = 21.0
 
 

@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, nnls
 from scipy.special import j1
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
 
-COMPONENTS = 3
+COMPONENTS = 4
 PsfKind = Literal["gaussian", "moffat", "airy"]
 
 _OVERSAMPLING = 5
@@ -261,11 +261,12 @@ def _solved(
     centre = np.clip(values[:2], -1.5, 1.5)
     planes = _planes(np.ones(components), covariance, centre, len(image))
     design = (planes * scale[:, :, None]).reshape(-1, components)
-    # One row more holds the sum at one, a few keep weights of either sign from running away.
-    sum_row = np.full((1, components), _SUM_WEIGHT * np.abs(design).sum())
-    small = 1e-3 * np.abs(design).max() * np.eye(components)
-    target = np.concatenate([(image * scale).ravel(), sum_row[0, :1], np.zeros(components)])
-    weight = np.linalg.lstsq(np.concatenate([design, sum_row, small]), target, rcond=None)[0]
+    # One row more holds the sum at one. No weight is negative: nearly equal Gaussians of either sign would
+    # cancel each other, and single precision with them.
+    row = np.full((1, components), _SUM_WEIGHT * np.abs(design).sum())
+    rows = np.concatenate([design, row])
+    target = np.concatenate([(image * scale).ravel(), row[0, :1]])
+    weight = nnls(rows.T @ rows, rows.T @ target)[0]
     return weight / weight.sum(), covariance, centre
 
 
