@@ -23,6 +23,8 @@ _CROWDED = 0.1
 _POOR_CHI2 = 1.25
 _EDGE_PX = 3
 _TYPICAL_PX = 48
+_EXAMPLE_PEAK = 20.0
+_EXAMPLE_SIGMA_PX = 2.5
 _NARROWEST_PSF_PX = 1.0
 _WIDEST_PSF = 0.25  # of the stamp
 _OF_MEMBERS = (
@@ -144,16 +146,15 @@ class FitMethod:
 
 
 def _noise_rows(rows: int, size: int, members: int) -> Arrays:
-    """Return blends in one band whose members are faint, in a row across the stamp."""
-    rng = np.random.default_rng(0)
-    x = np.linspace(size / 4, 3 * size / 4, members)
+    """Return blends in one band: members a little wider than the PSF, in a row across the stamp."""
+    x = np.linspace(size / 3, 2 * size / 3, members)
     places = np.stack([np.full(members, size / 2), x], axis=1)
-    noise = rng.normal(0, 1, (rows, 1, size, size)).astype(np.float32)
-    for y, x0 in places.astype(int):
-        noise[:, 0, y - 1 : y + 2, x0 - 1 : x0 + 2] += 20
+    away = ((np.indices((size, size)) - places[:, :, None, None]) ** 2).sum(axis=1)
+    light = (_EXAMPLE_PEAK * np.exp(-away / (2 * _EXAMPLE_SIGMA_PX**2))).sum(axis=0)
+    noise = np.random.default_rng(0).normal(0, 1, (rows, 1, size, size))
     return {
-        "pixels": noise,
-        "weights": np.ones_like(noise),
+        "pixels": (noise + light).astype(np.float32),
+        "weights": np.ones((rows, 1, size, size), np.float32),
         "positions": np.tile(places, (rows, 1, 1)),
         "psf_weight": np.full((rows, 1, 4), 1 / 4),
         "psf_covariance": np.tile([4.0, 0.0, 4.0], (rows, 1, 4, 1)),
