@@ -34,14 +34,13 @@ from benchmarks.fit_scenes import (
     draw_scenes,
     draw_source,
 )
+from deblend_batch.engine.methods.fit import FOUND_SN
 from deblend_batch.models import list_models, load_model
 from deblend_batch.models.profile_fit.fit import fit_blends
 from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
 
 SEED = 30_411
-FLAG_SN = 5.0
-"""Significance from which a residual's peak or a sky counts as found."""
 
 Array = NDArray[np.float64]
 
@@ -181,13 +180,13 @@ def pairs(count: int) -> list[Line]:
         Line(
             row,
             "SKY_OFFSET by mistake",
-            f"{100 * (fit.sky_sn.abs() > FLAG_SN).double().mean():.2f} %",
+            f"{100 * (fit.sky_sn.abs() > FOUND_SN).double().mean():.2f} %",
         ),
     ]
 
 
 def _found(fit: BlendFit) -> float:
-    return float(100 * (fit.peak_sn > FLAG_SN).any(dim=1).double().mean())
+    return float(100 * (fit.peak_sn > FOUND_SN).any(dim=1).double().mean())
 
 
 def deeper(count: int) -> list[Line]:
@@ -244,7 +243,7 @@ def background(count: int) -> list[Line]:
         shifted = replace(scenes, images=scenes.images + np.float32(level * NOISE_NJY))
         fit = run_fit(shifted)
         row = f"background {level:+g} sigma"
-        flagged = float(100 * (fit.sky_sn.abs() > FLAG_SN).double().mean())
+        flagged = float(100 * (fit.sky_sn.abs() > FOUND_SN).double().mean())
         lines += [
             limited(row, "median flux bias", Fluxes.of(fit, scenes).median_bias, 1.0, " %", 2),
             at_least(row, "flagged", flagged, 98),

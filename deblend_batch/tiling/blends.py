@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_MEMBERS = 32
+"""Members that a blend may have at most: fits grow with the square of it."""
 MAX_OTHERS = 8
 """Sources beside a blend, in its stamp, whose positions a model is told: the nearest."""
 

@@ -14,12 +14,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from deblend_batch.detections.table import Detections
+from deblend_batch.tiling.blends import MOST_MEMBERS
 from deblend_batch.tiling.division import Parts, divide_groups
 from deblend_batch.tiling.linking import link_sources
 from deblend_batch.tiling.stamp_sizes import LARGEST_EXTENT_PX, STAMP_SIZES_PX
-
-MOST_MEMBERS = 32
-"""What ``max_members`` may be at most: fits grow with the square of it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class BlendRules:
     link_arcsec : float
         Sources this near are linked.
     max_members : int
-        Most members of a blend, 1 to :data:`MOST_MEMBERS`.
+        Most members of a blend, 1 to :data:`~deblend_batch.tiling.blends.MOST_MEMBERS`.
     sources : {"all", "blended"}
         Whether sources that are linked to none are blends of one, or left out.
     """

@@ -28,11 +28,9 @@ from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.errors import CatalogError
 from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
-from deblend_batch.tiling.blends import MAX_OTHERS, MEMBER_COLUMNS, Blends
+from deblend_batch.tiling.blends import MAX_OTHERS, MEMBER_COLUMNS, MOST_MEMBERS, Blends
 
 ROW_GROUP = 8192
-MOST_BLEND_MEMBERS = 64
-"""Members that a row of an index may have room for."""
 _SUMMARY = b"deblend_batch_index"
 _WRONG = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading raises of a file that is no index."""
@@ -237,7 +235,7 @@ class IndexReader:
 
 def _blends(table: pa.Table) -> Blends:
     width = table.schema.field("source_id").type.list_size
-    if not 0 < width <= MOST_BLEND_MEMBERS:
+    if not 0 < width <= MOST_MEMBERS:
         raise ValueError(f"room for {width} members")
     columns = {}
     for name in Blends.__dataclass_fields__:

@@ -49,8 +49,8 @@ class Method(Protocol):
         """Return rows as most are, to learn what time they take."""
 
 
-def joined(answers: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Put answers end to end."""
-    if len(answers) == 1:
-        return dict(answers[0])
-    return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
+def joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """Put arrays of the same names end to end."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from deblend_batch.catalog.shard import Measurement
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, open_field
-from deblend_batch.engine.methods.method import Arrays, Method
+from deblend_batch.engine.methods.method import Arrays, Method, joined
 from deblend_batch.engine.worker.bisection import Search
 from deblend_batch.engine.worker.cut import cut_parts
 from deblend_batch.engine.worker.poison import NO_DATA, Poison
@@ -58,7 +58,7 @@ class Measured:
     @classmethod
     def concatenate(cls, parts: Sequence[Measured]) -> Measured:
         """Put parts end to end, and add their times up."""
-        measurement = Measurement(end_to_end([part.measurement.columns for part in parts]))
+        measurement = Measurement(joined([part.measurement.columns for part in parts]))
         masks = [part.masks for part in parts if part.masks is not None]
         seconds = {key: sum(part.seconds[key] for part in parts) for key in parts[0].seconds}
         return cls(measurement, np.concatenate(masks) if masks else None, seconds)
@@ -205,7 +205,7 @@ class _Answers:
         while self._open:
             self._take()
         order = np.argsort(np.concatenate(self._rows))
-        return {name: values[order] for name, values in end_to_end(self._parts).items()}
+        return {name: values[order] for name, values in joined(self._parts).items()}
 
     def _take(self) -> None:
         cut, answer = self._open.popleft()
@@ -213,11 +213,6 @@ class _Answers:
         self._parts.append(
             {name: _widened(name, values, self._width) for name, values in columns.items()}
         )
-
-
-def end_to_end(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Put the columns of several parts end to end."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _widened(name: str, values: NDArray[Any], width: int) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from deblend_batch.field.photometry import nanojansky_per_unit
 if TYPE_CHECKING:
     from deblend_batch.models.card import ModelCard
     from deblend_batch.models.model import Model
+    from deblend_batch.models.prediction import Prediction
     from deblend_batch.models.profile_fit.model import ProfileFit
     from deblend_batch.simulate.pairs.batch import PairBatch
 
@@ -87,12 +88,7 @@ def model_method(model: Model, batch_size: int | None = None) -> Method:
             sigma=seen.sigma,
             batch_size=batch_size,
         )
-        return Estimate(
-            flux=prediction.flux.astype(np.float64),
-            seen=seen,
-            flux_err=prediction.flux_err.astype(np.float64),
-            masks=prediction.masks,
-        )
+        return _estimate(prediction, seen)
 
     return Method(model.card.name, estimate, about=_about(model.card))
 
@@ -126,18 +122,22 @@ def fit_method(
             pixel_scale_arcsec=pixel_scale_arcsec,
             njy_per_unit=float(nanojansky_per_unit(zero_point)),
         )
-        return Estimate(
-            flux=prediction.flux.astype(np.float64),
-            seen=batch,
-            flux_err=prediction.flux_err.astype(np.float64),
-            masks=prediction.masks,
-        )
+        return _estimate(prediction, batch)
 
     about = (
         "Sersic profiles and point sources fitted to all sources of a stamp, told the detected positions and "
         f"the width of the PSF, whose shape it assumes; weights sha256 {model.card.sha256[:12]}"
     )
     return Method(model.card.name, estimate, about=about)
+
+
+def _estimate(prediction: Prediction, seen: PairBatch) -> Estimate:
+    return Estimate(
+        flux=prediction.flux.astype(np.float64),
+        seen=seen,
+        flux_err=prediction.flux_err.astype(np.float64),
+        masks=prediction.masks,
+    )
 
 
 _FLUX_OF_MASKS = (

@@ -22,8 +22,8 @@ from deblend_batch.models.profile_fit.planes import Grid
 from deblend_batch.models.profile_fit.psf import PsfStack
 from deblend_batch.models.profile_fit.residual import (
     blendedness_of,
-    draw_models,
     find_peak,
+    left_over,
     mask_areas,
 )
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
@@ -183,16 +183,13 @@ def _residual_columns(
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models = draw_models(found.state, level.pixels, band, level.grid, problem.chunk)[
-            ..., : stamp[0] * stamp[1]
-        ]
+        models, total, residual = left_over(
+            blends.image, found.state, level.pixels, band, level.grid, problem.chunk
+        )
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
         if band == 0:
             area, overlap = mask_areas(models, weight.flatten(1))
-        total = models.sum(dim=1).reshape(-1, *stamp)
-        sky = found.state.linear[:, band, -1].float()[:, None, None]
-        residual = blends.image[:, band] - total - sky
         seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
         significance, yx = find_peak(residual, seen, total, sigma[:, band], config.model_error)
         peak.append(significance)

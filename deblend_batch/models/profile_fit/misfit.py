@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblend_batch.models.profile_fit.normal import Pixels, State
 from deblend_batch.models.profile_fit.planes import Grid
-from deblend_batch.models.profile_fit.residual import draw_models
+from deblend_batch.models.profile_fit.residual import left_over
 from deblend_batch.models.profile_fit.stamps import Blends
 
 _BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
@@ -57,14 +57,10 @@ def trusted_weights(
     Tensor of float32, shape (blend, band, y, x)
         Weights that are no larger than those of the data.
     """
-    stamp = blends.image.shape[2:]
     trusted = torch.empty_like(blends.weight)
     for band in range(blends.image.shape[1]):
-        drawn = draw_models(state, pixels, band, grid, chunk)[..., : stamp[0] * stamp[1]]
-        model = drawn.sum(dim=1).reshape(-1, *stamp)
+        _, model, residual = left_over(blends.image, state, pixels, band, grid, chunk)
         weight = blends.weight[:, band]
-        sky = state.linear[:, band, -1].float()[:, None, None]
-        residual = blends.image[:, band] - model - sky
         misfit = trust.misfit_factor * _misfit(residual, weight, model)
         share = (misfit.square() + trust.least_error**2).sqrt()
         noise = (share[:, None, None] * model).square()

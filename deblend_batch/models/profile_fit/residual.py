@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,6 +37,35 @@ def draw_models(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int)
         draw_profiles(part, weight[some], covariance[some], grid, out[some])
     out *= state.linear[:, band, :-1].flatten().float()[:, None]
     return out.view(blends, members, grid.pixels)
+
+
+class Leftover(NamedTuple):
+    """What a state says of one band, and what it leaves over; float32.
+
+    Parameters
+    ----------
+    models : Tensor, shape (blend, member, pixel)
+        The members' images.
+    total : Tensor, shape (blend, y, x)
+        Their sum.
+    residual : Tensor, shape (blend, y, x)
+        Pixels less that and the sky.
+    """
+
+    models: Tensor
+    total: Tensor
+    residual: Tensor
+
+
+def left_over(
+    image: Tensor, state: State, pixels: Pixels, band: int, grid: Grid, chunk: int
+) -> Leftover:
+    """Draw a state in one band, and take it from the image (blend, band, y, x)."""
+    height, width = image.shape[2:]
+    models = draw_models(state, pixels, band, grid, chunk)[..., : height * width]
+    total = models.sum(dim=1).reshape(-1, height, width)
+    sky = state.linear[:, band, -1].float()[:, None, None]
+    return Leftover(models, total, image[:, band] - total - sky)
 
 
 def blendedness_of(models: Tensor, weight: Tensor) -> Tensor:
