@@ -130,6 +130,8 @@ class RunConfig(Section):
     """URL of the detection table; in a survey the default for fields without their own."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Names in the detection table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``."""
+    carry: list[str] = Field(default_factory=list, max_length=64)
+    """Columns of the detection table that go through to the catalogue, by their names there."""
     output: str
     """URL of the output folder."""
     model: str = DEFAULT_MODEL

@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from deblend_batch.errors import FieldError
 
+_ORIGIN = b"origin"
+
 
 def _column(name: str, kind: pa.DataType, description: str, ucd: str, unit: str = "") -> pa.Field:
     metadata = {"description": description, "ucd": ucd}
@@ -16,7 +18,9 @@ def _column(name: str, kind: pa.DataType, description: str, ucd: str, unit: str 
     return pa.field(name, kind, nullable=False, metadata=metadata)
 
 
-def shard_schema(bands: Sequence[str], *, fitted: bool = False) -> pa.Schema:
+def shard_schema(
+    bands: Sequence[str], *, fitted: bool = False, carried: pa.Schema | None = None
+) -> pa.Schema:
     """Return the schema of a shard.
 
     Parameters
@@ -25,6 +29,8 @@ def shard_schema(bands: Sequence[str], *, fitted: bool = False) -> pa.Schema:
         Names of the field's bands; each adds a flux, a magnitude and their errors.
     fitted : bool
         Whether the rows are those of a fit, which says more of a source than a network does.
+    carried : pyarrow.Schema, optional
+        Of columns that come from the detection table as they are.
 
     Returns
     -------
@@ -34,7 +40,20 @@ def shard_schema(bands: Sequence[str], *, fitted: bool = False) -> pa.Schema:
     """
     fluxes = [column for band in bands for column in _band_columns(band)]
     more = [*_SHAPES, *(column for band in bands for column in _fit_columns(band))]
-    return pa.schema([*_PLACES, *fluxes, *_QUALITY, *(more if fitted else [])])
+    others = [_carried(column) for column in carried or ()]
+    return pa.schema([*_PLACES, *fluxes, *_QUALITY, *(more if fitted else []), *others])
+
+
+def _carried(column: pa.Field) -> pa.Field:
+    """Say of a column where it comes from; its unit, and what else the table said of it, stay."""
+    said = {b"description": b"as in the detection table"}
+    metadata = {**said, **(column.metadata or {}), _ORIGIN: b"detections"}
+    return column.with_nullable(True).with_metadata(metadata)
+
+
+def is_carried(column: pa.Field) -> bool:
+    """Tell whether a column of the catalogue comes from the detection table."""
+    return _ORIGIN in (column.metadata or {})
 
 
 def is_fitted(schema: pa.Schema) -> bool:
@@ -174,6 +193,6 @@ def _band_columns(band: str) -> list[pa.Field]:
 
 def bands_of(schema: pa.Schema) -> list[str]:
     """Return the bands of a shard's schema, in order."""
-    names = set(schema.names)
-    found = [name.removeprefix("flux_") for name in schema.names if name.startswith("flux_")]
+    names = [column.name for column in schema if not is_carried(column)]
+    found = [name.removeprefix("flux_") for name in names if name.startswith("flux_")]
     return [band for band in found if f"flux_err_{band}" in names]

@@ -61,6 +61,7 @@ def make_rows(
     meta: FieldMeta,
     method: str,
     pixel_scale_arcsec: float = np.nan,
+    carried: pa.Table | None = None,
 ) -> pa.Table:
     """Make catalogue rows, one for each member that is measured, central first, by blend id.
 
@@ -78,6 +79,8 @@ def make_rows(
         Name of the model.
     pixel_scale_arcsec : float
         Edge of a pixel; of use for a fit.
+    carried : pyarrow.Table, optional
+        Columns of the detection table, a row for each of the catalogue's.
     """
     rows = blends.is_measured
     columns = _given_columns(tile, blends)
@@ -96,7 +99,10 @@ def make_rows(
     if measured.is_fitted:
         columns |= _fit_columns(blends, measured.columns, bands, method, pixel_scale_arcsec)
     columns["_healpix_29"] = healpix_29(columns["ra"], columns["dec"])
-    schema = shard_schema(meta.bands, fitted=measured.is_fitted)
+    carried_schema = None if carried is None else carried.schema
+    schema = shard_schema(meta.bands, fitted=measured.is_fitted, carried=carried_schema)
+    if carried is not None:
+        columns |= {name: carried[name] for name in carried.column_names}
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 

@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import DetectionsError
 
-DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius")
+DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius", "psf_fwhm")
 PAIR_COLUMNS = ("central_id", "companion_id")
 
 _MAX_SHOWN = 60
 _LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
-_UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
+_UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec, "psf_fwhm": u.arcsec}
+
+
+def psf_column(band: str = "") -> str:
+    """Return the name of the column that has the PSF's width in a band, or in all."""
+    return f"psf_fwhm_{band}" if band else "psf_fwhm"
 
 
 def check_mapping(columns: Mapping[str, str], known: Sequence[str], url: str) -> None:
@@ -33,17 +38,26 @@ def check_mapping(columns: Mapping[str, str], known: Sequence[str], url: str) ->
             )
 
 
+def check_carried(names: Sequence[str], carry: Sequence[str], url: str) -> None:
+    """Refuse columns to carry that a table has not."""
+    for name in carry:
+        if name not in names:
+            raise DetectionsError(
+                f"{url}: no column {name!r} (to carry); the table has {_listed(names)}"
+            )
+
+
 def resolve_detections(
-    names: Sequence[str], columns: Mapping[str, str], url: str
+    names: Sequence[str], columns: Mapping[str, str], known: Sequence[str], url: str
 ) -> dict[str, str]:
     """Map our column names to a detection table's.
 
     Returns
     -------
     dict of str
-        ``id``, a position on the sky or in pixels (never both), and ``mag``, ``radius`` if there.
+        ``id``, a position on the sky or in pixels (never both), and the others that are known, if there.
     """
-    candidates = {ours: find_column(names, ours, columns, url) for ours in DETECTION_COLUMNS}
+    candidates = {ours: find_column(names, ours, columns, url) for ours in known}
     found = {ours: theirs for ours, theirs in candidates.items() if theirs is not None}
     if "id" not in found:
         raise missing_column(names, "id", url)
@@ -148,11 +162,16 @@ def floats(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.float64
         pc.cast(values, pa.float64(), safe=False), np.nan
     ).to_numpy()
     unit = (part.schema.field(name).metadata or {}).get(b"unit")
-    return numbers * _factor(unit, ours, url) if unit and ours in _UNITS else numbers
+    quantity = "psf_fwhm" if ours.startswith(psf_column()) else ours
+    return (
+        numbers * _factor(unit, ours, _UNITS[quantity], url)
+        if unit and quantity in _UNITS
+        else numbers
+    )
 
 
-def _factor(text: bytes, ours: str, url: str) -> float:
-    target, unit = _UNITS[ours], shown(text.decode(errors="replace"))
+def _factor(text: bytes, ours: str, target: u.UnitBase, url: str) -> float:
+    unit = shown(text.decode(errors="replace"))
     problem = DetectionsError(
         f"{url}: column '{ours}' is in {unit!r}, which is not an angle; give it in {target}"
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from deblend_batch.detections import columns as cols
@@ -31,6 +33,11 @@ class Detections:
         AB magnitude; NaN where unknown.
     radius_arcsec : ndarray of float32, shape (n,)
         Half-light radius; NaN where unknown.
+    psf_fwhm_arcsec : ndarray of float32, shape (n, band), or None
+        Full width at half maximum of the PSF at the source, NaN where unknown; one column where the table has
+        one for all bands.
+    carried : pyarrow.Table, or None
+        Columns that go through to the catalogue, of n rows.
     """
 
     id: NDArray[np.int64]
@@ -39,19 +46,24 @@ class Detections:
     yx: NDArray[np.float64] | None
     mag: NDArray[np.float32]
     radius_arcsec: NDArray[np.float32]
+    psf_fwhm_arcsec: NDArray[np.float32] | None = None
+    carried: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.id)
 
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> Detections:
-        return Detections(
-            id=self.id[rows],
-            ra=self.ra[rows],
-            dec=self.dec[rows],
-            yx=None if self.yx is None else self.yx[rows],
-            mag=self.mag[rows],
-            radius_arcsec=self.radius_arcsec[rows],
-        )
+        chosen: dict[str, Any] = {
+            name: None if column is None else column[rows] for name, column in self.arrays()
+        }
+        carried = None
+        if self.carried is not None:
+            carried = self.carried.take(pa.array(np.arange(len(self))[rows]))
+        return Detections(**chosen, carried=carried)
+
+    def arrays(self) -> Iterator[tuple[str, NDArray[Any] | None]]:
+        """Return the columns that are arrays, by name."""
+        return ((name, column) for name, column in vars(self).items() if name != "carried")
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
@@ -67,16 +79,22 @@ class Detections:
             small = np.empty(0, np.float32)
             return cls(np.empty(0, np.int64), nothing, nothing, None, small, small)
 
-        def joined(name: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(part, name) for part in parts])
-
-        columns = {f.name: joined(f.name) for f in fields(cls) if f.name != "yx"}
-        yx = None if parts[0].yx is None else joined("yx")
-        return cls(yx=yx, **columns)  # type: ignore[arg-type]  # each as its field says
+        columns: dict[str, Any] = {
+            name: None if first is None else np.concatenate([getattr(part, name) for part in parts])
+            for name, first in parts[0].arrays()
+        }
+        tables = [part.carried for part in parts if part.carried is not None]
+        carried = pa.concat_tables(tables, promote_options="permissive") if tables else None
+        return cls(**columns, carried=carried)
 
 
 def read_detections(
-    url: str, columns: Mapping[str, str] | None = None, options: Options | None = None
+    url: str,
+    columns: Mapping[str, str] | None = None,
+    options: Options | None = None,
+    *,
+    bands: Sequence[str] = (),
+    carry: Sequence[str] = (),
 ) -> Iterator[Detections]:
     """Read a detection table, part by part.
 
@@ -85,10 +103,14 @@ def read_detections(
     url : str
         Any table that :func:`deblend_batch.detections.formats.scan_table` reads.
     columns : mapping, optional
-        Names in the table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``; those not
-        named are looked for under these names, upper or lower case.
+        Names in the table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``, ``psf_fwhm`` (or
+        ``psf_fwhm_<band>``); those not named are looked for under these names, upper or lower case.
     options : mapping, optional
         fsspec storage options.
+    bands : sequence of str
+        Bands whose ``psf_fwhm_<band>`` are looked for.
+    carry : sequence of str
+        Columns, by their names in the table, that are to go through to the catalogue.
 
     Yields
     ------
@@ -98,13 +120,15 @@ def read_detections(
         units are converted where the table states them.
     """
     mapping = columns or {}
-    cols.check_mapping(mapping, cols.DETECTION_COLUMNS, url)
+    known = (*cols.DETECTION_COLUMNS, *(cols.psf_column(band) for band in bands))
+    cols.check_mapping(mapping, known, url)
     found: dict[str, str] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         found.clear()  # each file of a folder has its own names
-        found.update(cols.resolve_detections(names, mapping, url))
-        return list(dict.fromkeys(found.values()))
+        found.update(cols.resolve_detections(names, mapping, known, url))
+        cols.check_carried(names, carry, url)
+        return list(dict.fromkeys([*found.values(), *carry]))
 
     for part in scan_table(url, choose, options):
         ids = cols.integers(part, found["id"], "id", url)
@@ -113,7 +137,8 @@ def read_detections(
             for ours, theirs in found.items()
             if ours != "id"
         }
-        yield _detections(ids, numbers)
+        psf = _psf_fwhm(numbers, bands)
+        yield _detections(ids, numbers, psf, part.select(list(carry)) if carry else None)
 
 
 def read_pairs_table(
@@ -185,7 +210,28 @@ def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
     )
 
 
-def _detections(ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]]) -> Detections:
+def _psf_fwhm(
+    numbers: Mapping[str, NDArray[np.float64]], bands: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """Return the PSF's widths, a column a band, or the one that is for all; what is no width is unknown."""
+    own = [numbers.get(cols.psf_column(band)) for band in bands]
+    every = numbers.get(cols.psf_column())
+    if all(column is None for column in own):
+        own = [every]
+    given = next((column for column in [every, *own] if column is not None), None)
+    if given is None:
+        return None
+    other = np.full(len(given), np.nan) if every is None else every
+    widths = np.stack([other if column is None else column for column in own], axis=1)
+    return np.where(widths > 0, widths, np.nan).astype(np.float32)
+
+
+def _detections(
+    ids: NDArray[np.int64],
+    numbers: Mapping[str, NDArray[np.float64]],
+    psf_fwhm: NDArray[np.float32] | None,
+    carried: pa.Table | None,
+) -> Detections:
     unknown = np.full(len(ids), np.nan)
     return Detections(
         id=ids,
@@ -194,6 +240,8 @@ def _detections(ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64
         yx=np.stack([numbers["y"], numbers["x"]], axis=1) if "x" in numbers else None,
         mag=numbers.get("mag", unknown).astype(np.float32),
         radius_arcsec=numbers.get("radius", unknown).astype(np.float32),
+        psf_fwhm_arcsec=psf_fwhm,
+        carried=carried,
     )
 
 

@@ -48,9 +48,14 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
     new = {
         "blends": config.blends.model_dump(mode="json"),
         "sources": config.sources,
+        "carry": config.carry,
     }
     return {
-        **{name: new[name] for name in new if getattr(config, name) != default[name].default},
+        **{
+            name: value
+            for name, value in new.items()
+            if getattr(config, name) != default[name].get_default(call_default_factory=True)
+        },
         "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
         "columns": config.columns,
         "tiles": config.tiles.model_dump(mode="json"),

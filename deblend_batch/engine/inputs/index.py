@@ -157,14 +157,14 @@ def _column(values: NDArray[Any]) -> pa.Array:
 
 def read_index(output: Output, url: str) -> FieldIndex:
     """Read what the driver needs of an index file: the unit column and the summary, no blends."""
-    with output.open_read(url) as file, _damage(url):
+    with output.open_read(url) as file, damage(url):
         index = BoundedParquet(file)
         summary = typed(_SUMMARY_TYPE, loads(index.schema.metadata[_SUMMARY]))
         return _field_index(url, _starts(index, len(summary["tiles"])), summary)
 
 
 @contextmanager
-def _damage(url: str) -> Iterator[None]:
+def damage(url: str) -> Iterator[None]:
     """Say in one line that an index is not what we write; a remote store's failures are its own."""
     try:
         yield
@@ -210,7 +210,7 @@ class IndexReader:
 
     def __init__(self, output: Output, url: str) -> None:
         self._url = url
-        with _damage(url):
+        with damage(url):
             self._file = BoundedParquet(output.open_read(url))
             if max(self._file.group_rows, default=0) > ROW_GROUP:
                 raise ValueError(f"row groups of more than {ROW_GROUP:,} blends")
@@ -218,7 +218,7 @@ class IndexReader:
         self._group = lru_cache(maxsize=4)(self._read_group)
 
     def _read_group(self, group: int) -> Blends:
-        with _damage(self._url):
+        with damage(self._url):
             return _blends(self._file.read_group(group))
 
     def read(self, start: int, stop: int) -> Blends:
@@ -242,9 +242,8 @@ def _blends(table: pa.Table) -> Blends:
         column = table[name].combine_chunks()
         if isinstance(column.type, pa.FixedSizeListType):
             column = column.flatten()
-        columns[name] = np.reshape(
-            column.to_numpy(zero_copy_only=False), (len(table), *_shape(name, width))
-        )
+        shape = (len(table), *_shape(name, width))
+        columns[name] = np.reshape(column.to_numpy(zero_copy_only=False), shape)
     return Blends(**columns)
 
 
@@ -252,5 +251,7 @@ def _shape(name: str, width: int) -> tuple[int, ...]:
     """Return the shape of one row of a column of blends."""
     if name == "others_yx":
         return (MAX_OTHERS, 2)
+    if name == "psf_fwhm_arcsec":
+        return (-1,)
     members = (width,) if name in MEMBER_COLUMNS else ()
     return (*members, 2) if name in {"yx", "radec", "centre_yx"} else members

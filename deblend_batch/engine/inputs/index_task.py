@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -21,6 +22,7 @@ from deblend_batch.detections.table import (
     repeated_ids,
 )
 from deblend_batch.detections.unique import Repeated, UniqueKeys
+from deblend_batch.engine.inputs.carried import carried_rows, write_carried
 from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
@@ -61,6 +63,10 @@ class IndexTask:
     columns: dict[str, str]
     rules: BlendRules | None = None
     """What a blend is; None for a model that takes pairs."""
+    bands: tuple[str, ...] = ()
+    """Of the field: a table may say the PSF's width in each."""
+    carry: tuple[str, ...] = ()
+    """Columns of the table that go through to the catalogue."""
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
 
@@ -76,7 +82,11 @@ class IndexTask:
 
 
 def index_tasks(
-    config: RunConfig, output: Output, entries: Sequence[SurveyEntry], card: ModelCard
+    config: RunConfig,
+    output: Output,
+    entries: Sequence[SurveyEntry],
+    fields: Sequence[Field],
+    card: ModelCard,
 ) -> list[IndexTask]:
     """Describe the indexing of each field of a run.
 
@@ -88,6 +98,8 @@ def index_tasks(
         Where the indexes are to be.
     entries : sequence of SurveyEntry
         The fields.
+    fields : sequence of Field
+        The same, opened.
     card : ModelCard
         Of the model.
     """
@@ -103,8 +115,10 @@ def index_tasks(
             config.pairs,
             config.columns,
             None if card.takes_pairs else rules,
+            tuple(field.meta.bands),
+            tuple(config.carry),
         )
-        for entry in entries
+        for entry, field in zip(entries, fields, strict=True)
     ]
 
 
@@ -112,12 +126,14 @@ def index_field(task: IndexTask) -> FieldIndex:
     """Index a field, or read the index that an earlier start of the same run left."""
     if task.output.exists(task.url):
         return read_index(task.output, task.url)
-    index, blends = build_index(task)
+    index, blends, carried = build_index(task)
+    if carried is not None:
+        write_carried(task.output, task.output.carried_url(task.url), carried)
     write_index(task.output, index, blends)
     return index
 
 
-def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
+def build_index(task: IndexTask) -> tuple[FieldIndex, Blends, pa.Table | None]:
     """Find the blends of a field and the tiles that own them; writes only the list of unused detections.
 
     Returns
@@ -126,6 +142,8 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
         One entry a unit of work.
     blends : Blends
         The blends, by tile, unit and blend id.
+    carried : pyarrow.Table or None
+        What their members carry, see :func:`~deblend_batch.engine.inputs.carried.carried_rows`.
     """
     opened = Field.reopen(task.entry.field_url, task.options)
     grid = TileGrid(opened.shape_yx, task.tile_size)
@@ -149,7 +167,8 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
     )
-    return index, blends[order]
+    blends = blends[order]
+    return index, blends, carried_rows(blends, detections)
 
 
 @dataclass(frozen=True)
@@ -177,7 +196,7 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
         math.prod(size + 2 * _reach(task, opened) for size in opened.shape_yx),
     )
     with UniqueKeys() as ids:
-        for part in read_detections(url, task.columns, task.options):
+        for part in _parts(task):
             _check_ids(ids.add(part.id) if first else None, url)
             screened = _screen(task, opened, part)
             counts += screened.counts
@@ -196,6 +215,13 @@ def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float6
     check_unique(near.id, url)
     yx = np.concatenate([each.yx for each in kept])
     return near, yx, {name: counts[name] for name in names}
+
+
+def _parts(task: IndexTask) -> Iterator[Detections]:
+    entry = task.entry
+    return read_detections(
+        entry.detections_url, task.columns, task.options, bands=task.bands, carry=task.carry
+    )
 
 
 def _check_ids(found: Repeated | None, url: str) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.catalog.output import Output
+from deblend_batch.engine.inputs.carried import Carried, read_carried
 from deblend_batch.engine.inputs.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
@@ -77,6 +78,8 @@ class RunContext:
         Name on the model's card.
     takes_pairs : bool
         Whether the model takes pairs: see :attr:`deblend_batch.models.card.ModelCard.takes_pairs`.
+    carries : bool
+        Whether columns of the detections go through to the catalogue.
     log_format : {"text", "json"}
         Of the lines that workers log.
     """
@@ -89,6 +92,7 @@ class RunContext:
     model_sha256: str
     model_name: str = ""
     takes_pairs: bool = True
+    carries: bool = False
     start: str = field(default_factory=lambda: uuid4().hex)
     log_format: LogFormat = "text"
 
@@ -118,3 +122,11 @@ def _open_index(url: str, context: RunContext) -> IndexReader:
 def load_blends(spec: TileSpec, context: RunContext) -> Blends:
     """Read the blends of a tile from its field's index."""
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)
+
+
+def load_carried(spec: TileSpec, width: int, context: RunContext) -> Carried | None:
+    """Read what the members of a tile's blends carry from the detections, where a run wants it."""
+    if not context.carries:
+        return None
+    url = context.output.carried_url(spec.index_url)
+    return read_carried(context.output, url, spec.row_start, spec.row_stop, width)
