@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from deblend_batch.config import Column
 from deblend_batch.detections import columns as cols
+from deblend_batch.detections import values
+from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
+from deblend_batch.detections.columns import Source
 from deblend_batch.detections.formats import scan_table
 from deblend_batch.detections.unique import Repeated, find_repeated
+from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
 from deblend_batch.storage import Options
 
@@ -31,6 +37,11 @@ class Detections:
         AB magnitude; NaN where unknown.
     radius_arcsec : ndarray of float32, shape (n,)
         Half-light radius; NaN where unknown.
+    carried : pyarrow.Table, optional
+        What goes through to the catalogue, a row a source: ``source_name`` where ids are text, and the columns
+        that the user named.
+    n_left_out : int
+        Rows of the table that its condition does not select.
     """
 
     id: NDArray[np.int64]
@@ -39,6 +50,8 @@ class Detections:
     yx: NDArray[np.float64] | None
     mag: NDArray[np.float32]
     radius_arcsec: NDArray[np.float32]
+    carried: pa.Table | None = None
+    n_left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.id)
@@ -51,6 +64,7 @@ class Detections:
             yx=None if self.yx is None else self.yx[rows],
             mag=self.mag[rows],
             radius_arcsec=self.radius_arcsec[rows],
+            carried=None if self.carried is None else _rows_of(self.carried, rows),
         )
 
     @classmethod
@@ -70,13 +84,27 @@ class Detections:
         def joined(name: str) -> NDArray[np.generic]:
             return np.concatenate([getattr(part, name) for part in parts])
 
-        columns = {f.name: joined(f.name) for f in fields(cls) if f.name != "yx"}
+        apart = {"yx", "carried", "n_left_out"}
+        columns = {f.name: joined(f.name) for f in fields(cls) if f.name not in apart}
         yx = None if parts[0].yx is None else joined("yx")
-        return cls(yx=yx, **columns)  # type: ignore[arg-type]  # each as its field says
+        carried = [part.carried for part in parts if part.carried is not None]
+        return cls(
+            yx=yx,
+            **columns,  # type: ignore[arg-type]  # each as its field says
+            carried=pa.concat_tables(carried, promote_options="permissive") if carried else None,
+            n_left_out=sum(part.n_left_out for part in parts),
+        )
 
 
 def read_detections(
-    url: str, columns: Mapping[str, str] | None = None, options: Options | None = None
+    url: str,
+    columns: Mapping[str, Column] | None = None,
+    options: Options | None = None,
+    *,
+    where: str | None = None,
+    origin: int | None = None,
+    carry: Sequence[str] = (),
+    pixel_arcsec: float | None = None,
 ) -> Iterator[Detections]:
     """Read a detection table, part by part.
 
@@ -89,6 +117,14 @@ def read_detections(
         named are looked for under these names, upper or lower case.
     options : mapping, optional
         fsspec storage options.
+    where : str, optional
+        Condition of the rows that count.
+    origin : {0, 1}, optional
+        What the centre of the first pixel is called; by the names of the columns if absent, else 0.
+    carry : sequence of str
+        Columns that are kept as they are.
+    pixel_arcsec : float, optional
+        Edge of a pixel, for radii in pixels.
 
     Yields
     ------
@@ -99,25 +135,38 @@ def read_detections(
     """
     mapping = columns or {}
     cols.check_mapping(mapping, cols.DETECTION_COLUMNS, url)
-    found: dict[str, str] = {}
+    condition = None if where is None else Condition(where)
+    looked_at = () if condition is None else condition.columns
+    found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         found.clear()  # each file of a folder has its own names
         found.update(cols.resolve_detections(names, mapping, url))
-        return list(dict.fromkeys(found.values()))
+        cols.check_there(names, looked_at, "where", url)
+        cols.check_there(names, carry, "carry", url)
+        own = [name for source in found.values() for name in source.names]
+        return list(dict.fromkeys([*own, *looked_at, *carry]))
 
-    for part in scan_table(url, choose, options):
-        ids = cols.integers(part, found["id"], "id", url)
+    named: bool | None = None
+    for whole in scan_table(url, choose, options):
+        part = whole if condition is None else whole.filter(pa.array(condition.rows(whole)))
+        ids, names = values.ids(part, found["id"], "id", url)
+        if len(ids):
+            named = _same_kind(named, names is not None, found["id"].name, url)
         numbers = {
-            ours: cols.floats(part, theirs, ours, url)
-            for ours, theirs in found.items()
+            ours: values.floats(part, source, ours, url, pixel_arcsec)
+            for ours, source in found.items()
             if ours != "id"
         }
-        yield _detections(ids, numbers)
+        first = cols.origin_of(found) if origin is None else origin
+        made = _detections(ids, numbers, first)
+        texts = {} if names is None else {SOURCE_NAME: names}
+        carried = carried_columns(part, carry, texts, url)
+        yield replace(made, carried=carried, n_left_out=len(whole) - len(part))
 
 
 def read_pairs_table(
-    url: str, columns: Mapping[str, str] | None = None, options: Options | None = None
+    url: str, columns: Mapping[str, Column] | None = None, options: Options | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Read a table of pre-detected pairs, part by part.
 
@@ -137,7 +186,7 @@ def read_pairs_table(
     """
     mapping = columns or {}
     cols.check_mapping(mapping, cols.PAIR_COLUMNS, url)
-    found: dict[str, str] = {}
+    found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         for ours in cols.PAIR_COLUMNS:
@@ -145,11 +194,11 @@ def read_pairs_table(
             if theirs is None:
                 raise cols.missing_column(names, ours, url)
             found[ours] = theirs
-        return list(found.values())
+        return list(dict.fromkeys(name for source in found.values() for name in source.names))
 
     for part in scan_table(url, choose, options):
         central, companion = (
-            cols.integers(part, found[ours], ours, url) for ours in cols.PAIR_COLUMNS
+            values.ids(part, found[ours], ours, url)[0] for ours in cols.PAIR_COLUMNS
         )
         _check_pairs(central, companion, url)
         yield central, companion
@@ -185,13 +234,29 @@ def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
     )
 
 
-def _detections(ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]]) -> Detections:
+def _rows_of(table: pa.Table, rows: slice | NDArray[np.generic]) -> pa.Table:
+    return table.take(pa.array(np.arange(len(table))[rows]))
+
+
+def _same_kind(before: bool | None, named: bool, column: str, url: str) -> bool:
+    """Refuse ids of which some parts of a text hold numbers and others text."""
+    if before is not None and before is not named:
+        raise DetectionsError(
+            f"{url}: column 'id' holds numbers in some rows and text in others; make all of it text with "
+            f"'columns: {{id: [{column}]}}'"
+        )
+    return named
+
+
+def _detections(
+    ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]], origin: int
+) -> Detections:
     unknown = np.full(len(ids), np.nan)
     return Detections(
         id=ids,
         ra=numbers.get("ra", unknown),
         dec=numbers.get("dec", unknown),
-        yx=np.stack([numbers["y"], numbers["x"]], axis=1) if "x" in numbers else None,
+        yx=np.stack([numbers["y"], numbers["x"]], axis=1) - origin if "x" in numbers else None,
         mag=numbers.get("mag", unknown).astype(np.float32),
         radius_arcsec=numbers.get("radius", unknown).astype(np.float32),
     )
