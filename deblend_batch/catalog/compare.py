@@ -54,7 +54,7 @@ def _is_flux(name: str) -> bool:
 def _bits(column: pa.ChunkedArray) -> bytes:
     values = column.to_numpy()
     if values.dtype == object:
-        return "\0".join(values.tolist()).encode()
+        return "\0".join(map(str, values.tolist())).encode()
     return bytes(values.tobytes())
 
 

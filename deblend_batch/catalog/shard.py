@@ -61,6 +61,7 @@ def make_rows(
     meta: FieldMeta,
     method: str,
     pixel_scale_arcsec: float = np.nan,
+    carried: pa.Table | None = None,
 ) -> pa.Table:
     """Make catalogue rows, one for each member that is measured, central first, by blend id.
 
@@ -78,6 +79,8 @@ def make_rows(
         Name of the model.
     pixel_scale_arcsec : float
         Edge of a pixel; of use for a fit.
+    carried : pyarrow.Table, optional
+        Columns of the detection table, for the same rows.
     """
     rows = blends.is_measured
     columns = _given_columns(tile, blends)
@@ -97,7 +100,15 @@ def make_rows(
         columns |= _fit_columns(blends, measured.columns, bands, method, pixel_scale_arcsec)
     columns["_healpix_29"] = healpix_29(columns["ra"], columns["dec"])
     schema = shard_schema(meta.bands, fitted=measured.is_fitted)
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    made = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    for field in [] if carried is None else carried.schema:
+        made = made.append_column(_carried_field(field), carried[field.name])
+    return made
+
+
+def _carried_field(field: pa.Field) -> pa.Field:
+    metadata = {b"description": b"as in the detection table", **(field.metadata or {})}
+    return field.with_metadata(metadata)
 
 
 def _given_columns(tile: str, blends: Blends) -> dict[str, Any]:

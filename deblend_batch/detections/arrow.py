@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import DetectionsError
 
-
 _FRAME = re.compile(r"^[\s#]*(?:COMMENT)?\s*frame: *(\w+)", re.MULTILINE)
 
 
@@ -49,7 +48,9 @@ def _array(name: str, data: NDArray[Any], mask: NDArray[np.bool_] | None) -> pa.
     if data.dtype.kind in "biuf":
         native = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
         return pa.array(native, mask=mask)
-    texts = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in data]
+    texts = [
+        value.decode(errors="replace") if isinstance(value, bytes) else value for value in data
+    ]
     if not all(value is None or isinstance(value, str) for value in texts):
         raise DetectionsError(f"column {name!r} holds objects, not numbers or texts")
     return pa.array(texts, pa.string(), mask=mask)

@@ -16,7 +16,9 @@ PAIR_COLUMNS = ("central_id", "companion_id")
 
 _MAX_SHOWN = 60
 _IDS = frozenset({"id", *PAIR_COLUMNS})
-_COUNTED_FROM_ONE = re.compile(r"[xy](win|peak|psf|model|max|min)?_image(_dbl|_ref)?", re.IGNORECASE)
+_COUNTED_FROM_ONE = re.compile(
+    r"[xy](win|peak|psf|model|max|min)?_image(_dbl|_ref)?", re.IGNORECASE
+)
 """SExtractor's names of pixel positions: as in FITS, the first pixel is 1."""
 _IN_PIXELS = re.compile(r"flux_radius(_\w+)?", re.IGNORECASE)
 """SExtractor's half-light radius."""

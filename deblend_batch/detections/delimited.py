@@ -205,9 +205,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 def _blocks(lines: io.BufferedReader, delimiter: bytes, first: bytes) -> Iterator[bytes]:
     """Cut a text where a row ends."""
-    quoted = re.compile(
-        rb"(?:\A|[\n" + re.escape(delimiter) + rb'])"[^"]*(?:""[^"]*)*("?)'
-    )
+    quoted = re.compile(rb"(?:\A|[\n" + re.escape(delimiter) + rb'])"[^"]*(?:""[^"]*)*("?)')
     rest = first
     while text := lines.read(PART_BYTES):
         block = rest + text

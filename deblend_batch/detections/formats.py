@@ -88,9 +88,7 @@ def scan_table(url: str, choose: Choose, options: Options | None = None) -> Iter
         kind = kind_of(place, _head(place, raw))
         file = storage.unpacked(raw, place)
         if kind == "parquet" and file is not raw:
-            raise DetectionsError(
-                f"{url}: packed Parquet has to be read in leaps; unpack it first"
-            )
+            raise DetectionsError(f"{url}: packed Parquet has to be read in leaps; unpack it first")
         if kind in _OF_SEVERAL:
             parts = _OF_SEVERAL[kind](file, choose, which)
         else:

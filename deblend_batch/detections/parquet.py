@@ -112,7 +112,9 @@ def _units(schema: pa.Schema) -> dict[str, bytes]:
         described = yaml_text.records((schema.metadata or {}).get(_ASTROPY, b""), "datatype")
     except (yaml.YAMLError, ValueError):
         return {}
-    return {row["name"]: row["unit"].encode() for row in described if {"name", "unit"} <= row.keys()}
+    return {
+        row["name"]: row["unit"].encode() for row in described if {"name", "unit"} <= row.keys()
+    }
 
 
 def _with_units(part: pa.Table, units: Mapping[str, bytes]) -> pa.Table:

@@ -48,16 +48,16 @@ def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
         yield pa.table({name: pa.nulls(0) for name in wanted})
 
 
-def _named(
-    columns: list[tuple[int, str, str]], n_values: int
-) -> tuple[list[str], dict[str, str]]:
+def _named(columns: list[tuple[int, str, str]], n_values: int) -> tuple[list[str], dict[str, str]]:
     """Return a name for each value of a row, and units: a vector, of which only the first has a line, is numbered."""
     names: list[str] = []
     units: dict[str, str] = {}
     ends = [number for number, _, _ in columns[1:]] + [max(n_values, columns[-1][0]) + 1]
     for (number, name, rest), end in zip(columns, ends, strict=True):
         if number != len(names) + 1 or end <= number or end > MAX_COLUMNS:
-            raise DetectionsError("its comments do not number its columns one by one; check its header")
+            raise DetectionsError(
+                "its comments do not number its columns one by one; check its header"
+            )
         names += [name, *(f"{name}_{more}" for more in range(1, end - number))]
         if unit := _UNIT.search(rest):
             units[name] = unit["unit"]
@@ -67,9 +67,7 @@ def _named(
 def _part(text: bytes, names: list[str], wanted: list[str], units: dict[str, str]) -> pa.Table:
     rows = [_BLANKS.sub(b" ", line.strip()) for line in text.splitlines()]
     body = b"\n".join(row for row in rows if row and not row.startswith(b"#")) + b"\n"
-    read = pyarrow.csv.ReadOptions(
-        column_names=names, use_threads=False, block_size=len(body) + 1
-    )
+    read = pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(body) + 1)
     parse = pyarrow.csv.ParseOptions(delimiter=" ")
     convert = pyarrow.csv.ConvertOptions(include_columns=wanted)
     if not body.strip():

@@ -77,9 +77,7 @@ def hashed(names: pa.Array) -> NDArray[np.int64]:
     names : pyarrow.Array of string
         Texts without nulls.
     """
-    digests = (
-        hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names.to_pylist()
-    )
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names.to_pylist())
     bits = np.frombuffer(b"".join(digests), "<u8") >> np.uint64(1)
     return bits.astype(np.int64)
 
@@ -110,7 +108,9 @@ def floats(
     values = _plain(part[source.name])
     kind = values.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise DetectionsError(f"{url}: column '{ours}' holds {_shown_kind(values)}; {_wanted(ours)}")
+        raise DetectionsError(
+            f"{url}: column '{ours}' holds {_shown_kind(values)}; {_wanted(ours)}"
+        )
     numbers: NDArray[np.float64] = pc.fill_null(
         pc.cast(values, pa.float64(), safe=False), np.nan
     ).to_numpy()
@@ -183,9 +183,9 @@ def _check_given(missing: pa.Array, ours: str, url: str) -> None:
 
 def _shown_kind(values: pa.ChunkedArray) -> str:
     """Return what a column holds, with the first of its texts."""
-    if not is_text(values.type):
+    if not is_text(values.type) and not pa.types.is_temporal(values.type):
         return shown(values.type)
-    first = next((value for value in values.to_pylist() if value), "")
+    first = next((value for value in values.to_pylist() if value is not None), "")
     first = first.decode(errors="replace") if isinstance(first, bytes) else first
     return f"{shown(values.type)} ({shown(first)!r})"
 
@@ -228,9 +228,7 @@ def _flux_zero_point(text: str) -> float | None:
     return float(-2.5 * np.log10(per_unit / AB_ZERO_JANSKY))
 
 
-def _radius_factor(
-    source: Source, unit: str | None, url: str, pixel_arcsec: float | None
-) -> float:
+def _radius_factor(source: Source, unit: str | None, url: str, pixel_arcsec: float | None) -> float:
     if unit is None and not is_in_pixels(source.name):
         return 1.0
     if unit is None or _parsed(unit) == u.pixel:

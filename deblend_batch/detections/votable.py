@@ -142,7 +142,8 @@ class _Document:
         if self._open and self._columns is not None:
             self._rows = rows = TextRows(self._columns)
             self._handle(
-                {"TR": rows.start_row, "TD": rows.start_cell}, {"TR": rows.end_row, "TD": rows.end_cell}
+                {"TR": rows.start_row, "TD": rows.start_cell},
+                {"TR": rows.end_row, "TD": rows.end_cell},
             )
         else:
             self._handle({}, {})

@@ -134,12 +134,12 @@ class Condition:
         if isinstance(operator, ast.In | ast.NotIn):
             if not isinstance(other, ast.List | ast.Tuple | ast.Set) or not other.elts:
                 raise self._error("has 'in' without a list")
-            each = [pc.equal(left, self._value(value, part)) for value in other.elts]
+            each = [pc.equal(*_alike(left, self._value(value, part))) for value in other.elts]
             found = reduce(pc.or_kleene, each)
             return pc.invert(found) if isinstance(operator, ast.NotIn) else found
         if type(operator) not in _COMPARE:
             raise self._error("compares in a way that is not known")
-        return _COMPARE[type(operator)](left, self._value(other, part))
+        return _COMPARE[type(operator)](*_alike(left, self._value(other, part)))
 
     def _error(self, what: str) -> ConfigError:
         return ConfigError(f"where: {shown(self._text)!r} {what}; {_EXAMPLE}")
@@ -156,6 +156,15 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):  # NaN is unknown, and no number is not equal to it
         return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
+
+
+def _alike(one: Any, other: Any) -> tuple[Any, Any]:
+    """Return two sides of a comparison, of which one is true or false, and the other 1 or 0."""
+    if pa.types.is_boolean(one.type) and pa.types.is_integer(other.type):
+        return pc.cast(one, pa.int64()), other
+    if pa.types.is_boolean(other.type) and pa.types.is_integer(one.type):
+        return one, pc.cast(other, pa.int64())
+    return one, other
 
 
 def _bits(one: Any, other: Any, of_truths: Any, of_integers: Any) -> Any:

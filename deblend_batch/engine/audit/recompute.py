@@ -21,7 +21,13 @@ from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
+from deblend_batch.engine.inputs.work import (
+    RunContext,
+    TileSpec,
+    load_blends,
+    load_carried,
+    open_field,
+)
 from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
@@ -149,11 +155,13 @@ def _both(
     wanted = np.unique(ids)[numbers]  # a shard's rows are sorted by them
     shard = whole.filter(pa.array(np.isin(ids, wanted)))
     blends = load_blends(spec, context)
-    blends = blends[np.flatnonzero(np.isin(blends.blend_id, wanted))]
+    rows = np.flatnonzero(np.isin(blends.blend_id, wanted))
+    blends = blends[rows]
     opened = open_field(spec.field_url, context)
     found = measurer.measure(spec, blends).measurement
     name, scale = context.model_name, opened.pixel_scale_arcsec
-    return shard, make_rows(spec.name, blends, found, opened.meta, name, scale)
+    carried = load_carried(spec, context, rows, blends)
+    return shard, make_rows(spec.name, blends, found, opened.meta, name, scale, carried)
 
 
 def _problem(tile: str, n_pairs: int, different: list[str], run: RunFile) -> str:

@@ -10,6 +10,7 @@ from deblend_batch.catalog.ledger import fingerprint
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.inputs.access import check_places, check_tables
+from deblend_batch.engine.inputs.carried import check_names
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.index_task import IndexTask, index_tasks
@@ -79,6 +80,8 @@ def prepare(config: RunConfig) -> Prepared:
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)
+    for entry, field in opened:
+        check_names(entry.reading, field.meta.bands, fitted=not card.takes_pairs)
     parts = fingerprint_parts(config, entries, fields, card)
     return Prepared(
         config=config,

@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.catalog.output import Output
+from deblend_batch.engine.inputs.carried import rows_of
 from deblend_batch.engine.inputs.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
@@ -118,3 +123,11 @@ def _open_index(url: str, context: RunContext) -> IndexReader:
 def load_blends(spec: TileSpec, context: RunContext) -> Blends:
     """Read the blends of a tile from its field's index."""
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)
+
+
+def load_carried(
+    spec: TileSpec, context: RunContext, rows: NDArray[np.int64], blends: Blends
+) -> pa.Table | None:
+    """Read what is carried for some blends of a tile, by their rows in it; a row a member that is measured."""
+    reader = _open_index(spec.index_url, context)
+    return rows_of(reader.read_beside(spec.row_start, spec.row_stop).take(pa.array(rows)), blends)

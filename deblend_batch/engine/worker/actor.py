@@ -21,7 +21,13 @@ from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
 from deblend_batch.catalog.shard import make_rows
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.batching.sizing import probe_gpu
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
+from deblend_batch.engine.inputs.work import (
+    RunContext,
+    TileSpec,
+    load_blends,
+    load_carried,
+    open_field,
+)
 from deblend_batch.engine.methods.choice import method_of
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.exchange import (
@@ -152,6 +158,7 @@ class ModelActor:
             opened.meta,
             self._context.model_name,
             opened.pixel_scale_arcsec,
+            load_carried(spec, self._context, sound, blends[sound]),
         )
         result = TileResult(spec, blends, rows, measured.masks, poison)
         describe = partial(self._receipt, spec.name, measured.seconds)
