@@ -50,8 +50,6 @@ _OTHERS: Mapping[bytes, str] = {
     b"ARROW1": "Arrow's file format",
     b"<!DOCTYPE html": "a web page: the server sent no table",
     b"<html": "a web page: the server sent no table",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
 }
 """What files begin with that hold no table that is read here, and what they are."""
 _MAX_REASON = 300
@@ -166,15 +164,18 @@ def kind_of(url: str, head: bytes) -> str:
         return "ecsv"
     if _SEXTRACTOR.match(head):
         return "sextractor"
+    name = storage.without_packing(storage.name_of(url)).lower()
+    kinds = [kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)]
+    utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if utf_16 and kinds != ["votable"]:  # which XML reads
+        raise DetectionsError(f"{url}: is text in UTF-16; write it as UTF-8")
     for magic, what in _OTHERS.items():
         if head.lstrip()[: len(magic)].lower() == magic.lower():
             raise DetectionsError(
                 f"{url}: is {what}; give the table as Parquet, FITS, VOTable, ECSV or CSV"
             )
-    name = storage.without_packing(storage.name_of(url)).lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix) and not (kind == "csv" and b"\0" in head):
-            return kind
+    if kinds and (kinds != ["csv"] or b"\0" not in head):
+        return kinds[0]
     known = ", ".join(sorted(SUFFIXES))
     raise DetectionsError(f"{url}: unknown table format; name it with one of {known}")
 
