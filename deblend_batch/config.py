@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
@@ -21,6 +21,66 @@ DEFAULT_MODEL = "blend2mask2flux-small"
 _FAR_SECONDS = 1e12  # no deadline is in thirty thousand years
 
 
+class ColumnConfig(Section):
+    """A column of a table that its name alone does not explain."""
+
+    column: str | None = None
+    """Its name."""
+    flux: str | None = None
+    """Its name, where it is a flux that a magnitude is to come from."""
+    unit: str | None = None
+    """Its unit; the table's own word counts if absent."""
+    zero_point: float | None = Field(None, ge=-60, le=60)
+    """AB magnitude of one unit of the flux, where that is no flux density."""
+
+    @model_validator(mode="after")
+    def check_names(self) -> ColumnConfig:
+        """Refuse a column without a name, or with two."""
+        if (self.column is None) == (self.flux is None):
+            raise ValueError("give exactly one of 'column' and 'flux'")
+        if self.zero_point is not None and (self.flux is None or self.unit is not None):
+            raise ValueError("'zero_point' goes with 'flux', and in the place of 'unit'")
+        return self
+
+
+Column = str | list[str] | ColumnConfig
+"""Which column, or columns, of a table are one of ours."""
+
+
+def _check_columns(columns: Any) -> Any:
+    """Refuse what is no mapping of columns, in fewer words than a union of types."""
+    if not isinstance(columns, Mapping):
+        return columns
+    for key, column in columns.items():
+        several = isinstance(column, list) and column
+        if several and all(isinstance(name, str) for name in column):
+            continue
+        if not isinstance(column, str | Mapping | ColumnConfig):
+            raise ValueError(
+                f"must name a column for {key!r}: NAME, a list of names, or "
+                "{column: NAME, unit: UNIT} ({flux: NAME, unit: UNIT} of mag)"
+            )
+    return columns
+
+
+Columns = Annotated[dict[str, Column], BeforeValidator(_check_columns)]
+
+
+class DetectionsConfig(Section):
+    """A detection table, and how it is to be read."""
+
+    table: str | None = None
+    """URL of the table; of one of several in a FITS file or VOTable ``FILE[NAME]`` or ``FILE[NUMBER]``."""
+    columns: Columns | None = None
+    """Names of its columns; those that the config gives at its top if absent."""
+    where: str | None = None
+    """Condition of the rows that count."""
+    origin: Literal[0, 1] | None = None
+    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor."""
+    carry: list[str] = Field(default_factory=list)
+    """Columns that go through to the catalogue."""
+
+
 class PairsConfig(Section):
     """Where pairs come from: a search radius, or a table of pre-detected pairs."""
 
@@ -28,7 +88,7 @@ class PairsConfig(Section):
     """Largest separation of a pair, arcsec."""
     table: str | None = None
     """URL of a table of pre-detected pairs; without it pairs are found."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: Columns = Field(default_factory=dict)
     """Names in the pairs table of ``central_id`` and ``companion_id``."""
 
 
@@ -110,7 +170,7 @@ class SurveyField(Section):
     """One field of a survey, with its own detection table where it has one."""
 
     field: str
-    detections: str | None = None
+    detections: str | DetectionsConfig | None = None
 
 
 class RunConfig(Section):
@@ -126,10 +186,14 @@ class RunConfig(Section):
     """URL of one field; or give ``survey``."""
     survey: str | list[str | SurveyField] | None = None
     """A glob of fields, or a list of fields (each with its own ``detections`` or not)."""
-    detections: str | None = None
-    """URL of the detection table; in a survey the default for fields without their own."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    detections: str | DetectionsConfig | None = None
+    """URL of the detection table, or a section; in a survey the default for fields without their own."""
+    columns: Columns = Field(default_factory=dict)
     """Names in the detection table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``."""
+    where: str | None = None
+    """Condition of the rows of the detection table that count."""
+    origin: Literal[0, 1] | None = None
+    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor."""
     carry: list[str] = Field(default_factory=list, max_length=64)
     """Columns of the detection table that go through to the catalogue, by their names there."""
     output: str
@@ -166,19 +230,21 @@ class RunConfig(Section):
         """Refuse a config without exactly one kind of input, or with a field that has no detections."""
         if (self.field is None) == (self.survey is None):
             raise ValueError("give exactly one of 'field' and 'survey'")
-        own = [isinstance(entry, SurveyField) and entry.detections for entry in self.survey or []]
-        if self.detections is None and not (isinstance(self.survey, list) and all(own)):
+        survey = self.survey if isinstance(self.survey, list) else [self.survey or ""]
+        own = [entry.detections if isinstance(entry, SurveyField) else None for entry in survey]
+        if not all(self.reading(detections).table for detections in own):
             raise ValueError("'detections' is missing: give the URL of a detection table")
         return self
 
     @model_validator(mode="after")
     def check_urls(self) -> RunConfig:
         """Refuse a URL that holds a secret: ``run.json`` keeps it, for ``retry`` and ``verify``."""
-        given = [("field", self.field), ("detections", self.detections), ("output", self.output)]
+        given = [("field", self.field), ("output", self.output)]
+        given += [("detections", self.reading(None).table)]
         given += [("model", self.model), ("pairs.table", self.pairs.table)]
         for entry in [self.survey] if isinstance(self.survey, str) else self.survey or []:
             own = entry if isinstance(entry, SurveyField) else SurveyField(field=entry)
-            given += [("survey", own.field), ("survey", own.detections)]
+            given += [("survey", own.field), ("survey", self.reading(own.detections).table)]
         for key, url in given:
             if url is not None and has_secret(url):
                 raise ValueError(
@@ -186,6 +252,26 @@ class RunConfig(Section):
                     "storage_options or in the environment, or copy the file"
                 )
         return self
+
+    def reading(self, own: str | DetectionsConfig | None) -> DetectionsConfig:
+        """Return how a field's detections are read.
+
+        Parameters
+        ----------
+        own : str or DetectionsConfig, optional
+            What the field says itself; where it says nothing, what stands at the top of the config counts.
+        """
+        shared = _section(self.detections)
+        if isinstance(own, DetectionsConfig):
+            reading = own if own.table else own.model_copy(update={"table": shared.table})
+        else:
+            reading = shared if own is None else shared.model_copy(update={"table": own})
+        top = {
+            key: getattr(self, key)
+            for key in ("columns", "where", "origin", "carry")
+            if key not in reading.model_fields_set
+        }
+        return reading.model_copy(update=top)
 
     def with_absolute_paths(self) -> RunConfig:
         """Return the config with its local paths made absolute, so that every worker sees the same files.
@@ -197,7 +283,7 @@ class RunConfig(Section):
         """
         update: dict[str, Any] = {
             "field": _absolute("field", self.field),
-            "detections": _absolute("detections", self.detections),
+            "detections": _absolute_table("detections", self.detections),
             "output": _absolute("output", self.output),
             "pairs": self.pairs.model_copy(
                 update={"table": _absolute("pairs.table", self.pairs.table)}
@@ -221,8 +307,22 @@ def _absolute_entry(entry: str | SurveyField) -> str | SurveyField | None:
         return _absolute("survey", entry)
     return SurveyField(
         field=_absolute("survey", entry.field) or entry.field,
-        detections=_absolute("survey", entry.detections),
+        detections=_absolute_table("survey", entry.detections),
     )
+
+
+def _section(detections: str | DetectionsConfig | None) -> DetectionsConfig:
+    if isinstance(detections, DetectionsConfig):
+        return detections
+    return DetectionsConfig(table=detections)
+
+
+def _absolute_table(
+    key: str, detections: str | DetectionsConfig | None
+) -> str | DetectionsConfig | None:
+    if isinstance(detections, DetectionsConfig):
+        return detections.model_copy(update={"table": _absolute(key, detections.table)})
+    return _absolute(key, detections)
 
 
 def _absolute(key: str, url: str | None) -> str | None:
@@ -293,7 +393,10 @@ def load_config(
         If it is not YAML, has an unknown key (the nearest known one is named) or a wrong value.
     """
     given = {**(overrides or {}), "storage_options": options}
-    return make_config(read_mapping(url, options), given, where=url)
+    values = read_mapping(url, options)
+    if isinstance(values.get("detections"), Mapping):  # another table is read in the same way
+        given["detections.table"] = given.pop("detections", None)
+    return make_config(values, given, where=url)
 
 
 def make_config(

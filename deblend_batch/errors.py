@@ -42,6 +42,10 @@ class TooLargeError(UserError, ValueError):
     """An input that asks for more memory, disk or time than it can need."""
 
 
+class DamagedFileError(UserError, ValueError):
+    """A packed file whose stream is cut, or damaged."""
+
+
 class ModelError(UserError, ValueError):
     """A model name, weights file or stamp batch that cannot be used."""
 

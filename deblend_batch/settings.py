@@ -41,6 +41,8 @@ def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, 
         values = yaml_text.parse(storage.read_start(url, yaml_text.MAX_BYTES + 1, options))
     except yaml_text.ExtentError as error:
         raise ConfigError(f"{url}: {error}, more than settings need; see {_DOC}") from error
+    except yaml_text.RepeatedKeyError as error:
+        raise ConfigError(f"{url}: {error}; keep one of them") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise ConfigError(f"{url}: not a text file; give a YAML file, see {_DOC}") from error
     except (yaml.YAMLError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""YAML from strangers: no code, bounded in size, depth and in what its aliases stand for (pure)."""
+"""YAML from strangers: no code, no key twice, bounded in size, depth and in what its aliases stand for (pure)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,28 @@ from typing import Any
 
 import yaml
 
+from deblend_batch.text import shown
+
 MAX_BYTES = 1 << 20
 """Size of a file of settings, bytes."""
 _MAX_DEPTH = 32
 _MAX_NODES = 100_000
 _MAX_SCALAR = 10_000
+
+
+class RepeatedKeyError(ValueError):
+    """A mapping with a key that is given twice, of which a library would take the last without a word.
+
+    Parameters
+    ----------
+    key : str
+        The key.
+    lines : tuple of int
+        Where it stands, counted from 1.
+    """
+
+    def __init__(self, key: str, lines: tuple[int, int]) -> None:
+        super().__init__(f"key {shown(key)} is given twice, in lines {lines[0]} and {lines[1]}")
 
 
 class ExtentError(ValueError):
@@ -35,6 +52,31 @@ def check(content: bytes) -> None:
     """Refuse a YAML document that :func:`parse` would refuse; for those that a library makes objects of."""
     with _checked(content):
         pass
+
+
+def records(content: bytes, key: str) -> list[dict[str, str]]:
+    """Return the texts in a list of mappings, whatever tags stand elsewhere in the document.
+
+    Parameters
+    ----------
+    content : bytes
+        UTF-8.
+    key : str
+        Where the list stands, at the top.
+    """
+    with _checked(content) as (_, node):
+        top = node.value if isinstance(node, yaml.MappingNode) else []
+        lists = [value for name, value in top if name.value == key]
+        rows = lists[0].value if lists and isinstance(lists[0], yaml.SequenceNode) else []
+        return [
+            {
+                name.value: value.value
+                for name, value in row.value
+                if isinstance(name, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+            }
+            for row in rows
+            if isinstance(row, yaml.MappingNode)
+        ]
 
 
 @contextlib.contextmanager
@@ -62,11 +104,25 @@ def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
             f"is nested deeper than {_MAX_DEPTH} levels, or an alias is inside its anchor"
         )
     if id(node) not in known:
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
         total = 1 + sum(_count(inner, known, depth + 1) for inner in _inside(node))
         if total > _MAX_NODES:
             raise ExtentError(f"holds more than {_MAX_NODES:,} values, its aliases followed")
         known[id(node)] = total
     return known[id(node)]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that is given twice; what ``<<`` merges may be given again, that is its purpose."""
+    known: dict[tuple[str, str], int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in known:
+            raise RepeatedKeyError(key.value, (known[name], line))
+        known[name] = line
 
 
 def _inside(node: yaml.Node) -> Iterator[yaml.Node]:

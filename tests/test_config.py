@@ -71,7 +71,7 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
         ({"pairs": 3}, "pairs must be a section of keys, not 3$"),
         ({"pairs": None}, "pairs must be a section of keys, not null$"),
         ({"columns": ["id"]}, r"columns must be a section of keys, not \['id'\]$"),
-        ({"columns": {"id": 3}}, "columns.id must be a valid string, not 3$"),
+        ({"columns": {"id": 3}}, "columns must name a column for 'id': NAME, a list"),
         (
             {"engine": {"feed": "fast"}},
             "engine.feed must be 'auto' or 'fused', not 'fast'",

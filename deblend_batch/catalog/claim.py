@@ -81,7 +81,8 @@ def _check_same(ledger: Ledger, found: RunFile, run: RunFile) -> None:
 
 def _conflict(found: RunFile, run: RunFile) -> str:
     """Say how the run that is there differs, and what can be done."""
-    changed = differing(found["fingerprint_of"], run["fingerprint_of"])
+    theirs_of, ours_of = found["fingerprint_of"], run["fingerprint_of"]
+    changed = differing(theirs_of, ours_of) + [name for name in theirs_of if name not in ours_of]
     if "release" in changed:
         theirs, ours = (each["versions"].get("deblend_batch", "?") for each in (found, run))
         return (

@@ -59,7 +59,7 @@ def _is_flux(column: pa.Field) -> bool:
 def _bits(column: pa.ChunkedArray) -> bytes:
     values = column.to_numpy()
     if values.dtype == object:
-        return repr(values.tolist()).encode()
+        return "\0".join(map(str, values.tolist())).encode()
     return bytes(values.tobytes())
 
 

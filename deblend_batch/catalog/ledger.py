@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -199,6 +200,9 @@ def differing(parts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return [name for name in wanted if name not in parts or parts[name] != wanted[name]]
 
 
+_NOT_ASCII = re.compile(r"[^\x21-\x7e]")
+
+
 def run_id(output: str, fingerprint: str) -> str:
     """Name a run for logs and metrics.
 
@@ -209,4 +213,5 @@ def run_id(output: str, fingerprint: str) -> str:
     """
     url = output.rstrip("/")
     digits = hashlib.sha256(f"{url} {fingerprint}".encode()).hexdigest()[:8]
-    return f"{url.rsplit('/', 1)[-1]}-{digits}"
+    name = _NOT_ASCII.sub("_", url.rsplit("/", 1)[-1])  # labels of metrics are ASCII
+    return f"{name}-{digits}"

@@ -21,7 +21,6 @@ _REPORT, _MASKS = "report.html", "masks.zarr"
 _PROBE = f"{storage.TEMPORARY_PREFIX}probe"
 _SHARD, _RECORD, _INDEX = ".parquet", ".json", ".parquet"
 _UNUSED = ".unused.parquet"
-_CARRIED = ".carried.parquet"
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,6 @@ class Output:
         """Return the URL of the list of detections that a field's index could not use."""
         return storage.member(storage.join(self.url, _INDEXES), name, _UNUSED)
 
-    def carried_url(self, index_url: str) -> str:
-        """Return the URL of the columns that an index's sources take from their detection table."""
-        return index_url.removesuffix(_INDEX) + _CARRIED
-
     def shards(self) -> list[str]:
         """List the tiles that have a shard."""
         return self._names(_SHARDS, _SHARD)
@@ -126,9 +121,7 @@ class Output:
         """List the URLs of the pair indexes, one a field that has been indexed."""
         folder = storage.join(self.url, _INDEXES)
         names = storage.list_names(folder, self.options)
-        return [
-            storage.join(folder, name) for name in names if not name.endswith((_UNUSED, _CARRIED))
-        ]
+        return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED)]
 
     def remove_indexes(self) -> None:
         """Remove all pair indexes, and the lists beside them."""

@@ -18,9 +18,7 @@ def _column(name: str, kind: pa.DataType, description: str, ucd: str, unit: str 
     return pa.field(name, kind, nullable=False, metadata=metadata)
 
 
-def shard_schema(
-    bands: Sequence[str], *, fitted: bool = False, carried: pa.Schema | None = None
-) -> pa.Schema:
+def shard_schema(bands: Sequence[str], *, fitted: bool = False) -> pa.Schema:
     """Return the schema of a shard.
 
     Parameters
@@ -29,8 +27,6 @@ def shard_schema(
         Names of the field's bands; each adds a flux, a magnitude and their errors.
     fitted : bool
         Whether the rows are those of a fit, which says more of a source than a network does.
-    carried : pyarrow.Schema, optional
-        Of columns that come from the detection table as they are.
 
     Returns
     -------
@@ -40,12 +36,11 @@ def shard_schema(
     """
     fluxes = [column for band in bands for column in _band_columns(band)]
     more = [*_SHAPES, *(column for band in bands for column in _fit_columns(band))]
-    others = [_carried(column) for column in carried or ()]
-    return pa.schema([*_PLACES, *fluxes, *_QUALITY, *(more if fitted else []), *others])
+    return pa.schema([*_PLACES, *fluxes, *_QUALITY, *(more if fitted else [])])
 
 
-def _carried(column: pa.Field) -> pa.Field:
-    """Say of a column where it comes from; its unit, and what else the table said of it, stay."""
+def carried_field(column: pa.Field) -> pa.Field:
+    """Say of a column of the detections where it comes from; its unit, and what else the table said, stay."""
     said = {b"description": b"as in the detection table"}
     metadata = {**said, **(column.metadata or {}), _ORIGIN: b"detections"}
     return column.with_nullable(True).with_metadata(metadata)

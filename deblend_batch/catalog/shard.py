@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.catalog.schema import shard_schema
+from deblend_batch.catalog.schema import carried_field, shard_schema
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
@@ -80,7 +80,7 @@ def make_rows(
     pixel_scale_arcsec : float
         Edge of a pixel; of use for a fit.
     carried : pyarrow.Table, optional
-        Columns of the detection table, a row for each of the catalogue's.
+        Columns of the detection table, for the same rows.
     """
     rows = blends.is_measured
     columns = _given_columns(tile, blends)
@@ -99,11 +99,12 @@ def make_rows(
     if measured.is_fitted:
         columns |= _fit_columns(blends, measured.columns, bands, method, pixel_scale_arcsec)
     columns["_healpix_29"] = healpix_29(columns["ra"], columns["dec"])
-    carried_schema = None if carried is None else carried.schema
-    schema = shard_schema(meta.bands, fitted=measured.is_fitted, carried=carried_schema)
+    schema = shard_schema(meta.bands, fitted=measured.is_fitted)
+    made = pa.table({name: columns[name] for name in schema.names}, schema=schema)
     if carried is not None:
-        columns |= {name: carried[name] for name in carried.column_names}
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        for field in carried.schema:
+            made = made.append_column(carried_field(field), carried[field.name])
+    return made
 
 
 def _given_columns(tile: str, blends: Blends) -> dict[str, Any]:

@@ -1,194 +1,221 @@
-"""Which column of a table is which, and its values as numbers in our units."""
+"""Which columns of a table hold what we ask for: by the user's mapping, else by name."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import astropy.units as u
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
+from deblend_batch.config import Column, ColumnConfig
 from deblend_batch.errors import DetectionsError
+from deblend_batch.text import printable
 
-DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius", "psf_fwhm")
+PSF_FWHM = "psf_fwhm"
+DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius", PSF_FWHM)
 PAIR_COLUMNS = ("central_id", "companion_id")
 
 _MAX_SHOWN = 60
-_LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
-_UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec, "psf_fwhm": u.arcsec}
+_IDS = frozenset({"id", *PAIR_COLUMNS})
+_COUNTED_FROM_ONE = re.compile(
+    r"[xy](win|peak|psf|model|max|min)?_image(_dbl|_ref)?", re.IGNORECASE
+)
+"""SExtractor's names of pixel positions: as in FITS, the first pixel is 1."""
+_IN_PIXELS = re.compile(r"flux_radius(_\w+)?", re.IGNORECASE)
+"""SExtractor's half-light radius."""
+_SKY = re.compile(
+    r"(\w+[._])?(ra|alpha|right_?ascension)([._]?(j2000|icrs|deg|mean|sky))?", re.IGNORECASE
+)
+"""What columns of right ascension are called, but not by our name for them."""
 
 
-def psf_column(band: str = "") -> str:
-    """Return the name of the column that has the PSF's width in a band, or in all."""
-    return f"psf_fwhm_{band}" if band else "psf_fwhm"
+@dataclass(frozen=True)
+class Source:
+    """The columns of a table that make one of ours.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Their names there; several only of an id.
+    composed : bool
+        Whether an id is the text of them all, also where it is a single one.
+    is_flux : bool
+        Whether a magnitude comes from a flux.
+    unit : str, optional
+        What the user says of the unit; else the table's word counts.
+    zero_point : float, optional
+        AB magnitude of one unit of the flux.
+    """
+
+    names: tuple[str, ...]
+    composed: bool = False
+    is_flux: bool = False
+    unit: str | None = None
+    zero_point: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The first of the columns."""
+        return self.names[0]
+
+    @classmethod
+    def of(cls, column: Column) -> Source:
+        """Understand what a mapping says."""
+        if isinstance(column, str):
+            return cls((column,))
+        if isinstance(column, ColumnConfig):
+            name = str(column.column or column.flux)
+            return cls((name,), False, column.flux is not None, column.unit, column.zero_point)
+        return cls(tuple(column), composed=True)
 
 
-def check_mapping(columns: Mapping[str, str], known: Sequence[str], url: str) -> None:
-    """Refuse a mapping of columns that this package does not know."""
-    for key in columns:
+def check_mapping(columns: Mapping[str, Column], known: Sequence[str], url: str) -> None:
+    """Refuse a mapping of columns that this package does not know, or that says what makes no sense of one."""
+    for key, column in columns.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DetectionsError(
                 f"{url}: columns maps {key!r}, which is none of {', '.join(known)}{hint}"
             )
+        source = Source.of(column)
+        if source.composed and key not in _IDS:
+            raise DetectionsError(f"{url}: columns.{key}: only ids are made of several columns")
+        if source.is_flux and key != "mag":
+            raise DetectionsError(f"{url}: columns.{key}: only 'mag' may come from a flux")
 
 
-def check_carried(names: Sequence[str], carry: Sequence[str], url: str) -> None:
-    """Refuse columns to carry that a table has not."""
-    for name in carry:
-        if name not in names:
-            raise DetectionsError(
-                f"{url}: no column {name!r} (to carry); the table has {_listed(names)}"
-            )
+def psf_column(band: str) -> str:
+    """Return our name of the column of the PSF's widths in a band."""
+    return f"{PSF_FWHM}_{band}"
 
 
 def resolve_detections(
-    names: Sequence[str], columns: Mapping[str, str], known: Sequence[str], url: str
-) -> dict[str, str]:
+    names: Sequence[str],
+    columns: Mapping[str, Column],
+    url: str,
+    known: Sequence[str] = DETECTION_COLUMNS,
+) -> dict[str, Source]:
     """Map our column names to a detection table's.
 
     Returns
     -------
-    dict of str
+    dict of Source
         ``id``, a position on the sky or in pixels (never both), and the others that are known, if there.
     """
     candidates = {ours: find_column(names, ours, columns, url) for ours in known}
     found = {ours: theirs for ours, theirs in candidates.items() if theirs is not None}
+    if not {"ra", "dec"} & found.keys():
+        found |= _sky_object(names)
     if "id" not in found:
         raise missing_column(names, "id", url)
     has_sky, has_pixels = {"ra", "dec"} <= found.keys(), {"x", "y"} <= found.keys()
     if not has_sky and not has_pixels:
         raise DetectionsError(
             f"{url}: no position: needs columns 'ra' and 'dec', or 'x' and 'y'; the table has "
-            f"{_listed(names)}; name them with 'columns: {{ra: NAME, dec: NAME}}'"
+            f"{listed(names)}; name them with 'columns: {{ra: NAME, dec: NAME}}'"
         )
     wants_pixels = {"x", "y"} <= columns.keys() and not {"ra", "dec"} & columns.keys()
     use_pixels = has_pixels and (wants_pixels or not has_sky)
+    if use_pixels and not wants_pixels:
+        _check_pixels_are_meant(names, url)
     unused = {"ra", "dec"} if use_pixels else {"x", "y"}
     return {ours: theirs for ours, theirs in found.items() if ours not in unused}
 
 
+def origin_of(found: Mapping[str, Source]) -> int:
+    """Return what the first pixel is called by the names of the positions: 1 by SExtractor, else 0."""
+    names = [found[axis].name for axis in ("x", "y") if axis in found]
+    return int(bool(names) and all(_COUNTED_FROM_ONE.fullmatch(name) for name in names))
+
+
+def is_in_pixels(name: str) -> bool:
+    """Tell whether a radius that states no unit is in pixels, by its name."""
+    return _IN_PIXELS.fullmatch(name) is not None
+
+
 def find_column(
-    names: Sequence[str], ours: str, columns: Mapping[str, str], url: str
-) -> str | None:
+    names: Sequence[str], ours: str, columns: Mapping[str, Column], url: str
+) -> Source | None:
     """Find one of our columns in a table.
 
     Returns
     -------
-    str or None
-        The mapped name; else ours, or the one name that differs from it in case only; else None.
+    Source or None
+        The mapped one; else that of our name, or the one that differs from it in case only; else None.
     """
     if ours in columns:
-        if columns[ours] not in names:
-            raise DetectionsError(
-                f"{url}: no column {columns[ours]!r} (mapped to '{ours}'); the table has "
-                f"{_listed(names)}"
-            )
-        return columns[ours]
+        source = Source.of(columns[ours])
+        return Source(
+            tuple(_mapped(names, name, ours, url) for name in source.names),
+            source.composed,
+            source.is_flux,
+            source.unit,
+            source.zero_point,
+        )
     if ours in names:
-        return ours
+        return Source((ours,))
     same = [name for name in names if name.lower() == ours]
-    return same[0] if len(same) == 1 else None
+    return Source((same[0],)) if len(same) == 1 else None
+
+
+def check_there(names: Sequence[str], wanted: Sequence[str], key: str, url: str) -> None:
+    """Refuse names of a config that the table does not have."""
+    for name in wanted:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {shown(near[0])!r}?" if near else ""
+            raise DetectionsError(
+                f"{url}: no column {name!r} ({key}); the table has {listed(names)}{hint}"
+            )
 
 
 def missing_column(names: Sequence[str], ours: str, url: str) -> DetectionsError:
     """Return the error for a table without a column that it must have."""
     return DetectionsError(
-        f"{url}: no column '{ours}'; the table has {_listed(names)}; name it with "
+        f"{url}: no column '{ours}'; the table has {listed(names)}; name it with "
         f"'columns: {{{ours}: NAME}}'"
     )
 
 
-def integers(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.int64]:
-    """Return a column of ids.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The ids.
-
-    Raises
-    ------
-    DetectionsError
-        If the column is not integer, has nulls, or does not fit int64.
-    """
-    values = part[name]
-    if len(values) == 0 and pa.types.is_null(values.type):  # as of a text without rows
-        return np.empty(0, np.int64)
-    if not pa.types.is_integer(values.type):
-        raise DetectionsError(
-            f"{url}: column '{ours}' holds {shown(values.type)}; it must be integer (int64)"
-        )
-    if values.null_count:
-        raise DetectionsError(
-            f"{url}: column '{ours}' is empty in {values.null_count} rows; give every row one"
-        )
-    try:
-        ids: NDArray[np.int64] = pc.cast(values, pa.int64()).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise DetectionsError(
-            f"{url}: column '{ours}' holds values of 2**63 or more; they must fit int64"
-        ) from error
-    return ids
-
-
-def floats(part: pa.Table, name: str, ours: str, url: str) -> NDArray[np.float64]:
-    """Return a column of numbers, in degrees (``ra``, ``dec``) or arcsec (``radius``).
-
-    Parameters
-    ----------
-    part : pyarrow.Table
-        Part of a table; a field's ``unit`` metadata is obeyed.
-    name, ours : str
-        The column's name there, and ours.
-    url : str
-        The table, for messages.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        NaN where the column is null.
-    """
-    values = part[name]
-    kind = values.type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise DetectionsError(f"{url}: column '{ours}' holds {shown(kind)}; it must be numbers")
-    numbers: NDArray[np.float64] = pc.fill_null(
-        pc.cast(values, pa.float64(), safe=False), np.nan
-    ).to_numpy()
-    unit = (part.schema.field(name).metadata or {}).get(b"unit")
-    quantity = "psf_fwhm" if ours.startswith(psf_column()) else ours
-    return (
-        numbers * _factor(unit, ours, _UNITS[quantity], url)
-        if unit and quantity in _UNITS
-        else numbers
-    )
-
-
-def _factor(text: bytes, ours: str, target: u.UnitBase, url: str) -> float:
-    unit = shown(text.decode(errors="replace"))
-    problem = DetectionsError(
-        f"{url}: column '{ours}' is in {unit!r}, which is not an angle; give it in {target}"
-    )
-    if _LONG_INTEGER.search(unit):  # as a power, astropy would be at it for hours
-        raise problem
-    try:
-        return float(u.Unit(unit).to(target))
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise problem from error
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return the names of columns, as far as a message shows them."""
     some = ", ".join(shown(name) for name in names[:most]) or "no columns"
     return f"{some}, and {len(names) - most} more" if len(names) > most else some
 
 
 def shown(value: object) -> str:
     """Return what a table says, as far as a message shows it."""
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _mapped(names: Sequence[str], name: str, ours: str, url: str) -> str:
+    if name in names:
+        return name
+    part = f"{name}.{ours}"  # of a column of sky coordinates, as astropy writes it
+    if part in names:
+        return part
+    raise DetectionsError(
+        f"{url}: no column {name!r} (mapped to '{ours}'); the table has {listed(names)}"
+    )
+
+
+def _sky_object(names: Sequence[str]) -> dict[str, Source]:
+    """Find the one column of sky coordinates, which astropy writes as two: ``NAME.ra``, ``NAME.dec``."""
+    stems = [name[: -len(".ra")] for name in names if name.lower().endswith(".ra")]
+    whole = [stem for stem in stems if f"{stem}.dec" in names]
+    if len(whole) != 1:
+        return {}
+    return {axis: Source((f"{whole[0]}.{axis}",)) for axis in ("ra", "dec")}
+
+
+def _check_pixels_are_meant(names: Sequence[str], url: str) -> None:
+    """Refuse pixel positions that nobody asked for beside what seems to be the position on the sky."""
+    sky = [name for name in names if _SKY.fullmatch(name)]
+    if sky:
+        raise DetectionsError(
+            f"{url}: has pixel positions 'x' and 'y', perhaps of another image, and {shown(sky[0])!r}, which "
+            "seems to be the position on the sky; say which counts: 'columns: {ra: NAME, dec: NAME}', or "
+            "'columns: {x: NAME, y: NAME}'"
+        )

@@ -1,54 +1,212 @@
-"""CSV and its like, streamed: text in, typed parts out."""
+"""CSV and its like, streamed: text in, typed parts out. How a text is written is told from its beginning."""
 
 from __future__ import annotations
 
+import csv
 import io
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv
 
-from deblend_batch.detections.bounds import (
-    MAX_HEADER,
-    PART_BYTES,
-    Choose,
-    choose_from,
-    text_lines,
-)
-from deblend_batch.errors import TooLargeError
+from deblend_batch.detections.bounds import MAX_HEADER, PART_BYTES, Choose, choose_from, text_lines
+from deblend_batch.errors import DetectionsError, TooLargeError
 
-_NULLS = ["", "NaN", "nan", "NULL", "null", "N/A", "NA", "--", "None"]
+_NULLS = [
+    "", "NaN", "nan", "NAN", "NULL", "null", "N/A", "n/a", "NA", "--", "-", "...", "None", "none", "\\N",
+    "INDEF", "masked",
+]  # fmt: skip
+_LOOK_BYTES = 1 << 16
+_DELIMITERS = ",;\t|"
+_BLANKS = " "
+"""As a delimiter: any number of blanks."""
+_MAX_COMMENTS = 10_000
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eEdD][+-]?\d+)?|nan|inf", re.IGNORECASE)
+_COMMA = re.compile(rb"(?<![\d.,])[+-]?\d*,\d+(?![\d.,])")
+_POINT = re.compile(rb"(?<![\d.,])[+-]?\d*\.\d+(?![\d.,])")
+_DASHES = re.compile(r"-+")
+_BETWEEN = re.compile(rb'"[^"\n]*"|[ \t]+')
 
 
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of a CSV, a few megabytes at a time."""
-    lines = text_lines(file)
-    header = lines.readline(MAX_HEADER).decode("utf-8-sig").strip()
-    delimiter = max(",;\t", key=header.count)
-    names = [name.strip().strip('"') for name in header.lstrip("# ").split(delimiter)]
-    wanted = choose_from(names, choose)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    convert = pyarrow.csv.ConvertOptions(include_columns=wanted, null_values=_NULLS)
+    """Read the wanted columns of a text with a row a line, a few megabytes at a time."""
+    head = file.read(_LOOK_BYTES)
+    returns = b"\r" in head and b"\n" not in head  # of old Macs
+    lines = text_lines(cast("BinaryIO", _Text(head, file, returns=returns)))
+    dialect, first = _dialect(lines, head)
+    wanted = choose_from(dialect.names, choose)
+    for name in wanted:
+        if dialect.names.count(name) > 1:
+            raise DetectionsError(f"there are several columns {name!r}; give each its own name")
     empty = True
-    for block in _blocks(lines, delimiter.encode()):
-        if not block.strip():
-            continue
-        empty = False
-        # From memory, and as one block: Arrow would read ahead of us, and go on when we have stopped.
-        read = pyarrow.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(block) + 1
-        )
-        yield pyarrow.csv.read_csv(pa.BufferReader(block), read, parse, convert)
+    for block in _blocks(lines, dialect.row_delimiter, first):
+        rows = dialect.rows(block)
+        if rows.strip():
+            empty = False
+            yield dialect.read(rows, wanted)
     if empty:
         yield pa.table({name: pa.nulls(0) for name in wanted})
 
 
-def _blocks(lines: io.BufferedReader, delimiter: bytes) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class Dialect:
+    """How a text is written.
+
+    Parameters
+    ----------
+    names : list of str
+        Of its columns.
+    delimiter : str
+        Between values; a blank stands for any number of them.
+    decimal : str
+        Between a number and its fraction.
+    units : dict of str
+        Those that a line of its own tells.
+    """
+
+    names: list[str]
+    delimiter: str
+    decimal: str = "."
+    units: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def row_delimiter(self) -> bytes:
+        """What stands between values in the rows as they come."""
+        return self.delimiter.encode()
+
+    def rows(self, block: bytes) -> bytes:
+        """Return the rows of a block without comments, and with one blank where any number may stand."""
+        if block.startswith(b"#") or b"\n#" in block:
+            block = b"".join(line for line in block.splitlines(keepends=True) if self._is_row(line))
+        if self.delimiter == _BLANKS:
+            block = b"\n".join(
+                _BETWEEN.sub(lambda found: found[0] if found[0][:1] == b'"' else b" ", line.strip())
+                for line in block.splitlines()
+            )
+        return block
+
+    def _is_row(self, line: bytes) -> bool:
+        if not line.startswith(b"#"):
+            return True
+        n_values = len(_split(line.decode(errors="replace"), self.delimiter))
+        if n_values == len(self.names) > 1 and self.delimiter != _BLANKS:
+            raise DetectionsError(
+                "a row that begins with '#' has as many values as the others; remove it if it is a comment, "
+                "else write the table in another format"
+            )
+        return False
+
+    def read(self, rows: bytes, wanted: Sequence[str]) -> pa.Table:
+        """Return some columns of rows."""
+        # From memory, and as one block: Arrow would read ahead of us, and go on when we have stopped.
+        read = pyarrow.csv.ReadOptions(
+            column_names=self.names, use_threads=False, block_size=len(rows) + 1
+        )
+        parse = pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        convert = pyarrow.csv.ConvertOptions(
+            include_columns=list(wanted), null_values=_NULLS, decimal_point=self.decimal
+        )
+        table = pyarrow.csv.read_csv(pa.BufferReader(rows), read, parse, convert)
+        fields = [
+            each.with_metadata({"unit": self.units[each.name]}) if each.name in self.units else each
+            for each in table.schema
+        ]
+        return table.cast(pa.schema(fields))
+
+
+class _Text(io.RawIOBase):
+    """A text of which the beginning was read before; with the line ends that the rest of this module knows."""
+
+    def __init__(self, head: bytes, file: BinaryIO, *, returns: bool) -> None:
+        super().__init__()
+        self._head = head
+        self._file = file
+        self._returns = returns
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on."""
+        content, self._head = self._head[:size], self._head[size:]
+        content = content or self._file.read(size)
+        return content.replace(b"\r", b"\n") if self._returns else content
+
+
+def _dialect(lines: io.BufferedReader, head: bytes) -> tuple[Dialect, bytes]:
+    """Read up to the first row; return how the text is written, and that row."""
+    comments, line = _up_to_text(lines)
+    if line.startswith("\\") or (line.startswith("|") and line.rstrip().endswith("|")):
+        raise DetectionsError("an IPAC table; give the same table as VOTable, CSV or Parquet")
+    delimiter = _delimiter_of(line or (comments or [""])[-1])
+    values = _split(line, delimiter)
+    first = ""
+    if comments and (not line or any(map(_NUMBER.fullmatch, values))):
+        # The names stand in the last comment, as of NumPy and TOPCAT, with these delimiters or with blanks.
+        first, line = line, comments[-1].lstrip("# \t")
+        same = len(_split(line, delimiter)) >= max(len(values), 2)
+        delimiter = delimiter if first and same else _delimiter_of(line)
+    names = _split(line, delimiter)
+    units: dict[str, str] = {}
+    if not first:
+        units, first = _units(lines, names, delimiter)
+    body = head if delimiter != "," else b""
+    commas = bool(_COMMA.search(body)) and not _POINT.search(body)
+    return Dialect(names, delimiter, "," if commas else ".", units), first.encode()
+
+
+def _up_to_text(lines: io.BufferedReader) -> tuple[list[str], str]:
+    """Return the comments before the first line that is none, and that line."""
+    comments: list[str] = []
+    while content := lines.readline(MAX_HEADER):
+        line = content.decode("utf-8-sig", errors="replace")
+        if line.startswith("#"):
+            comments.append(line)
+        elif line.strip():
+            return comments, line
+        if len(comments) > _MAX_COMMENTS:
+            raise TooLargeError(f"more than {_MAX_COMMENTS:,} lines of comments; remove them")
+    return comments, ""
+
+
+def _units(
+    lines: io.BufferedReader, names: Sequence[str], delimiter: str
+) -> tuple[dict[str, str], str]:
+    """Pass the lines of units and of dashes that VizieR puts below the names; return units and the first row."""
+    first = lines.readline().decode(errors="replace")
+    if _is_ruled(first, delimiter):
+        return {}, ""
+    second = lines.readline().decode(errors="replace")
+    if second and _is_ruled(second, delimiter):
+        told = zip(names, _split(first, delimiter), strict=False)
+        return {name: unit for name, unit in told if unit}, ""
+    return {}, first + second
+
+
+def _is_ruled(line: str, delimiter: str) -> bool:
+    values = _split(line, delimiter)
+    return len(values) > 1 and all(map(_DASHES.fullmatch, values))
+
+
+def _delimiter_of(line: str) -> str:
+    found = max(_DELIMITERS, key=line.count)
+    if found in line:
+        return found
+    return _BLANKS if len(line.lstrip("# \t").split()) > 1 else ","
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    """Return the values of a line."""
+    if delimiter == _BLANKS:
+        return line.split()
+    row = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    return [value.strip() for value in row]
+
+
+def _blocks(lines: io.BufferedReader, delimiter: bytes, first: bytes) -> Iterator[bytes]:
     """Cut a text where a row ends."""
-    quoted = re.compile(rb"(?:\A|[\n" + delimiter + rb'])"[^"]*(?:""[^"]*)*("?)')
-    rest = b""
+    quoted = re.compile(rb"(?:\A|[\n" + re.escape(delimiter) + rb'])"[^"]*(?:""[^"]*)*("?)')
+    rest = first
     while text := lines.read(PART_BYTES):
         block = rest + text
         end = _last_row_end(block, quoted)

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import astropy.table
+import astropy.units as u
 import pyarrow as pa
+from astropy.coordinates import SkyCoord
 
 from deblend_batch import yaml_text
 from deblend_batch.detections.arrow import from_astropy
@@ -25,6 +27,8 @@ from deblend_batch.errors import DetectionsError, TooLargeError
 _BLOCK_BYTES = 1 << 20
 """Text of the rows that astropy gets at once: it makes a Python object of every value."""
 _MAX_HEADER_LINES = 100_000
+_NULLS = [(text, "0") for text in ("", "null", "NULL")]
+"""What stands for no value: Gaia's archive writes "null"."""
 _HEADERS = 4
 """A block is at least so many times its header, which is read again with each."""
 
@@ -80,4 +84,10 @@ def _blocks(lines: io.BufferedReader, n_bytes: int) -> Iterator[list[str]]:
 def _parse(lines: Sequence[str]) -> astropy.table.Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # units outside the standard; ours are checked later
-        return astropy.table.Table.read(list(lines), format="ascii.ecsv")
+        table = astropy.table.Table.read(list(lines), format="ascii.ecsv", fill_values=_NULLS)
+    for name in table.colnames:
+        if isinstance(table[name], SkyCoord):  # one column to astropy, two in the file
+            sky = table[name].icrs
+            table[f"{name}.ra"], table[f"{name}.dec"] = sky.ra.to(u.deg), sky.dec.to(u.deg)
+            table.remove_column(name)
+    return table

@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 from astropy.io import fits
 
-from deblend_batch.detections.arrow import from_astropy
-from deblend_batch.detections.bounds import PART_BYTES, Choose, choose_from
+from deblend_batch.detections.arrow import check_frame, from_astropy
+from deblend_batch.detections.bounds import PART_BYTES, Choose
+from deblend_batch.detections.choice import TableSearch
 from deblend_batch.errors import DetectionsError, TooLargeError
 
 _BLOCK_BYTES = 2880
@@ -33,10 +34,42 @@ _TABLES = {"BINTABLE": fits.BinTableHDU, "TABLE": fits.TableHDU}
 _COLUMN_CARDS = ("TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDIM", "TBCOL")
 
 
-def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
-    """Read the wanted columns of the first table of a FITS file, a few megabytes at a time."""
-    table = _Table.of(_find_table(file))
-    names = choose_from(table.names, choose)
+def scan(file: BinaryIO, choose: Choose, which: str | None = None) -> Iterator[pa.Table]:
+    """Read the wanted columns of a table of a FITS file, a few megabytes at a time.
+
+    Parameters
+    ----------
+    file : file object
+        Read forwards.
+    choose : callable
+        Picks columns from a table's names.
+    which : str, optional
+        Name or number of the table's HDU; the one that has the columns if absent.
+    """
+    search = TableSearch(choose, which)
+    for number, header in _tables(file):
+        size, name = _data_bytes(header), str(header.get("EXTNAME", "")).strip()
+        named = None if search.passes(name, number) else _names(header)
+        names = None if named is None else search.columns(name, number, named)
+        if names is not None:
+            check_frame("\n".join(map(str, header.get("COMMENT", ""))), names)
+            table = _Table.of(header)
+            yield from _rows(file, table, names)
+            size -= table.row_bytes * table.n_rows
+        _skip(file, size)
+    search.finish()
+
+
+def _names(header: fits.Header) -> list[str]:
+    """Return the names of a table's columns; one without is called as astropy calls it."""
+    n_columns = _count(header, "TFIELDS", _MAX_FIELDS)
+    return [
+        str(header.get(f"TTYPE{number}", f"col{number}")).strip()
+        for number in range(1, n_columns + 1)
+    ]
+
+
+def _rows(file: BinaryIO, table: _Table, names: Sequence[str]) -> Iterator[pa.Table]:
     window = PART_BYTES // max(table.row_bytes, 1) + 1
     done = 0
     while True:
@@ -116,17 +149,19 @@ class _Table:
         ).tobytes()
 
 
-def _find_table(file: BinaryIO) -> fits.Header:
-    """Return the header of the first table that is no compressed image; then the file is at its rows."""
+def _tables(file: BinaryIO) -> Iterator[tuple[int, fits.Header]]:
+    """Yield number and header of each table that is no compressed image; whoever iterates goes past its data."""
     header = _read_header(file)
     if header is None:
         raise ValueError("it does not begin as FITS does")
+    number = 0
     while header is not None:
         if str(header.get("XTENSION")).strip() in _TABLES and not header.get("ZIMAGE"):
-            return header
-        _skip(file, _data_bytes(header))
+            yield number, header
+        else:
+            _skip(file, _data_bytes(header))
         header = _read_header(file)
-    raise DetectionsError("this FITS file holds no table; give the catalogue's file")
+        number += 1
 
 
 def _read_header(file: BinaryIO) -> fits.Header | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 
 from deblend_batch import storage
-from deblend_batch.detections import delimited, ecsv, fits, parquet, votable
+from deblend_batch.detections import delimited, ecsv, fits, parquet, sextractor, votable
 from deblend_batch.detections.bounds import Choose
 from deblend_batch.errors import DetectionsError, TooLargeError, UserError
 from deblend_batch.storage import Options
@@ -28,10 +28,30 @@ SUFFIXES: Mapping[str, str] = {
     ".ecsv": "ecsv",
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".cat": "csv",
+    ".asc": "csv",
 }
-"""Formats by the end of a file's name; ``.gz`` may follow."""
+"""Formats by the end of a file's name; ``.gz``, ``.bz2`` or ``.xz`` may follow."""
 
 _HEAD_BYTES = 2048
+_WITH_TABLE = re.compile(r"^(?P<url>.+)\[(?P<table>[^\[\]]+)\]$")
+_SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Z]\w+")
+_OTHERS: Mapping[bytes, str] = {
+    b"#ASDF": "ASDF",
+    b"\x89HDF": "HDF5",
+    b"PK\x03\x04": "a zip archive, or a workbook",
+    b"SQLite format 3": "a database of SQLite",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x80": "a pickle of Python, which is never opened",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"\x1f\x9d": "packed with compress (.Z)",
+    b"ARROW1": "Arrow's file format",
+    b"<!DOCTYPE html": "a web page: the server sent no table",
+    b"<html": "a web page: the server sent no table",
+}
+"""What files begin with that hold no table that is read here, and what they are."""
 _MAX_REASON = 300
 """Characters of what a library says of a file."""
 
@@ -42,8 +62,10 @@ def scan_table(url: str, choose: Choose, options: Options | None = None) -> Iter
     Parameters
     ----------
     url : str
-        Parquet (a file, a folder of files, a HATS catalogue or collection), FITS, VOTable, ECSV or
-        CSV, told apart by content and, failing that, by suffix; may be gzipped.
+        Parquet (a file, a folder of files, a HATS catalogue or collection), FITS, VOTable, ECSV,
+        SExtractor's ASCII_HEAD or CSV, told apart by content and, failing that, by suffix; may be packed
+        with gzip, bzip2 or xz. ``FILE[NAME]`` or ``FILE[NUMBER]`` is one of the tables of a FITS file (by
+        HDU) or a VOTable (counted from 0).
     choose : callable
         Picks columns from the table's names.
     options : mapping, optional
@@ -55,17 +77,39 @@ def scan_table(url: str, choose: Choose, options: Options | None = None) -> Iter
         The chosen columns, in the chosen order; masked values are null, a unit is in the field's
         metadata. At least one, which may have no rows.
     """
-    if parquet.is_folder(url, options):
-        yield from _explained(url, "Parquet", parquet.scan_folder(url, choose, options))
+    place, which = table_of(url)
+    if parquet.is_folder(place, options):
+        _check_one(url, which, "a folder")
+        yield from _explained(url, "Parquet", parquet.scan_folder(place, choose, options))
         return
-    with storage.open_read(url, options) as raw:
-        kind = kind_of(url, _head(url, raw))
-        file = storage.unpacked(raw, url)
+    with storage.open_read(place, options) as raw:
+        kind = kind_of(place, _head(place, raw))
+        file = storage.unpacked(raw, place)
         if kind == "parquet" and file is not raw:
-            raise DetectionsError(
-                f"{url}: Parquet within gzip has to be read in leaps; unpack it first"
-            )
-        yield from _explained(url, kind, _READERS[kind](file, choose))
+            raise DetectionsError(f"{url}: packed Parquet has to be read in leaps; unpack it first")
+        if kind in _OF_SEVERAL:
+            parts = _OF_SEVERAL[kind](file, choose, which)
+        else:
+            _check_one(url, which, kind)
+            parts = _READERS[kind](file, choose)
+        yield from _explained(url, kind, parts)
+
+
+def table_of(url: str) -> tuple[str, str | None]:
+    """Divide ``FILE[TABLE]`` into the file's URL and the table's name or number, if one is named.
+
+    Examples
+    --------
+    >>> table_of("cat.fits[LDAC_OBJECTS]")
+    ('cat.fits', 'LDAC_OBJECTS')
+    """
+    match = _WITH_TABLE.match(url)
+    return (match["url"], match["table"].strip()) if match else (url, None)
+
+
+def _check_one(url: str, which: str | None, kind: str) -> None:
+    if which is not None:
+        raise DetectionsError(f"{url}: {kind} holds one table; leave out [{which}]")
 
 
 def read_table(
@@ -118,10 +162,20 @@ def kind_of(url: str, head: bytes) -> str:
         return "votable"
     if head.startswith(b"# %ECSV"):
         return "ecsv"
-    name = storage.name_of(url).lower().removesuffix(".gz")
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
+    if _SEXTRACTOR.match(head):
+        return "sextractor"
+    name = storage.without_packing(storage.name_of(url)).lower()
+    kinds = [kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)]
+    utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if utf_16 and kinds != ["votable"]:  # which XML reads
+        raise DetectionsError(f"{url}: is text in UTF-16; write it as UTF-8")
+    for magic, what in _OTHERS.items():
+        if head.lstrip()[: len(magic)].lower() == magic.lower():
+            raise DetectionsError(
+                f"{url}: is {what}; give the table as Parquet, FITS, VOTable, ECSV or CSV"
+            )
+    if kinds and (kinds != ["csv"] or b"\0" not in head):
+        return kinds[0]
     known = ", ".join(sorted(SUFFIXES))
     raise DetectionsError(f"{url}: unknown table format; name it with one of {known}")
 
@@ -131,8 +185,10 @@ def _head(url: str, raw: BinaryIO) -> bytes:
     try:
         head = storage.unpacked(raw, url).read(_HEAD_BYTES)
         raw.seek(0)
-    except (EOFError, OSError, zlib.error) as error:
-        raise _meaning(url, "gzipped", error) from error
+    except UserError:
+        raise
+    except OSError as error:
+        raise _meaning(url, "packed", error) from error
     return head
 
 
@@ -155,10 +211,14 @@ def _meaning(url: str, kind: str, error: Exception) -> Exception:
     return DetectionsError(f"{url}: cannot read this {kind} table ({reason}); check the file")
 
 
-_READERS: Mapping[str, Callable[[BinaryIO, Choose], Iterator[pa.Table]]] = {
-    "parquet": parquet.scan_file,
+_OF_SEVERAL: Mapping[str, Callable[[BinaryIO, Choose, str | None], Iterator[pa.Table]]] = {
     "fits": fits.scan,
     "votable": votable.scan,
+}
+"""Readers of formats that hold several tables."""
+_READERS: Mapping[str, Callable[[BinaryIO, Choose], Iterator[pa.Table]]] = {
+    "parquet": parquet.scan_file,
     "ecsv": ecsv.scan,
+    "sextractor": sextractor.scan,
     "csv": delimited.scan,
 }

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
 
-from deblend_batch import storage
+from deblend_batch import storage, yaml_text
+from deblend_batch.detections.arrow import check_frame
 from deblend_batch.detections.columns import shown
 from deblend_batch.errors import DetectionsError, TooLargeError
-from deblend_batch.parquet.file import Allowance, BoundedParquet
+from deblend_batch.parquet.file import Allowance, BoundedParquet, is_text
 from deblend_batch.storage import Options
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
 
 _MAX_FILES = 1_000_000
 _MAX_PROPERTIES_BYTES = 1 << 16
+_ASTROPY = b"table_meta_yaml"
+"""Where astropy writes what it knows of columns."""
 _SUFFIXES = (".parquet", ".parq", ".pq")
 
 
@@ -55,18 +60,71 @@ def scan_file(
     opened = BoundedParquet(storage.without_readahead(file))
     names = list(choose(opened.schema.names))
     for name in names:
-        _check_numbers(opened.schema, name)
-    yield from opened.batches(names, allowance or Allowance())
+        _check_kind(opened.schema, name)
+    described = (opened.schema.metadata or {}).get(_ASTROPY, b"")
+    check_frame(described.decode(errors="replace"), names)
+    masks = _masks(opened.schema, names)
+    units = _units(opened.schema)
+    for part in opened.batches([*names, *masks.values()], allowance or Allowance()):
+        yield _with_units(_masked(part, names, masks), units)
 
 
-def _check_numbers(schema: pa.Schema, name: str) -> None:
+def _check_kind(schema: pa.Schema, name: str) -> None:
     if schema.names.count(name) > 1:
         raise DetectionsError(f"there are several columns {shown(name)!r}; give each its own name")
     kind = schema.field(name).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (
+        pa.types.is_integer, pa.types.is_floating, pa.types.is_null, pa.types.is_boolean,
+        pa.types.is_decimal, is_text,
+    )  # fmt: skip
+    if not any(test(kind) for test in tests):
         raise DetectionsError(
-            f"column {shown(name)!r} holds {shown(kind)}; ids must be integer (int64), the others numbers"
+            f"column {shown(name)!r} holds {shown(kind)}; ids must be integer (int64) or text, the others "
+            "numbers"
         )
+
+
+def _masks(schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
+    """Return the columns that say which values of others are masked: astropy writes two of each."""
+    if _ASTROPY not in (schema.metadata or {}):
+        return {}
+    masks = {name: f"{name}.mask" for name in names}
+    return {
+        name: mask
+        for name, mask in masks.items()
+        if schema.names.count(mask) == 1 and pa.types.is_boolean(schema.field(mask).type)
+    }
+
+
+def _masked(part: pa.Table, names: Sequence[str], masks: Mapping[str, str]) -> pa.Table:
+    """Return columns with null where another says that they are masked."""
+    for name, mask in masks.items():
+        column, field = part[name], part.schema.field(name)
+        known = pc.if_else(part[mask], pa.scalar(None, column.type), column)
+        part = part.set_column(part.schema.get_field_index(name), field.with_nullable(True), known)
+    return part.select(list(names))
+
+
+def _units(schema: pa.Schema) -> dict[str, bytes]:
+    """Return the units of columns that astropy wrote, which Arrow's own fields do not tell."""
+    try:
+        described = yaml_text.records((schema.metadata or {}).get(_ASTROPY, b""), "datatype")
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return {
+        row["name"]: row["unit"].encode() for row in described if {"name", "unit"} <= row.keys()
+    }
+
+
+def _with_units(part: pa.Table, units: Mapping[str, bytes]) -> pa.Table:
+    fields = [
+        field.with_metadata({b"unit": units[field.name], **(field.metadata or {})})
+        if field.name in units
+        else field
+        for field in part.schema
+    ]
+    return part.cast(pa.schema(fields))
 
 
 def scan_folder(url: str, choose: Choose, options: Options | None = None) -> Iterator[pa.Table]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deblend_batch.config import Column
 from deblend_batch.detections import columns as cols
+from deblend_batch.detections import values
+from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
+from deblend_batch.detections.columns import Source
 from deblend_batch.detections.formats import scan_table
 from deblend_batch.detections.unique import Repeated, find_repeated
+from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
 from deblend_batch.storage import Options
 
@@ -33,11 +38,14 @@ class Detections:
         AB magnitude; NaN where unknown.
     radius_arcsec : ndarray of float32, shape (n,)
         Half-light radius; NaN where unknown.
-    psf_fwhm_arcsec : ndarray of float32, shape (n, band), or None
+    carried : pyarrow.Table, optional
+        What goes through to the catalogue, a row a source: ``source_name`` where ids are text, and the columns
+        that the user named.
+    psf_fwhm_arcsec : ndarray of float32, shape (n, band), optional
         Full width at half maximum of the PSF at the source, NaN where unknown; one column where the table has
         one for all bands.
-    carried : pyarrow.Table, or None
-        Columns that go through to the catalogue, of n rows.
+    n_left_out : int
+        Rows of the table that its condition does not select.
     """
 
     id: NDArray[np.int64]
@@ -46,24 +54,24 @@ class Detections:
     yx: NDArray[np.float64] | None
     mag: NDArray[np.float32]
     radius_arcsec: NDArray[np.float32]
-    psf_fwhm_arcsec: NDArray[np.float32] | None = None
     carried: pa.Table | None = None
+    psf_fwhm_arcsec: NDArray[np.float32] | None = None
+    n_left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.id)
 
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> Detections:
-        chosen: dict[str, Any] = {
-            name: None if column is None else column[rows] for name, column in self.arrays()
-        }
-        carried = None
-        if self.carried is not None:
-            carried = self.carried.take(pa.array(np.arange(len(self))[rows]))
-        return Detections(**chosen, carried=carried)
-
-    def arrays(self) -> Iterator[tuple[str, NDArray[Any] | None]]:
-        """Return the columns that are arrays, by name."""
-        return ((name, column) for name, column in vars(self).items() if name != "carried")
+        return Detections(
+            id=self.id[rows],
+            ra=self.ra[rows],
+            dec=self.dec[rows],
+            yx=None if self.yx is None else self.yx[rows],
+            mag=self.mag[rows],
+            radius_arcsec=self.radius_arcsec[rows],
+            carried=None if self.carried is None else _rows_of(self.carried, rows),
+            psf_fwhm_arcsec=None if self.psf_fwhm_arcsec is None else self.psf_fwhm_arcsec[rows],
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
@@ -79,22 +87,32 @@ class Detections:
             small = np.empty(0, np.float32)
             return cls(np.empty(0, np.int64), nothing, nothing, None, small, small)
 
-        columns: dict[str, Any] = {
-            name: None if first is None else np.concatenate([getattr(part, name) for part in parts])
-            for name, first in parts[0].arrays()
-        }
-        tables = [part.carried for part in parts if part.carried is not None]
-        carried = pa.concat_tables(tables, promote_options="permissive") if tables else None
-        return cls(**columns, carried=carried)
+        def joined(name: str) -> NDArray[np.generic]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        apart = {"yx", "carried", "psf_fwhm_arcsec", "n_left_out"}
+        columns = {f.name: joined(f.name) for f in fields(cls) if f.name not in apart}
+        yx: Any = None if parts[0].yx is None else joined("yx")
+        carried = [part.carried for part in parts if part.carried is not None]
+        return cls(
+            yx=yx,
+            **columns,  # type: ignore[arg-type]  # each as its field says
+            carried=pa.concat_tables(carried, promote_options="permissive") if carried else None,
+            psf_fwhm_arcsec=_joined_widths(parts),
+            n_left_out=sum(part.n_left_out for part in parts),
+        )
 
 
 def read_detections(
     url: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, Column] | None = None,
     options: Options | None = None,
     *,
-    bands: Sequence[str] = (),
+    where: str | None = None,
+    origin: int | None = None,
     carry: Sequence[str] = (),
+    pixel_arcsec: float | None = None,
+    bands: Sequence[str] = (),
 ) -> Iterator[Detections]:
     """Read a detection table, part by part.
 
@@ -107,10 +125,16 @@ def read_detections(
         ``psf_fwhm_<band>``); those not named are looked for under these names, upper or lower case.
     options : mapping, optional
         fsspec storage options.
-    bands : sequence of str
-        Bands whose ``psf_fwhm_<band>`` are looked for.
+    where : str, optional
+        Condition of the rows that count.
+    origin : {0, 1}, optional
+        What the centre of the first pixel is called; by the names of the columns if absent, else 0.
     carry : sequence of str
-        Columns, by their names in the table, that are to go through to the catalogue.
+        Columns that are kept as they are.
+    pixel_arcsec : float, optional
+        Edge of a pixel, for radii in pixels.
+    bands : sequence of str
+        Bands of the field, for the PSF's width in each.
 
     Yields
     ------
@@ -120,29 +144,41 @@ def read_detections(
         units are converted where the table states them.
     """
     mapping = columns or {}
-    known = (*cols.DETECTION_COLUMNS, *(cols.psf_column(band) for band in bands))
+    known = (*cols.DETECTION_COLUMNS, *map(cols.psf_column, bands))
     cols.check_mapping(mapping, known, url)
-    found: dict[str, str] = {}
+    condition = None if where is None else Condition(where)
+    looked_at = () if condition is None else condition.columns
+    found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         found.clear()  # each file of a folder has its own names
-        found.update(cols.resolve_detections(names, mapping, known, url))
-        cols.check_carried(names, carry, url)
-        return list(dict.fromkeys([*found.values(), *carry]))
+        found.update(cols.resolve_detections(names, mapping, url, known))
+        cols.check_there(names, looked_at, "where", url)
+        cols.check_there(names, carry, "carry", url)
+        own = [name for source in found.values() for name in source.names]
+        return list(dict.fromkeys([*own, *looked_at, *carry]))
 
-    for part in scan_table(url, choose, options):
-        ids = cols.integers(part, found["id"], "id", url)
+    named: bool | None = None
+    for whole in scan_table(url, choose, options):
+        part = whole if condition is None else whole.filter(pa.array(condition.rows(whole)))
+        ids, names = values.ids(part, found["id"], "id", url)
+        if len(ids):
+            named = _same_kind(named, names is not None, found["id"].name, url)
         numbers = {
-            ours: cols.floats(part, theirs, ours, url)
-            for ours, theirs in found.items()
+            ours: values.floats(part, source, ours, url, pixel_arcsec)
+            for ours, source in found.items()
             if ours != "id"
         }
-        psf = _psf_fwhm(numbers, bands)
-        yield _detections(ids, numbers, psf, part.select(list(carry)) if carry else None)
+        first = cols.origin_of(found) if origin is None else origin
+        made = _detections(ids, numbers, first)
+        texts = {} if names is None else {SOURCE_NAME: names}
+        carried = carried_columns(part, carry, texts, url)
+        psf, left_out = _psf_fwhm(numbers, bands), len(whole) - len(part)
+        yield replace(made, carried=carried, psf_fwhm_arcsec=psf, n_left_out=left_out)
 
 
 def read_pairs_table(
-    url: str, columns: Mapping[str, str] | None = None, options: Options | None = None
+    url: str, columns: Mapping[str, Column] | None = None, options: Options | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Read a table of pre-detected pairs, part by part.
 
@@ -162,7 +198,7 @@ def read_pairs_table(
     """
     mapping = columns or {}
     cols.check_mapping(mapping, cols.PAIR_COLUMNS, url)
-    found: dict[str, str] = {}
+    found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         for ours in cols.PAIR_COLUMNS:
@@ -170,11 +206,11 @@ def read_pairs_table(
             if theirs is None:
                 raise cols.missing_column(names, ours, url)
             found[ours] = theirs
-        return list(found.values())
+        return list(dict.fromkeys(name for source in found.values() for name in source.names))
 
     for part in scan_table(url, choose, options):
         central, companion = (
-            cols.integers(part, found[ours], ours, url) for ours in cols.PAIR_COLUMNS
+            values.ids(part, found[ours], ours, url)[0] for ours in cols.PAIR_COLUMNS
         )
         _check_pairs(central, companion, url)
         yield central, companion
@@ -210,39 +246,62 @@ def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
     )
 
 
-def _psf_fwhm(
-    numbers: Mapping[str, NDArray[np.float64]], bands: Sequence[str]
-) -> NDArray[np.float32] | None:
-    """Return the PSF's widths, a column a band, or the one that is for all; what is no width is unknown."""
-    own = [numbers.get(cols.psf_column(band)) for band in bands]
-    every = numbers.get(cols.psf_column())
-    if all(column is None for column in own):
-        own = [every]
-    given = next((column for column in [every, *own] if column is not None), None)
-    if given is None:
-        return None
-    other = np.full(len(given), np.nan) if every is None else every
-    widths = np.stack([other if column is None else column for column in own], axis=1)
-    return np.where(widths > 0, widths, np.nan).astype(np.float32)
+def _rows_of(table: pa.Table, rows: slice | NDArray[np.generic]) -> pa.Table:
+    return table.take(pa.array(np.arange(len(table))[rows]))
+
+
+def _same_kind(before: bool | None, named: bool, column: str, url: str) -> bool:
+    """Refuse ids of which some parts of a text hold numbers and others text."""
+    if before is not None and before is not named:
+        raise DetectionsError(
+            f"{url}: column 'id' holds numbers in some rows and text in others; make all of it text with "
+            f"'columns: {{id: [{column}]}}'"
+        )
+    return named
 
 
 def _detections(
-    ids: NDArray[np.int64],
-    numbers: Mapping[str, NDArray[np.float64]],
-    psf_fwhm: NDArray[np.float32] | None,
-    carried: pa.Table | None,
+    ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]], origin: int
 ) -> Detections:
     unknown = np.full(len(ids), np.nan)
     return Detections(
         id=ids,
         ra=numbers.get("ra", unknown),
         dec=numbers.get("dec", unknown),
-        yx=np.stack([numbers["y"], numbers["x"]], axis=1) if "x" in numbers else None,
+        yx=np.stack([numbers["y"], numbers["x"]], axis=1) - origin if "x" in numbers else None,
         mag=numbers.get("mag", unknown).astype(np.float32),
         radius_arcsec=numbers.get("radius", unknown).astype(np.float32),
-        psf_fwhm_arcsec=psf_fwhm,
-        carried=carried,
     )
+
+
+def _psf_fwhm(
+    numbers: Mapping[str, NDArray[np.float64]], bands: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """Return the PSF's widths, a column a band, or the one that is for all."""
+    own = [numbers.get(cols.psf_column(band)) for band in bands]
+    every = numbers.get(cols.PSF_FWHM)
+    if all(column is None for column in own):
+        own = [every]
+    given = next((column for column in [every, *own] if column is not None), None)
+    if given is None:
+        return None
+    other = np.full(len(given), np.nan) if every is None else every
+    widths = [other if column is None else column for column in own]
+    return np.stack(widths, axis=1).astype(np.float32)
+
+
+def _joined_widths(parts: Sequence[Detections]) -> NDArray[np.float32] | None:
+    """Join the PSF's widths; parts of a folder may have none."""
+    known = [part.psf_fwhm_arcsec for part in parts if part.psf_fwhm_arcsec is not None]
+    if not known:
+        return None
+    width = max(each.shape[1] for each in known)
+    nothing = [np.full((len(part), 1), np.nan, np.float32) for part in parts]
+    each = [
+        other if part.psf_fwhm_arcsec is None else part.psf_fwhm_arcsec
+        for part, other in zip(parts, nothing, strict=True)
+    ]
+    return np.concatenate([np.broadcast_to(one, (len(one), width)) for one in each])
 
 
 def _check_pairs(central: NDArray[np.int64], companion: NDArray[np.int64], url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -15,13 +15,7 @@ import astropy.table
 import numpy as np
 
 from deblend_batch.detections.arrow import from_astropy
-from deblend_batch.detections.bounds import (
-    MAX_COLUMNS,
-    MAX_HEADER,
-    PARQUET_INSTEAD,
-    Choose,
-    choose_from,
-)
+from deblend_batch.detections.bounds import MAX_COLUMNS, MAX_HEADER, PARQUET_INSTEAD
 from deblend_batch.errors import DetectionsError, TooLargeError
 
 Attributes = Mapping[str, str]
@@ -67,8 +61,8 @@ class Columns:
 class Description:
     """The fields of a table as they are announced, of which a document of their own is made."""
 
-    def __init__(self) -> None:
-        self.version = "1.4"
+    def __init__(self, version: str) -> None:
+        self._version = version or "1.4"
         self._fields: list[str] = []
         self._size = 0
         self._n_items = 0
@@ -91,17 +85,19 @@ class Description:
         """Take the null value of the last field."""
         self._fields[-1] += self._text("VALUES", attributes, _VALUES_ATTRIBUTES) + "</VALUES>"
 
-    def columns(self, choose: Choose) -> Columns:
-        """Have the wanted columns chosen."""
+    def columns(self, choose: Callable[[Sequence[str]], list[str] | None]) -> Columns | None:
+        """Have the wanted columns chosen; None where the table is not the one."""
         fields = "".join(f"{text}</FIELD>" for text in self._fields)
         document = (
-            f"<VOTABLE version={quoteattr(self.version)}><RESOURCE><TABLE>{fields}</TABLE>"
+            f"<VOTABLE version={quoteattr(self._version)}><RESOURCE><TABLE>{fields}</TABLE>"
             "</RESOURCE></VOTABLE>"
         )
         file = astropy.io.votable.parse(io.BytesIO(document.encode()), verify="ignore")
         element = next(iter(file.iter_tables()))
         table = element.to_table()
-        names = choose_from(table.colnames, choose)
+        names = choose(table.colnames)
+        if names is None:
+            return None
         from_astropy(table, names)
         at = {name: index for index, name in enumerate(table.colnames)}
         wanted = {

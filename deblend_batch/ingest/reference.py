@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz")
+_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".xz")
 _WITH_HDU = re.compile(r"^(?P<url>.+)\[(?P<hdu>[^\[\]]+)\]$")
 
 

@@ -1,4 +1,4 @@
-"""Gzipped FITS, which cannot be read by ranges, as an unpacked file of a size known before.
+"""Packed FITS (gzip, bzip2, xz), which cannot be read by ranges, as an unpacked file of a size known before.
 
 The headers say how much follows them: what they announce is unpacked and no more, and where that is beyond
 the bound or the free space nothing of it is.
@@ -6,31 +6,29 @@ the bound or the free space nothing of it is.
 
 from __future__ import annotations
 
-import gzip
+import math
 import shutil
 import tempfile
-import zlib
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
 from deblend_batch import fits_structure as structure
 from deblend_batch import storage
-from deblend_batch.errors import FieldError, TooLargeError
+from deblend_batch.errors import TooLargeError, UserError
 
 FREE_BYTES = 1 << 31
-"""What any gzipped file may unpack to: a mask of 23,000 x 23,000 px in 32 bits, which may be all zeros."""
+"""What any packed file may unpack to: a mask of 23,000 x 23,000 px in 32 bits, which may be all zeros."""
 MAX_RATIO = 100
 """Bytes unpacked for each packed one, beyond the free ones; images with noise stay below 10."""
 
-_BEYOND_DEFLATE = 1100.0
 _PIECE = 1 << 20
 
 
 def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO:
-    """Return a file as it is, or, where it is gzipped, what it unpacks to."""
+    """Return a file as it is, or, where it is packed, what it unpacks to."""
     most = FREE_BYTES + MAX_RATIO * raw.seek(0, 2)
     raw.seek(0)
-    stream = storage.unpacked(raw, url, ratio=_BEYOND_DEFLATE, most=most + structure.BLOCK + _PIECE)
+    stream = storage.unpacked(raw, url, ratio=math.inf, most=most + structure.BLOCK + _PIECE)
     if stream is raw:
         return raw
     stack.enter_context(stream)
@@ -40,10 +38,8 @@ def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO
         for unit in structure.walk(cast("BinaryIO", tee), url):
             _check(unit.stop, most, url, folder)
         copy.flush()
-    except EOFError as error:
-        raise FieldError(f"{url}: the gzip stream is truncated; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise FieldError(f"{url}: the gzip stream is damaged; fetch it again") from error
+    except UserError:
+        raise
     except OSError as error:
         raise storage.translate(f"{folder} (unpacking {url})", error) from error
     copy.seek(0)
@@ -53,7 +49,7 @@ def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO
 def _check(size: int, most: int, url: str, folder: str) -> None:
     if size > most:
         raise TooLargeError(
-            f"{url}: announces {size:,} bytes, and no gzipped file of its size is unpacked to more than "
+            f"{url}: announces {size:,} bytes, and no packed file of its size is unpacked to more than "
             f"{most:,} here; unpack it yourself if you trust it"
         )
     free = shutil.disk_usage(folder).free

@@ -21,7 +21,7 @@ from deblend_batch.storage.reading import (
     without_readahead,
 )
 from deblend_batch.storage.retrying import repeat_async
-from deblend_batch.storage.unpacking import unpacked
+from deblend_batch.storage.unpacking import unpacked, without_packing
 from deblend_batch.storage.urls import is_local, join, local_path, member, name_of, scheme_of
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
@@ -62,6 +62,7 @@ __all__ = [
     "scheme_of",
     "translate",
     "unpacked",
+    "without_packing",
     "without_readahead",
     "write_bytes",
 ]

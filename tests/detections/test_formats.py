@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.io.votable import from_table
 from astropy.table import MaskedColumn, Table
 
+from deblend_batch.config import Column
 from deblend_batch.detections.formats import kind_of, scan_table
 from deblend_batch.detections.table import Detections, read_detections
-from deblend_batch.errors import DetectionsError, NotFoundError
+from deblend_batch.errors import DamagedFileError, DetectionsError, NotFoundError
 
 IDS = np.array([5, 2**61 + 1, -7], np.int64)
 RA = np.array([150.0, 150.1, np.nan])
@@ -33,7 +37,7 @@ def table() -> Table:
     return made
 
 
-def read(url: str, **columns: str) -> Detections:
+def read(url: str, **columns: Column) -> Detections:
     return Detections.concatenate(list(read_detections(url, columns)))
 
 
@@ -91,11 +95,16 @@ def test_each_format(name: str, tmp_path: Path) -> None:
     check(read(f"{tmp_path}/{name}"))
 
 
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
 @pytest.mark.parametrize("name", ["a.fits", "a.vot", "a.ecsv", "a.csv"])
-def test_gzipped(name: str, tmp_path: Path) -> None:
+def test_packed(name: str, suffix: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)
-    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
-    check(read(f"{tmp_path}/{name}.gz"))
+    packed = PACKERS[suffix]((tmp_path / name).read_bytes())
+    (tmp_path / f"{name}{suffix}").write_bytes(packed)
+    check(read(f"{tmp_path}/{name}{suffix}"))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.fits", "a.vot", "a.ecsv"])
@@ -185,11 +194,58 @@ def test_a_table_without_rows_is_fine(
     assert len(read(f"{tmp_path}/{name}")) == 0
 
 
-def test_the_first_table_of_a_fits_file_counts(tmp_path: Path) -> None:
+def _fits_tables(path: Path, *tables: Table) -> str:
     image = fits.CompImageHDU(np.zeros((20, 30), np.float32), name="IMG")
-    hdus = [fits.PrimaryHDU(), image, fits.table_to_hdu(table()), fits.table_to_hdu(table()[:1])]
-    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
-    check(read(f"{tmp_path}/a.fits"))
+    hdus = [fits.table_to_hdu(each) for each in tables]
+    fits.HDUList([fits.PrimaryHDU(), image, *hdus]).writeto(path)
+    return str(path)
+
+
+def _votables(path: Path, *tables: Table) -> str:
+    whole = from_table(tables[0])
+    whole.resources.extend(from_table(each).resources[0] for each in tables[1:])
+    whole.to_xml(str(path))
+    return str(path)
+
+
+SEVERAL = {"a.fits": (_fits_tables, 2), "a.vot": (_votables, 0)}
+"""How several tables are written, and the number of the first."""
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_of_several_tables_the_one_that_has_the_columns_counts(
+    name: str, place: int, tmp_path: Path
+) -> None:
+    others = [Table({"Header": ["SIMPLE  = T"]}), Table({"a": [1.0, 2.0], "ra": [3, 4]})]
+    others.insert(place, table())
+    check(read(SEVERAL[name][0](tmp_path / name, *others)))
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("by_name", [True, False])
+def test_of_two_that_have_them_one_is_named(name: str, by_name: bool, tmp_path: Path) -> None:
+    write, first = SEVERAL[name]
+    one, other = table()[:1], table()
+    for each, called in ((one, "ONE"), (other, "OTHER")):
+        each.meta |= {"EXTNAME": called, "name": called}
+    url = write(tmp_path / name, one, other)
+    with pytest.raises(
+        DetectionsError, match=rf"both have the columns; say which .*\[{first + 1}\]"
+    ):
+        read(url)
+    check(read(f"{url}[{'other' if by_name and name == 'a.fits' else first + 1}]"))
+    with pytest.raises(DetectionsError, match=r"no table '99'; it has: "):
+        read(f"{url}[99]")
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_if_none_has_them_all_are_listed(name: str, tmp_path: Path) -> None:
+    url = SEVERAL[name][0](tmp_path / name, Table({"a": [1.0]}), Table({"b": [1.0]}))
+    with pytest.raises(
+        DetectionsError, match=r"none of its tables has the columns: .*\(a\).*\(b\)"
+    ):
+        read(url)
 
 
 def _bytes(content: bytes) -> Callable[[Path], Any]:
@@ -199,11 +255,15 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.dat", _bytes(b"\x00\x01\x02" * 100), "unknown table format; name it with one of .csv"),
+        (
+            "a.dat",
+            _bytes(b"\x00\x01\x02" * 100),
+            "unknown table format; name it with one of .asc, .cat, .csv",
+        ),
         ("a.parquet", _bytes(b"PAR1 it is not"), "cannot read this parquet table .*check the file"),
         ("a.parquet", _bytes(b"hello"), "cannot read this parquet table"),
         ("a.fits", _bytes(b"hello"), "cannot read this fits table"),
-        ("a.fits", lambda path: fits.PrimaryHDU().writeto(path), "this FITS file holds no table"),
+        ("a.fits", lambda path: fits.PrimaryHDU().writeto(path), "this file holds no table"),
         ("a.vot", _bytes(b"<VOTABLE"), "cannot read this votable table"),
         (
             "a.ecsv",
@@ -211,22 +271,31 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
             "cannot read this ecsv table|no column 'id'|no position",
         ),
         ("a.csv", _bytes(b"id,ra,dec\n1,2\n"), "cannot read this csv table .*Expected 3 columns"),
-        ("a.csv", _bytes(b"id,ra,dec\n1,ten,2\n"), "column 'ra' holds string; it must be numbers"),
+        (
+            "a.csv",
+            _bytes(b"id,ra,dec\n1,ten,2\n"),
+            r"column 'ra' holds string \('ten'\); it must be numbers",
+        ),
         ("a.csv", _bytes(b"id,ra,dec\n1.5,10,2\n"), "column 'id' holds double"),
         ("a.csv", _bytes(b""), "no column 'id'"),
         (
             "a.csv.gz",
             _bytes(gzip.compress(b"id,ra,dec\n" * 900)[:-9]),
-            "cannot read this gzipped table|csv",
+            "the gzip stream is truncated; fetch it again",
         ),
-        ("a.csv", _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")), "cannot read this csv table"),
+        (
+            "a.csv",
+            _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")),
+            "is text in UTF-16; write it as UTF-8",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_line(
     name: str, write: Callable[[Path], Any], message: str, tmp_path: Path
 ) -> None:
     write(tmp_path / name)
-    with pytest.raises(DetectionsError, match=f"^{tmp_path}/{name}: .*({message})") as caught:
+    error = DetectionsError if not name.endswith(".gz") else DamagedFileError
+    with pytest.raises(error, match=f"^{tmp_path}/{name}: .*({message})") as caught:
         read(f"{tmp_path}/{name}")
     assert "\n" not in str(caught.value)
 

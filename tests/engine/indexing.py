@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deblend_batch.catalog.output import Output
-from deblend_batch.config import PairsConfig
+from deblend_batch.config import DetectionsConfig, PairsConfig
 from deblend_batch.engine.inputs.index_task import IndexTask
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.field.layout import create_field, finish_field
@@ -41,14 +41,14 @@ def write_detections(
 
 def task_for(field_url: str, folder: Path, **changes: Any) -> IndexTask:
     """An index task on the detection table in ``folder``."""
+    reading = DetectionsConfig(table=str(folder / "detections.parquet"))
     task = IndexTask(
-        entry=SurveyEntry("", field_url, str(folder / "detections.parquet"), shared_table=False),
+        entry=SurveyEntry("", field_url, reading, shared_table=False),
         output=Output(str(folder)),
         tile_size=100,
         max_blends=4096,
         stamp_size=32,
         pairs=PairsConfig(max_separation=0.6),
-        columns={},
     )
     return replace(task, **changes)
 

@@ -15,13 +15,11 @@ from deblend_batch.catalog.schema import bands_of
 from deblend_batch.config import make_config
 from deblend_batch.detections.table import read_detections
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.inputs.carried import read_carried, write_carried
 from deblend_batch.engine.inputs.fingerprint import option_parts
-from deblend_batch.engine.inputs.index import ROW_GROUP
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.methods.psf_mixtures import PsfMixtures
 from deblend_batch.engine.run import process_field
-from deblend_batch.errors import CatalogError, ConfigError, DetectionsError
+from deblend_batch.errors import ConfigError, DetectionsError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.blends import Blends
 from tests.blends import blends_of_two
@@ -77,12 +75,14 @@ def test_pairs_carry_too(small_field: SmallField, tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["z_phot", "source_id"], ["flux_g"], ["_healpix_29"]])
 def test_names_of_the_catalogue_are_refused(inputs: tuple[str, str], names: list[str]) -> None:
     config = make_config(config_of(*inputs, "out", carry=names))
-    with pytest.raises(ConfigError, match=f"carry: the catalogue has a column '{names[-1]}'"):
+    with pytest.raises(
+        ConfigError, match=f"carry: the catalogue has a column '{names[-1]}' of its own"
+    ):
         prepare(config)
 
 
 def test_a_column_that_is_not_there_is_named(inputs: tuple[str, str], tmp_path: Path) -> None:
-    with pytest.raises(DetectionsError, match=r"no column 'z_spec' \(to carry\); the table has id"):
+    with pytest.raises(DetectionsError, match=r"no column 'z_spec' \(carry\); the table has id"):
         process_field(config_of(*inputs, str(tmp_path / "out"), carry=["z_spec"]))
 
 
@@ -90,26 +90,6 @@ def test_a_run_without_them_is_the_run_of_before(inputs: tuple[str, str]) -> Non
     plain = config_of(*inputs, "out")
     assert "carry" not in option_parts(make_config(plain))
     assert "carry" in option_parts(make_config({**plain, "carry": ["z_phot"]}))
-
-
-@pytest.mark.parametrize(("start", "stop"), [(0, 1), (4095, 4097), (5000, 9000), (8999, 9000)])
-def test_any_rows_are_read_as_they_were_written(start: int, stop: int, tmp_path: Path) -> None:
-    output, url = Output(str(tmp_path)), str(tmp_path / "a.parquet")
-    values = np.arange(18_000)
-    write_carried(output, url, pa.table({"a": values}))
-    carried = read_carried(output, url, start, stop, 2)
-    assert carried.rows["a"].to_pylist() == values[2 * start : 2 * stop].tolist()
-    some = np.array([stop - start - 1])
-    measured = carried.measured(some, np.array([[False, True]]))
-    assert measured["a"].to_pylist() == [2 * stop - 1]
-
-
-@pytest.mark.parametrize("n_rows", [3, 2 * ROW_GROUP])
-def test_another_indexs_file_is_damage(n_rows: int, tmp_path: Path) -> None:
-    url = str(tmp_path / "a.parquet")
-    pq.write_table(pa.table({"a": np.arange(n_rows)}), url, row_group_size=n_rows)
-    with pytest.raises(CatalogError, match=r"a\.parquet: damaged .*; remove it and run again"):
-        read_carried(Output(str(tmp_path)), url, 0, 2, 2)
 
 
 def blends_with(widths: list[list[float]]) -> Blends:

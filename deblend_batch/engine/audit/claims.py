@@ -12,7 +12,7 @@ from deblend_batch import flags
 from deblend_batch.catalog.ledger import differing, fingerprint, run_id
 from deblend_batch.catalog.records import Receipt, RunFile
 from deblend_batch.config import RunConfig, make_config
-from deblend_batch.engine.inputs.fingerprint import option_parts, release
+from deblend_batch.engine.inputs.fingerprint import OPTIONAL_PARTS, option_parts, release
 from deblend_batch.errors import ConfigError
 
 _ALTERED = "it was altered: take it from a copy, or remove it and run again with the same config"
@@ -72,7 +72,9 @@ def check_run(run: RunFile) -> list[str]:
 def _differing(config: RunConfig, run: RunFile) -> list[str]:
     """Name the parts of a config of which the fingerprint says something else."""
     parts = run["fingerprint_of"]
-    changed = differing(parts, option_parts(config))
+    options = option_parts(config)
+    changed = differing(parts, options)
+    changed += [name for name in OPTIONAL_PARTS if name in parts and name not in options]
     if (config.pairs.table is None) != (dict(parts).get("pairs.table") is None):
         changed.append("pairs.table")
     if config.model_sha256 is not None and config.model_sha256.lower() != parts["model"]:

@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from deblend_batch.catalog.compare import CUDA_TOLERANCE, differences, tolerance_of
 from deblend_batch.catalog.ledger import Ledger, differing
 from deblend_batch.catalog.records import RunFile
+from deblend_batch.catalog.shard import make_rows
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.account.record import config_of
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.fingerprint import versions
 from deblend_batch.engine.inputs.index import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
+from deblend_batch.engine.inputs.work import (
+    RunContext,
+    TileSpec,
+    load_blends,
+    load_carried,
+    open_field,
+)
 from deblend_batch.engine.methods.choice import method_of
-from deblend_batch.engine.worker.catalogue import catalogue_rows
 from deblend_batch.engine.worker.exchange import load_run_model
 from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import CatalogError, DeblendError
@@ -150,8 +156,12 @@ def _both(
     shard = whole.filter(pa.array(np.isin(ids, wanted)))
     blends = load_blends(spec, context)
     rows = np.flatnonzero(np.isin(blends.blend_id, wanted))
-    found = measurer.measure(spec, blends[rows]).measurement
-    return shard, catalogue_rows(spec, blends, rows, found, context)
+    blends = blends[rows]
+    opened = open_field(spec.field_url, context)
+    found = measurer.measure(spec, blends).measurement
+    name, scale = context.model_name, opened.pixel_scale_arcsec
+    carried = load_carried(spec, context, rows, blends)
+    return shard, make_rows(spec.name, blends, found, opened.meta, name, scale, carried)
 
 
 def _problem(tile: str, n_pairs: int, different: list[str], run: RunFile) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
+from deblend_batch.detections.formats import table_of
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.errors import NotFoundError, StorageError, UserError
 from deblend_batch.models.registry import resolve
@@ -18,8 +19,9 @@ _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use
 
 def check_places(config: RunConfig, entries: Iterable[SurveyEntry]) -> None:
     """Check that the output lies apart from all that the run reads, and in no other output."""
-    inputs = [url for entry in entries for url in (entry.field_url, entry.detections_url)]
-    inputs += [url for url in (config.pairs.table, resolve(config.model)) if url]
+    inputs = [url for entry in entries for url in (entry.field_url, _file(entry.detections_url))]
+    tables = [_file(config.pairs.table)] if config.pairs.table else []
+    inputs += [url for url in (*tables, resolve(config.model)) if url]
     storage.check_apart(config.output, dict.fromkeys(inputs), config.storage_options)
 
 
@@ -28,9 +30,14 @@ def check_tables(urls: Iterable[str], options: Options) -> None:
 
     Of fields this is known once they are open.
     """
-    for url in urls:
+    for url in map(_file, urls):
         if not _is_file(url, options) and not storage.list_names(url, options):
             raise NotFoundError(f"{url}: no such detection or pairs table; check the URL")
+
+
+def _file(table: str) -> str:
+    """Return where a table's file is: ``FILE`` of ``FILE[TABLE]``."""
+    return table_of(table)[0]
 
 
 def _is_file(url: str, options: Options) -> bool:

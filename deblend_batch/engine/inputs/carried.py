@@ -1,71 +1,86 @@
-"""Columns of the detections that go through to the catalogue: a file beside the index, in its order."""
+"""Columns of the detection table on their way to the catalogue: beside the blends in their index, flat."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deblend_batch.catalog.output import Output
-from deblend_batch.detections.table import Detections
-from deblend_batch.engine.inputs.index import ROW_GROUP, damage
-from deblend_batch.parquet.file import BoundedParquet
+from deblend_batch.catalog.schema import shard_schema
+from deblend_batch.config import DetectionsConfig
+from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.blends import Blends
 
+PREFIX = "carried_"
+"""What the names of such columns of an index begin with; a number for the column and one for the member follow."""
 
-@dataclass(frozen=True)
-class Carried:
-    """Columns of the members of blends.
+_NAME = b"name"
+
+
+def check_names(reading: DetectionsConfig, bands: Sequence[str], *, fitted: bool) -> None:
+    """Refuse columns to carry that the catalogue has already."""
+    taken = {name.lower(): name for name in shard_schema(bands, fitted=fitted).names}
+    for name in reading.carry:
+        if name.lower() in taken:
+            raise ConfigError(
+                f"carry: the catalogue has a column {taken[name.lower()]!r} of its own; call {name!r} otherwise "
+                "in the table, or leave it out"
+            )
+
+
+def beside(
+    blends: Blends, ids: NDArray[np.int64], carried: pa.Table | None
+) -> list[tuple[pa.Field, pa.Array]]:
+    """Return columns that stand beside blends: for each that is carried one a member.
 
     Parameters
     ----------
-    rows : pyarrow.Table
-        A row for each member of each blend, null in the padding.
-    width : int
-        Members that a blend has room for.
+    blends : Blends
+        The blends.
+    ids : ndarray of int64, shape (s,)
+        Ids of the detections.
+    carried : pyarrow.Table, optional
+        Of the same detections.
     """
+    if carried is None:
+        return []
+    order = np.argsort(ids)
+    columns = []
+    for member in range(blends.width):
+        wanted = blends.source_id[:, member]
+        at = np.minimum(np.searchsorted(ids[order], wanted), max(len(ids) - 1, 0))
+        there = member < blends.n_members
+        rows = pa.array(order[at] if len(ids) else at, mask=~there)
+        for number, field in enumerate(carried.schema):
+            metadata = {**(field.metadata or {}), _NAME: field.name.encode()}
+            named = pa.field(f"{PREFIX}{number}_{member}", field.type, metadata=metadata)
+            columns.append((named, carried[field.name].take(rows).combine_chunks()))
+    return columns
 
-    rows: pa.Table
-    width: int
 
-    def measured(self, blends: NDArray[np.int64], is_measured: NDArray[np.bool_]) -> pa.Table:
-        """Return the rows of the members that are measured, of some blends."""
-        places = blends[:, None] * self.width + np.arange(self.width)
-        return self.rows.take(pa.array(places[is_measured]))
+def rows_of(beside_blends: pa.Table, blends: Blends) -> pa.Table | None:
+    """Return what is carried for each member that is measured, in the order of the catalogue's rows.
 
-
-def carried_rows(blends: Blends, detections: Detections) -> pa.Table | None:
-    """Look the members of blends up in the detections."""
-    if detections.carried is None:
+    Parameters
+    ----------
+    beside_blends : pyarrow.Table
+        What stands beside these blends.
+    blends : Blends
+        The blends.
+    """
+    firsts = [name for name in beside_blends.schema.names if name.endswith("_0")]
+    if not firsts:
         return None
-    order = np.argsort(detections.id)
-    found = np.searchsorted(detections.id, blends.source_id.ravel(), sorter=order)
-    rows = order[np.minimum(found, len(order) - 1)] if len(order) else found
-    return detections.carried.take(pa.array(rows, mask=~blends.is_member.ravel()))
-
-
-def write_carried(output: Output, url: str, rows: pa.Table) -> None:
-    """Write the file beside an index."""
-    sink = io.BytesIO()
-    pq.write_table(rows, sink, row_group_size=ROW_GROUP, compression="zstd")
-    output.write(url, sink.getvalue())
-
-
-def read_carried(output: Output, url: str, start: int, stop: int, width: int) -> Carried:
-    """Read what belongs to rows ``start`` to ``stop`` (exclusive) of the index."""
-    first, last = start * width, stop * width
-    with output.open_read(url) as file, damage(url):
-        opened = BoundedParquet(file)
-        ends = np.cumsum([0, *opened.group_rows])
-        groups = range(
-            int(np.searchsorted(ends, first, side="right")) - 1,
-            int(np.searchsorted(ends, last, side="left")),
-        )
-        if last > ends[-1] or max(opened.group_rows, default=0) > ROW_GROUP:
-            raise ValueError("its rows are not those of the index")
-        rows = pa.concat_tables([opened.read_group(group) for group in groups])
-        return Carried(rows.slice(first - int(ends[groups.start]), last - first), width)
+    n, rows = len(blends), np.flatnonzero(blends.is_measured.ravel())
+    member, blend = rows % blends.width, rows // blends.width
+    fields, arrays = [], []
+    for first in firsts:
+        stem = first.removesuffix("0")
+        members = [beside_blends[f"{stem}{k}"].combine_chunks() for k in range(blends.width)]
+        arrays.append(pa.concat_arrays(members).take(pa.array(member * n + blend)))
+        field = beside_blends.schema.field(first)
+        metadata = {key: value for key, value in field.metadata.items() if key != _NAME}
+        fields.append(pa.field(field.metadata[_NAME].decode(), field.type, metadata=metadata))
+    return pa.table(arrays, schema=pa.schema(fields))

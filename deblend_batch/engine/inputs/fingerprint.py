@@ -8,11 +8,15 @@ from importlib import metadata
 from typing import Any
 
 from deblend_batch import storage
-from deblend_batch.config import RunConfig
+from deblend_batch.config import DetectionsConfig, RunConfig, SurveyField
+from deblend_batch.detections.formats import table_of
 from deblend_batch.engine.inputs.survey import SurveyEntry, field_identity
 from deblend_batch.field.layout import Field
 from deblend_batch.models.card import ModelCard
 from deblend_batch.version import __version__
+
+OPTIONAL_PARTS = ("blends", "sources", "where", "origin", "carry", "reading", "tables")
+"""Parts of a fingerprint that are left out where the config does not depart from 0.1."""
 
 
 def release(version: str) -> str:
@@ -45,9 +49,12 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
     Those that 0.1 did not have are left out where they have their default, so that its runs still agree.
     """
     default = type(config).model_fields
+    dumped = config.model_dump(mode="json")
     new = {
         "blends": config.blends.model_dump(mode="json"),
         "sources": config.sources,
+        "where": config.where,
+        "origin": config.origin,
         "carry": config.carry,
     }
     return {
@@ -56,11 +63,27 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
             for name, value in new.items()
             if getattr(config, name) != default[name].get_default(call_default_factory=True)
         },
+        **_reading_parts(config),
         "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
-        "columns": config.columns,
+        "columns": dumped["columns"],
         "tiles": config.tiles.model_dump(mode="json"),
         "masks": config.masks,
     }
+
+
+def _reading_parts(config: RunConfig) -> dict[str, Any]:
+    """Return how tables are read, other than by the columns at the top; where the tables are says nothing."""
+    entries = config.survey if isinstance(config.survey, list) else []
+    given = [each.detections for each in entries if isinstance(each, SurveyField)]
+    readings = [
+        reading.model_dump(mode="json", exclude={"table"}, exclude_defaults=True)
+        if isinstance(reading, DetectionsConfig)
+        else {}
+        for reading in (config.detections, *given)
+    ]
+    tables = [table_of(str(config.reading(own).table))[1] for own in (None, *given)]
+    found: dict[str, list[Any]] = {"reading": readings, "tables": tables}
+    return {name: parts for name, parts in found.items() if any(parts)}
 
 
 def fingerprint_parts(
@@ -76,8 +99,8 @@ def fingerprint_parts(
     return {
         "release": release(__version__),
         "fields": [field_identity(entry.field_url, options) for entry in entries],
-        "detections": [storage.identity(url, options) for url in tables],
-        "pairs.table": storage.identity(config.pairs.table, options)
+        "detections": [storage.identity(table_of(url)[0], options) for url in tables],
+        "pairs.table": storage.identity(table_of(config.pairs.table)[0], options)
         if config.pairs.table
         else None,
         "model": card.sha256,

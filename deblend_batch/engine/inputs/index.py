@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
+from deblend_batch.engine.inputs.carried import PREFIX
 from deblend_batch.errors import CatalogError
 from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
@@ -101,7 +102,7 @@ class FieldIndex:
     @property
     def n_unused(self) -> int:
         """Number of detections that the file beside the index lists, because they cannot be used."""
-        return self.detections.get("not_finite", 0) + self.detections.get("outside", 0)
+        return sum(self.detections.get(reason, 0) for reason in ("not_finite", "outside", "copies"))
 
 
 def count_missing(run: Mapping[str, Any], urls: Sequence[str]) -> int:
@@ -118,7 +119,12 @@ def say_lost(n_lost: int) -> str:
     )
 
 
-def write_index(output: Output, index: FieldIndex, blends: Blends) -> None:
+def write_index(
+    output: Output,
+    index: FieldIndex,
+    blends: Blends,
+    beside: Sequence[tuple[pa.Field, pa.Array]] = (),
+) -> None:
     """Write an index file.
 
     Parameters
@@ -129,6 +135,8 @@ def write_index(output: Output, index: FieldIndex, blends: Blends) -> None:
         What the driver is to know of it; its ``url`` says where.
     blends : Blends
         The blends, unit by unit.
+    beside : sequence of pyarrow.Field, pyarrow.Array
+        Columns that stand beside them: see :mod:`deblend_batch.engine.inputs.carried`.
     """
     units = np.repeat(np.arange(len(index.tiles), dtype=np.int32), np.diff(index.starts))
     summary = {
@@ -140,9 +148,10 @@ def write_index(output: Output, index: FieldIndex, blends: Blends) -> None:
         "nearest_arcsec": index.nearest_arcsec,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
-    table = pa.table({"unit": units, **columns}).replace_schema_metadata(
-        {_SUMMARY: json.dumps(summary)}
-    )
+    table = pa.table({"unit": units, **columns})
+    for field, values in beside:
+        table = table.append_column(field, values)
+    table = table.replace_schema_metadata({_SUMMARY: json.dumps(summary)})
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
     output.write(index.url, sink.getvalue())
@@ -157,14 +166,14 @@ def _column(values: NDArray[Any]) -> pa.Array:
 
 def read_index(output: Output, url: str) -> FieldIndex:
     """Read what the driver needs of an index file: the unit column and the summary, no blends."""
-    with output.open_read(url) as file, damage(url):
+    with output.open_read(url) as file, _damage(url):
         index = BoundedParquet(file)
         summary = typed(_SUMMARY_TYPE, loads(index.schema.metadata[_SUMMARY]))
         return _field_index(url, _starts(index, len(summary["tiles"])), summary)
 
 
 @contextmanager
-def damage(url: str) -> Iterator[None]:
+def _damage(url: str) -> Iterator[None]:
     """Say in one line that an index is not what we write; a remote store's failures are its own."""
     try:
         yield
@@ -210,27 +219,38 @@ class IndexReader:
 
     def __init__(self, output: Output, url: str) -> None:
         self._url = url
-        with damage(url):
+        with _damage(url):
             self._file = BoundedParquet(output.open_read(url))
             if max(self._file.group_rows, default=0) > ROW_GROUP:
                 raise ValueError(f"row groups of more than {ROW_GROUP:,} blends")
         self._lock = threading.Lock()
         self._group = lru_cache(maxsize=4)(self._read_group)
 
-    def _read_group(self, group: int) -> Blends:
-        with damage(self._url):
-            return _blends(self._file.read_group(group))
+    def _read_group(self, group: int) -> tuple[Blends, pa.Table]:
+        with _damage(self._url):
+            table = self._file.read_group(group)
+            beside = [name for name in table.column_names if name.startswith(PREFIX)]
+            return _blends(table), table.select(beside)
 
     def read(self, start: int, stop: int) -> Blends:
         """Read rows ``start`` to ``stop`` (exclusive)."""
+        parts = [blends[rows] for blends, _, rows in self._parts(start, stop)]
+        return parts[0] if len(parts) == 1 else Blends.concatenate(parts)
+
+    def read_beside(self, start: int, stop: int) -> pa.Table:
+        """Read what stands beside the same rows: columns of the detection table, or none."""
+        return pa.concat_tables([beside[rows] for _, beside, rows in self._parts(start, stop)])
+
+    def _parts(self, start: int, stop: int) -> list[tuple[Blends, pa.Table, slice]]:
+        """Return the row groups that hold some rows, and which of each they are."""
         with self._lock:
-            parts = [
-                self._group(group)[
-                    max(start - group * ROW_GROUP, 0) : max(stop - group * ROW_GROUP, 0)
-                ]
+            return [
+                (
+                    *self._group(group),
+                    slice(max(start - group * ROW_GROUP, 0), max(stop - group * ROW_GROUP, 0)),
+                )
                 for group in range(start // ROW_GROUP, -(-stop // ROW_GROUP))
             ]
-        return parts[0] if len(parts) == 1 else Blends.concatenate(parts)
 
 
 def _blends(table: pa.Table) -> Blends:
@@ -242,8 +262,9 @@ def _blends(table: pa.Table) -> Blends:
         column = table[name].combine_chunks()
         if isinstance(column.type, pa.FixedSizeListType):
             column = column.flatten()
-        shape = (len(table), *_shape(name, width))
-        columns[name] = np.reshape(column.to_numpy(zero_copy_only=False), shape)
+        columns[name] = np.reshape(
+            column.to_numpy(zero_copy_only=False), (len(table), *_shape(name, width))
+        )
     return Blends(**columns)
 
 

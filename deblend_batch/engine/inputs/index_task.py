@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -22,13 +21,15 @@ from deblend_batch.detections.table import (
     repeated_ids,
 )
 from deblend_batch.detections.unique import Repeated, UniqueKeys
-from deblend_batch.engine.inputs.carried import carried_rows, write_carried
+from deblend_batch.engine.inputs.carried import beside
+from deblend_batch.engine.inputs.copies import find_copies
 from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
     read_index,
     write_index,
 )
+from deblend_batch.engine.inputs.other_units import OtherUnits
 from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.engine.inputs.unused import UnusedList
@@ -60,13 +61,8 @@ class IndexTask:
     max_blends: int
     stamp_size: int
     pairs: PairsConfig
-    columns: dict[str, str]
     rules: BlendRules | None = None
     """What a blend is; None for a model that takes pairs."""
-    bands: tuple[str, ...] = ()
-    """Of the field: a table may say the PSF's width in each."""
-    carry: tuple[str, ...] = ()
-    """Columns of the table that go through to the catalogue."""
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
 
@@ -82,11 +78,7 @@ class IndexTask:
 
 
 def index_tasks(
-    config: RunConfig,
-    output: Output,
-    entries: Sequence[SurveyEntry],
-    fields: Sequence[Field],
-    card: ModelCard,
+    config: RunConfig, output: Output, entries: Sequence[SurveyEntry], card: ModelCard
 ) -> list[IndexTask]:
     """Describe the indexing of each field of a run.
 
@@ -98,8 +90,6 @@ def index_tasks(
         Where the indexes are to be.
     entries : sequence of SurveyEntry
         The fields.
-    fields : sequence of Field
-        The same, opened.
     card : ModelCard
         Of the model.
     """
@@ -113,12 +103,9 @@ def index_tasks(
             config.tiles.max_pairs,
             card.stamp_size,
             config.pairs,
-            config.columns,
             None if card.takes_pairs else rules,
-            tuple(field.meta.bands),
-            tuple(config.carry),
         )
-        for entry, field in zip(entries, fields, strict=True)
+        for entry in entries
     ]
 
 
@@ -126,14 +113,12 @@ def index_field(task: IndexTask) -> FieldIndex:
     """Index a field, or read the index that an earlier start of the same run left."""
     if task.output.exists(task.url):
         return read_index(task.output, task.url)
-    index, blends, carried = build_index(task)
-    if carried is not None:
-        write_carried(task.output, task.output.carried_url(task.url), carried)
-    write_index(task.output, index, blends)
+    index, blends, detections = _indexed(task)
+    write_index(task.output, index, blends, beside(blends, detections.id, detections.carried))
     return index
 
 
-def build_index(task: IndexTask) -> tuple[FieldIndex, Blends, pa.Table | None]:
+def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
     """Find the blends of a field and the tiles that own them; writes only the list of unused detections.
 
     Returns
@@ -142,9 +127,13 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends, pa.Table | None]:
         One entry a unit of work.
     blends : Blends
         The blends, by tile, unit and blend id.
-    carried : pyarrow.Table or None
-        What their members carry, see :func:`~deblend_batch.engine.inputs.carried.carried_rows`.
     """
+    index, blends, _ = _indexed(task)
+    return index, blends
+
+
+def _indexed(task: IndexTask) -> tuple[FieldIndex, Blends, Detections]:
+    """Find the blends of a field, as :func:`build_index` does, with the detections that they are of."""
     opened = Field.reopen(task.entry.field_url, task.options)
     grid = TileGrid(opened.shape_yx, task.tile_size)
     noise = () if opened.variance is not None else opened.measure_noise()
@@ -167,60 +156,81 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends, pa.Table | None]:
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
     )
-    blends = blends[order]
-    return index, blends, carried_rows(blends, detections)
+    return index, blends[order], detections
 
 
 @dataclass(frozen=True)
 class _Screened:
-    """A part of a detection table: what lies in or near the image, and which rows cannot be used."""
+    """A part of a detection table: what lies in or near the image, and which rows cannot be used, and why."""
 
     near: Detections
     yx: NDArray[np.float64]
     counts: Counter[str]
-    finite: NDArray[np.bool_]
-    unused: NDArray[np.bool_]
+    unused: NDArray[np.int64]
+    reasons: NDArray[np.str_]
 
 
 def _load(task: IndexTask, opened: Field) -> tuple[Detections, NDArray[np.float64], dict[str, int]]:
     """Stream the detection table; keep what lies in or near the image, list what is not used."""
-    url, first, shared = (
-        task.entry.detections_url,
-        task.entry.first_of_table,
-        task.entry.shared_table,
-    )
+    url, first = task.entry.detections_url, task.entry.first_of_table
     kept: list[_Screened] = []
     counts: Counter[str] = Counter()
+    units = OtherUnits(opened)
     unused, most = (
         UnusedList(),
         math.prod(size + 2 * _reach(task, opened) for size in opened.shape_yx),
     )
     with UniqueKeys() as ids:
-        for part in _parts(task):
+        for part in _read(task, opened):
             _check_ids(ids.add(part.id) if first else None, url)
             screened = _screen(task, opened, part)
             counts += screened.counts
+            if not counts["used"]:
+                units.look(part)
             if len(screened.near) or not kept:
                 kept.append(screened)
             if sum(len(each.near) for each in kept) > most:
                 raise TooLargeError(f"{url}: more sources than {opened.url} has pixels; check both")
-            unused.add(part.id[screened.unused], screened.finite[screened.unused])
+            unused.add(screened.unused, screened.reasons)
         _check_ids(ids.finish() if first else None, url)
-    if task.keep_unused and first:
-        unused.write(task.output, task.entry.index_name())
-    # What is outside this field may be in another; the first field counts the table's rows for all.
-    known = ("read", "not_finite", "used") if first else ("used",)
-    names = known if shared else ("read", "not_finite", "outside", "used")
+    if not counts["used"]:
+        units.check(url)
     near = Detections.concatenate([each.near for each in kept])
     check_unique(near.id, url)
     yx = np.concatenate([each.yx for each in kept])
-    return near, yx, {name: counts[name] for name in names}
+    copies = find_copies(near)
+    lost = copies & inside_image(yx, opened.shape_yx)
+    counts.update(copies=int(lost.sum()), used=-int(lost.sum()))
+    unused.add(
+        near.id[lost], np.full(int(lost.sum()), "a copy: another detection has its position")
+    )
+    near, yx = near[~copies], yx[~copies]
+    if task.keep_unused and first:
+        unused.write(task.output, task.entry.index_name())
+    return near, yx, _counted(counts, task.entry)
 
 
-def _parts(task: IndexTask) -> Iterator[Detections]:
-    entry = task.entry
+def _counted(counts: Counter[str], entry: SurveyEntry) -> dict[str, int]:
+    """Return the counts of a field: the first one of a shared table counts the table's rows for all."""
+    known = ("read", "not_finite", "used") if entry.first_of_table else ("used",)
+    names = known if entry.shared_table else ("read", "not_finite", "outside", "used")
+    rare = [name for name in ("not_selected", "copies") if counts[name]]
+    if not entry.first_of_table:
+        rare = [name for name in rare if name != "not_selected"]
+    return {name: counts[name] for name in (*names, *rare)}
+
+
+def _read(task: IndexTask, opened: Field) -> Iterator[Detections]:
+    reading = task.entry.reading
     return read_detections(
-        entry.detections_url, task.columns, task.options, bands=task.bands, carry=task.carry
+        task.entry.detections_url,
+        reading.columns,
+        task.options,
+        where=reading.where,
+        origin=reading.origin,
+        carry=reading.carry,
+        pixel_arcsec=opened.pixel_scale_arcsec,
+        bands=opened.meta.bands,
     )
 
 
@@ -243,13 +253,15 @@ def _screen(task: IndexTask, opened: Field, part: Detections) -> _Screened:
     close = finite & ((yx > -reach_px) & (yx < far)).all(axis=1)
     inside = close & inside_image(yx, opened.shape_yx)
     counts = {
-        "read": len(yx),
+        "read": len(yx) + part.n_left_out,
+        "not_selected": part.n_left_out,
         "not_finite": int((~finite).sum()),
         "outside": int((finite & ~inside).sum()),
         "used": int(inside.sum()),
     }
     unused = ~finite if task.entry.shared_table else ~inside
-    return _Screened(part[close], yx[close], Counter(counts), finite, unused)
+    reasons = np.where(finite[unused], "outside the image", "position is not finite")
+    return _Screened(part[close], yx[close], Counter(counts), part.id[unused], reasons)
 
 
 def _placed(part: Detections, opened: Field) -> tuple[Detections, NDArray[np.float64]]:
@@ -313,7 +325,10 @@ def _predetected(task: IndexTask, detections: Detections, unplaced: Unplaced) ->
     order = np.argsort(detections.id)
     sorted_ids = detections.id[order]
     found = [np.empty((0, 2), np.int64)]
-    reason = "a member is not in the detection table, has no finite position, or is far outside the image"
+    reason = (
+        "a member is not in the detection table, has no finite position, is far outside the image, or is a "
+        "copy of another"
+    )
     for members in read_predetected(task.pairs, task.options):
         position = np.minimum(np.searchsorted(sorted_ids, members), len(sorted_ids) - 1)
         known = sorted_ids[position] == members if len(order) else np.zeros(members.shape, bool)

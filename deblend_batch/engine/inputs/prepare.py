@@ -8,9 +8,9 @@ from typing import Any
 
 from deblend_batch.catalog.ledger import fingerprint
 from deblend_batch.catalog.output import Output
-from deblend_batch.catalog.schema import shard_schema
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.inputs.access import check_places, check_tables
+from deblend_batch.engine.inputs.carried import check_names
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
 from deblend_batch.engine.inputs.index_task import IndexTask, index_tasks
@@ -18,7 +18,6 @@ from deblend_batch.engine.inputs.survey import SurveyEntry, check_reachable, ope
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles
-from deblend_batch.errors import ConfigError
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import chosen_format
 from deblend_batch.models import ModelCard
@@ -62,7 +61,7 @@ class Prepared:
 
     def index_tasks(self) -> list[IndexTask]:
         """Describe the indexing of each field."""
-        return index_tasks(self.config, self.output, self.entries, self.fields, self.card)
+        return index_tasks(self.config, self.output, self.entries, self.card)
 
     def tiles(self, indexes: Sequence[FieldIndex]) -> list[FieldTiles]:
         """Return the tiles of each field, whose indexes are given in the same order."""
@@ -81,7 +80,8 @@ def prepare(config: RunConfig) -> Prepared:
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)
-    _check_carry(config, fields, card)
+    for entry, field in opened:
+        check_names(entry.reading, field.meta.bands, fitted=not card.takes_pairs)
     parts = fingerprint_parts(config, entries, fields, card)
     return Prepared(
         config=config,
@@ -99,18 +99,6 @@ def prepare(config: RunConfig) -> Prepared:
             fingerprint=fingerprint(parts),
             model_sha256=card.sha256,
             takes_pairs=card.takes_pairs,
-            carries=bool(config.carry),
             log_format=chosen_format(),
         ),
     )
-
-
-def _check_carry(config: RunConfig, fields: Sequence[Field], card: ModelCard) -> None:
-    """Refuse columns to carry whose names the catalogue gives to its own."""
-    for field in fields:
-        own = shard_schema(field.meta.bands, fitted=not card.takes_pairs).names
-        for name in config.carry:
-            if name in own:
-                raise ConfigError(
-                    f"carry: the catalogue has a column {name!r} of its own; rename it in the table"
-                )

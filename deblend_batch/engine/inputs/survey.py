@@ -13,7 +13,7 @@ import numpy as np
 from deblend_batch import storage
 from deblend_batch.arrays.bounds import MAX_DOCUMENT_BYTES
 from deblend_batch.catalog.schema import check_bands
-from deblend_batch.config import RunConfig, SurveyField
+from deblend_batch.config import DetectionsConfig, RunConfig, SurveyField
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
@@ -27,8 +27,10 @@ class SurveyEntry:
     ----------
     prefix : str
         Put before the names of its tiles; empty where the run has one field.
-    field_url, detections_url : str
-        Its inputs.
+    field_url : str
+        The field.
+    reading : DetectionsConfig
+        Its detections, and how they are read.
     shared_table : bool
         Whether other fields use the same detection table.
     first_of_table : bool
@@ -41,19 +43,24 @@ class SurveyEntry:
 
     prefix: str
     field_url: str
-    detections_url: str
+    reading: DetectionsConfig
     shared_table: bool
     first_of_table: bool = True
     alone: bool = True
     earlier_overlaps: tuple[str, ...] = ()
+
+    @property
+    def detections_url(self) -> str:
+        """URL of its detection table."""
+        return str(self.reading.table)
 
     def index_name(self) -> str:
         """Return the name of the field's pair index."""
         return f"{self.prefix or 'field'}".rstrip("-")
 
 
-def list_fields(config: RunConfig) -> list[tuple[str, str]]:
-    """List the (field, detections) URLs of a run.
+def list_fields(config: RunConfig) -> list[tuple[str, DetectionsConfig]]:
+    """List the fields of a run, with their detections and how these are read.
 
     Raises
     ------
@@ -63,20 +70,18 @@ def list_fields(config: RunConfig) -> list[tuple[str, str]]:
         If a field is named twice or has no detection table.
     """
     if config.field is not None:
-        return [(config.field, config.detections or "")]
+        return [(config.field, config.reading(None))]
     survey = config.survey or []
     entries = [survey] if isinstance(survey, str) else survey
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, DetectionsConfig]] = []
     for entry in entries:
         item = entry if isinstance(entry, SurveyField) else SurveyField(field=entry)
         urls = storage.expand(item.field, config.storage_options)
         if not urls:
             raise NotFoundError(f"{item.field}: no field matches this glob; check the path")
-        found += [(url, item.detections or config.detections or "") for url in urls]
+        found += [(url, config.reading(item.detections)) for url in urls]
     urls = [url for url, _ in found]
-    for url, detections in found:
-        if not detections:
-            raise ConfigError(f"survey: {url} has no detections; give them there or at the top")
+    for url in urls:
         if urls.count(url) > 1:
             raise ConfigError(f"survey: {url} is listed twice; name each field once")
     return found
@@ -116,7 +121,8 @@ def check_reachable(config: RunConfig) -> None:
     survey = config.survey if isinstance(config.survey, list) else [config.survey]
     fields = [each.field if isinstance(each, SurveyField) else each for each in survey]
     tables = [each.detections for each in survey if isinstance(each, SurveyField)]
-    inputs = [config.field, config.detections, config.pairs.table, *fields, *tables]
+    read = [config.reading(each).table for each in (None, *tables)]
+    inputs = [config.field, config.pairs.table, *fields, *read]
     for url in [config.output, *inputs]:
         if url and storage.scheme_of(url) == "memory":
             raise ConfigError(

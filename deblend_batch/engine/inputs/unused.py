@@ -22,14 +22,12 @@ class UnusedList:
         self._parts: list[pa.Table] = []
         self._listed = 0
 
-    def add(self, ids: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
-        """List detections; those whose position is finite lie outside of the image."""
+    def add(self, ids: NDArray[np.int64], reasons: NDArray[np.str_]) -> None:
+        """List detections, each with its reason."""
         room = MOST_LISTED - self._listed
-        if not len(ids) or not room:
-            return
-        reason = np.where(finite[:room], "outside the image", "position is not finite").astype(str)
-        self._parts.append(pa.table({"id": ids[:room], "reason": reason}))
-        self._listed += len(reason)
+        if len(ids) and room:
+            self._parts.append(pa.table({"id": ids[:room], "reason": reasons[:room].astype(str)}))
+            self._listed += len(ids[:room])
 
     def write(self, output: Output, name: str) -> None:
         """Write the list of a field's index into an output, if there is anything in it."""

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.catalog.output import Output
-from deblend_batch.engine.inputs.carried import Carried, read_carried
+from deblend_batch.engine.inputs.carried import rows_of
 from deblend_batch.engine.inputs.index import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
@@ -78,8 +82,6 @@ class RunContext:
         Name on the model's card.
     takes_pairs : bool
         Whether the model takes pairs: see :attr:`deblend_batch.models.card.ModelCard.takes_pairs`.
-    carries : bool
-        Whether columns of the detections go through to the catalogue.
     log_format : {"text", "json"}
         Of the lines that workers log.
     """
@@ -92,7 +94,6 @@ class RunContext:
     model_sha256: str
     model_name: str = ""
     takes_pairs: bool = True
-    carries: bool = False
     start: str = field(default_factory=lambda: uuid4().hex)
     log_format: LogFormat = "text"
 
@@ -124,9 +125,9 @@ def load_blends(spec: TileSpec, context: RunContext) -> Blends:
     return _open_index(spec.index_url, context).read(spec.row_start, spec.row_stop)
 
 
-def load_carried(spec: TileSpec, width: int, context: RunContext) -> Carried | None:
-    """Read what the members of a tile's blends carry from the detections, where a run wants it."""
-    if not context.carries:
-        return None
-    url = context.output.carried_url(spec.index_url)
-    return read_carried(context.output, url, spec.row_start, spec.row_stop, width)
+def load_carried(
+    spec: TileSpec, context: RunContext, rows: NDArray[np.int64], blends: Blends
+) -> pa.Table | None:
+    """Read what is carried for some blends of a tile, by their rows in it; a row a member that is measured."""
+    reader = _open_index(spec.index_url, context)
+    return rows_of(reader.read_beside(spec.row_start, spec.row_stop).take(pa.array(rows)), blends)

@@ -6,6 +6,7 @@ first tile stops the other, too, with the same words.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from deblend_batch.engine.inputs.reconcile import reconcile
 from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import Memory, NodeSize, check_fits
+from deblend_batch.errors import DetectionsError
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,32 @@ def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
     unplaced = [pair for index in indexes for pair in index.unplaced]
     several = [tasks] if len(tasks) > 1 else []
     unplaced += [pair for found in workers.map(reconcile, several) for pair in found]
+    _check_used(tasks, indexes)
     return Examined(indexes, unplaced)
+
+
+def _check_used(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> None:
+    """Refuse a run of which no detection can be used: what it left would look like a catalogue."""
+    counts: Counter[str] = Counter()
+    for index in indexes:
+        counts.update(index.detections)
+    if counts["used"]:
+        return
+    tables = ", ".join(dict.fromkeys(task.entry.detections_url for task in tasks))
+    read = counts["read"]
+    if not read:
+        raise DetectionsError(f"{tables}: holds no rows; give the catalogue of this field")
+    left = read - counts["not_selected"]
+    if not left:
+        where = next((task.entry.reading.where for task in tasks if task.entry.reading.where), "")
+        raise DetectionsError(
+            f"{tables}: none of its {read:,} rows is selected by 'where: {where}'"
+        )
+    places = f"{counts['not_finite']:,} have no position" if counts["not_finite"] else ""
+    raise DetectionsError(
+        f"{tables}: none of {left:,} detections is on an image{places and f', {places}'}; check that it is "
+        "the table of this field, that 'ra' and 'dec' are ICRS degrees, and 'x' and 'y' pixels of this image"
+    )
 
 
 def fit(

@@ -18,11 +18,17 @@ from deblend_batch import flags
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, now
+from deblend_batch.catalog.shard import make_rows
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.batching.sizing import probe_gpu
-from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
+from deblend_batch.engine.inputs.work import (
+    RunContext,
+    TileSpec,
+    load_blends,
+    load_carried,
+    open_field,
+)
 from deblend_batch.engine.methods.choice import method_of
-from deblend_batch.engine.worker.catalogue import catalogue_rows
 from deblend_batch.engine.worker.commit import Committer, TileResult
 from deblend_batch.engine.worker.exchange import (
     ModelLoader,
@@ -144,7 +150,16 @@ class ModelActor:
         measured: Measured,
         poison: Sequence[Poison],
     ) -> tuple[Receipt, QuarantineRecord | None]:
-        rows = catalogue_rows(spec, blends, sound, measured.measurement, self._context)
+        opened = open_field(spec.field_url, self._context)
+        rows = make_rows(
+            spec.name,
+            blends[sound],
+            measured.measurement,
+            opened.meta,
+            self._context.model_name,
+            opened.pixel_scale_arcsec,
+            load_carried(spec, self._context, sound, blends[sound]),
+        )
         result = TileResult(spec, blends, rows, measured.masks, poison)
         describe = partial(self._receipt, spec.name, measured.seconds)
         return self._committer.commit(result, describe)

@@ -58,7 +58,7 @@ def crowded(
         patch.setattr(index_module, "ROW_GROUP", 7)
         task = task_for(field_url, folder)
         index = index_field(task)
-        _, pairs, _ = build_index(task)
+        _, pairs = build_index(task)
         assert pq.ParquetFile(index.url).num_row_groups > 4
         yield index, pairs
 

@@ -79,7 +79,7 @@ def test_pairs_do_not_depend_on_tiles_and_each_has_one_owner(
     mag = rng.choice([20.0, 21.0, np.nan], len(yx))
     write_detections(folder / "detections.parquet", yx, ids, mag)
     found = [
-        build_index(task_for(field_url, folder, tile_size=size, max_blends=most))[:2]
+        build_index(task_for(field_url, folder, tile_size=size, max_blends=most))
         for size, most in DIVISIONS
     ]
     shutil.rmtree(folder)
@@ -140,7 +140,7 @@ def test_the_driver_holds_tiles_and_no_pairs(field_url: str, tmp_path: Path) -> 
         yx = np.array([[50.0, 50.0], [50.0, 150.0], [150.0, 50.0]])
         rows = np.repeat(yx, n, axis=0) + np.tile(np.linspace(0, 1, n), 3)[:, None]
         write_detections(tmp_path / "detections.parquet", rows)
-        index, pairs, _ = build_index(task_for(field_url, tmp_path))
+        index, pairs = build_index(task_for(field_url, tmp_path))
         assert len(pairs) == 3 * n * (n - 1) // 2
         assert len(index.tiles) == len(index.tile_names) == len(index.starts) - 1 == 3
         sizes.append(len(pickle.dumps(index)))
@@ -156,7 +156,7 @@ def test_detections_that_cannot_be_used_are_listed(
     )
     write_detections(tmp_path / "detections.parquet", yx)
     task = task_for(field_url, tmp_path, keep_unused=keep)
-    index, _, _ = build_index(task)
+    index, _ = build_index(task)
     assert index.detections == {"read": 6, "used": 2, "not_finite": 1, "outside": 3}
     assert storage.exists(task.output.unused_url("field")) is keep
     if keep:
@@ -250,7 +250,7 @@ def test_predetected_pairs_are_taken_as_they_are(
     table = pa.table({"central_id": [central], "companion_id": [companion]})
     pq.write_table(table, tmp_path / "pairs.parquet")
     task = task_for(field_url, tmp_path, pairs=PairsConfig(table=str(tmp_path / "pairs.parquet")))
-    index, pairs, _ = build_index(task)
+    index, pairs = build_index(task)
     assert pairs.source_id.tolist() == ([[central, companion]] if placed else [])
     assert [type(pair) for pair in index.unplaced] == ([] if placed else [UnplacedPair])
     assert all(pair.reason.startswith(reason) for pair in index.unplaced)
@@ -275,7 +275,7 @@ def test_positions_on_the_sky_give_the_pairs_of_their_pixels(
     radec = Field.open(field_url).pixel_to_world(yx)
     table = {"id": np.arange(200), "ra": radec[:, 0], "dec": radec[:, 1]}
     pq.write_table(pa.table(table), tmp_path / "detections.parquet")
-    _, pairs, _ = build_index(task_for(field_url, tmp_path))
+    _, pairs = build_index(task_for(field_url, tmp_path))
     assert len(pairs) == len(match_within(radec[:, 0], radec[:, 1], 0.6)) > 0
     np.testing.assert_allclose(pairs.yx, yx[pairs.source_id], atol=1e-6)
     np.testing.assert_array_equal(pairs.radec, radec[pairs.source_id])
@@ -288,7 +288,7 @@ from deblend_batch.engine.inputs.index_task import build_index
 from deblend_batch.errors import UserError
 from tests.engine.indexing import task_for
 try:
-    index, pairs, _ = build_index(task_for(sys.argv[1], Path(sys.argv[2])))
+    index, pairs = build_index(task_for(sys.argv[1], Path(sys.argv[2])))
     print(index.detections)
 except UserError as error:
     print(type(error).__name__, error)
@@ -337,7 +337,7 @@ def test_the_list_of_what_is_not_used_has_an_end(
     monkeypatch.setattr(parquet_file, "_ROWS", 2)
     write_detections(tmp_path / "detections.parquet", np.full((9, 2), -100.0))
     task = task_for(field_url, tmp_path)
-    index, _, _ = build_index(task)
+    index, _ = build_index(task)
     assert index.n_unused == 9
     assert pq.read_table(task.output.unused_url(task.entry.index_name()))["id"].to_pylist() == [
         1,
