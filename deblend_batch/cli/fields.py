@@ -110,7 +110,19 @@ def detect(
         Optional[str],  # noqa: UP045
         typer.Option(help="Band to detect in; the first if absent."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Isophote, background rms.", min=0.1)] = 4.0,
+    threshold: Annotated[
+        float, typer.Option(help="Isophote, noise of the image filtered with its PSF.", min=0.1)
+    ] = 4.0,
+    min_area: Annotated[int, typer.Option(help="Least area of a source, px.", min=1)] = 5,
+    peak: Annotated[
+        float, typer.Option(help="Least height of a peak that divides an isophote, noise.", min=0)
+    ] = 6.0,
+    prominence: Annotated[
+        float, typer.Option(help="Its height above the saddle to a higher peak, noise.", min=0.1)
+    ] = 3.0,
+    contrast: Annotated[
+        float, typer.Option(help="The same over the saddle's height, in bright places.", min=0)
+    ] = 0.5,
     min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
@@ -118,14 +130,14 @@ def detect(
     as_json: JsonOpt = False,
 ) -> None:
     """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
+    from deblend_batch.detect.extract import ExtractParams
     from deblend_batch.detect.field import detect_field
 
     summary = detect_field(
         field,
         detections,
         band=band,
-        threshold_sigma=threshold,
-        min_snr=min_snr,
+        params=ExtractParams(threshold, min_area, peak, prominence, contrast, min_snr),
         tile_size=tile_size,
         overwrite=overwrite,
         options=read_storage_options(storage_options),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
 
-from deblend_batch.detect.extract import psf_kernel
+from deblend_batch.detect.filters import psf_kernel
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks

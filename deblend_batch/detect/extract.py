@@ -1,18 +1,22 @@
 """Finding sources in pixels, a pure function of arrays: threshold, deblend, measure.
 
+Isophotes and their division are ours (``segments.py``); apertures, radii and windowed centroids are those of
 Source Extraction and Photometry (Barbary 2016, doi:10.21105/joss.00058; Bertin & Arnouts 1996).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from deblend_batch.field.extraction import extract_objects
+from deblend_batch.detect.filters import Place, filter_places
+from deblend_batch.detect.moments import MERGED, Isophotes, measure_isophotes
+from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
 
 _FWHM_TO_SIGMA = 1 / 2.3548200450309493
 _KRON_FACTOR = 2.5
@@ -28,16 +32,16 @@ class ExtractParams:
 
     Parameters
     ----------
-    psf_fwhm_px : float
-        Full width at half maximum of the point spread function: the detection filter.
     threshold_sigma : float
-        Detection threshold, in units of the noise of the filtered image.
+        Isophote, in units of the noise of the image filtered with its PSF.
     min_area_px : int
-        Smallest number of connected pixels above the threshold.
-    deblend_levels : int
-        Number of levels between threshold and peak at which a detection may split.
-    deblend_contrast : float
-        Smallest fraction of the flux of a blend that a member must have.
+        Smallest number of connected pixels within it.
+    peak_sigma : float
+        Height of a peak that divides an isophote, in units of the noise of the sharper image.
+    prominence_sigma : float
+        Height above the saddle to a higher peak, in the same units.
+    contrast : float
+        That height where the image is bright, as a share of the saddle's.
     min_snr : float
         Smallest signal to noise of a source's total flux.
     noise_correlation : float
@@ -46,11 +50,11 @@ class ExtractParams:
         are raised by it.
     """
 
-    psf_fwhm_px: float
     threshold_sigma: float = 4.0
     min_area_px: int = 5
-    deblend_levels: int = 64
-    deblend_contrast: float = 0.001
+    peak_sigma: float = 6.0
+    prominence_sigma: float = 3.0
+    contrast: float = 0.5
     min_snr: float = 5.0
     noise_correlation: float = 1.0
 
@@ -111,6 +115,7 @@ def extract_sources(
     image: NDArray[np.float32],
     sigma: NDArray[np.float32] | float,
     bad: NDArray[np.bool_] | None,
+    places: Sequence[Place],
     params: ExtractParams,
 ) -> SourceTable:
     """Find and measure the sources of an image.
@@ -123,13 +128,15 @@ def extract_sources(
         Noise rms per pixel, image units; pixels where it is not finite and positive count as bad.
     bad : ndarray of bool, shape (y, x), or None
         Pixels to leave out.
+    places : sequence of Place
+        The PSF: parts that cover the image once.
     params : ExtractParams
         What counts as a source.
 
     Returns
     -------
     SourceTable
-        In the order of detection; none where no pixel is good.
+        In the order of the image's rows; none where no pixel is good.
     """
     noise = np.broadcast_to(np.asarray(sigma, np.float32), image.shape)
     masked = ~np.isfinite(image) | ~np.isfinite(noise) | (noise <= 0)
@@ -139,23 +146,18 @@ def extract_sources(
         return _no_sources()
     pixels = np.where(masked, np.float32(0), image).astype(np.float32, order="C")
     noise = np.where(masked, np.float32(np.median(noise[~masked])), noise)
-    kernel = psf_kernel(params.psf_fwhm_px)
-    # sep's "matched" filter thresholds likewise but deblends worse (its levels are in other units than
-    # the pixels), and its cleaning takes real neighbours of bright sources: measured on survey images.
-    objects, segments = extract_objects(
-        pixels,
-        params.threshold_sigma * params.noise_correlation * float(np.sqrt((kernel**2).sum())),
-        err=noise,
-        mask=masked,
-        minarea=params.min_area_px,
-        filter_kernel=kernel,
-        filter_type="conv",
-        deblend_nthresh=params.deblend_levels,
-        deblend_cont=params.deblend_contrast,
-        clean=False,
-        segmentation_map=True,
-    )
-    found = _measure(pixels, noise * params.noise_correlation, masked, objects, segments)
+    noise = noise * np.float32(params.noise_correlation)
+    snr = pixels.astype(np.float64) / noise
+    smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
+    islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
+    sharp = filter_places(snr, places, lambda place: place.sharpening)
+    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast)
+    segments = divide(islands, smooth, sharp, peaks, params.min_area_px)
+    objects = measure_isophotes(segments, islands, smooth * noise)
+    found = _measure(pixels, noise, masked, objects, segments)
+    # The window of a centroid would hold a neighbour's light, too.
+    shared = (objects.flags & MERGED) != 0
+    found = replace(found, yx=np.where(shared[:, None], peak_positions(segments, sharp), found.yx))
     return found[np.flatnonzero(found.snr >= params.min_snr)]
 
 
@@ -172,26 +174,11 @@ def select_owned(
     return sources[np.flatnonzero(inside)]
 
 
-def psf_kernel(fwhm_px: float) -> NDArray[np.float32]:
-    """Return a Gaussian detection filter.
-
-    Returns
-    -------
-    ndarray of float32, shape (y, x)
-        Odd size, at least 3 x 3, sum 1.
-    """
-    half = max(1, int(np.ceil(fwhm_px)))
-    offset = np.arange(-half, half + 1, dtype=np.float64)
-    profile = np.exp(-0.5 * (offset / (fwhm_px * _FWHM_TO_SIGMA)) ** 2)
-    kernel = np.outer(profile, profile)
-    return np.asarray(kernel / kernel.sum(), np.float32)
-
-
 def _measure(
     pixels: NDArray[np.float32],
     noise: NDArray[np.float32],
     masked: NDArray[np.bool_],
-    objects: Any,
+    objects: Isophotes,
     segments: NDArray[np.int32],
 ) -> SourceTable:
     if len(objects) == 0:
@@ -199,9 +186,9 @@ def _measure(
     flux, flux_err, flags = _kron(pixels, noise, masked, objects, segments)
     radius, radius_flags = sep.flux_radius(
         pixels,
-        objects["x"],
-        objects["y"],
-        _KRON_REACH * objects["a"],
+        objects.x,
+        objects.y,
+        _KRON_REACH * objects.a,
         0.5,
         normflux=flux,
         mask=masked,
@@ -214,10 +201,10 @@ def _measure(
         flux=flux,
         flux_err=flux_err,
         radius_px=np.where(radius > 0, radius, np.nan),
-        semi_major_px=objects["a"].astype(np.float64),
-        semi_minor_px=objects["b"].astype(np.float64),
-        theta_rad=objects["theta"].astype(np.float64),
-        flags=(objects["flag"] | flags | radius_flags).astype(np.int32),
+        semi_major_px=objects.a,
+        semi_minor_px=objects.b,
+        theta_rad=objects.theta,
+        flags=(objects.flags | flags | radius_flags).astype(np.int32),
     )
 
 
@@ -225,12 +212,12 @@ def _kron(
     pixels: NDArray[np.float32],
     noise: NDArray[np.float32],
     masked: NDArray[np.bool_],
-    objects: Any,
+    objects: Isophotes,
     segments: NDArray[np.int32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]]:
     """Flux, error and flags in 2.5 Kron radii; pixels of other sources count as masked."""
-    x, y, a, b = (objects[name] for name in ("x", "y", "a", "b"))
-    theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
+    x, y, a, b = objects.x, objects.y, objects.a, objects.b
+    theta = np.clip(objects.theta, -np.pi / 2, np.pi / 2)
     around: dict[str, Any] = {"mask": masked, "seg_id": _ids(objects), "segmap": segments}
     kron, kron_flags = sep.kron_radius(pixels, x, y, a, b, theta, _KRON_REACH, **around)
     # SExtractor's floors: noise round a faint source must not shrink its aperture.
@@ -247,20 +234,20 @@ def _kron(
 def _centroids(
     pixels: NDArray[np.float32],
     masked: NDArray[np.bool_],
-    objects: Any,
+    objects: Isophotes,
     radius_px: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Windowed centroids; the isophote's where the window ran away to a neighbour."""
-    isophotal = np.stack([objects["y"], objects["x"]], axis=1)
+    isophotal = np.stack([objects.y, objects.x], axis=1)
     window = 2 * _FWHM_TO_SIGMA * np.nan_to_num(radius_px)
-    x, y, flags = sep.winpos(pixels, objects["x"], objects["y"], window, mask=masked)
+    x, y, flags = sep.winpos(pixels, objects.x, objects.y, window, mask=masked)
     windowed = np.stack([y, x], axis=1)
     shift = np.hypot(*(windowed - isophotal).T)
     trusted = (flags == 0) & (shift < _MAX_RECENTRE * np.maximum(radius_px, 1.0))
     return np.where(trusted[:, None], windowed, isophotal)
 
 
-def _ids(objects: Any) -> NDArray[np.int32]:
+def _ids(objects: Isophotes) -> NDArray[np.int32]:
     """Return the numbers of the objects in the segmentation map."""
     return np.arange(1, len(objects) + 1, dtype=np.int32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from deblend_batch.cluster.naming import is_named
 from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
+from deblend_batch.detect.places import places_of
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
@@ -88,8 +89,7 @@ def detect_field(
     detections_url: str,
     *,
     band: str | None = None,
-    threshold_sigma: float = ExtractParams.threshold_sigma,
-    min_snr: float = ExtractParams.min_snr,
+    params: ExtractParams | None = None,
     tile_size: int = 2048,
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
@@ -103,10 +103,8 @@ def detect_field(
         Input; and output, whose suffix says its format.
     band : str, optional
         The band to detect in; the first if None.
-    threshold_sigma : float
-        Isophote, in units of the noise of the filtered image.
-    min_snr : float
-        Least signal to noise of a source.
+    params : ExtractParams, optional
+        What counts as a source; the correlation of the noise is measured.
     tile_size : int
         Edge of a tile's core, px; changes no result for sources smaller than the halo.
     overwrite : bool
@@ -141,7 +139,7 @@ def detect_field(
             f"{detections_url}: exists already; give --overwrite to replace it"
         )
     opened = Field.open(field_url, options)
-    search = _plan(opened, band, threshold_sigma, min_snr, options)
+    search = _plan(opened, band, params or ExtractParams(), options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
     alone = len(grid) <= _ALONE_TILES and not is_named()
@@ -164,18 +162,13 @@ def detect_field(
 
 
 def _plan(
-    opened: Field, band: str | None, threshold_sigma: float, min_snr: float, options: dict[str, Any]
+    opened: Field, band: str | None, params: ExtractParams, options: dict[str, Any]
 ) -> _Search:
     bands = opened.meta.bands
     if band is not None and band not in bands:
         raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
     number = 0 if band is None else bands.index(band)
-    params = ExtractParams(
-        noise_correlation=measure_correlation(opened, number),
-        psf_fwhm_px=opened.meta.psf_fwhm_arcsec[number] / opened.pixel_scale_arcsec,
-        threshold_sigma=threshold_sigma,
-        min_snr=min_snr,
-    )
+    params = replace(params, noise_correlation=measure_correlation(opened, number))
     noise = None if opened.variance is not None else opened.measure_noise()[number]
     return _Search(opened.url, number, noise, params, options)
 
@@ -225,7 +218,9 @@ def _search_tile(search: _Search, core: Box) -> Columns:
     sigma: Any = search.noise_sigma
     if pixels.variance is not None:
         sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))
-    sources = extract_sources(image, sigma, None, search.params).shifted(pixels.box.origin_yx)
+    places = places_of(opened, search.band, pixels.box)
+    sources = extract_sources(image, sigma, None, places, search.params)
+    sources = sources.shifted(pixels.box.origin_yx)
     sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
     radec = opened.pixel_to_world(sources.yx)
     factor = nanojansky_per_unit(np.float64(opened.meta.zero_point[search.band]))

@@ -25,6 +25,15 @@ class CellGrid:
     counts_yx: tuple[int, int]
     edge_yx: tuple[float, float]
 
+    def bounds(self, cell_yx: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the pixels of a cell: first row and column, and those after the last."""
+        ends = [
+            [int(np.ceil(number * edge - 1e-9)), int(np.ceil((number + 1) * edge - 1e-9))]
+            for number, edge in zip(cell_yx, self.edge_yx, strict=True)
+        ]
+        (y0, y1), (x0, x1) = ends
+        return (y0, x0), (y1, x1)
+
     def cells(self, yx: NDArray[np.float64]) -> NDArray[np.int64]:
         """Find the cell of each position.
 

@@ -35,6 +35,16 @@ class Box:
         """First row and column."""
         return self.y0, self.x0
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, of an image whose first pixel is (0, 0)."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def shifted(self, by_yx: tuple[int, int]) -> Box:
+        """Return the box so many rows and columns further."""
+        dy, dx = by_yx
+        return Box(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
     def grown(self, margin_px: int) -> Box:
         """Return the box with ``margin_px`` more on every side."""
         return Box(

@@ -9,8 +9,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from deblend_batch.detect.correlation import filtered_noise, measure_correlation
-from deblend_batch.detect.extract import ExtractParams, extract_sources, psf_kernel
+from deblend_batch.detect.extract import ExtractParams, extract_sources
+from deblend_batch.detect.filters import Place, psf_kernel
 from deblend_batch.field.layout import Field, create_field, finish_field
+from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import noise_image
 from tests.support import make_meta
 
@@ -65,7 +67,8 @@ def _fwhm_px(url: str) -> float:
 def test_with_the_ratio_correlated_noise_holds_hardly_any_sources() -> None:
     image = correlated((1000, 1000), seed=3)
     ratio = filtered_noise(image, np.ones(image.shape), KERNEL)
-    naive = extract_sources(image, 1.0, None, ExtractParams(3.0))
-    calibrated = extract_sources(image, 1.0, None, ExtractParams(3.0, noise_correlation=ratio))
+    places = [Place(Box(0, 0, *image.shape), KERNEL)]
+    naive = extract_sources(image, 1.0, None, places, ExtractParams())
+    calibrated = extract_sources(image, 1.0, None, places, ExtractParams(noise_correlation=ratio))
     assert len(naive) > 100
     assert len(calibrated) <= 5

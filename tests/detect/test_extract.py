@@ -16,20 +16,22 @@ from deblend_batch.detect.extract import (
     ExtractParams,
     SourceTable,
     extract_sources,
-    psf_kernel,
     select_owned,
 )
+from deblend_batch.detect.filters import Place, psf_kernel
+from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 FWHM = 3.0
-PARAMS = ExtractParams(psf_fwhm_px=FWHM)
 SHAPE = (400, 420)
 YX = grid_positions(SHAPE, 40)
 IMAGE = add_gaussians(noise_image(SHAPE), YX, 400.0, FWHM)
 
 
 def extract(image: NDArray[np.float32] = IMAGE, sigma: Any = 1.0, **options: Any) -> SourceTable:
-    return extract_sources(image, sigma, options.pop("bad", None), ExtractParams(FWHM, **options))
+    places = [Place(Box(0, 0, *image.shape), psf_kernel(FWHM))]
+    bad = options.pop("bad", None)
+    return extract_sources(image, sigma, bad, places, ExtractParams(**options))
 
 
 def match(found: SourceTable, yx: NDArray[np.float64]) -> NDArray[np.intp]:

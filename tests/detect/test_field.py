@@ -97,7 +97,7 @@ def test_each_source_is_found_once_where_it_is(
     assert sorted(rows.tolist()) == list(range(len(SOURCES_YX))) == list(range(len(found)))
     assert distance_px.max() < 0.2
     np.testing.assert_allclose(found.mag[rows][:-4], MAG[:-4], atol=0.02)
-    np.testing.assert_allclose(found.mag[rows][-4:], MAG[-4:], atol=0.2)  # the close pairs
+    np.testing.assert_allclose(found.mag[rows][-4:], MAG[-4:], atol=0.3)  # the close pairs
     # Half the light of a round Gaussian is within 1.177 sigma, and sigma is 2 px of 0.1 arcsec.
     np.testing.assert_allclose(found.radius_arcsec[rows][:-4], 0.2355, rtol=0.03)
     assert (summary.sources, summary.tiles, summary.band) == (len(SOURCES_YX), 1, "h")

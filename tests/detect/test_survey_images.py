@@ -11,9 +11,11 @@ import pytest
 
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, SourceTable, extract_sources
+from deblend_batch.detect.places import places_of
 from deblend_batch.errors import FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.ingest.ingest import ingest
+from deblend_batch.tiling.tile import Box
 
 NISP = ("NIR_Y", "NIR_J", "NIR_H")
 
@@ -44,7 +46,7 @@ SURVEYS = [
         0.3,
         spurious=0.2,  # a noisy rim where few exposures overlap, and no weight map
     ),
-    Survey("kids", ("kids_vst_r.fits",), (80, 130), 0.573, 0.0, {"zero_points": [0.0]}, 0.199),
+    Survey("kids", ("kids_vst_r.fits",), (80, 150), 0.573, 0.0, {"zero_points": [0.0]}, 0.199),
     Survey(
         "euclid vis",
         ("euclid_q1_vis_nisp.fits",),
@@ -106,11 +108,9 @@ def search(opened: Field, sign: float = 1.0) -> SourceTable:
     if sigma is None:
         sigma = np.sqrt(opened.plane(0, rows, columns, "variance"))
     bad = opened.plane(0, rows, columns, "mask") != 0 if opened.mask is not None else None
-    params = ExtractParams(
-        opened.meta.psf_fwhm_arcsec[0] / opened.pixel_scale_arcsec,
-        noise_correlation=measure_correlation(opened, 0),
-    )
-    return extract_sources(image, sigma, bad, params)
+    params = ExtractParams(noise_correlation=measure_correlation(opened, 0))
+    places = places_of(opened, 0, Box(0, 0, *opened.shape_yx))
+    return extract_sources(image, sigma, bad, places, params)
 
 
 @pytest.mark.parametrize("survey", SURVEYS, ids=lambda survey: survey.id)

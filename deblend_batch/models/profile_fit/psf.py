@@ -15,15 +15,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
-from scipy.special import j1
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
+from deblend_batch.field.psf_profile import (
+    DIFFRACTION_FRACTION,
+    MOFFAT_BETA,
+    OBSCURATION,
+    airy,
+    is_seeing,
+    moffat,
+    pixel_integrated,
+)
 
 COMPONENTS = 4
 PsfKind = Literal["gaussian", "moffat", "airy"]
 
-_OVERSAMPLING = 5
 _WING_FLOOR = (
     1e-3  # of the peak: below it errors count absolutely, above it relatively, as photons would
 )
@@ -33,7 +40,6 @@ _HALF_WIDTHS = 7.0
 _LEAST_HALF_PX = 10
 _MOST_HALF_PX = 40
 _SMALLEST_KERNEL_PX = 3
-_SEEING_ARCSEC = 0.3
 _FWHM_OF_SIGMA = 2.3548200450309493
 
 Array = NDArray[np.float64]
@@ -115,9 +121,9 @@ def psf_from_fwhm(
     fwhm_px: float,
     kind: PsfKind = "moffat",
     *,
-    beta: float = 3.5,
-    obscuration: float = 0.33,
-    diffraction_fraction: float = 0.75,
+    beta: float = MOFFAT_BETA,
+    obscuration: float = OBSCURATION,
+    diffraction_fraction: float = DIFFRACTION_FRACTION,
     components: int = COMPONENTS,
 ) -> PsfMixture:
     """Fit a mixture to a round PSF of a known width, convolved with the pixel.
@@ -153,13 +159,13 @@ def psf_from_fwhm(
         variance = (fwhm_px / _FWHM_OF_SIGMA) ** 2 + 1.0 / 12.0
         return PsfMixture(np.ones(1), np.array([[variance, 0.0, variance]]), 0.0)
     profiles: dict[str, Callable[[Array], Array]] = {
-        "moffat": lambda r: _moffat(r, fwhm_px, beta),
-        "airy": lambda r: _airy(r, fwhm_px * diffraction_fraction, obscuration),
+        "moffat": lambda r: moffat(r, fwhm_px, beta),
+        "airy": lambda r: airy(r, fwhm_px * diffraction_fraction, obscuration),
     }
     if kind not in profiles:
         raise ModelError(f"PSF kind {kind!r}: choose 'gaussian', 'moffat' or 'airy'")
     half = int(np.clip(np.ceil(_HALF_WIDTHS * fwhm_px), _LEAST_HALF_PX, _MOST_HALF_PX))
-    image = _pixel_integrated(profiles[kind], half)
+    image = pixel_integrated(profiles[kind], half)
     mixture = _fitted(image, components)
     if kind == "airy":
         jitter = (1.0 - diffraction_fraction**2) * (fwhm_px / _FWHM_OF_SIGMA) ** 2
@@ -183,37 +189,7 @@ def psf_of_width(fwhm_px: float, pixel_scale_arcsec: float) -> PsfMixture:
     PsfMixture
         That of the atmosphere, a Moffat profile, from 0.3 arcsec on; below, that of a telescope in space.
     """
-    seeing = fwhm_px * pixel_scale_arcsec >= _SEEING_ARCSEC
-    return psf_from_fwhm(fwhm_px, "moffat" if seeing else "airy")
-
-
-def _moffat(radius: Array, fwhm_px: float, beta: float) -> Array:
-    scale = fwhm_px / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
-    return np.asarray((1.0 + (radius / scale) ** 2) ** -beta, np.float64)
-
-
-def _airy(radius: Array, fwhm_px: float, obscuration: float) -> Array:
-    # The width of an obscured pattern in units of lambda / D: 1.029 without obscuration, less with it.
-    unit = np.linspace(1e-6, 1.0, 2001)
-    pattern = _obscured(np.pi * unit, obscuration)
-    half_width = float(np.interp(-0.5, -pattern / pattern[0], unit))
-    return _obscured(np.pi * radius * 2.0 * half_width / fwhm_px, obscuration)
-
-
-def _obscured(x: Array, obscuration: float) -> Array:
-    x = np.maximum(x, 1e-6)
-    amplitude = 2.0 * j1(x) / x - obscuration**2 * 2.0 * j1(obscuration * x) / np.maximum(
-        obscuration * x, 1e-9
-    )
-    return np.asarray(amplitude**2, np.float64)
-
-
-def _pixel_integrated(profile: Callable[[Array], Array], half: int) -> Array:
-    side = 2 * half + 1
-    fine = (np.arange(side * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - 0.5 - half
-    sampled = profile(np.hypot(fine[:, None], fine[None, :]))
-    image = sampled.reshape(side, _OVERSAMPLING, side, _OVERSAMPLING).mean(axis=(1, 3))
-    return np.asarray(image / image.sum(), np.float64)
+    return psf_from_fwhm(fwhm_px, "moffat" if is_seeing(fwhm_px, pixel_scale_arcsec) else "airy")
 
 
 def _checked(kernel: NDArray[np.floating]) -> Array:

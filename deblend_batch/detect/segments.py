@@ -1,0 +1,127 @@
+"""Which pixels belong to which source: isophotes, divided at the saddles between peaks of a sharper image.
+
+A filter as wide as the PSF finds faint sources best, but melts two that are nearer than about 1.5 widths into
+one peak. So isophotes are drawn on that image, and peaks are looked for on one whose PSF is half as wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label, maximum_filter
+from skimage.morphology import h_maxima
+from skimage.segmentation import watershed
+
+_EIGHT = np.ones((3, 3), np.int8)
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What tells two peaks apart.
+
+    Parameters
+    ----------
+    least_sigma : float
+        Height of a peak, in units of the sharper image's noise.
+    prominence_sigma : float
+        Height above the saddle to any higher peak, in the same units, where the image is faint.
+    contrast : float
+        The same as a share of the saddle's height, where it is bright: clumps of a galaxy are less prominent.
+    """
+
+    least_sigma: float
+    prominence_sigma: float
+    contrast: float
+
+
+def find_islands(smooth: Array, threshold: float, min_area_px: int) -> Labels:
+    """Give the isophotes of a filtered image, in units of its noise, numbers; small ones are none."""
+    islands, n_islands = label(smooth > threshold, _EIGHT)
+    return _large(islands, n_islands, min_area_px)
+
+
+def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_px: int) -> Labels:
+    """Divide isophotes into sources.
+
+    Parameters
+    ----------
+    islands : ndarray of int32, shape (y, x)
+        Numbers of the isophotes, from 1.
+    smooth, sharp : ndarray of float64, shape (y, x)
+        The image by a filter as wide as the PSF, and as it would be with a sharper one; of unit noise.
+    peaks : Peaks
+        What tells two peaks apart.
+    min_area_px : int
+        Pixels of a source.
+
+    Returns
+    -------
+    ndarray of int32, shape (y, x)
+        Number of each pixel's source, from 1; 0 where there is none.
+    """
+    if not islands.any():
+        return islands
+    markers = _markers(islands, smooth, sharp, peaks)
+    found = watershed(-sharp, markers, connectivity=_EIGHT, mask=islands > 0)
+    return _large(found, int(found.max()), min_area_px)
+
+
+def peak_positions(segments: Labels, sharp: Array) -> Array:
+    """Return the highest place of each source on the sharper image, between pixels, (y, x), shape (n, 2)."""
+    pixel = np.flatnonzero(segments)
+    if not len(pixel):
+        return np.empty((0, 2))
+    number = segments.ravel()[pixel]
+    order = np.lexsort((-pixel, sharp.ravel()[pixel], number))
+    last = np.flatnonzero(np.diff(number[order], append=number.max() + 1))
+    top = np.stack(np.unravel_index(pixel[order[last]], segments.shape), axis=1)
+    around = np.clip(top, 1, np.array(sharp.shape) - 2)
+    middle = sharp[around[:, 0], around[:, 1]]
+    offset = np.zeros(top.shape)
+    for axis, (dy, dx) in enumerate(((1, 0), (0, 1))):
+        before = sharp[around[:, 0] - dy, around[:, 1] - dx]
+        after = sharp[around[:, 0] + dy, around[:, 1] + dx]
+        bend = before - 2 * middle + after
+        step = 0.5 * (before - after) / np.where(bend < 0, bend, -np.inf)
+        offset[:, axis] = np.clip(step, -0.5, 0.5)
+    return np.asarray(np.where(top == around, top + offset, top), np.float64)
+
+
+def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labels:
+    """Give the peaks that count numbers; an isophote without one has its brightest pixel."""
+    scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
+    markers = np.zeros(islands.shape, np.int32)
+    count = 0
+    for number, box in enumerate(find_objects(islands), 1):
+        mine = islands[box] == number
+        here = np.where(mine, sharp[box], 0.0)
+        tops = mine & (here > peaks.least_sigma) & (maximum_filter(here, footprint=_EIGHT) == here)
+        if np.count_nonzero(tops) > 1:
+            # Heights on this scale differ by the prominence where faint, and by its share where bright.
+            height = scale * np.arcsinh(here / scale)
+            tops &= h_maxima(height, peaks.prominence_sigma, _EIGHT).astype(bool)
+        if not tops.any():
+            tops = _brightest(np.where(mine, smooth[box], -np.inf))
+        found, n = label(tops, _EIGHT)
+        markers[box][tops] = found[tops] + count
+        count += n
+    return markers
+
+
+def _brightest(image: Array) -> NDArray[np.bool_]:
+    """Return where the highest pixel is, one of them where there are several."""
+    found = np.zeros(image.shape, bool)
+    found.flat[int(image.argmax())] = True
+    return found
+
+
+def _large(labels: Labels, n: int, least: int) -> Labels:
+    """Drop what has too few pixels, and number the rest from 1, in the order of the numbers."""
+    kept = np.bincount(labels.ravel(), minlength=n + 1) >= least
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
