@@ -10,13 +10,11 @@ from torch import Tensor
 
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.misfit import trusted_weights
-from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate
-from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.normal import Desk, Pixels, State, evaluate
 from deblend_batch.models.profile_fit.priors import ShapePrior, shape_prior
+from deblend_batch.models.profile_fit.residual import draw_models, left_over
 from deblend_batch.models.profile_fit.solver import Found, Search, better_of, search, store
-from deblend_batch.models.profile_fit.stamps import Blends, whitened
-
-COARSE_STEP = 2
+from deblend_batch.models.profile_fit.stamps import Blends, Stamp, whitened
 
 # Radius and index to begin with; the radius over the prior's middle for a faint member.
 _FIRST_START = (1.3, 1.5)
@@ -30,10 +28,14 @@ _STRANGE_HOLLOW = 0.03
 
 
 class Level(NamedTuple):
-    """One resolution of a batch: its data and its stamp."""
+    """Data of a batch in cells, and what searches on them share."""
 
     pixels: Pixels
-    grid: Grid
+    desk: Desk
+
+    def rows(self, index: Tensor) -> Level:
+        """Return some blends."""
+        return Level(self.pixels.rows(index), self.desk)
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,25 @@ class Problem:
         The data.
     config : FitConfig
         Settings.
-    chunk : int
-        Blends drawn at once.
-    grids : dict of int to Grid
-        Stamps by step.
+    stamp : Stamp
+        All pixels.
+    coarse, fine : Layout
+        Cells of the first search and of the last.
+    chunks : tuple of int
+        Blends drawn at once in either.
     """
 
     blends: Blends
     config: FitConfig
-    chunk: int
-    grids: dict[int, Grid]
+    stamp: Stamp
+    coarse: Layout
+    fine: Layout
+    chunks: tuple[int, int]
 
-    def level(self, step: int) -> Level:
-        """Return the data at a resolution."""
-        return Level(whitened(self.blends, step, self.grids[step].pixels), self.grids[step])
+    def desk(self, layout: Layout) -> Desk:
+        """Return what searches on cells share."""
+        chunk = self.chunks[layout is self.fine]
+        return Desk(layout.spans, self.stamp.desk.memory, chunk)
 
     def prior(self, flux: Tensor) -> ShapePrior:
         """Return the prior on shapes of members of some flux, (blend, band, member)."""
@@ -74,7 +81,7 @@ class Problem:
 
     def rows(self, index: Tensor) -> Problem:
         """Return the problem of some blends."""
-        return Problem(self.blends.rows(index), self.config, self.chunk, self.grids)
+        return replace(self, blends=self.blends.rows(index))
 
 
 def search_from(
@@ -82,42 +89,61 @@ def search_from(
 ) -> Found:
     """Search from a state at a resolution."""
     sky = problem.config.sky
-    return search(state, level.pixels, prior, sky, level.grid, how, problem.chunk)
+    return search(state, level.pixels, prior, sky, level.desk, how)
 
 
-def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Problem]:
+def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor]:
     """Find the maximum of each blend's posterior, all members being galaxies.
 
     Returns
     -------
     found : Found
-        The maximum at full resolution.
+        The maximum.
     prior : ShapePrior
         The prior there.
     level : Level
         The data there.
-    problem : Problem
-        With the weights there.
+    trusted : Tensor of float32, shape (blend, band, y, x)
+        The weights there.
     """
     coarse = _coarse(problem)
-    fine = problem.level(1)
     prior = problem.prior(coarse.state.linear[..., :-1])
-    weight = trusted_weights(
-        problem.blends, coarse.state, fine.pixels, fine.grid, problem.chunk, problem.config.trust
-    )
-    problem = replace(problem, blends=problem.blends._replace(weight=weight))
-    fine = problem.level(1)
-    found = search_from(problem, fine, coarse.state, prior, problem.config.fine)
-    return found, prior, fine, problem
+    level, trusted = _fine(problem, coarse.state)
+    found = search_from(problem, level, coarse.state, prior, problem.config.fine)
+    return found, prior, level, trusted
+
+
+def _fine(problem: Problem, state: State) -> tuple[Level, Tensor]:
+    """Make the data of the last search about a first fit.
+
+    Cells hold the mean of what the first fit leaves over in their pixels, besides that fit itself as it is drawn
+    in cells: what a drawing in cells lacks is thus no part of the residual.
+    """
+    blends, desk = problem.blends, problem.desk(problem.fine)
+    cells = problem.fine.lay(state.shapes[..., :2])
+    trusted, residual = torch.empty_like(blends.weight), torch.empty_like(blends.image)
+    bands = range(blends.image.shape[1])
+    for band in bands:
+        _, total, residual[:, band] = left_over(blends, state, band, problem.stamp)
+        trusted[:, band] = trusted_weights(
+            blends.weight[:, band], residual[:, band], total, problem.config.trust
+        )
+    seen = [
+        draw_models(state, blends.psf, band, cells.basis, desk).sum(dim=1) for band in bands
+    ]
+    model = torch.stack(seen, dim=1) + state.linear[..., -1:].float()
+    return Level(whitened(blends, trusted, residual, model, problem.fine, cells), desk), trusted
 
 
 def _coarse(problem: Problem) -> Found:
-    level = problem.level(COARSE_STEP)
+    blends, layout = problem.blends, problem.coarse
+    pixels = whitened(blends, blends.weight, blends.image, 0.0, layout, layout.lay(blends.xy))
+    level = Level(pixels, problem.desk(layout))
     found, prior = _started(problem, level, _FIRST_START)
     again = _strange(found, prior, level.pixels).nonzero()[:, 0]
     if not len(again):
         return found
-    some, part = problem.rows(again), Level(level.pixels.rows(again), level.grid)
+    some, part = problem.rows(again), level.rows(again)
     for start in _OTHER_STARTS:
         other, _ = _started(some, part, start)
         best = better_of(found.rows(again), other)
@@ -140,7 +166,7 @@ def _started(
     linear = shapes.new_zeros(len(shapes), bands, members + 1)
     state = State(shapes, linear, shapes.new_ones(shapes.shape[:2]))
     # The first fluxes, at the typical shapes, say how bright the members are and thus what to expect of them.
-    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.grid, problem.chunk)
+    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.desk)
     prior = problem.prior(state.linear[..., :-1])
     return search_from(problem, level, state, prior, problem.config.coarse), prior
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import Memory, Span
 from deblend_batch.models.profile_fit.cholesky import factor, solve
-from deblend_batch.models.profile_fit.planes import PLANES, Grid, Profiles, draw_planes
+from deblend_batch.models.profile_fit.planes import PLANES, Canvas, Profiles, draw_planes
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 
 UNMEASURED = 2.0**40
@@ -28,10 +29,12 @@ class Pixels(NamedTuple):
 
     Parameters
     ----------
-    root_weight : Tensor of float32, shape (blend, band, pixel)
-        Root of the inverse variance; 0 where there is no data.
-    whitened : Tensor of float32, shape (blend, band, pixel)
-        Pixels times ``root_weight``.
+    root_weight : Tensor of float32, shape (blend, band, cell)
+        Root of the inverse variance of a cell's mean; 0 where there is no data.
+    whitened : Tensor of float32, shape (blend, band, cell)
+        Means times ``root_weight``.
+    basis : Tensor of float32, shape (blend, 6, cell)
+        1, x, y, x^2, xy, y^2 of the cells' middles.
     psf_weight : Tensor of float64, shape (blend, band, component)
         The PSF's Gaussians.
     psf_covariance : Tensor of float64, shape (blend, band, component, 3)
@@ -42,6 +45,7 @@ class Pixels(NamedTuple):
 
     root_weight: Tensor
     whitened: Tensor
+    basis: Tensor
     psf_weight: Tensor
     psf_covariance: Tensor
     sky_mean: Tensor
@@ -125,8 +129,26 @@ class SkyPrior(NamedTuple):
         return 0.5 * (self.degrees + 1.0) * torch.log(1.0 + ratio)
 
 
+class Desk(NamedTuple):
+    """What all searches of a batch share.
+
+    Parameters
+    ----------
+    spans : tuple of Span
+        The cells' sizes.
+    memory : Memory
+        What drawing needs.
+    chunk : int
+        Blends drawn at once; it changes no bit of the result on a CPU.
+    """
+
+    spans: tuple[Span, ...]
+    memory: Memory
+    chunk: int
+
+
 def evaluate(
-    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, grid: Grid, chunk: int
+    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, desk: Desk
 ) -> tuple[State, Normal]:
     """Solve for fluxes and sky at a state's shapes, and expand the objective about it.
 
@@ -140,10 +162,8 @@ def evaluate(
         Prior on their shapes.
     sky : SkyPrior
         Prior on their sky.
-    grid : Grid
-        The stamp.
-    chunk : int
-        Blends drawn at once; it changes no bit of the result on a CPU.
+    desk : Desk
+        The cells.
 
     Returns
     -------
@@ -160,7 +180,7 @@ def evaluate(
     chi2, linear = state.shapes.new_zeros(blends, bands), torch.empty_like(state.linear)
     objective = state.shapes.new_zeros(blends)
     for band in range(bands):
-        gram = _gram(state, pixels, band, grid, chunk)
+        gram = _gram(state, pixels, band, desk)
         offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
         pull = sky.precision(offset, pixels.sky_sigma[:, band])
         dark = _darkness(gram, members)
@@ -198,24 +218,25 @@ def _places(members: int, band: int, device: torch.device) -> Tensor:
     return torch.cat([shapes, torch.arange(first, first + members + 1, device=device)])
 
 
-def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
+def _gram(state: State, pixels: Pixels, band: int, desk: Desk) -> Tensor:
     """Products of all planes, a constant and the residual with each other: (blend, row, row)."""
     blends, members = state.extended.shape
-    rows = _rows(members)
-    products = torch.empty(blends, rows, rows, device=grid.basis.device)
+    rows, cells = _rows(members), pixels.basis.shape[2]
+    products = torch.empty(blends, rows, rows, device=pixels.basis.device)
     profiles = state.profiles()
     spread = pixels.psf_weight[:, band].repeat_interleave(members, 0)
     covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
-    for start in range(0, blends, chunk):
-        some = slice(start, min(start + chunk, blends))
+    for start in range(0, blends, desk.chunk):
+        some = slice(start, min(start + desk.chunk, blends))
         each = slice(some.start * members, some.stop * members)
         count = some.stop - some.start
-        planes = grid.buffer("planes", count * members, PLANES, grid.pixels)
+        planes = desk.memory.take("planes", count * members, PLANES, cells)
+        canvas = Canvas(pixels.basis[some], desk.spans, desk.memory)
         part = Profiles(*(one[each] for one in profiles))
-        draw_planes(part, spread[each], covariance[each], grid, planes)
-        rooted = grid.buffer("rooted", count, rows, grid.pixels)
+        draw_planes(part, spread[each], covariance[each], canvas, planes)
+        rooted = desk.memory.take("rooted", count, rows, cells)
         weight = pixels.root_weight[some, band]
-        flat = planes.view(count, PLANES * members, grid.pixels)
+        flat = planes.view(count, PLANES * members, cells)
         torch.mul(flat, weight[:, None], out=rooted[:, : PLANES * members])
         rooted[:, PLANES * members : -2] = 0.0
         rooted[:, -2] = weight

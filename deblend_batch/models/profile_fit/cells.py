@@ -1,0 +1,211 @@
+"""Cells in which a stamp is looked at: pixels near the members, ever larger squares of them further out.
+
+Light of galaxies and the wings of PSFs change over lengths that grow with the distance from their middle.
+Squares that grow as slowly lose next to nothing of what pixels tell, and are an eighth as many. All blends of
+a batch have as many cells of each size, those nearest to their members: shapes are fixed, places are not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_VECTOR = 16  # BLAS rounds by a row's place in memory: rows of whole vectors begin alike
+
+
+class Span(NamedTuple):
+    """Cells of one size.
+
+    Parameters
+    ----------
+    step : int
+        Side, px.
+    start, stop : int
+        Where they stand among all cells.
+    """
+
+    step: int
+    start: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return self.stop - self.start
+
+    @property
+    def widening(self) -> float:
+        """Variance that a cell adds to that of its pixels, along each axis, square pixels."""
+        return (self.step**2 - 1) / 12.0
+
+
+class Cells(NamedTuple):
+    """Where the cells of each blend are; first axis the blend.
+
+    Parameters
+    ----------
+    index : Tensor of int64, shape (blend, cell)
+        Places in :meth:`Layout.pyramid`.
+    basis : Tensor of float32, shape (blend, 6, cell)
+        1, x, y, x^2, xy, y^2 of the cells' middles, px from the stamp's middle.
+    """
+
+    index: Tensor
+    basis: Tensor
+
+
+class Memory:
+    """Memory that is used again and again: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return a contiguous float32 view of some shape; its content is left from before."""
+        length = 1
+        for side in shape:
+            length *= side
+        held = self._held.get(name)
+        if held is None or held.numel() < length:
+            held = torch.empty(length, device=self.device)
+            self._held[name] = held
+        return held[:length].view(shape)
+
+
+class Layout:
+    """How many cells of each size a stamp has.
+
+    Parameters
+    ----------
+    height, width : int
+        Stamp, px.
+    divided : tuple of int
+        Cells of each size that are divided into four, the largest first; at most all of them.
+    largest : int
+        Side of the largest cells, px: a power of two.
+    device : torch.device
+        Where.
+    """
+
+    def __init__(
+        self, height: int, width: int, divided: tuple[int, ...], largest: int, device: torch.device
+    ) -> None:
+        self.device = device
+        self.largest = largest
+        self._stamp = (height, width)
+        self._shape = (-(-height // largest), -(-width // largest))
+        self._divided = []
+        self.spans: tuple[Span, ...] = ()
+        count, step, start = self._shape[0] * self._shape[1], largest, 0
+        for wanted in (*divided, 0):
+            split = min(wanted, count)
+            self._divided.append(split)
+            filled = -(-(count - split) // _VECTOR) * _VECTOR
+            if filled:
+                self.spans += (Span(step, start, start + filled),)
+            count, step, start = 4 * split, step // 2, start + filled
+            if not split:
+                break
+        self.cells = start
+
+    def pyramid(self, plane: Tensor) -> Tensor:
+        """Sum a (..., y, x) plane over cells of every size: (..., place); the last place holds nothing."""
+        height, width = self._stamp
+        step = self.largest
+        rows, columns = self._shape
+        summed = functional.pad(plane, (0, columns * step - width, 0, rows * step - height))
+        levels = [summed.flatten(-2)]
+        while step > 1:
+            left = summed[..., ::2, ::2] + summed[..., ::2, 1::2]
+            summed = left + (summed[..., 1::2, ::2] + summed[..., 1::2, 1::2])
+            levels.append(summed.flatten(-2))
+            step //= 2
+        return functional.pad(torch.cat(levels[::-1], dim=-1), (0, 1))
+
+    def lay(self, xy: Tensor) -> Cells:
+        """Lay the cells of blends whose members are at (blend, member, 2), px from the stamp's middle."""
+        rows, columns = self._shape
+        y, x = torch.meshgrid(
+            torch.arange(rows, device=self.device),
+            torch.arange(columns, device=self.device),
+            indexing="ij",
+        )
+        y, x = (each.reshape(1, -1).expand(len(xy), -1) for each in (y, x))
+        step, offset = self.largest, 0
+        index, places = [], []
+        for split in self._divided:
+            middle = self._middle(torch.stack([x, y], dim=2), step)
+            order = _nearest(middle, xy)
+            kept = order[:, split:]
+            index.append(_filled(offset + (y * columns + x).gather(1, kept), self._nothing))
+            places.append(_filled(middle.gather(1, kept[..., None].expand(-1, -1, 2)), 0.0))
+            y, x = (2 * each.gather(1, order[:, :split]) for each in (y, x))
+            y, x = torch.cat([y, y, y + 1, y + 1], dim=1), torch.cat([x, x + 1, x, x + 1], dim=1)
+            offset += rows * columns
+            rows, columns, step = 2 * rows, 2 * columns, step // 2
+        x, y = torch.cat(places, dim=1).unbind(2)
+        basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], dim=1)
+        return Cells(torch.cat(index, dim=1), basis.float())
+
+    @property
+    def _nothing(self) -> int:
+        rows, columns = self._shape
+        count, step, place = rows * columns, self.largest, 0
+        while step >= 1:
+            place, count, step = place + count, 4 * count, step // 2
+        return place
+
+    def _middle(self, cell: Tensor, step: int) -> Tensor:
+        height, width = self._stamp
+        middle = torch.tensor(
+            [(width - 1) / 2.0, (height - 1) / 2.0], dtype=torch.float64, device=self.device
+        )
+        return cell * float(step) + (step - 1) / 2.0 - middle
+
+
+def _nearest(middle: Tensor, xy: Tensor) -> Tensor:
+    """Order cells by their distance from the nearest member."""
+    apart = (middle[:, :, None] - xy[:, None]).square().sum(dim=3).amin(dim=2)
+    return apart.argsort(dim=1, stable=True)
+
+
+def _filled(values: Tensor, value: float) -> Tensor:
+    missing = -values.shape[1] % _VECTOR
+    return functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing), value=value)
+
+
+class Plan(NamedTuple):
+    """How near the members cells of each size are.
+
+    Parameters
+    ----------
+    finest : int
+        Side of the smallest cells, px: a power of two.
+    radii : tuple of float
+        Up to this distance from a member cells are of that size, of twice, of four times that size, px.
+    """
+
+    finest: int
+    radii: tuple[float, ...]
+
+    def layout(self, height: int, width: int, members: int, device: torch.device) -> Layout:
+        """Return the layout of blends of some members."""
+        divided = []
+        for level, radius in enumerate(self.radii):
+            side = self.finest * 2.0 ** (level + 1)
+            area = 3.1416 * (radius + 0.5 * side) ** 2 / side**2
+            cells = area * (1.0 + self.apart * (members - 1))
+            divided.append(int(-(-cells // _VECTOR) * _VECTOR))
+        return Layout(
+            height,
+            width,
+            tuple(divided[::-1]),
+            self.finest * 2 ** len(self.radii),
+            device,
+        )
+
+    apart: float = 0.7
