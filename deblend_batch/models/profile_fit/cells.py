@@ -25,21 +25,20 @@ class Span(NamedTuple):
         Side, px.
     start, stop : int
         Where they stand among all cells.
+    widening : float
+        Variance that a cell adds to that of its pixels, along each axis, square pixels: 0 for values at
+        their middles.
     """
 
     step: int
     start: int
     stop: int
+    widening: float
 
     @property
     def count(self) -> int:
         """Number of cells."""
         return self.stop - self.start
-
-    @property
-    def widening(self) -> float:
-        """Variance that a cell adds to that of its pixels, along each axis, square pixels."""
-        return (self.step**2 - 1) / 12.0
 
 
 class Cells(NamedTuple):
@@ -51,10 +50,13 @@ class Cells(NamedTuple):
         Places in :meth:`Layout.pyramid`.
     basis : Tensor of float32, shape (blend, 6, cell)
         1, x, y, x^2, xy, y^2 of the cells' middles, px from the stamp's middle.
+    corner : Tensor of float64, shape (blend, cell, 2)
+        First pixel x, y; -1 where a cell is none.
     """
 
     index: Tensor
     basis: Tensor
+    corner: Tensor
 
 
 class Memory:
@@ -89,13 +91,22 @@ class Layout:
         Side of the largest cells, px: a power of two.
     device : torch.device
         Where.
+    averaged : bool
+        Whether values are means over cells, or those at their middles.
     """
 
     def __init__(
-        self, height: int, width: int, divided: tuple[int, ...], largest: int, device: torch.device
+        self,
+        height: int,
+        width: int,
+        divided: tuple[int, ...],
+        largest: int,
+        device: torch.device,
+        averaged: bool = True,
     ) -> None:
         self.device = device
         self.largest = largest
+        self.averaged = averaged
         self._stamp = (height, width)
         self._shape = (-(-height // largest), -(-width // largest))
         self._divided = []
@@ -106,7 +117,8 @@ class Layout:
             self._divided.append(split)
             filled = -(-(count - split) // _VECTOR) * _VECTOR
             if filled:
-                self.spans += (Span(step, start, start + filled),)
+                widening = (step**2 - 1) / 12.0 if averaged else 0.0
+                self.spans += (Span(step, start, start + filled, widening),)
             count, step, start = 4 * split, step // 2, start + filled
             if not split:
                 break
@@ -136,20 +148,64 @@ class Layout:
         )
         y, x = (each.reshape(1, -1).expand(len(xy), -1) for each in (y, x))
         step, offset = self.largest, 0
-        index, places = [], []
+        index, places, corners = [], [], []
         for split in self._divided:
             middle = self._middle(torch.stack([x, y], dim=2), step)
             order = _nearest(middle, xy)
             kept = order[:, split:]
             index.append(_filled(offset + (y * columns + x).gather(1, kept), self._nothing))
-            places.append(_filled(middle.gather(1, kept[..., None].expand(-1, -1, 2)), 0.0))
+            both = kept[..., None].expand(-1, -1, 2)
+            places.append(_filled(middle.gather(1, both), 0.0))
+            corner = step * torch.stack([x, y], dim=2).gather(1, both)
+            corners.append(_filled(corner, -float(step)))
             y, x = (2 * each.gather(1, order[:, :split]) for each in (y, x))
             y, x = torch.cat([y, y, y + 1, y + 1], dim=1), torch.cat([x, x + 1, x, x + 1], dim=1)
             offset += rows * columns
             rows, columns, step = 2 * rows, 2 * columns, step // 2
         x, y = torch.cat(places, dim=1).unbind(2)
         basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], dim=1)
-        return Cells(torch.cat(index, dim=1), basis.float())
+        return Cells(torch.cat(index, dim=1), basis.float(), torch.cat(corners, dim=1).double())
+
+    def spread(self, planes: Tensor, cells: Cells) -> Tensor:
+        """Make images of the values of cells and their derivatives up to the second.
+
+        Parameters
+        ----------
+        planes : Tensor of float32, shape (blend, member, 6 or more, cell)
+            As :func:`~deblend_batch.models.profile_fit.planes.draw_planes` draws them.
+        cells : Cells
+            Their places.
+
+        Returns
+        -------
+        Tensor of float32, shape (blend, member, y * x)
+            Images.
+        """
+        blends, members = planes.shape[:2]
+        height, width = self._stamp
+        pixels = height * width
+        filled = -(-(pixels + 1) // _VECTOR) * _VECTOR
+        out = torch.empty(blends, members, filled, device=self.device)
+        for span in self.spans:
+            some = slice(span.start, span.stop)
+            y, x = torch.meshgrid(
+                *[torch.arange(span.step, device=self.device) - (span.step - 1) / 2.0] * 2,
+                indexing="ij",
+            )
+            y, x = y.flatten(), x.flatten()
+            # A member's place is on the other side of a difference than the pixel's.
+            terms = torch.stack([torch.ones_like(x), -x, -y, x * x, x * y, y * y])
+            values = torch.bmm(
+                planes[..., :6, some].flatten(0, 1).transpose(1, 2),
+                terms.expand(blends * members, -1, -1),
+            )
+            place = cells.corner[:, some, None] + torch.stack([x, y], dim=1) + (span.step - 1) / 2.0
+            x, y = place.flatten(1, 2).long().unbind(2)
+            inside = (x < width) & (y < height) & (x >= 0)
+            index = torch.where(inside, y * width + x, pixels)
+            index = index[:, None].expand(-1, members, -1)
+            out.scatter_(2, index, values.view(blends, members, -1))
+        return out[..., :pixels]
 
     @property
     def _nothing(self) -> int:
@@ -191,6 +247,8 @@ class Plan(NamedTuple):
 
     finest: int
     radii: tuple[float, ...]
+    apart: float = 0.7
+    averaged: bool = True
 
     def layout(self, height: int, width: int, members: int, device: torch.device) -> Layout:
         """Return the layout of blends of some members."""
@@ -206,6 +264,23 @@ class Plan(NamedTuple):
             tuple(divided[::-1]),
             self.finest * 2 ** len(self.radii),
             device,
+            self.averaged,
         )
 
-    apart: float = 0.7
+
+class View(NamedTuple):
+    """How blends are looked at.
+
+    Parameters
+    ----------
+    layout : Layout
+        The cells.
+    memory : Memory
+        What drawing needs.
+    chunk : int
+        Blends drawn at once; it changes no bit of the result on a CPU.
+    """
+
+    layout: Layout
+    memory: Memory
+    chunk: int

@@ -16,7 +16,7 @@ from deblend_batch.models.profile_fit.arguments import (
 )
 from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.cells import Memory, Plan
+from deblend_batch.models.profile_fit.cells import Memory, Plan, View
 from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
 from deblend_batch.models.profile_fit.misfit import between
 from deblend_batch.models.profile_fit.psf import PsfStack
@@ -29,13 +29,15 @@ from deblend_batch.models.profile_fit.residual import (
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
 from deblend_batch.models.profile_fit.solver import Found
-from deblend_batch.models.profile_fit.stamps import Blends, Stamp, cleaned, unit_of
+from deblend_batch.models.profile_fit.stamps import Blends, cleaned, unit_of
 from deblend_batch.models.profile_fit.stars import let_stars_be_stars
 
 Columns = dict[str, Any]
 """Columns of a result by name; Tensors, or None where one was not asked for."""
 
-_PLANS = (Plan(2, (4.0, 10.0)), Plan(1, (5.0, 10.0, 20.0)))
+_COARSE = Plan(2, (4.0, 10.0))
+_FINE = Plan(1, (5.0, 10.0, 20.0))
+_WHOLE = Plan(1, (6.0, 14.0), averaged=False)
 _CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
 _CUDA_BYTES = 1.5e9
 _SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
@@ -156,14 +158,14 @@ def _problem(blends: Blends, config: FitConfig, memory: Memory) -> Problem:
     height, width = blends.image.shape[2:]
     members, gaussians = blends.xy.shape[1], blends.psf.weight.shape[2] * COMPONENTS
 
-    def chunk(cells: int) -> int:
-        held = _CUDA_BYTES if memory.device.type == "cuda" else _CPU_BYTES
-        return max(1, int(held / (4 * members * gaussians * cells)))
+    held = _CUDA_BYTES if memory.device.type == "cuda" else _CPU_BYTES
 
-    stamp = Stamp(height, width, memory, chunk(height * width))
-    layouts = [plan.layout(height, width, members, memory.device) for plan in _PLANS]
-    chunks = [chunk(max(span.count for span in each.spans)) for each in layouts]
-    return Problem(blends, config, stamp, layouts[0], layouts[1], (chunks[0], chunks[1]))
+    def view(plan: Plan) -> View:
+        layout = plan.layout(height, width, members, memory.device)
+        cells = max(span.count for span in layout.spans)
+        return View(layout, memory, max(1, int(held / (4 * members * gaussians * cells))))
+
+    return Problem(blends, config, view(_COARSE), view(_FINE), view(_WHOLE))
 
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
@@ -189,7 +191,7 @@ def _residual_columns(
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models, total, residual = left_over(blends, found.state, band, problem.stamp)
+        models, total, residual = left_over(blends, found.state, band, problem.whole)
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
         if band == 0:

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import View
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.misfit import trusted_weights
-from deblend_batch.models.profile_fit.normal import Desk, Pixels, State, evaluate
+from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate, planes_of
 from deblend_batch.models.profile_fit.priors import ShapePrior, shape_prior
-from deblend_batch.models.profile_fit.residual import draw_models, left_over
+from deblend_batch.models.profile_fit.residual import left_over
 from deblend_batch.models.profile_fit.solver import Found, Search, better_of, search, store
-from deblend_batch.models.profile_fit.stamps import Blends, Stamp, whitened
+from deblend_batch.models.profile_fit.stamps import Blends, whitened
 
 # Radius and index to begin with; the radius over the prior's middle for a faint member.
 _FIRST_START = (1.3, 1.5)
@@ -31,11 +32,11 @@ class Level(NamedTuple):
     """Data of a batch in cells, and what searches on them share."""
 
     pixels: Pixels
-    desk: Desk
+    view: View
 
     def rows(self, index: Tensor) -> Level:
         """Return some blends."""
-        return Level(self.pixels.rows(index), self.desk)
+        return Level(self.pixels.rows(index), self.view)
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,15 @@ class Problem:
         The data.
     config : FitConfig
         Settings.
-    stamp : Stamp
-        All pixels.
-    coarse, fine : Layout
-        Cells of the first search and of the last.
-    chunks : tuple of int
-        Blends drawn at once in either.
+    coarse, fine, whole : View
+        Cells of the first search, of the last, and of images.
     """
 
     blends: Blends
     config: FitConfig
-    stamp: Stamp
-    coarse: Layout
-    fine: Layout
-    chunks: tuple[int, int]
-
-    def desk(self, layout: Layout) -> Desk:
-        """Return what searches on cells share."""
-        chunk = self.chunks[layout is self.fine]
-        return Desk(layout.spans, self.stamp.desk.memory, chunk)
+    coarse: View
+    fine: View
+    whole: View
 
     def prior(self, flux: Tensor) -> ShapePrior:
         """Return the prior on shapes of members of some flux, (blend, band, member)."""
@@ -89,7 +80,7 @@ def search_from(
 ) -> Found:
     """Search from a state at a resolution."""
     sky = problem.config.sky
-    return search(state, level.pixels, prior, sky, level.desk, how)
+    return search(state, level.pixels, prior, sky, level.view, how)
 
 
 def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor]:
@@ -119,26 +110,27 @@ def _fine(problem: Problem, state: State) -> tuple[Level, Tensor]:
     Cells hold the mean of what the first fit leaves over in their pixels, besides that fit itself as it is drawn
     in cells: what a drawing in cells lacks is thus no part of the residual.
     """
-    blends, desk = problem.blends, problem.desk(problem.fine)
-    cells = problem.fine.lay(state.shapes[..., :2])
+    blends, view = problem.blends, problem.fine
+    cells = view.layout.lay(state.shapes[..., :2])
     trusted, residual = torch.empty_like(blends.weight), torch.empty_like(blends.image)
-    bands = range(blends.image.shape[1])
-    for band in bands:
-        _, total, residual[:, band] = left_over(blends, state, band, problem.stamp)
+    model = torch.empty(*blends.weight.shape[:2], view.layout.cells, device=residual.device)
+    for band in range(blends.image.shape[1]):
+        _, total, residual[:, band] = left_over(blends, state, band, problem.whole)
         trusted[:, band] = trusted_weights(
             blends.weight[:, band], residual[:, band], total, problem.config.trust
         )
-    seen = [
-        draw_models(state, blends.psf, band, cells.basis, desk).sum(dim=1) for band in bands
-    ]
-    model = torch.stack(seen, dim=1) + state.linear[..., -1:].float()
-    return Level(whitened(blends, trusted, residual, model, problem.fine, cells), desk), trusted
+        psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
+        for some, planes in planes_of(state, *psf, cells.basis, view):
+            flux = state.linear[some, band, :-1, None].float()
+            model[some, band] = (planes[:, :, 0] * flux).sum(dim=1)
+        model[:, band] += state.linear[:, band, -1:].float()
+    return Level(whitened(blends, trusted, residual, model, view.layout, cells), view), trusted
 
 
 def _coarse(problem: Problem) -> Found:
-    blends, layout = problem.blends, problem.coarse
+    blends, layout = problem.blends, problem.coarse.layout
     pixels = whitened(blends, blends.weight, blends.image, 0.0, layout, layout.lay(blends.xy))
-    level = Level(pixels, problem.desk(layout))
+    level = Level(pixels, problem.coarse)
     found, prior = _started(problem, level, _FIRST_START)
     again = _strange(found, prior, level.pixels).nonzero()[:, 0]
     if not len(again):
@@ -166,7 +158,7 @@ def _started(
     linear = shapes.new_zeros(len(shapes), bands, members + 1)
     state = State(shapes, linear, shapes.new_ones(shapes.shape[:2]))
     # The first fluxes, at the typical shapes, say how bright the members are and thus what to expect of them.
-    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.desk)
+    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.view)
     prior = problem.prior(state.linear[..., :-1])
     return search_from(problem, level, state, prior, problem.config.coarse), prior
 

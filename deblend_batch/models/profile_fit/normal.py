@@ -6,12 +6,13 @@ sky. At given shapes fluxes and sky are linear and solved for exactly, so that a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.cells import Memory, Span
+from deblend_batch.models.profile_fit.cells import View
 from deblend_batch.models.profile_fit.cholesky import factor, solve
 from deblend_batch.models.profile_fit.planes import PLANES, Canvas, Profiles, draw_planes
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
@@ -129,26 +130,8 @@ class SkyPrior(NamedTuple):
         return 0.5 * (self.degrees + 1.0) * torch.log(1.0 + ratio)
 
 
-class Desk(NamedTuple):
-    """What all searches of a batch share.
-
-    Parameters
-    ----------
-    spans : tuple of Span
-        The cells' sizes.
-    memory : Memory
-        What drawing needs.
-    chunk : int
-        Blends drawn at once; it changes no bit of the result on a CPU.
-    """
-
-    spans: tuple[Span, ...]
-    memory: Memory
-    chunk: int
-
-
 def evaluate(
-    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, desk: Desk
+    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, view: View
 ) -> tuple[State, Normal]:
     """Solve for fluxes and sky at a state's shapes, and expand the objective about it.
 
@@ -162,8 +145,8 @@ def evaluate(
         Prior on their shapes.
     sky : SkyPrior
         Prior on their sky.
-    desk : Desk
-        The cells.
+    view : View
+        Their cells.
 
     Returns
     -------
@@ -180,7 +163,7 @@ def evaluate(
     chi2, linear = state.shapes.new_zeros(blends, bands), torch.empty_like(state.linear)
     objective = state.shapes.new_zeros(blends)
     for band in range(bands):
-        gram = _gram(state, pixels, band, desk)
+        gram = _gram(state, pixels, band, view)
         offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
         pull = sky.precision(offset, pixels.sky_sigma[:, band])
         dark = _darkness(gram, members)
@@ -218,26 +201,42 @@ def _places(members: int, band: int, device: torch.device) -> Tensor:
     return torch.cat([shapes, torch.arange(first, first + members + 1, device=device)])
 
 
-def _gram(state: State, pixels: Pixels, band: int, desk: Desk) -> Tensor:
+def planes_of(
+    state: State, psf_weight: Tensor, psf_covariance: Tensor, basis: Tensor, view: View
+) -> Iterator[tuple[slice, Tensor]]:
+    """Draw members of unit flux in one band, some blends at once.
+
+    Yields
+    ------
+    slice
+        Which blends.
+    Tensor of float32, shape (blend, member, 7, cell)
+        Their planes, in memory that the next ones take.
+    """
+    blends, members = state.extended.shape
+    profiles = state.profiles()
+    weight = psf_weight.repeat_interleave(members, 0)
+    covariance = psf_covariance.repeat_interleave(members, 0)
+    for start in range(0, blends, view.chunk):
+        some = slice(start, min(start + view.chunk, blends))
+        each = slice(some.start * members, some.stop * members)
+        planes = view.memory.take("planes", each.stop - each.start, PLANES, basis.shape[2])
+        canvas = Canvas(basis[some], view.layout.spans, view.memory, not view.layout.averaged)
+        part = Profiles(*(one[each] for one in profiles))
+        draw_planes(part, weight[each], covariance[each], canvas, planes)
+        yield some, planes.view(-1, members, *planes.shape[1:])
+
+
+def _gram(state: State, pixels: Pixels, band: int, view: View) -> Tensor:
     """Products of all planes, a constant and the residual with each other: (blend, row, row)."""
     blends, members = state.extended.shape
     rows, cells = _rows(members), pixels.basis.shape[2]
     products = torch.empty(blends, rows, rows, device=pixels.basis.device)
-    profiles = state.profiles()
-    spread = pixels.psf_weight[:, band].repeat_interleave(members, 0)
-    covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
-    for start in range(0, blends, desk.chunk):
-        some = slice(start, min(start + desk.chunk, blends))
-        each = slice(some.start * members, some.stop * members)
-        count = some.stop - some.start
-        planes = desk.memory.take("planes", count * members, PLANES, cells)
-        canvas = Canvas(pixels.basis[some], desk.spans, desk.memory)
-        part = Profiles(*(one[each] for one in profiles))
-        draw_planes(part, spread[each], covariance[each], canvas, planes)
-        rooted = desk.memory.take("rooted", count, rows, cells)
+    psf = pixels.psf_weight[:, band], pixels.psf_covariance[:, band]
+    for some, planes in planes_of(state, *psf, pixels.basis, view):
+        rooted = view.memory.take("rooted", len(planes), rows, cells)
         weight = pixels.root_weight[some, band]
-        flat = planes.view(count, PLANES * members, cells)
-        torch.mul(flat, weight[:, None], out=rooted[:, : PLANES * members])
+        torch.mul(planes.flatten(1, 2), weight[:, None], out=rooted[:, : PLANES * members])
         rooted[:, PLANES * members : -2] = 0.0
         rooted[:, -2] = weight
         rooted[:, -1] = pixels.whitened[some, band]

@@ -25,7 +25,6 @@ PLANES = 7
 
 _LEAST_EXPONENT = -40.0  # exp makes denormals from -87 on, at five times the cost
 _SUMS = 17
-_HEIGHT_ROWS = 4  # a product of one row is another kernel, which rounds by place
 _TWO_PI = 6.283185307179586
 
 
@@ -67,15 +66,19 @@ class Canvas(NamedTuple):
         The cells' sizes.
     memory : Memory
         What drawing needs.
+    by_place : bool
+        Whether the planes by xx, xy, yy are derivatives by the covariance of the whole, half the second ones
+        by place, instead of those by the galaxy's alone.
     """
 
     basis: Tensor
     spans: tuple[Span, ...]
     memory: Memory
+    by_place: bool
 
 
 class _Gaussians(NamedTuple):
-    """Components of m sources in cells of each size, float64 (size, m, C); xx, xy, yy of the inverse covariance."""
+    """Components of m sources in cells of each size, float32 (size, m, C); xx, xy, yy of the inverse covariance."""
 
     height: Tensor
     xx: Tensor
@@ -103,7 +106,7 @@ def _gaussians(
     determinant = s_xx * s_yy - s_xy.square()
     weight = (mixture.amplitude[:, :, None] * psf_weight[:, None]).flatten(1)
     components = psf_weight.shape[1]
-    return _Gaussians(
+    terms = (
         weight / (_TWO_PI * torch.sqrt(determinant)),
         s_yy / determinant,
         -s_xy / determinant,
@@ -112,16 +115,17 @@ def _gaussians(
         mixture.amplitude_slope.repeat_interleave(components, 1),
         mixture.log_width_slope.repeat_interleave(components, 1),
     )
+    return _Gaussians(*(each.float() for each in terms))
 
 
 def _exponent_coefficients(gaussians: _Gaussians, x: Tensor, y: Tensor) -> Tensor:
     """Coefficients (size, m, C, 6) of the basis."""
     xx, xy, yy = gaussians.xx, gaussians.xy, gaussians.yy
-    x, y = x[:, None], y[:, None]
+    x, y = x.float()[:, None], y.float()[:, None]
     along_x, along_y = xx * x + xy * y, xy * x + yy * y
     constant = -0.5 * (along_x * x + along_y * y)
     terms = (constant, along_x, along_y, -0.5 * xx, -xy, -0.5 * yy)
-    return torch.stack([each.float() for each in terms], dim=3)
+    return torch.stack(terms, dim=3)
 
 
 def _sum_weights(gaussians: _Gaussians, profiles: Profiles) -> Tensor:
@@ -129,9 +133,9 @@ def _sum_weights(gaussians: _Gaussians, profiles: Profiles) -> Tensor:
     h, xx, xy, yy = gaussians.height, gaussians.xx, gaussians.xy, gaussians.yy
     half = 0.5 * h * gaussians.scale
     # d/d ln n moves amplitudes and widths; the widths' part is a derivative by the covariance along C.
-    round_part = torch.sqrt(1.0 + profiles.stretch1.square() + profiles.stretch2.square())[:, None]
-    c_xx, c_yy = round_part + profiles.stretch1[:, None], round_part - profiles.stretch1[:, None]
-    c_xy = profiles.stretch2[:, None]
+    t1, c_xy = profiles.stretch1.float()[:, None], profiles.stretch2.float()[:, None]
+    round_part = torch.sqrt(1.0 + t1.square() + c_xy.square())
+    c_xx, c_yy = round_part + t1, round_part - t1
     wider = 2.0 * half * gaussians.width_slope
     u_x, v_x = xx * c_xx + xy * c_xy, xx * c_xy + xy * c_yy
     u_y, v_y = xy * c_xx + yy * c_xy, xy * c_xy + yy * c_yy
@@ -155,7 +159,7 @@ def _sum_weights(gaussians: _Gaussians, profiles: Profiles) -> Tensor:
         wider * (u_x * xy + v_x * yy + u_y * xx + v_y * xy),
         wider * (u_y * xy + v_y * yy),
     )
-    return torch.stack([each.float() for each in rows], dim=2)
+    return torch.stack(rows, dim=2)
 
 
 def draw_planes(
@@ -178,6 +182,8 @@ def draw_planes(
     """
     m, blends = len(profiles.x), len(canvas.basis)
     gaussians = _gaussians(profiles, psf_weight, psf_covariance, canvas.spans)
+    if canvas.by_place:
+        gaussians = gaussians._replace(scale=torch.ones_like(gaussians.scale))
     coefficients = _exponent_coefficients(gaussians, profiles.x, profiles.y)
     weights = _sum_weights(gaussians, profiles)
     x, y = (each.float().view(blends, -1, 1) for each in (profiles.x, profiles.y))
@@ -192,21 +198,6 @@ def draw_planes(
         torch.sub(basis[:, 2, None], y, out=dy)
         planes = out[..., span.start : span.stop]
         _combine(sums, dx.flatten(0, 1), dy.flatten(0, 1), canvas.memory, planes)
-
-
-def draw_profiles(
-    profiles: Profiles, psf_weight: Tensor, psf_covariance: Tensor, canvas: Canvas, out: Tensor
-) -> None:
-    """Draw sources of unit flux alone; as :func:`draw_planes`, ``out`` is (m, cell)."""
-    gaussians = _gaussians(profiles, psf_weight, psf_covariance, canvas.spans)
-    coefficients = _exponent_coefficients(gaussians, profiles.x, profiles.y)
-    height = gaussians.height.float()[:, :, None].repeat(1, 1, _HEIGHT_ROWS, 1)
-    for size, span in enumerate(canvas.spans):
-        basis = canvas.basis[..., span.start : span.stop]
-        exponential = _exponentials(coefficients[size], basis, canvas.memory)
-        rows = canvas.memory.take("heights", len(out), _HEIGHT_ROWS, span.count)
-        torch.bmm(height[size], exponential, out=rows)
-        out[:, span.start : span.stop] = rows[:, 0]
 
 
 def _exponentials(coefficients: Tensor, basis: Tensor, memory: Memory) -> Tensor:

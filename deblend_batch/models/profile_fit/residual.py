@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblend_batch.models.profile_fit.normal import Desk, State
-from deblend_batch.models.profile_fit.planes import Canvas, Profiles, draw_profiles
-from deblend_batch.models.profile_fit.psf import PsfStack
-from deblend_batch.models.profile_fit.stamps import Blends, Stamp
+from deblend_batch.models.profile_fit.cells import Cells, View
+from deblend_batch.models.profile_fit.normal import State, planes_of
+from deblend_batch.models.profile_fit.stamps import Blends
 
 _WIDTHS = (1.0, 2.5, 5.0)  # of the matched filter over the PSF's
 _LEAST_MODEL = 1e-30
@@ -19,28 +18,21 @@ MASK_SIGMA = 1.5
 """From so much of a pixel's noise on a member's light is in its mask."""
 
 
-def draw_models(state: State, psf: PsfStack, band: int, basis: Tensor, desk: Desk) -> Tensor:
-    """Draw every member with its flux in the cells of a basis (blend, 6, cell).
+def draw_models(blends: Blends, state: State, band: int, view: View) -> Tensor:
+    """Draw every member with its flux.
 
     Returns
     -------
-    Tensor of float32, shape (blend, member, cell)
+    Tensor of float32, shape (blend, member, pixel)
         Images in the fit's unit.
     """
-    blends, members = state.extended.shape
-    cells = basis.shape[2]
-    profiles = state.profiles()
-    weight = psf.weight[:, band].repeat_interleave(members, 0)
-    covariance = psf.covariance[:, band].repeat_interleave(members, 0)
-    out = torch.empty(blends * members, cells, device=basis.device)
-    for start in range(0, blends, desk.chunk):
-        stop = min(start + desk.chunk, blends)
-        some = slice(start * members, stop * members)
-        part = Profiles(*(each[some] for each in profiles))
-        canvas = Canvas(basis[start:stop], desk.spans, desk.memory)
-        draw_profiles(part, weight[some], covariance[some], canvas, out[some])
-    out *= state.linear[:, band, :-1].flatten().float()[:, None]
-    return out.view(blends, members, cells)
+    cells = view.layout.lay(state.shapes[..., :2])
+    parts = []
+    psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
+    for some, planes in planes_of(state, *psf, cells.basis, view):
+        parts.append(view.layout.spread(planes, Cells(*(each[some] for each in cells))))
+    models = torch.cat(parts)
+    return models * state.linear[:, band, :-1].float()[:, :, None]
 
 
 class Leftover(NamedTuple):
@@ -61,12 +53,11 @@ class Leftover(NamedTuple):
     residual: Tensor
 
 
-def left_over(blends: Blends, state: State, band: int, stamp: Stamp) -> Leftover:
+def left_over(blends: Blends, state: State, band: int, view: View) -> Leftover:
     """Draw a state in one band, and take it from the image (blend, band, y, x)."""
     image = blends.image
     height, width = image.shape[2:]
-    models = draw_models(state, blends.psf, band, stamp.basis_of(len(image)), stamp.desk)
-    models = models[..., : height * width]
+    models = draw_models(blends, state, band, view)
     total = models.sum(dim=1).reshape(-1, height, width)
     sky = state.linear[:, band, -1].float()[:, None, None]
     return Leftover(models, total, image[:, band] - total - sky)

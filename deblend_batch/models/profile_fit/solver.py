@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import View
 from deblend_batch.models.profile_fit.cholesky import factor, solve
 from deblend_batch.models.profile_fit.normal import (
-    Desk,
     Normal,
     Pixels,
     SkyPrior,
@@ -88,7 +88,7 @@ def search(
     pixels: Pixels,
     prior: ShapePrior,
     sky: SkyPrior,
-    desk: Desk,
+    view: View,
     how: Search,
 ) -> Found:
     """Search the maximum of every blend's posterior; blends that have converged leave the batch.
@@ -103,8 +103,8 @@ def search(
         Prior on their shapes.
     sky : SkyPrior
         Prior on their sky.
-    desk : Desk
-        The cells.
+    view : View
+        Their cells.
     how : Search
         How long.
 
@@ -114,7 +114,7 @@ def search(
         The best state of each blend, the expansion about it, whether it converged.
     """
     blends = len(state.shapes)
-    state, normal = evaluate(state, pixels, prior, sky, desk)
+    state, normal = evaluate(state, pixels, prior, sky, view)
     result = Found(
         State(*(each.clone() for each in state)),
         normal,
@@ -137,7 +137,7 @@ def search(
             rows, damping, step = rows[keep], damping[keep], step[keep]
             state, normal = state.rows(keep), normal.rows(keep)
             pixels, prior = pixels.rows(keep), prior.rows(keep)
-        trial, expanded = evaluate(_moved(state, step), pixels, prior, sky, desk)
+        trial, expanded = evaluate(_moved(state, step), pixels, prior, sky, view)
         slack = _NOISE * normal.objective.abs()
         better = expanded.objective <= normal.objective + slack
         state, normal = _chosen(better, trial, state), _chosen(better, expanded, normal)

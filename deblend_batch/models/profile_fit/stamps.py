@@ -6,14 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from deblend_batch.models.profile_fit.cells import Cells, Layout, Memory, Span
-from deblend_batch.models.profile_fit.normal import Desk, Pixels
+from deblend_batch.models.profile_fit.cells import Cells, Layout
+from deblend_batch.models.profile_fit.normal import Pixels
 from deblend_batch.models.profile_fit.psf import PsfStack
-
-
-_VECTOR = 16
 
 
 class Blends(NamedTuple):
@@ -74,35 +70,6 @@ def cleaned(pixels: Tensor, weight: Tensor, unit: Tensor) -> tuple[Tensor, Tenso
     factor = unit[..., None, None]
     image = torch.where(good, pixels.double() / factor, 0.0).float()
     return image, torch.where(good, weight.double() * factor.square(), 0.0).float()
-
-
-class Stamp:
-    """All pixels of a stamp, as they are.
-
-    Parameters
-    ----------
-    height, width : int
-        Sides, px.
-    memory : Memory
-        What drawing needs.
-    chunk : int
-        Blends drawn at once.
-    """
-
-    def __init__(self, height: int, width: int, memory: Memory, chunk: int) -> None:
-        y, x = (
-            torch.arange(side, dtype=torch.float64) - (side - 1) / 2.0 for side in (height, width)
-        )
-        y, x = y.repeat_interleave(width), x.repeat(height)
-        basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
-        # BLAS rounds by a row's place in memory: rows of whole vectors begin alike.
-        basis = functional.pad(basis, (0, -basis.shape[1] % _VECTOR))
-        self._basis = basis.to(memory.device, torch.float32)
-        self.desk = Desk((Span(1, 0, basis.shape[1]),), memory, chunk)
-
-    def basis_of(self, blends: int) -> Tensor:
-        """Return the basis (blend, 6, pixel)."""
-        return self._basis.expand(blends, *self._basis.shape)
 
 
 def whitened(
