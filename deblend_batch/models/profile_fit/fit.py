@@ -16,7 +16,7 @@ from deblend_batch.models.profile_fit.arguments import (
 )
 from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.cells import Memory, Plan, View
+from deblend_batch.models.profile_fit.cells import Cells, Memory, Plan, View
 from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
 from deblend_batch.models.profile_fit.misfit import between
 from deblend_batch.models.profile_fit.psf import PsfStack
@@ -36,8 +36,8 @@ Columns = dict[str, Any]
 """Columns of a result by name; Tensors, or None where one was not asked for."""
 
 _COARSE = Plan(2, (4.0, 10.0))
-_FINE = Plan(1, (5.0, 10.0, 20.0))
-_WHOLE = Plan(1, (6.0, 14.0), averaged=False)
+_FINE = Plan(1, (6.0, 14.0))
+_WHOLE = _FINE._replace(averaged=False)  # the same cells
 _CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
 _CUDA_BYTES = 1.5e9
 _SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
@@ -170,7 +170,7 @@ def _problem(blends: Blends, config: FitConfig, memory: Memory) -> Problem:
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
-    found, prior, level, trusted = find_maximum(problem)
+    found, prior, level, trusted, cells = find_maximum(problem)
     found = let_stars_be_stars(found, problem, prior, level)
     covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
     blends = problem.blends
@@ -180,18 +180,18 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
         **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
         "converged": found.converged,
     }
-    return columns | _residual_columns(found, problem, trusted, with_models)
+    return columns | _residual_columns(found, problem, trusted, cells, with_models)
 
 
 def _residual_columns(
-    found: Found, problem: Problem, trusted: Tensor, with_models: bool
+    found: Found, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
 ) -> Columns:
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models, total, residual = left_over(blends, found.state, band, problem.whole)
+        models, total, residual = left_over(blends, found.state, band, problem.whole, cells)
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
         if band == 0:

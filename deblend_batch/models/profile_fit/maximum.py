@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.cells import View
+from deblend_batch.models.profile_fit.cells import Cells, View
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.misfit import trusted_weights
 from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate, planes_of
@@ -83,7 +83,7 @@ def search_from(
     return search(state, level.pixels, prior, sky, level.view, how)
 
 
-def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor]:
+def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor, Cells]:
     """Find the maximum of each blend's posterior, all members being galaxies.
 
     Returns
@@ -96,15 +96,17 @@ def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor]:
         The data there.
     trusted : Tensor of float32, shape (blend, band, y, x)
         The weights there.
+    cells : Cells
+        Where the data are.
     """
     coarse = _coarse(problem)
     prior = problem.prior(coarse.state.linear[..., :-1])
-    level, trusted = _fine(problem, coarse.state)
+    level, trusted, cells = _fine(problem, coarse.state)
     found = search_from(problem, level, coarse.state, prior, problem.config.fine)
-    return found, prior, level, trusted
+    return found, prior, level, trusted, cells
 
 
-def _fine(problem: Problem, state: State) -> tuple[Level, Tensor]:
+def _fine(problem: Problem, state: State) -> tuple[Level, Tensor, Cells]:
     """Make the data of the last search about a first fit.
 
     Cells hold the mean of what the first fit leaves over in their pixels, besides that fit itself as it is drawn
@@ -115,7 +117,7 @@ def _fine(problem: Problem, state: State) -> tuple[Level, Tensor]:
     trusted, residual = torch.empty_like(blends.weight), torch.empty_like(blends.image)
     model = torch.empty(*blends.weight.shape[:2], view.layout.cells, device=residual.device)
     for band in range(blends.image.shape[1]):
-        _, total, residual[:, band] = left_over(blends, state, band, problem.whole)
+        _, total, residual[:, band] = left_over(blends, state, band, problem.whole, cells)
         trusted[:, band] = trusted_weights(
             blends.weight[:, band], residual[:, band], total, problem.config.trust
         )
@@ -124,33 +126,35 @@ def _fine(problem: Problem, state: State) -> tuple[Level, Tensor]:
             flux = state.linear[some, band, :-1, None].float()
             model[some, band] = (planes[:, :, 0] * flux).sum(dim=1)
         model[:, band] += state.linear[:, band, -1:].float()
-    return Level(whitened(blends, trusted, residual, model, view.layout, cells), view), trusted
+    level = Level(whitened(blends, trusted, residual, model, view.layout, cells), view)
+    return level, trusted, cells
 
 
 def _coarse(problem: Problem) -> Found:
     blends, layout = problem.blends, problem.coarse.layout
     pixels = whitened(blends, blends.weight, blends.image, 0.0, layout, layout.lay(blends.xy))
     level = Level(pixels, problem.coarse)
-    found, prior = _started(problem, level, _FIRST_START)
+    found, prior = _started(problem, level, [_FIRST_START])
     again = _strange(found, prior, level.pixels).nonzero()[:, 0]
     if not len(again):
         return found
-    some, part = problem.rows(again), level.rows(again)
-    for start in _OTHER_STARTS:
-        other, _ = _started(some, part, start)
-        best = better_of(found.rows(again), other)
-        store(found, again, best)
+    # All other starts at once: a batch costs less than its parts.
+    twice = again.repeat(len(_OTHER_STARTS))
+    start = [each for each in _OTHER_STARTS for _ in range(len(again))]
+    others, _ = _started(problem.rows(twice), level.rows(twice), start)
+    for part in torch.arange(len(twice), device=again.device).chunk(len(_OTHER_STARTS)):
+        store(found, again, better_of(found.rows(again), others.rows(part)))
     return found
 
 
 def _started(
-    problem: Problem, level: Level, start: tuple[float, float]
+    problem: Problem, level: Level, start: list[tuple[float, float]]
 ) -> tuple[Found, ShapePrior]:
     blends = problem.blends
     typical = _TYPICAL_NJY / blends.njy_per_unit[..., None]
     typical = typical.expand(-1, -1, blends.xy.shape[1])
     prior = problem.prior(typical)
-    radius, index = torch.tensor(start, dtype=torch.float64).log().tolist()
+    radius, index = prior.mean.new_tensor(start).log()[:, :, None].unbind(1)
     shapes = prior.mean.clone()
     shapes[..., 2] += radius
     shapes[..., 5] = index

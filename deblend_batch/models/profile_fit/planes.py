@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from deblend_batch.models.profile_fit.cells import Memory, Span
-from deblend_batch.models.profile_fit.sersic import sersic_mixture
+from deblend_batch.models.profile_fit.sersic import SersicMixture, sersic_mixture
 
 PLANES = 7
 """Profile of unit flux; its derivatives by x, y; by the covariance's xx, xy, yy; by ln n."""
@@ -93,20 +93,20 @@ def _gaussians(
     profiles: Profiles, psf_weight: Tensor, psf_covariance: Tensor, spans: tuple[Span, ...]
 ) -> _Gaussians:
     """Convolve each galaxy's Gaussians with each of its PSF's, and with the cells."""
-    mixture = sersic_mixture(profiles.log_index)
-    radius = torch.exp(profiles.log_radius) * profiles.extended
+    mixture = SersicMixture(*(each.float() for each in sersic_mixture(profiles.log_index)))
+    radius = torch.exp(profiles.log_radius.float()) * profiles.extended.float()
     scale = (mixture.width * radius[:, None]).square()[:, :, None]
-    round_part = torch.sqrt(1.0 + profiles.stretch1.square() + profiles.stretch2.square())
-    c_xx, c_yy = (round_part + profiles.stretch1), (round_part - profiles.stretch1)
-    psi = psf_covariance[:, None]
+    t1, t2 = profiles.stretch1.float()[:, None, None], profiles.stretch2.float()[:, None, None]
+    round_part = torch.sqrt(1.0 + t1.square() + t2.square())
+    psi = psf_covariance.float()[:, None]
     wider = scale.new_tensor([span.widening for span in spans])[:, None, None]
-    s_xx = (scale * c_xx[:, None, None] + psi[..., 0]).flatten(1) + wider
-    s_xy = (scale * profiles.stretch2[:, None, None] + psi[..., 1]).flatten(1)
-    s_yy = (scale * c_yy[:, None, None] + psi[..., 2]).flatten(1) + wider
+    s_xx = (scale * (round_part + t1) + psi[..., 0]).flatten(1) + wider
+    s_xy = (scale * t2 + psi[..., 1]).flatten(1)
+    s_yy = (scale * (round_part - t1) + psi[..., 2]).flatten(1) + wider
     determinant = s_xx * s_yy - s_xy.square()
-    weight = (mixture.amplitude[:, :, None] * psf_weight[:, None]).flatten(1)
+    weight = (mixture.amplitude[:, :, None] * psf_weight.float()[:, None]).flatten(1)
     components = psf_weight.shape[1]
-    terms = (
+    return _Gaussians(
         weight / (_TWO_PI * torch.sqrt(determinant)),
         s_yy / determinant,
         -s_xy / determinant,
@@ -115,7 +115,6 @@ def _gaussians(
         mixture.amplitude_slope.repeat_interleave(components, 1),
         mixture.log_width_slope.repeat_interleave(components, 1),
     )
-    return _Gaussians(*(each.float() for each in terms))
 
 
 def _exponent_coefficients(gaussians: _Gaussians, x: Tensor, y: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ MASK_SIGMA = 1.5
 """From so much of a pixel's noise on a member's light is in its mask."""
 
 
-def draw_models(blends: Blends, state: State, band: int, view: View) -> Tensor:
+def draw_models(blends: Blends, state: State, band: int, view: View, cells: Cells) -> Tensor:
     """Draw every member with its flux.
 
     Returns
@@ -26,7 +26,6 @@ def draw_models(blends: Blends, state: State, band: int, view: View) -> Tensor:
     Tensor of float32, shape (blend, member, pixel)
         Images in the fit's unit.
     """
-    cells = view.layout.lay(state.shapes[..., :2])
     parts = []
     psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
     for some, planes in planes_of(state, *psf, cells.basis, view):
@@ -53,11 +52,13 @@ class Leftover(NamedTuple):
     residual: Tensor
 
 
-def left_over(blends: Blends, state: State, band: int, view: View) -> Leftover:
+def left_over(
+    blends: Blends, state: State, band: int, view: View, cells: Cells
+) -> Leftover:
     """Draw a state in one band, and take it from the image (blend, band, y, x)."""
     image = blends.image
     height, width = image.shape[2:]
-    models = draw_models(blends, state, band, view)
+    models = draw_models(blends, state, band, view, cells)
     total = models.sum(dim=1).reshape(-1, height, width)
     sky = state.linear[:, band, -1].float()[:, None, None]
     return Leftover(models, total, image[:, band] - total - sky)
@@ -126,7 +127,7 @@ def _filled(stamp: Tensor) -> Tensor:
 
 
 def _filter(side: int, sigma_px: Tensor, like: Tensor) -> Tensor:
-    place = torch.arange(side, dtype=torch.float64, device=like.device)
-    apart = (place[:, None] - place).square()
-    exponent = (apart / (2.0 * sigma_px.square())[:, None, None]).clamp_max(40.0)
-    return torch.exp(-exponent).to(like.dtype)
+    place = torch.arange(side, device=like.device)
+    exponent = place.double().square() / (2.0 * sigma_px.square())[:, None]
+    profile = torch.exp(-exponent.clamp_max(40.0)).to(like.dtype)
+    return profile[:, (place[:, None] - place).abs()]
