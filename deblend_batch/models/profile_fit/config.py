@@ -34,8 +34,8 @@ class FitConfig:
 
     population: PopulationPrior = field(default_factory=PopulationPrior)
     sky: SkyPrior = field(default_factory=SkyPrior)
-    coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.03))
-    fine: Search = field(default_factory=lambda: Search(iterations=30, tolerance=0.01))
+    coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.3))
+    fine: Search = field(default_factory=lambda: Search(iterations=30, tolerance=0.05))
     star_fraction: float = 0.2
     trust: Trust = field(default_factory=Trust)
     model_error: float = 0.03

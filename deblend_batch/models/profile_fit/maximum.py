@@ -176,4 +176,4 @@ def _strange(found: Found, prior: ShapePrior, pixels: Pixels) -> Tensor:
     # Light that is taken away again: two members share one between them.
     flux = found.state.linear[..., :-1]
     hollow = flux.amin(dim=2) < -_STRANGE_HOLLOW * flux.amax(dim=2)
-    return astray | (poor | hollow).any(dim=1) | ~found.converged
+    return astray | (poor | hollow).any(dim=1)
