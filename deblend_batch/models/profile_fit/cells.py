@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_LEAST = 1e-30
+_MOST_RISE = 20.0  # of a logarithm over a cell: more is of values that are nothing
 _VECTOR = 16  # BLAS rounds by a row's place in memory: rows of whole vectors begin alike
 
 
@@ -193,18 +195,19 @@ class Layout:
                 indexing="ij",
             )
             y, x = y.flatten(), x.flatten()
-            # A member's place is on the other side of a difference than the pixel's.
-            terms = torch.stack([torch.ones_like(x), -x, -y, x * x, x * y, y * y])
-            values = torch.bmm(
-                planes[..., :6, some].flatten(0, 1).transpose(1, 2),
-                terms.expand(blends * members, -1, -1),
-            )
+            part = planes[..., some].flatten(0, 1)
+            values = part[:, 0, :, None]
+            if span.step > 1:
+                terms = torch.stack([x, y, x * x, x * y, y * y])
+                slope = _log_slopes(part).transpose(1, 2)
+                bent = torch.bmm(slope, terms.expand(len(part), -1, -1)).clamp_(max=_MOST_RISE)
+                values = values * bent.exp_()
             place = cells.corner[:, some, None] + torch.stack([x, y], dim=1) + (span.step - 1) / 2.0
             x, y = place.flatten(1, 2).long().unbind(2)
             inside = (x < width) & (y < height) & (x >= 0)
             index = torch.where(inside, y * width + x, pixels)
             index = index[:, None].expand(-1, members, -1)
-            out.scatter_(2, index, values.view(blends, members, -1))
+            out.scatter_(2, index, values.reshape(blends, members, -1))
         return out[..., :pixels]
 
     @property
@@ -229,6 +232,18 @@ def _nearest(middle: Tensor, xy: Tensor) -> Tensor:
     return apart.argsort(dim=1, stable=True)
 
 
+def _log_slopes(planes: Tensor) -> Tensor:
+    """Derivatives of the logarithm by place up to the second, over their factorials: (m, 5, cell).
+
+    The logarithm of a sum of Gaussians is nearly a parabola over a cell, the sum itself is not.
+    """
+    value = planes[:, 0].clamp_min(_LEAST)
+    # A member's place is on the other side of a difference than the pixel's.
+    x, y = -planes[:, 1] / value, -planes[:, 2] / value
+    xx, xy, yy = (planes[:, place] / value for place in (3, 4, 5))
+    return torch.stack([x, y, xx - 0.5 * x * x, 2.0 * xy - x * y, yy - 0.5 * y * y], dim=1)
+
+
 def _filled(values: Tensor, value: float) -> Tensor:
     missing = -values.shape[1] % _VECTOR
     return functional.pad(values, (0, 0) * (values.dim() - 2) + (0, missing), value=value)
@@ -247,7 +262,7 @@ class Plan(NamedTuple):
 
     finest: int
     radii: tuple[float, ...]
-    apart: float = 0.7
+    apart: float = 0.4
     averaged: bool = True
 
     def layout(self, height: int, width: int, members: int, device: torch.device) -> Layout:

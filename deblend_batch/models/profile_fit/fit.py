@@ -36,7 +36,7 @@ Columns = dict[str, Any]
 """Columns of a result by name; Tensors, or None where one was not asked for."""
 
 _COARSE = Plan(2, (4.0, 10.0))
-_FINE = Plan(1, (6.0, 14.0))
+_FINE = Plan(1, (5.0, 12.0))
 _WHOLE = _FINE._replace(averaged=False)  # the same cells
 _CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
 _CUDA_BYTES = 1.5e9

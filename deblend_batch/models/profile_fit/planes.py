@@ -25,6 +25,7 @@ PLANES = 7
 
 _LEAST_EXPONENT = -40.0  # exp makes denormals from -87 on, at five times the cost
 _SUMS = 17
+_SUMS_BY_PLACE = 13  # without those of the index
 _TWO_PI = 6.283185307179586
 
 
@@ -185,11 +186,13 @@ def draw_planes(
         gaussians = gaussians._replace(scale=torch.ones_like(gaussians.scale))
     coefficients = _exponent_coefficients(gaussians, profiles.x, profiles.y)
     weights = _sum_weights(gaussians, profiles)
+    sums_wanted = _SUMS_BY_PLACE if canvas.by_place else _SUMS
+    weights = weights[:, :, :sums_wanted].contiguous()
     x, y = (each.float().view(blends, -1, 1) for each in (profiles.x, profiles.y))
     for size, span in enumerate(canvas.spans):
         basis = canvas.basis[..., span.start : span.stop]
         exponential = _exponentials(coefficients[size], basis, canvas.memory)
-        sums = canvas.memory.take("sums", m, _SUMS, span.count)
+        sums = canvas.memory.take("sums", m, sums_wanted, span.count)
         torch.bmm(weights[size], exponential, out=sums)
         dx = canvas.memory.take("x", *x.shape[:2], span.count)
         dy = canvas.memory.take("y", *y.shape[:2], span.count)
@@ -223,5 +226,7 @@ def _combine(sums: Tensor, x: Tensor, y: Tensor, memory: Memory, out: Tensor) ->
         # The mixed coefficient of the xy plane is half a sum of two products: see its weight.
         target.addcmul_(sums[:, b], xy, value=0.5 if plane == 4 else 1.0)
         target.sub_(sums[:, less])
+    if sums.shape[1] == _SUMS_BY_PLACE:
+        return
     torch.mul(sums[:, 14], xx, out=out[:, 6]).addcmul_(sums[:, 15], xy, value=0.5)
     out[:, 6].addcmul_(sums[:, 16], yy).add_(sums[:, 13])
