@@ -26,12 +26,14 @@ def draw_models(blends: Blends, state: State, band: int, view: View, cells: Cell
     Tensor of float32, shape (blend, member, pixel)
         Images in the fit's unit.
     """
-    parts = []
+    size = view.layout.image_size
+    models = torch.empty(*state.extended.shape, size, device=blends.image.device)
     psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
     for some, planes in planes_of(state, *psf, cells.basis, view):
-        parts.append(view.layout.spread(planes, Cells(*(each[some] for each in cells))))
-    models = torch.cat(parts)
-    return models * state.linear[:, band, :-1].float()[:, :, None]
+        part = Cells(*(each[some] for each in cells))
+        view.layout.spread(planes, part, models[some])
+    models *= state.linear[:, band, :-1].float()[:, :, None]
+    return models[..., : blends.image[0, 0].numel()]
 
 
 class Leftover(NamedTuple):
