@@ -2,7 +2,8 @@
 
 Light of galaxies and the wings of PSFs change over lengths that grow with the distance from their middle.
 Squares that grow as slowly lose next to nothing of what pixels tell (errors are larger by less than a per
-cent), and are a seventh as many. All blends of a batch have as many cells of each size, those nearest to their members: shapes are fixed, places are not.
+cent), and are a seventh as many. All blends of a batch have as many cells of each size, those nearest to
+their members: shapes are fixed, places are not.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Span(NamedTuple):
     widening: float
 
     @property
-    def count(self) -> int:
+    def cells(self) -> int:
         """Number of cells."""
         return self.stop - self.start
 
@@ -48,7 +49,7 @@ class Cells(NamedTuple):
 
     Parameters
     ----------
-    index : Tensor of int64, shape (blend, cell)
+    place : Tensor of int64, shape (blend, cell)
         Places in :meth:`Layout.pyramid`.
     basis : Tensor of float32, shape (blend, 6, cell)
         1, x, y, x^2, xy, y^2 of the cells' middles, px from the stamp's middle.
@@ -56,7 +57,7 @@ class Cells(NamedTuple):
         First pixel x, y; negative where a cell is none.
     """
 
-    index: Tensor
+    place: Tensor
     basis: Tensor
     corner: Tensor
 
@@ -226,7 +227,7 @@ def _nearest(middle: Tensor, xy: Tensor) -> Tensor:
 
 
 def _log_slopes(planes: Tensor) -> Tensor:
-    """Derivatives of the logarithm by place up to the second, over their factorials: (m, 5, cell).
+    """Return derivatives of the logarithm by place up to the second, over their factorials: (m, 5, cell).
 
     The logarithm of a sum of Gaussians is nearly a parabola over a cell, the sum itself is not.
     """

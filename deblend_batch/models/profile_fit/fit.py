@@ -14,9 +14,9 @@ from deblend_batch.models.profile_fit.arguments import (
     check_psf,
     check_stamps,
 )
+from deblend_batch.models.profile_fit.cells import Cells, Memory, Plan, View
 from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.cells import Cells, Memory, Plan, View
 from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
 from deblend_batch.models.profile_fit.misfit import between
 from deblend_batch.models.profile_fit.psf import PsfStack
@@ -162,7 +162,7 @@ def _problem(blends: Blends, config: FitConfig, memory: Memory) -> Problem:
 
     def view(plan: Plan) -> View:
         layout = plan.layout(height, width, members, memory.device)
-        cells = max(span.count for span in layout.spans)
+        cells = max(span.cells for span in layout.spans)
         return View(layout, memory, max(1, int(held / (4 * members * gaussians * cells))))
 
     return Problem(blends, config, view(_COARSE), view(_FINE), view(_WHOLE))

@@ -109,8 +109,8 @@ def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor, Ce
 def _fine(problem: Problem, state: State) -> tuple[Level, Tensor, Cells]:
     """Make the data of the last search about a first fit.
 
-    Cells hold the mean of what the first fit leaves over in their pixels, besides that fit itself as it is drawn
-    in cells: what a drawing in cells lacks is thus no part of the residual.
+    Cells hold the mean of what the first fit leaves over in their pixels, besides that fit as it is drawn in
+    cells: what a drawing in cells lacks is thus no part of the residual.
     """
     blends, view = problem.blends, problem.fine
     cells = view.layout.lay(state.shapes[..., :2])

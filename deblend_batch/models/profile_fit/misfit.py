@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 _BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
 _SURE = 1.0  # sigma by which a misfit must exceed what noise makes
 _MOST = 0.5

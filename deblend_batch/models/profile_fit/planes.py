@@ -79,7 +79,7 @@ class Canvas(NamedTuple):
 
 
 class _Gaussians(NamedTuple):
-    """Components of m sources in cells of each size, float32 (size, m, C); xx, xy, yy of the inverse covariance."""
+    """Components of m sources in cells of each size, float32 (size, m, C); xx to yy of the inverse covariance."""
 
     height: Tensor
     xx: Tensor
@@ -192,10 +192,10 @@ def draw_planes(
     for size, span in enumerate(canvas.spans):
         basis = canvas.basis[..., span.start : span.stop]
         exponential = _exponentials(coefficients[size], basis, canvas.memory)
-        sums = canvas.memory.take("sums", m, sums_wanted, span.count)
+        sums = canvas.memory.take("sums", m, sums_wanted, span.cells)
         torch.bmm(weights[size], exponential, out=sums)
-        dx = canvas.memory.take("x", *x.shape[:2], span.count)
-        dy = canvas.memory.take("y", *y.shape[:2], span.count)
+        dx = canvas.memory.take("x", *x.shape[:2], span.cells)
+        dy = canvas.memory.take("y", *y.shape[:2], span.cells)
         torch.sub(basis[:, 1, None], x, out=dx)
         torch.sub(basis[:, 2, None], y, out=dy)
         planes = out[..., span.start : span.stop]

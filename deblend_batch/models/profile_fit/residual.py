@@ -54,9 +54,7 @@ class Leftover(NamedTuple):
     residual: Tensor
 
 
-def left_over(
-    blends: Blends, state: State, band: int, view: View, cells: Cells
-) -> Leftover:
+def left_over(blends: Blends, state: State, band: int, view: View, cells: Cells) -> Leftover:
     """Draw a state in one band, and take it from the image (blend, band, y, x)."""
     image = blends.image
     height, width = image.shape[2:]

@@ -73,7 +73,12 @@ def cleaned(pixels: Tensor, weight: Tensor, unit: Tensor) -> tuple[Tensor, Tenso
 
 
 def whitened(
-    blends: Blends, weight: Tensor, value: Tensor, model: Tensor | float, layout: Layout, cells: Cells
+    blends: Blends,
+    weight: Tensor,
+    value: Tensor,
+    model: Tensor | float,
+    layout: Layout,
+    cells: Cells,
 ) -> Pixels:
     """Make the data of a search.
 
@@ -95,10 +100,8 @@ def whitened(
     Pixels
         Means of the cells' pixels that have weight.
     """
-    index = cells.index[:, None].expand(-1, weight.shape[1], -1)
-    total, summed = (
-        layout.pyramid(each).gather(2, index) for each in (weight, weight * value)
-    )
+    index = cells.place[:, None].expand(-1, weight.shape[1], -1)
+    total, summed = (layout.pyramid(each).gather(2, index) for each in (weight, weight * value))
     root = total.sqrt()
     mean = torch.where(total > 0, summed / total, 0.0)
     return Pixels(
