@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
 from deblend_batch.models.profile_fit.misfit import between
+from deblend_batch.models.profile_fit.normal import State
 from deblend_batch.models.profile_fit.psf import PsfStack
 from deblend_batch.models.profile_fit.residual import (
     blendedness_of,
@@ -38,8 +39,9 @@ Columns = dict[str, Any]
 _COARSE = Plan(2, (4.0, 10.0))
 _FINE = Plan(1, (5.0, 12.0))
 _WHOLE = _FINE._replace(averaged=False)  # the same cells
-_CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
+_CPU_BYTES = 4e6  # of exponentials, or of images, at once: they should stay in the cache
 _CUDA_BYTES = 1.5e9
+_IMAGES = 4  # of a member at once
 _SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
 
 _PER_MEMBER = {  # places of the member's axis
@@ -165,7 +167,8 @@ def _problem(blends: Blends, config: FitConfig, memory: Memory) -> Problem:
         cells = max(span.cells for span in layout.spans)
         return View(layout, memory, max(1, int(held / (4 * members * gaussians * cells))))
 
-    return Problem(blends, config, view(_COARSE), view(_FINE), view(_WHOLE))
+    images = max(1, int(held / (4 * _IMAGES * members * height * width)))
+    return Problem(blends, config, view(_COARSE), view(_FINE), view(_WHOLE), images)
 
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
@@ -186,12 +189,27 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
 def _residual_columns(
     found: Found, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
 ) -> Columns:
+    """Draw the blends, some at once, and say what is left over of them."""
+    parts = []
+    for some in problem.slices():
+        part = replace(problem, blends=problem.blends.rows(some))
+        here = Cells(*(each[some] for each in cells))
+        parts.append(_seen(found.state.rows(some), part, trusted[some], here, with_models))
+    return {
+        name: None if first is None else torch.cat([part[name] for part in parts])
+        for name, first in parts[0].items()
+    }
+
+
+def _seen(
+    state: State, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
+) -> Columns:
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models, total, residual = left_over(blends, found.state, band, problem.whole, cells)
+        models, total, residual = left_over(blends, state, band, problem.whole, cells)
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
         if band == 0:

@@ -51,6 +51,8 @@ class Problem:
         Settings.
     coarse, fine, whole : View
         Cells of the first search, of the last, and of images.
+    images : int
+        Blends whose images are made at once.
     """
 
     blends: Blends
@@ -58,6 +60,12 @@ class Problem:
     coarse: View
     fine: View
     whole: View
+    images: int
+
+    def slices(self) -> list[slice]:
+        """Return the blends whose images are made at once."""
+        starts = range(0, len(self.blends.image), self.images)
+        return [slice(start, start + self.images) for start in starts]
 
     def prior(self, flux: Tensor) -> ShapePrior:
         """Return the prior on shapes of members of some flux, (blend, band, member)."""
@@ -117,10 +125,13 @@ def _fine(problem: Problem, state: State) -> tuple[Level, Tensor, Cells]:
     trusted, residual = torch.empty_like(blends.weight), torch.empty_like(blends.image)
     model = torch.empty(*blends.weight.shape[:2], view.layout.cells, device=residual.device)
     for band in range(blends.image.shape[1]):
-        _, total, residual[:, band] = left_over(blends, state, band, problem.whole, cells)
-        trusted[:, band] = trusted_weights(
-            blends.weight[:, band], residual[:, band], total, problem.config.trust
-        )
+        for rows in problem.slices():
+            part, here = blends.rows(rows), Cells(*(each[rows] for each in cells))
+            _, total, left = left_over(part, state.rows(rows), band, problem.whole, here)
+            residual[rows, band] = left
+            trusted[rows, band] = trusted_weights(
+                part.weight[:, band], left, total, problem.config.trust
+            )
         psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
         for some, planes in planes_of(state, *psf, cells.basis, view):
             flux = state.linear[some, band, :-1, None].float()

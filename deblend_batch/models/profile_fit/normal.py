@@ -74,7 +74,7 @@ class State(NamedTuple):
     linear: Tensor
     extended: Tensor
 
-    def rows(self, index: Tensor) -> State:
+    def rows(self, index: Tensor | slice) -> State:
         """Return some blends."""
         return State(*(each[index] for each in self))
 

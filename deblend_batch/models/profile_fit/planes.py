@@ -79,7 +79,7 @@ class Canvas(NamedTuple):
 
 
 class _Gaussians(NamedTuple):
-    """Components of m sources in cells of each size, float32 (size, m, C); xx to yy of the inverse covariance."""
+    """Components of m sources in cells of each size, float32 (size, m, C); xx to yy are of the inverse."""
 
     height: Tensor
     xx: Tensor

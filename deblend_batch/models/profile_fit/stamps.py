@@ -46,7 +46,7 @@ class Blends(NamedTuple):
     sky_mean: Tensor
     sky_sigma: Tensor
 
-    def rows(self, index: Tensor) -> Blends:
+    def rows(self, index: Tensor | slice) -> Blends:
         """Return some blends."""
         some: list[Any] = [
             each.rows(index) if isinstance(each, PsfStack) else each[index] for each in self
