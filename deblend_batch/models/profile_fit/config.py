@@ -21,7 +21,7 @@ class FitConfig:
     sky : SkyPrior
         Shape of the prior on the sky.
     coarse, fine : Search
-        The search on pixels binned two by two, and that on the pixels themselves which it starts.
+        The search in coarse cells, and that in cells as fine as pixels which it starts.
     star_fraction : float
         Share of stars among compact members before looking; 0 lets no member be a star.
     trust : Trust

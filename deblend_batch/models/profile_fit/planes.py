@@ -1,6 +1,6 @@
 """Images of profiles and of their derivatives: two matrix products round one exponential.
 
-Each source is a sum of C = K x P Gaussians (galaxy's by PSF's). Over the pixels p of a stamp,
+Each source is a sum of C = K x P Gaussians (galaxy's by PSF's). Over the cells of a stamp,
 
 1. the exponents are a product of (C, 6) coefficients with the basis (1, x, y, x^2, xy, y^2);
 2. the exponential is taken in place;
