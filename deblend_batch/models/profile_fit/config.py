@@ -21,7 +21,7 @@ class FitConfig:
     sky : SkyPrior
         Shape of the prior on the sky.
     coarse, fine : Search
-        The search on pixels binned two by two, and that on the pixels themselves which it starts.
+        The search in coarse cells, and that in cells as fine as pixels which it starts.
     star_fraction : float
         Share of stars among compact members before looking; 0 lets no member be a star.
     trust : Trust
@@ -34,8 +34,8 @@ class FitConfig:
 
     population: PopulationPrior = field(default_factory=PopulationPrior)
     sky: SkyPrior = field(default_factory=SkyPrior)
-    coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.03))
-    fine: Search = field(default_factory=lambda: Search(iterations=30, tolerance=0.01))
+    coarse: Search = field(default_factory=lambda: Search(iterations=12, tolerance=0.3))
+    fine: Search = field(default_factory=lambda: Search(iterations=30, tolerance=0.05))
     star_fraction: float = 0.2
     trust: Trust = field(default_factory=Trust)
     model_error: float = 0.03

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -14,11 +14,12 @@ from deblend_batch.models.profile_fit.arguments import (
     check_psf,
     check_stamps,
 )
+from deblend_batch.models.profile_fit.cells import Cells, Memory, Plan, View
 from deblend_batch.models.profile_fit.cholesky import factor, inverse
 from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.maximum import COARSE_STEP, Level, Problem, find_maximum
+from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
 from deblend_batch.models.profile_fit.misfit import between
-from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.normal import State
 from deblend_batch.models.profile_fit.psf import PsfStack
 from deblend_batch.models.profile_fit.residual import (
     blendedness_of,
@@ -35,8 +36,12 @@ from deblend_batch.models.profile_fit.stars import let_stars_be_stars
 Columns = dict[str, Any]
 """Columns of a result by name; Tensors, or None where one was not asked for."""
 
-_CPU_BYTES = 4e6  # of exponentials at once: they should stay in the cache
+_COARSE = Plan(2, (4.0, 10.0))
+_FINE = Plan(1, (5.0, 12.0))
+_WHOLE = _FINE._replace(averaged=False)  # the same cells
+_CPU_BYTES = 4e6  # of exponentials, or of images, at once: they should stay in the cache
 _CUDA_BYTES = 1.5e9
+_IMAGES = 4  # of a member at once
 _SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
 
 _PER_MEMBER = {  # places of the member's axis
@@ -141,28 +146,35 @@ def fit_blends(
         mean / unit,
         sigma / unit,
     )
-    grids = {
-        step: Grid(pixels.shape[2], pixels.shape[3], device, step) for step in (1, COARSE_STEP)
-    }
+    memory = Memory(device)
     result = _empty(pixels.shape, positions.shape[1], device, with_models)
     for members in sorted(set(n_members.tolist())):
         rows = (n_members == members).nonzero()[:, 0]
         part = data.rows(rows)
         part = part._replace(xy=part.xy[:, :members], position_err=part.position_err[:, :members])
-        chunk = _chunk(members, psf.weight.shape[2], grids[1].pixels, device)
-        _write(result, rows, members, _fit(Problem(part, config, chunk, grids), with_models))
+        _write(result, rows, members, _fit(_problem(part, config, memory), with_models))
     return BlendFit(**result)
 
 
-def _chunk(members: int, psf_components: int, pixels: int, device: torch.device) -> int:
-    held = _CUDA_BYTES if device.type == "cuda" else _CPU_BYTES
-    return max(1, int(held / (4 * members * psf_components * COMPONENTS * pixels)))
+def _problem(blends: Blends, config: FitConfig, memory: Memory) -> Problem:
+    height, width = blends.image.shape[2:]
+    members, gaussians = blends.xy.shape[1], blends.psf.weight.shape[2] * COMPONENTS
+
+    held = _CUDA_BYTES if memory.device.type == "cuda" else _CPU_BYTES
+
+    def view(plan: Plan) -> View:
+        layout = plan.layout(height, width, members, memory.device)
+        cells = max(span.cells for span in layout.spans)
+        return View(layout, memory, max(1, int(held / (4 * members * gaussians * cells))))
+
+    images = max(1, int(held / (4 * _IMAGES * members * height * width)))
+    return Problem(blends, config, view(_COARSE), view(_FINE), view(_WHOLE), images)
 
 
 def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
-    found, prior, level, trusting = find_maximum(problem)
-    found = let_stars_be_stars(found, trusting, prior, level)
+    found, prior, level, trusted, cells = find_maximum(problem)
+    found = let_stars_be_stars(found, problem, prior, level)
     covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
     blends = problem.blends
     height, width = blends.image.shape[2:]
@@ -171,21 +183,33 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
         **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
         "converged": found.converged,
     }
-    trusted = trusting.blends.weight
-    return columns | _residual_columns(found, problem, trusted, level, with_models)
+    return columns | _residual_columns(found, problem, trusted, cells, with_models)
 
 
 def _residual_columns(
-    found: Found, problem: Problem, trusted: Tensor, level: Level, with_models: bool
+    found: Found, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
+) -> Columns:
+    """Draw the blends, some at once, and say what is left over of them."""
+    parts = []
+    for some in problem.slices():
+        part = replace(problem, blends=problem.blends.rows(some))
+        here = Cells(*(each[some] for each in cells))
+        parts.append(_seen(found.state.rows(some), part, trusted[some], here, with_models))
+    return {
+        name: None if first is None else torch.cat([part[name] for part in parts])
+        for name, first in parts[0].items()
+    }
+
+
+def _seen(
+    state: State, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
 ) -> Columns:
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
     chi2, peak, place, blended, images = [], [], [], [], []
     for band in range(blends.image.shape[1]):
-        models, total, residual = left_over(
-            blends.image, found.state, level.pixels, band, level.grid, problem.chunk
-        )
+        models, total, residual = left_over(blends, state, band, problem.whole, cells)
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
         if band == 0:

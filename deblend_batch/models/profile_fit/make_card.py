@@ -15,7 +15,9 @@ from deblend_batch.models.card import PROFILE_FIT, ModelCard
 from deblend_batch.models.profile_fit.config import FitConfig
 
 _STAMP_PX = 128
-_BYTES_OF_BLEND = 6_000_000  # measured: eight members on the largest stamp, one band
+_BYTES_OF_BLEND = (
+    2_100_000  # measured in batches of 16 and more: eight members, largest stamp, one band
+)
 
 
 def make_card() -> ModelCard:

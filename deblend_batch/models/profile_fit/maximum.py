@@ -8,15 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import Cells, View
 from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.misfit import trusted_weights
-from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate
-from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.normal import Pixels, State, evaluate, planes_of
 from deblend_batch.models.profile_fit.priors import ShapePrior, shape_prior
+from deblend_batch.models.profile_fit.residual import left_over
 from deblend_batch.models.profile_fit.solver import Found, Search, better_of, search, store
 from deblend_batch.models.profile_fit.stamps import Blends, whitened
-
-COARSE_STEP = 2
 
 # Radius and index to begin with; the radius over the prior's middle for a faint member.
 _FIRST_START = (1.3, 1.5)
@@ -30,10 +29,14 @@ _STRANGE_HOLLOW = 0.03
 
 
 class Level(NamedTuple):
-    """One resolution of a batch: its data and its stamp."""
+    """Data of a batch in cells, and what searches on them share."""
 
     pixels: Pixels
-    grid: Grid
+    view: View
+
+    def rows(self, index: Tensor) -> Level:
+        """Return some blends."""
+        return Level(self.pixels.rows(index), self.view)
 
 
 @dataclass(frozen=True)
@@ -46,20 +49,23 @@ class Problem:
         The data.
     config : FitConfig
         Settings.
-    chunk : int
-        Blends drawn at once.
-    grids : dict of int to Grid
-        Stamps by step.
+    coarse, fine, whole : View
+        Cells of the first search, of the last, and of images.
+    images : int
+        Blends whose images are made at once.
     """
 
     blends: Blends
     config: FitConfig
-    chunk: int
-    grids: dict[int, Grid]
+    coarse: View
+    fine: View
+    whole: View
+    images: int
 
-    def level(self, step: int) -> Level:
-        """Return the data at a resolution."""
-        return Level(whitened(self.blends, step, self.grids[step].pixels), self.grids[step])
+    def slices(self) -> list[slice]:
+        """Return the blends whose images are made at once."""
+        starts = range(0, len(self.blends.image), self.images)
+        return [slice(start, start + self.images) for start in starts]
 
     def prior(self, flux: Tensor) -> ShapePrior:
         """Return the prior on shapes of members of some flux, (blend, band, member)."""
@@ -74,7 +80,7 @@ class Problem:
 
     def rows(self, index: Tensor) -> Problem:
         """Return the problem of some blends."""
-        return Problem(self.blends.rows(index), self.config, self.chunk, self.grids)
+        return replace(self, blends=self.blends.rows(index))
 
 
 def search_from(
@@ -82,57 +88,84 @@ def search_from(
 ) -> Found:
     """Search from a state at a resolution."""
     sky = problem.config.sky
-    return search(state, level.pixels, prior, sky, level.grid, how, problem.chunk)
+    return search(state, level.pixels, prior, sky, level.view, how)
 
 
-def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Problem]:
+def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor, Cells]:
     """Find the maximum of each blend's posterior, all members being galaxies.
 
     Returns
     -------
     found : Found
-        The maximum at full resolution.
+        The maximum.
     prior : ShapePrior
         The prior there.
     level : Level
         The data there.
-    problem : Problem
-        With the weights there.
+    trusted : Tensor of float32, shape (blend, band, y, x)
+        The weights there.
+    cells : Cells
+        Where the data are.
     """
     coarse = _coarse(problem)
-    fine = problem.level(1)
     prior = problem.prior(coarse.state.linear[..., :-1])
-    weight = trusted_weights(
-        problem.blends, coarse.state, fine.pixels, fine.grid, problem.chunk, problem.config.trust
-    )
-    problem = replace(problem, blends=problem.blends._replace(weight=weight))
-    fine = problem.level(1)
-    found = search_from(problem, fine, coarse.state, prior, problem.config.fine)
-    return found, prior, fine, problem
+    level, trusted, cells = _fine(problem, coarse.state)
+    found = search_from(problem, level, coarse.state, prior, problem.config.fine)
+    return found, prior, level, trusted, cells
+
+
+def _fine(problem: Problem, state: State) -> tuple[Level, Tensor, Cells]:
+    """Make the data of the last search about a first fit.
+
+    Cells hold the mean of what the first fit leaves over in their pixels, besides that fit as it is drawn in
+    cells: what a drawing in cells lacks is thus no part of the residual.
+    """
+    blends, view = problem.blends, problem.fine
+    cells = view.layout.lay(state.shapes[..., :2])
+    trusted, residual = torch.empty_like(blends.weight), torch.empty_like(blends.image)
+    model = torch.empty(*blends.weight.shape[:2], view.layout.cells, device=residual.device)
+    for band in range(blends.image.shape[1]):
+        for rows in problem.slices():
+            part, here = blends.rows(rows), Cells(*(each[rows] for each in cells))
+            _, total, left = left_over(part, state.rows(rows), band, problem.whole, here)
+            residual[rows, band] = left
+            trusted[rows, band] = trusted_weights(
+                part.weight[:, band], left, total, problem.config.trust
+            )
+        psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
+        for some, planes in planes_of(state, *psf, cells.basis, view):
+            flux = state.linear[some, band, :-1, None].float()
+            model[some, band] = (planes[:, :, 0] * flux).sum(dim=1)
+        model[:, band] += state.linear[:, band, -1:].float()
+    level = Level(whitened(blends, trusted, residual, model, view.layout, cells), view)
+    return level, trusted, cells
 
 
 def _coarse(problem: Problem) -> Found:
-    level = problem.level(COARSE_STEP)
-    found, prior = _started(problem, level, _FIRST_START)
+    blends, layout = problem.blends, problem.coarse.layout
+    pixels = whitened(blends, blends.weight, blends.image, 0.0, layout, layout.lay(blends.xy))
+    level = Level(pixels, problem.coarse)
+    found, prior = _started(problem, level, [_FIRST_START])
     again = _strange(found, prior, level.pixels).nonzero()[:, 0]
     if not len(again):
         return found
-    some, part = problem.rows(again), Level(level.pixels.rows(again), level.grid)
-    for start in _OTHER_STARTS:
-        other, _ = _started(some, part, start)
-        best = better_of(found.rows(again), other)
-        store(found, again, best)
+    # All other starts at once: a batch costs less than its parts.
+    twice = again.repeat(len(_OTHER_STARTS))
+    start = [each for each in _OTHER_STARTS for _ in range(len(again))]
+    others, _ = _started(problem.rows(twice), level.rows(twice), start)
+    for part in torch.arange(len(twice), device=again.device).chunk(len(_OTHER_STARTS)):
+        store(found, again, better_of(found.rows(again), others.rows(part)))
     return found
 
 
 def _started(
-    problem: Problem, level: Level, start: tuple[float, float]
+    problem: Problem, level: Level, start: list[tuple[float, float]]
 ) -> tuple[Found, ShapePrior]:
     blends = problem.blends
     typical = _TYPICAL_NJY / blends.njy_per_unit[..., None]
     typical = typical.expand(-1, -1, blends.xy.shape[1])
     prior = problem.prior(typical)
-    radius, index = torch.tensor(start, dtype=torch.float64).log().tolist()
+    radius, index = prior.mean.new_tensor(start).log()[:, :, None].unbind(1)
     shapes = prior.mean.clone()
     shapes[..., 2] += radius
     shapes[..., 5] = index
@@ -140,7 +173,7 @@ def _started(
     linear = shapes.new_zeros(len(shapes), bands, members + 1)
     state = State(shapes, linear, shapes.new_ones(shapes.shape[:2]))
     # The first fluxes, at the typical shapes, say how bright the members are and thus what to expect of them.
-    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.grid, problem.chunk)
+    state, _ = evaluate(state, level.pixels, prior, problem.config.sky, level.view)
     prior = problem.prior(state.linear[..., :-1])
     return search_from(problem, level, state, prior, problem.config.coarse), prior
 
@@ -154,4 +187,4 @@ def _strange(found: Found, prior: ShapePrior, pixels: Pixels) -> Tensor:
     # Light that is taken away again: two members share one between them.
     flux = found.state.linear[..., :-1]
     hollow = flux.amin(dim=2) < -_STRANGE_HOLLOW * flux.amax(dim=2)
-    return astray | (poor | hollow).any(dim=1) | ~found.converged
+    return astray | (poor | hollow).any(dim=1)

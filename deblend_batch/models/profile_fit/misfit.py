@@ -7,11 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.normal import Pixels, State
-from deblend_batch.models.profile_fit.planes import Grid
-from deblend_batch.models.profile_fit.residual import left_over
-from deblend_batch.models.profile_fit.stamps import Blends
-
 _BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
 _SURE = 1.0  # sigma by which a misfit must exceed what noise makes
 _MOST = 0.5
@@ -32,40 +27,25 @@ class Trust(NamedTuple):
     least_error: float = 0.01
 
 
-def trusted_weights(
-    blends: Blends, state: State, pixels: Pixels, grid: Grid, chunk: int, trust: Trust
-) -> Tensor:
+def trusted_weights(weight: Tensor, residual: Tensor, model: Tensor, trust: Trust) -> Tensor:
     """Count what the profiles do not describe as noise: a share of the model's light in each pixel.
 
     Parameters
     ----------
-    blends : Blends
-        The data.
-    state : State
-        A first fit.
-    pixels : Pixels
-        The data at full resolution.
-    grid : Grid
-        Their stamp.
-    chunk : int
-        Blends drawn at once.
+    weight, residual, model : Tensor of float32, shape (blend, y, x)
+        Inverse variances, pixels less a first fit, and that fit.
     trust : Trust
         Settings.
 
     Returns
     -------
-    Tensor of float32, shape (blend, band, y, x)
+    Tensor of float32, shape (blend, y, x)
         Weights that are no larger than those of the data.
     """
-    trusted = torch.empty_like(blends.weight)
-    for band in range(blends.image.shape[1]):
-        _, model, residual = left_over(blends.image, state, pixels, band, grid, chunk)
-        weight = blends.weight[:, band]
-        misfit = trust.misfit_factor * _misfit(residual, weight, model)
-        share = (misfit.square() + trust.least_error**2).sqrt()
-        noise = (share[:, None, None] * model).square()
-        trusted[:, band] = weight / (1.0 + weight * noise)
-    return trusted
+    misfit = trust.misfit_factor * _misfit(residual, weight, model)
+    share = (misfit.square() + trust.least_error**2).sqrt()
+    noise = (share[:, None, None] * model).square()
+    return weight / (1.0 + weight * noise)
 
 
 def between(weight: Tensor, trusted: Tensor, share: float) -> Tensor:

@@ -6,13 +6,15 @@ sky. At given shapes fluxes and sky are linear and solved for exactly, so that a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import View
 from deblend_batch.models.profile_fit.cholesky import factor, solve
-from deblend_batch.models.profile_fit.planes import PLANES, Grid, Profiles, draw_planes
+from deblend_batch.models.profile_fit.planes import PLANES, Canvas, Profiles, draw_planes
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 
 UNMEASURED = 2.0**40
@@ -28,10 +30,12 @@ class Pixels(NamedTuple):
 
     Parameters
     ----------
-    root_weight : Tensor of float32, shape (blend, band, pixel)
-        Root of the inverse variance; 0 where there is no data.
-    whitened : Tensor of float32, shape (blend, band, pixel)
-        Pixels times ``root_weight``.
+    root_weight : Tensor of float32, shape (blend, band, cell)
+        Root of the inverse variance of a cell's mean; 0 where there is no data.
+    whitened : Tensor of float32, shape (blend, band, cell)
+        Means times ``root_weight``.
+    basis : Tensor of float32, shape (blend, 6, cell)
+        1, x, y, x^2, xy, y^2 of the cells' middles.
     psf_weight : Tensor of float64, shape (blend, band, component)
         The PSF's Gaussians.
     psf_covariance : Tensor of float64, shape (blend, band, component, 3)
@@ -42,6 +46,7 @@ class Pixels(NamedTuple):
 
     root_weight: Tensor
     whitened: Tensor
+    basis: Tensor
     psf_weight: Tensor
     psf_covariance: Tensor
     sky_mean: Tensor
@@ -69,7 +74,7 @@ class State(NamedTuple):
     linear: Tensor
     extended: Tensor
 
-    def rows(self, index: Tensor) -> State:
+    def rows(self, index: Tensor | slice) -> State:
         """Return some blends."""
         return State(*(each[index] for each in self))
 
@@ -126,7 +131,7 @@ class SkyPrior(NamedTuple):
 
 
 def evaluate(
-    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, grid: Grid, chunk: int
+    state: State, pixels: Pixels, prior: ShapePrior, sky: SkyPrior, view: View
 ) -> tuple[State, Normal]:
     """Solve for fluxes and sky at a state's shapes, and expand the objective about it.
 
@@ -140,10 +145,8 @@ def evaluate(
         Prior on their shapes.
     sky : SkyPrior
         Prior on their sky.
-    grid : Grid
-        The stamp.
-    chunk : int
-        Blends drawn at once; it changes no bit of the result on a CPU.
+    view : View
+        Their cells.
 
     Returns
     -------
@@ -160,7 +163,7 @@ def evaluate(
     chi2, linear = state.shapes.new_zeros(blends, bands), torch.empty_like(state.linear)
     objective = state.shapes.new_zeros(blends)
     for band in range(bands):
-        gram = _gram(state, pixels, band, grid, chunk)
+        gram = _gram(state, pixels, band, view)
         offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
         pull = sky.precision(offset, pixels.sky_sigma[:, band])
         dark = _darkness(gram, members)
@@ -198,25 +201,42 @@ def _places(members: int, band: int, device: torch.device) -> Tensor:
     return torch.cat([shapes, torch.arange(first, first + members + 1, device=device)])
 
 
-def _gram(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
+def planes_of(
+    state: State, psf_weight: Tensor, psf_covariance: Tensor, basis: Tensor, view: View
+) -> Iterator[tuple[slice, Tensor]]:
+    """Draw members of unit flux in one band, some blends at once.
+
+    Yields
+    ------
+    slice
+        Which blends.
+    Tensor of float32, shape (blend, member, 7, cell)
+        Their planes, in memory that the next ones take.
+    """
+    blends, members = state.extended.shape
+    profiles = state.profiles()
+    weight = psf_weight.repeat_interleave(members, 0)
+    covariance = psf_covariance.repeat_interleave(members, 0)
+    for start in range(0, blends, view.chunk):
+        some = slice(start, min(start + view.chunk, blends))
+        each = slice(some.start * members, some.stop * members)
+        planes = view.memory.take("planes", each.stop - each.start, PLANES, basis.shape[2])
+        canvas = Canvas(basis[some], view.layout.spans, view.memory, not view.layout.averaged)
+        part = Profiles(*(one[each] for one in profiles))
+        draw_planes(part, weight[each], covariance[each], canvas, planes)
+        yield some, planes.view(-1, members, *planes.shape[1:])
+
+
+def _gram(state: State, pixels: Pixels, band: int, view: View) -> Tensor:
     """Products of all planes, a constant and the residual with each other: (blend, row, row)."""
     blends, members = state.extended.shape
-    rows = _rows(members)
-    products = torch.empty(blends, rows, rows, device=grid.basis.device)
-    profiles = state.profiles()
-    spread = pixels.psf_weight[:, band].repeat_interleave(members, 0)
-    covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
-    for start in range(0, blends, chunk):
-        some = slice(start, min(start + chunk, blends))
-        each = slice(some.start * members, some.stop * members)
-        count = some.stop - some.start
-        planes = grid.buffer("planes", count * members, PLANES, grid.pixels)
-        part = Profiles(*(one[each] for one in profiles))
-        draw_planes(part, spread[each], covariance[each], grid, planes)
-        rooted = grid.buffer("rooted", count, rows, grid.pixels)
+    rows, cells = _rows(members), pixels.basis.shape[2]
+    products = torch.empty(blends, rows, rows, device=pixels.basis.device)
+    psf = pixels.psf_weight[:, band], pixels.psf_covariance[:, band]
+    for some, planes in planes_of(state, *psf, pixels.basis, view):
+        rooted = view.memory.take("rooted", len(planes), rows, cells)
         weight = pixels.root_weight[some, band]
-        flat = planes.view(count, PLANES * members, grid.pixels)
-        torch.mul(flat, weight[:, None], out=rooted[:, : PLANES * members])
+        torch.mul(planes.flatten(1, 2), weight[:, None], out=rooted[:, : PLANES * members])
         rooted[:, PLANES * members : -2] = 0.0
         rooted[:, -2] = weight
         rooted[:, -1] = pixels.whitened[some, band]

@@ -305,7 +305,7 @@ class PsfStack(NamedTuple):
                 covariance[row, column, : len(each.weight)] = each.covariance
         return cls(torch.from_numpy(weight), torch.from_numpy(covariance))
 
-    def rows(self, index: Tensor) -> PsfStack:
+    def rows(self, index: Tensor | slice) -> PsfStack:
         """Return some blends."""
         return PsfStack(self.weight[index], self.covariance[index])
 

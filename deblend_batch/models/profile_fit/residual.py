@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblend_batch.models.profile_fit.normal import Pixels, State
-from deblend_batch.models.profile_fit.planes import Grid, Profiles, draw_profiles
+from deblend_batch.models.profile_fit.cells import Cells, View
+from deblend_batch.models.profile_fit.normal import State, planes_of
+from deblend_batch.models.profile_fit.stamps import Blends
 
 _WIDTHS = (1.0, 2.5, 5.0)  # of the matched filter over the PSF's
 _LEAST_MODEL = 1e-30
@@ -17,7 +18,7 @@ MASK_SIGMA = 1.5
 """From so much of a pixel's noise on a member's light is in its mask."""
 
 
-def draw_models(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int) -> Tensor:
+def draw_models(blends: Blends, state: State, band: int, view: View, cells: Cells) -> Tensor:
     """Draw every member with its flux.
 
     Returns
@@ -25,18 +26,14 @@ def draw_models(state: State, pixels: Pixels, band: int, grid: Grid, chunk: int)
     Tensor of float32, shape (blend, member, pixel)
         Images in the fit's unit.
     """
-    blends, members = state.extended.shape
-    profiles = state.profiles()
-    weight = pixels.psf_weight[:, band].repeat_interleave(members, 0)
-    covariance = pixels.psf_covariance[:, band].repeat_interleave(members, 0)
-    out = torch.empty(blends * members, grid.pixels, device=grid.basis.device)
-    step = chunk * members
-    for start in range(0, len(out), step):
-        some = slice(start, start + step)
-        part = Profiles(*(each[some] for each in profiles))
-        draw_profiles(part, weight[some], covariance[some], grid, out[some])
-    out *= state.linear[:, band, :-1].flatten().float()[:, None]
-    return out.view(blends, members, grid.pixels)
+    size = view.layout.image_size
+    models = torch.empty(*state.extended.shape, size, device=blends.image.device)
+    psf = blends.psf.weight[:, band], blends.psf.covariance[:, band]
+    for some, planes in planes_of(state, *psf, cells.basis, view):
+        part = Cells(*(each[some] for each in cells))
+        view.layout.spread(planes, part, models[some])
+    models *= state.linear[:, band, :-1].float()[:, :, None]
+    return models[..., : blends.image[0, 0].numel()]
 
 
 class Leftover(NamedTuple):
@@ -57,12 +54,11 @@ class Leftover(NamedTuple):
     residual: Tensor
 
 
-def left_over(
-    image: Tensor, state: State, pixels: Pixels, band: int, grid: Grid, chunk: int
-) -> Leftover:
+def left_over(blends: Blends, state: State, band: int, view: View, cells: Cells) -> Leftover:
     """Draw a state in one band, and take it from the image (blend, band, y, x)."""
+    image = blends.image
     height, width = image.shape[2:]
-    models = draw_models(state, pixels, band, grid, chunk)[..., : height * width]
+    models = draw_models(blends, state, band, view, cells)
     total = models.sum(dim=1).reshape(-1, height, width)
     sky = state.linear[:, band, -1].float()[:, None, None]
     return Leftover(models, total, image[:, band] - total - sky)
@@ -131,7 +127,7 @@ def _filled(stamp: Tensor) -> Tensor:
 
 
 def _filter(side: int, sigma_px: Tensor, like: Tensor) -> Tensor:
-    place = torch.arange(side, dtype=torch.float64, device=like.device)
-    apart = (place[:, None] - place).square()
-    exponent = (apart / (2.0 * sigma_px.square())[:, None, None]).clamp_max(40.0)
-    return torch.exp(-exponent).to(like.dtype)
+    place = torch.arange(side, device=like.device)
+    exponent = place.double().square() / (2.0 * sigma_px.square())[:, None]
+    profile = torch.exp(-exponent.clamp_max(40.0)).to(like.dtype)
+    return profile[:, (place[:, None] - place).abs()]

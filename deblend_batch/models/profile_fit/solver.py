@@ -7,9 +7,15 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from deblend_batch.models.profile_fit.cells import View
 from deblend_batch.models.profile_fit.cholesky import factor, solve
-from deblend_batch.models.profile_fit.normal import Normal, Pixels, SkyPrior, State, evaluate
-from deblend_batch.models.profile_fit.planes import Grid
+from deblend_batch.models.profile_fit.normal import (
+    Normal,
+    Pixels,
+    SkyPrior,
+    State,
+    evaluate,
+)
 from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 from deblend_batch.models.profile_fit.sersic import INDEX_RANGE
 
@@ -82,9 +88,8 @@ def search(
     pixels: Pixels,
     prior: ShapePrior,
     sky: SkyPrior,
-    grid: Grid,
+    view: View,
     how: Search,
-    chunk: int,
 ) -> Found:
     """Search the maximum of every blend's posterior; blends that have converged leave the batch.
 
@@ -98,12 +103,10 @@ def search(
         Prior on their shapes.
     sky : SkyPrior
         Prior on their sky.
-    grid : Grid
-        The stamp.
+    view : View
+        Their cells.
     how : Search
         How long.
-    chunk : int
-        Blends drawn at once.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def search(
         The best state of each blend, the expansion about it, whether it converged.
     """
     blends = len(state.shapes)
-    state, normal = evaluate(state, pixels, prior, sky, grid, chunk)
+    state, normal = evaluate(state, pixels, prior, sky, view)
     result = Found(
         State(*(each.clone() for each in state)),
         normal,
@@ -134,7 +137,7 @@ def search(
             rows, damping, step = rows[keep], damping[keep], step[keep]
             state, normal = state.rows(keep), normal.rows(keep)
             pixels, prior = pixels.rows(keep), prior.rows(keep)
-        trial, expanded = evaluate(_moved(state, step), pixels, prior, sky, grid, chunk)
+        trial, expanded = evaluate(_moved(state, step), pixels, prior, sky, view)
         slack = _NOISE * normal.objective.abs()
         better = expanded.objective <= normal.objective + slack
         state, normal = _chosen(better, trial, state), _chosen(better, expanded, normal)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from deblend_batch.models.profile_fit.cells import Cells, Layout
 from deblend_batch.models.profile_fit.normal import Pixels
 from deblend_batch.models.profile_fit.psf import PsfStack
 
@@ -46,7 +46,7 @@ class Blends(NamedTuple):
     sky_mean: Tensor
     sky_sigma: Tensor
 
-    def rows(self, index: Tensor) -> Blends:
+    def rows(self, index: Tensor | slice) -> Blends:
         """Return some blends."""
         some: list[Any] = [
             each.rows(index) if isinstance(each, PsfStack) else each[index] for each in self
@@ -72,39 +72,44 @@ def cleaned(pixels: Tensor, weight: Tensor, unit: Tensor) -> tuple[Tensor, Tenso
     return image, torch.where(good, weight.double() * factor.square(), 0.0).float()
 
 
-def whitened(blends: Blends, step: int, pixels: int) -> Pixels:
-    """Make the data of a search, binned ``step`` by ``step`` and filled up to a number of pixels.
+def whitened(
+    blends: Blends,
+    weight: Tensor,
+    value: Tensor,
+    model: Tensor | float,
+    layout: Layout,
+    cells: Cells,
+) -> Pixels:
+    """Make the data of a search.
+
+    Parameters
+    ----------
+    blends : Blends
+        The data.
+    weight, value : Tensor of float32, shape (blend, band, y, x)
+        Inverse variances, and what is averaged with them.
+    model : Tensor of float32, shape (blend, band, cell), or 0
+        What is added to the means.
+    layout : Layout
+        The cells.
+    cells : Cells
+        Their places.
 
     Returns
     -------
     Pixels
-        Weighted means of the bins that have weight; the bin's size is added to the PSF's.
+        Means of the cells' pixels that have weight.
     """
-    image, weight = blends.image, blends.weight
-    if step > 1:
-        summed, total = (_binned(each, step) for each in (weight * image, weight))
-        image, weight = torch.where(total > 0, summed / total, 0.0), total
-    image, weight = (
-        functional.pad(each.flatten(2), (0, pixels - each[0, 0].numel()))
-        for each in (image, weight)
-    )
-    root = weight.sqrt()
-    wider = blends.psf.covariance.new_tensor([1.0, 0.0, 1.0]) * ((step**2 - 1) / 12.0)
+    index = cells.place[:, None].expand(-1, weight.shape[1], -1)
+    total, summed = (layout.pyramid(each).gather(2, index) for each in (weight, weight * value))
+    root = total.sqrt()
+    mean = torch.where(total > 0, summed / total, 0.0)
     return Pixels(
         root,
-        root * image,
+        root * (mean + model),
+        cells.basis,
         blends.psf.weight,
-        blends.psf.covariance + wider,
+        blends.psf.covariance,
         blends.sky_mean,
         blends.sky_sigma,
     )
-
-
-def _binned(plane: Tensor, step: int) -> Tensor:
-    height, width = plane.shape[-2:]
-    padded = functional.pad(plane, (0, -width % step, 0, -height % step))
-    parts = [padded[..., dy::step, dx::step] for dy in range(step) for dx in range(step)]
-    total = parts[0].clone()
-    for part in parts[1:]:
-        total += part
-    return total

@@ -52,7 +52,7 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
         extended[:, member] = 0.0
         as_star = search_from(
             problem.rows(compact),
-            Level(level.pixels.rows(compact), level.grid),
+            level.rows(compact),
             before.state._replace(extended=extended),
             prior.rows(compact),
             problem.config.fine,

@@ -5,19 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deblend_batch.models.profile_fit.planes import (
-    PLANES,
-    Grid,
-    Profiles,
-    draw_planes,
-    draw_profiles,
-)
+from deblend_batch.models.profile_fit.cells import Layout, Memory, Plan
+from deblend_batch.models.profile_fit.planes import PLANES, Canvas, Profiles, draw_planes
 from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
 from tests.models.profile_fit.blends import FWHM_PX, draw
 
 SIZE = 40
 PSF = PsfStack.of([[psf_from_fwhm(FWHM_PX, components=5)]])
-GRID = Grid(SIZE, SIZE, torch.device("cpu"))
+CPU = torch.device("cpu")
+PIXELS = Plan(1, ())
+PLAN = Plan(1, (5.0, 12.0))
 
 
 def profiles(**changed: float) -> Profiles:
@@ -36,10 +33,30 @@ def profiles(**changed: float) -> Profiles:
     )
 
 
+def drawn(
+    here: Profiles, plan: Plan, side: int = SIZE
+) -> tuple[torch.Tensor, Layout, torch.Tensor]:
+    """Planes (7, cell) of one source, the cells, and their first pixels."""
+    layout = plan.layout(side, side, 1, CPU)
+    cells = layout.lay(torch.stack([here.x, here.y], dim=1)[None])
+    planes = torch.empty(1, PLANES, layout.cells)
+    canvas = Canvas(cells.basis, layout.spans, Memory(CPU), not plan.averaged)
+    draw_planes(here, PSF.weight[0], PSF.covariance[0], canvas, planes)
+    return planes[0], layout, cells.corner[0]
+
+
+def by_pixel(here: Profiles) -> torch.Tensor:
+    """Planes (7, y, x) drawn pixel by pixel."""
+    planes, _, corner = drawn(here, PIXELS)
+    x, y = corner.unbind(1)
+    inside = x >= 0
+    out = torch.full((PLANES, SIZE, SIZE), torch.nan)
+    out[:, y[inside], x[inside]] = planes[:, inside]
+    return out.double()
+
+
 def image(**changed: float) -> torch.Tensor:
-    out = torch.empty(1, GRID.pixels)
-    draw_profiles(profiles(**changed), PSF.weight[0], PSF.covariance[0], GRID, out)
-    return out[0, : SIZE * SIZE].view(SIZE, SIZE).double()
+    return by_pixel(profiles(**changed))[0]
 
 
 @pytest.mark.parametrize("index", [0.5, 1.0, 2.5, 4.0])
@@ -73,10 +90,8 @@ def test_a_point_source_looks_as_galsim_draws_it() -> None:
 
 @pytest.mark.parametrize("name", ["x", "y", "log_radius", "stretch1", "stretch2", "log_index"])
 def test_derivatives_are_those_of_the_image(name: str) -> None:
-    planes = torch.empty(1, PLANES, GRID.pixels)
     here = profiles()
-    draw_planes(here, PSF.weight[0], PSF.covariance[0], GRID, planes)
-    _, x, y, xx, xy, yy, index = planes[0].double().view(PLANES, SIZE, SIZE)
+    _, x, y, xx, xy, yy, index = by_pixel(here)
     t1, t2 = float(here.stretch1), float(here.stretch2)
     root = (1 + t1**2 + t2**2) ** 0.5
     shown = {
@@ -93,21 +108,46 @@ def test_derivatives_are_those_of_the_image(name: str) -> None:
 
 
 @pytest.mark.parametrize("side", [40, 41])
-def test_a_binned_stamp_is_the_stamp_binned(side: int) -> None:
-    psf = PSF.covariance[0].clone()
-    fine, coarse = (Grid(side, side, torch.device("cpu"), step) for step in (1, 2))
-    whole, binned = torch.empty(1, fine.pixels), torch.empty(1, coarse.pixels)
-    draw_profiles(profiles(), PSF.weight[0], psf, fine, whole)
-    wider = psf + torch.tensor([1.0, 0.0, 1.0]) * (3 / 12)
-    draw_profiles(profiles(), PSF.weight[0], wider, coarse, binned)
-    even = side // 2 * 2
-    means = (
-        whole[0, : side * side]
-        .view(side, side)[:even, :even]
-        .reshape(even // 2, 2, even // 2, 2)
-        .mean(dim=(1, 3))
+def test_cells_hold_the_means_of_their_pixels(side: int) -> None:
+    here = profiles()
+    (pixels, layout, _), (planes, coarse, _) = drawn(here, PIXELS, side), drawn(here, PLAN, side)
+    cells = coarse.lay(torch.stack([here.x, here.y], dim=1)[None])
+    whole = torch.empty(1, 1, layout.image_size)
+    layout.spread(pixels[None, None], layout.lay(torch.stack([here.x, here.y], dim=1)[None]), whole)
+    stamp = whole[0, :, : side * side].view(1, side, side)
+    sums, count = (
+        coarse.pyramid(each).gather(1, cells.place) for each in (stamp, torch.ones_like(stamp))
     )
-    shown = binned[0, : coarse.shape[0] * coarse.shape[1]].view(*coarse.shape)[
-        : even // 2, : even // 2
-    ]
-    assert float((shown - means).abs().max() / means.max()) < 0.03
+    shown, expected = planes[0], sums[0] / count[0].clamp_min(1.0)
+    for span in coarse.spans:
+        full = count[0, span.start : span.stop] == span.step**2
+        apart = (shown - expected)[span.start : span.stop][full].abs()
+        assert float(apart.max()) < 1e-3 * float(stamp.max())
+    assert int(count.sum()) == side * side
+
+
+@pytest.mark.parametrize("changed", [{}, {"extended": 0.0}, {"log_index": 1.3, "log_radius": 0.5}])
+@pytest.mark.parametrize("side", [40, 41])
+def test_images_from_cells_are_those_of_pixels(changed: dict[str, float], side: int) -> None:
+    here = profiles(**changed)
+    images = []
+    for plan in (PIXELS, PLAN._replace(averaged=False)):
+        planes, layout, _ = drawn(here, plan, side)
+        out = torch.empty(1, 1, layout.image_size)
+        layout.spread(
+            planes[None, None], layout.lay(torch.stack([here.x, here.y], dim=1)[None]), out
+        )
+        images.append(out[0, 0, : side * side])
+    exact, shown = images
+    apart, bright = (shown - exact).abs(), exact > 1e-6 * exact.max()
+    assert float(apart.max()) < 1e-3 * float(exact.max())
+    assert float(apart.sum()) < 5e-4
+    assert float((apart / exact)[bright].max()) < 0.03
+
+
+def test_a_source_far_outside_leaves_nothing() -> None:
+    planes, layout, _ = drawn(profiles(x=500.0, y=-300.0), PLAN._replace(averaged=False))
+    far = layout.lay(torch.tensor([[[500.0, -300.0]]], dtype=torch.float64))
+    out = torch.empty(1, 1, layout.image_size)
+    layout.spread(planes[None, None], far, out)
+    assert float(out[0, 0, : SIZE * SIZE].abs().max()) < 1e-9
