@@ -24,6 +24,7 @@ _KRON_REACH = 6.0
 _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
+_RIPPLE_FWHM = 3.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def extract_sources(
     smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
     sharp = filter_places(snr, places, lambda place: place.sharpening)
-    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast)
+    reach_px = int(np.ceil(_RIPPLE_FWHM * max(place.fwhm_px for place in places)))
+    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast, reach_px)
     segments = divide(islands, smooth, sharp, peaks, params.min_area_px)
     objects = measure_isophotes(segments, islands, smooth * noise)
     found = _measure(pixels, noise, masked, objects, segments)

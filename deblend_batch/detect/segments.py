@@ -1,7 +1,7 @@
 """Which pixels belong to which source: isophotes, divided at the saddles between peaks of a sharper image.
 
 A filter as wide as the PSF finds faint sources best, but melts two that are nearer than about 1.5 widths into
-one peak. So isophotes are drawn on that image, and peaks are looked for on one whose PSF is half as wide.
+one peak. So isophotes are drawn on that image, and peaks are looked for on one whose PSF is narrower.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 _EIGHT = np.ones((3, 3), np.int8)
+_RIPPLE = 0.03
+"""What a bright source leaves about it on the sharper image, over its height: no PSF is known better."""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
@@ -32,11 +34,14 @@ class Peaks:
         Height above the saddle to any higher peak, in the same units, where the image is faint.
     contrast : float
         The same as a share of the saddle's height, where it is bright: clumps of a galaxy are less prominent.
+    reach_px : int
+        How far the wings of the PSF reach: within it a peak must be more than their ripple.
     """
 
     least_sigma: float
     prominence_sigma: float
     contrast: float
+    reach_px: int
 
 
 def find_islands(smooth: Array, threshold: float, min_area_px: int) -> Labels:
@@ -96,11 +101,13 @@ def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labe
     """Give the peaks that count numbers; an isophote without one has its brightest pixel."""
     scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
     markers = np.zeros(islands.shape, np.int32)
+    ripple = _RIPPLE * maximum_filter(sharp, 2 * peaks.reach_px + 1)
+    least = np.maximum(ripple, peaks.least_sigma)
     count = 0
     for number, box in enumerate(find_objects(islands), 1):
         mine = islands[box] == number
         here = np.where(mine, sharp[box], 0.0)
-        tops = mine & (here > peaks.least_sigma) & (maximum_filter(here, footprint=_EIGHT) == here)
+        tops = mine & (here > least[box]) & (maximum_filter(here, footprint=_EIGHT) == here)
         if np.count_nonzero(tops) > 1:
             # Heights on this scale differ by the prominence where faint, and by its share where bright.
             height = scale * np.arcsinh(here / scale)

@@ -16,7 +16,7 @@ from tests.ingest.fits_files import add_gaussians
 
 FWHM = 4.0
 SHAPE = (80, 90)
-PEAKS = Peaks(5.0, 3.0, 0.3)
+PEAKS = Peaks(5.0, 3.0, 0.3, 12)
 QUIET = np.zeros(SHAPE, np.float32)
 
 Array = NDArray[np.float64]
@@ -45,8 +45,8 @@ def divided(yx: list[tuple[float, float]], flux: list[float], width: float = FWH
     st.floats(30, 50),
     st.floats(30, 50),
     st.floats(0, 2 * np.pi),
-    st.floats(1.0, 2.5),
-    st.floats(0.3, 1.0),
+    st.floats(1.1, 2.5),
+    st.floats(0.5, 1.0),
 )
 def test_two_stars_further_apart_than_their_width_are_two(
     y: float, x: float, angle: float, widths: float, ratio: float
@@ -72,7 +72,7 @@ def test_a_clump_is_no_source_and_a_neighbour_is(share: float, n: int) -> None:
     image = drawn.astype(np.float64)
     smooth = filter_places(image, places, lambda place: place.matched)
     sharp = filter_places(image, places, lambda place: place.sharpening)
-    peaks = Peaks(5.0, 3.0, 0.5)
+    peaks = Peaks(5.0, 3.0, 0.5, 12)
     assert divide(find_islands(smooth, 4.0, 5), smooth, sharp, peaks, 5).max() == n
 
 
