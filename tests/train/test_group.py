@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 import yaml
@@ -83,10 +82,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_weights(str(folder / "blend2flux-small.safetensors")).tensors()
 
 
-def processes(title: str) -> list[psutil.Process]:
-    """Return the processes of the session's cluster that Ray has given a title."""
-    found = psutil.process_iter(["cmdline"])
-    return [process for process in found if (process.info["cmdline"] or [""])[0] == f"ray::{title}"]
+def actors(head: Any, kind: str) -> list[Any]:
+    """Return the actors of a class that have not ended."""
+    living = [("class_name", "=", kind), ("state", "!=", "DEAD")]
+    return list(list_actors(head.dashboard, filters=living, detail=True))
 
 
 def test_two_replicas_learn_what_one_learns(
@@ -105,15 +104,14 @@ def test_two_replicas_learn_what_one_learns(
 class Disturber:
     """Listens to a training: kills one of the replicas, and later is in the way of a checkpoint."""
 
-    def __init__(self, dashboard: str, checkpoint: Path) -> None:
-        self._dashboard, self._checkpoint = dashboard, checkpoint
+    def __init__(self, head: Any, checkpoint: Path) -> None:
+        self._head, self._checkpoint = head, checkpoint
         self.steps: list[int] = []
 
     def __call__(self, report: Report) -> None:
         self.steps.append(report.step)
         if report.step == 4:
-            alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-            os.kill(list_actors(self._dashboard, filters=alive, detail=True)[0].pid, signal.SIGKILL)
+            os.kill(actors(self._head, "RayTrainWorker")[0].pid, signal.SIGKILL)
         if report.step == 8:
             self._checkpoint.rename(self._checkpoint.with_suffix(".kept"))
             self._checkpoint.mkdir()
@@ -131,12 +129,12 @@ def test_a_killed_replica_costs_time_a_mistake_ends_it_at_once_and_a_job_goes_on
 ) -> None:
     """It goes on by the command that a cluster's user submits; Ray Train would try the mistake again."""
     out = tmp_path / "out"
-    disturber = Disturber(head.dashboard, out / "checkpoint.safetensors")
+    disturber = Disturber(head, out / "checkpoint.safetensors")
     with pytest.raises(StorageError, match=r"checkpoint\.safetensors: "):
         train(config, str(out), disturber)
     assert time.monotonic() - disturber.spoilt < 30
     assert disturber.steps == [4, 8]
-    wait_until(lambda: not processes("_RayTrainWorker__execute.get_next"), 30)
+    wait_until(lambda: not actors(head, "RayTrainWorker"), 60)
     disturber.mend()
     words = [
         str(out),
@@ -157,13 +155,13 @@ def test_a_killed_replica_costs_time_a_mistake_ends_it_at_once_and_a_job_goes_on
 
 
 def test_ctrl_c_is_one_line_at_any_time_and_takes_ray_train_along(
-    config: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    head: Any, config: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Here while the replicas start; ``test_run.py`` has it between two steps."""
     words = ["train", str(tmp_path), "--config", write_config(tmp_path, config), "--replicas", "2"]
 
     def press() -> None:
-        wait_until(lambda: bool(processes("TrainController")))
+        wait_until(lambda: bool(actors(head, "TrainController")))
         os.kill(os.getpid(), signal.SIGINT)
 
     user = threading.Thread(target=press)
@@ -176,7 +174,7 @@ def test_ctrl_c_is_one_line_at_any_time_and_takes_ray_train_along(
         f"error: {tmp_path}: training interrupted; run again to resume from the last checkpoint"
     )
     assert "Traceback" not in said
-    wait_until(lambda: not processes("TrainController"))
+    wait_until(lambda: not actors(head, "TrainController"), 60)
 
 
 @pytest.mark.parametrize(

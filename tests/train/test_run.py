@@ -135,7 +135,7 @@ def test_a_finished_training_only_writes_its_result_again(pool_url: str, tmp_pat
 
 @pytest.mark.slow
 def test_a_training_survives_sigkill(pool_url: str, tmp_path: Path) -> None:
-    config = _config(pool_url, steps=12, evaluate_every=4, workers=1)
+    config = _config(pool_url, steps=12, evaluate_every=4)
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
     folder = tmp_path / "killed"
