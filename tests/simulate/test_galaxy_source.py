@@ -28,7 +28,7 @@ def test_simulated_galaxies_are_those_of_the_test_split(tmp_path: Path) -> None:
 
 
 def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
-    words = ("--real-catalog", catalog, "--galaxies", "30", "--preset", "euclid-vis")
+    words = ("--real-catalog", catalog, "--galaxies", "32", "--preset", "euclid-vis")
     pairs = simulate(tmp_path, *words)
     assert pairs.preset.name == "euclid-vis"
     assert pairs.description["split"] is None
@@ -39,7 +39,7 @@ def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
 
 
 def test_a_split_of_real_galaxies_has_its_own(catalog: str, tmp_path: Path) -> None:
-    words = ("--real-catalog", catalog, "--galaxies", "20", "--split")
+    words = ("--real-catalog", catalog, "--galaxies", "32", "--split")
     ids = [
         set(simulate(tmp_path / split, *words, split).batch().galaxy_id.ravel())
         for split in ("train", "validation", "test")
