@@ -29,7 +29,8 @@ def train_in_two(config: TrainConfig, folder: Path) -> list[Report]:
 
 
 def _train_replica(config: TrainConfig, folder: Path, meeting: Path, rank: int) -> list[Report]:
-    threads, reports = torch.get_num_threads(), []
+    threads = torch.get_num_threads()
+    reports: list[Report] = []
     torch.set_num_threads(config.threads or 1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=config.replicas
