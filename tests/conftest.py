@@ -50,12 +50,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
-    """Share the suite by file, so that there is one Ray cluster at a time."""
+    """Share the suite by file, so that there is one Ray cluster at a time; what takes long begins first."""
+    config.option.loadscopereorder = False  # the order of the items is by how long they take
     return OneRayCluster(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test on the Ray cluster whose file the scheduler does not know."""
+    """Put long files first; refuse a test on the Ray cluster whose file the scheduler does not know."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.nodeid.startswith(ON_RAY), item.path not in slow))
     for item in items:
         values = getattr(getattr(item, "callspec", None), "params", {})
         needs_ray = "head" in getattr(item, "fixturenames", ()) and "head" not in values

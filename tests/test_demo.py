@@ -72,7 +72,7 @@ def test_running_it_again_makes_it_anew(demo: tuple[Path, DemoResult, list[str]]
     folder, first, _ = demo
     (folder / "run" / "stray").touch()
     before = Ledger(Output(str(folder / "run"))).read_run()["fingerprint"]
-    second = run_demo(str(folder), **SMALL, seed=1, say=lambda _: None)
+    second = run_demo(str(folder), size=512, pairs=12, seed=1, say=lambda _: None)
     assert Ledger(Output(str(folder / "run"))).read_run()["fingerprint"] != before
     assert second.pairs == verify_run(Output(str(folder / "run"))).pairs
     assert second.flux_mape != first.flux_mape

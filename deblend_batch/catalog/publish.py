@@ -20,6 +20,11 @@ from deblend_batch.progress import Progress, silent
 
 MARGIN_ARCSEC = 5.0
 _MAX_ROWS = 1_000_000
+_FINEST_ORDER = 9
+"""Of HEALPix, for a partition: 47 square arcmin, which no sky fills with so many rows.
+
+hats-import's own, 10, has it look at twelve million cells one by one, in Python, for any catalogue.
+"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def _import(output: Output, rows: int, scratch: str, progress: Progress) -> int:
             add_healpix_29=False,
             expected_total_rows=rows,
             pixel_threshold=_MAX_ROWS,
+            highest_healpix_order=_FINEST_ORDER,
         )
         .add_margin(margin_threshold=MARGIN_ARCSEC, is_default=True)
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deblend_batch import storage
 from deblend_batch.settings import Section, checked, read_mapping
-from deblend_batch.simulate.galaxies.draw import Variation
+from deblend_batch.simulate.galaxies.variation import Variation
 from deblend_batch.simulate.pairs.rules import PairRules
 
 Positive = Annotated[float, Field(gt=0)]
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 
 class PoolConfig(Section):
-    """The isolated galaxies; see :class:`deblend_batch.simulate.galaxies.draw.Variation`."""
+    """The isolated galaxies; see :class:`deblend_batch.simulate.galaxies.variation.Variation`."""
 
     size: int = Field(20000, ge=64)
     """Number of galaxies, over all three splits."""

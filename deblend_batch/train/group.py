@@ -1,45 +1,30 @@
 """Several replicas at once, under Ray Train: one per GPU, or per share of the cluster's CPUs.
 
-Ray Train runs in a task of its own, and the driver looks every half second for what the first replica has to
-say. So Ctrl-C reaches the driver at any time, and the end of the task takes everything below it along.
+Ray Train runs in a task of its own (``ray_train.py``), and the driver looks every half second for what the
+first replica has to say. So Ctrl-C reaches the driver at any time, and the end of the task takes everything
+below it along.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-import torch
 
 from deblend_batch import storage
 from deblend_batch.cluster.connection import connected
 from deblend_batch.cluster.failure import ask
 from deblend_batch.cluster.workers import shared_url
-from deblend_batch.errors import ConfigError, RunStoppedError, TransientStorageError, UserError
-from deblend_batch.failure import one_line
-from deblend_batch.models.device import open_device
+from deblend_batch.errors import ConfigError
 from deblend_batch.train.config import TrainConfig
 from deblend_batch.train.data import prepare_folder
 from deblend_batch.train.loop import Training
 from deblend_batch.train.news import News, Report
+from deblend_batch.train.ray_train import Order, fit
 from deblend_batch.train.replica import Replica
 
-_RESTARTS = 3
 _POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What every replica must know."""
-
-    config: TrainConfig
-    folder: str
-    pool_url: str
-    news: Any
-    options: storage.Options | None = field(repr=False)
 
 
 def train_together(
@@ -68,12 +53,13 @@ def train_together(
         training = Training(config, folder, options, Replica())  # mistakes cost no galaxies
         pool_url = shared_url("pool.url", prepare_folder(config, folder, options))
         news = ray.remote(News).options(num_cpus=0).remote()
-        order = _Order(config, folder, pool_url, news, options)
-        fit = ray.remote(_fit).options(num_cpus=0, max_retries=0).remote(order, gpu=gpu)
+        order = Order(config.model_dump_json(), folder, pool_url, news, options)
+        task = ray.remote(fit).options(num_cpus=0, max_retries=0)
+        fitting = task.remote(order, config.replicas, _share(config, gpu=gpu))
         try:
-            _follow(fit, news, report)
+            _follow(fitting, news, report)
         finally:
-            ray.cancel(fit)
+            ray.cancel(fitting)
             ray.kill(news)
     return training.weights_url
 
@@ -107,69 +93,14 @@ def _check_room(config: TrainConfig, *, gpu: bool, resources: Mapping[str, float
             )
 
 
-def _follow(fit: Any, news: Any, report: Callable[[Report], None]) -> None:
+def _follow(fitting: Any, news: Any, report: Callable[[Report], None]) -> None:
     """Pass reports on until the training ends."""
     done: list[Any] = []
     while not done:
-        done, _ = ray.wait([fit], timeout=_POLL_SECONDS)
+        done, _ = ray.wait([fitting], timeout=_POLL_SECONDS)
         reports, mistake = ray.get(news.take.remote())
         for one in reports:
             report(one)
         if mistake is not None:
             raise mistake
-    ask(fit)
-
-
-def _fit(order: _Order, *, gpu: bool) -> None:
-    """Run Ray Train to its end."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
-
-    scaling = ScalingConfig(
-        num_workers=order.config.replicas,
-        use_gpu=gpu,
-        resources_per_worker=_share(order.config, gpu=gpu),
-    )
-    # Checkpoints are our own; what Ray Train itself notes down nobody reads.
-    with tempfile.TemporaryDirectory() as notes:
-        run = RunConfig(storage_path=notes, failure_config=FailureConfig(max_failures=_RESTARTS))
-        trainer = TorchTrainer(
-            _train_replica,
-            train_loop_config={"order": order},
-            scaling_config=scaling,
-            run_config=run,
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            raise RunStoppedError(
-                f"{order.folder}: training failed in spite of restarts: {_reason(error)}; mend the cause, "
-                "then run again to resume from the last checkpoint"
-            ) from None
-
-
-def _reason(error: Any) -> str:
-    """Say why Ray Train gave up: what a replica raised, or what kept them from starting."""
-    failures = getattr(error, "worker_failures", None)
-    cause = failures[min(failures)] if failures else getattr(error, "controller_failure", error)
-    return one_line(cause)
-
-
-def _train_replica(loop_config: dict[str, _Order]) -> None:
-    """Run the loop in a worker of Ray Train."""
-    import ray.train
-    import ray.train.torch
-
-    order, context = loop_config["order"], ray.train.get_context()
-    torch.set_num_threads(order.config.threads or 1)
-    try:
-        open_device(order.config.device)
-        device = str(ray.train.torch.get_device())
-        replica = Replica(context.get_world_rank(), context.get_world_size(), device)
-        training = Training(order.config, order.folder, order.options, replica)
-        training.run(order.pool_url, lambda report: ray.get(order.news.tell.remote(report)))
-    except TransientStorageError:
-        raise
-    except UserError as mistake:
-        ray.get(order.news.stop.remote(mistake))
-        raise
+    ask(fitting)

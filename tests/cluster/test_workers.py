@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,11 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
 from deblend_batch.cluster.workers import ALONE, Workers, open_workers, shared_url
 from deblend_batch.errors import ConfigError
+from tests.support import wait_until
 
 
 def weigh(task: int, factor: int) -> tuple[int, int]:
@@ -92,6 +95,19 @@ def test_shared_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert shared_url("data set", "s3://b/p.zarr") == "s3://b/p.zarr"
 
 
+def is_drawing(pid: int) -> bool:
+    """Tell whether a task of Ray is under way below a process."""
+    titles = [title_of(process) for process in psutil.Process(pid).children(recursive=True)]
+    return any("_draw_task" in title for title in titles)
+
+
+def title_of(process: psutil.Process) -> str:
+    """What ``ps`` shows of a process first."""
+    with contextlib.suppress(psutil.Error):
+        return str([*process.cmdline(), ""][0])
+    return ""
+
+
 @pytest.mark.slow
 def test_an_interrupted_simulation_ends_in_one_line(tmp_path: Path) -> None:
     words = ["simulate", "pairs", str(tmp_path / "p.zarr"), "--galaxies", "20000"]
@@ -101,7 +117,7 @@ def test_an_interrupted_simulation_ends_in_one_line(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    time.sleep(15)
+    wait_until(lambda: process.poll() is not None or is_drawing(process.pid))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130

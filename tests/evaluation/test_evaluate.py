@@ -117,6 +117,7 @@ def test_what_a_method_cannot_see_is_said(
 def test_a_data_set_is_described(tmp_path: Path, tiny_model: str) -> None:
     url = str(tmp_path / "pairs.zarr")
     arguments = ["--number", "8", "--galaxies", "40", "--seed", "3", "--stamp-size", "64"]
+    arguments += ["--processes", "1"]
     assert main(["simulate", "pairs", url, *arguments]) == 0
     found = evaluate(pairs=url, models=[tiny_model], baselines=["split"])
     assert found.data["preset"] == "candels-h"

@@ -16,19 +16,20 @@ from deblend_batch.simulate.pairs.pairset import PairSet
 def simulate(folder: Path, *words: str) -> PairSet:
     """Run the command line, in this process alone."""
     url = str(folder / "pairs.zarr")
-    always = ("--number", "70", "--stamp-size", "64", "--processes", "1")
+    always = ("--number", "24", "--stamp-size", "64", "--processes", "1")
     assert main(["simulate", "pairs", url, *always, *words]) == 0
     return PairSet(url)
 
 
 def test_simulated_galaxies_are_those_of_the_test_split(tmp_path: Path) -> None:
     pairs = simulate(tmp_path, "--galaxies", "64")
-    assert len(pairs) == 70
+    assert len(pairs) == 24
     assert pairs.description["split"] == "test"
 
 
 def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
-    pairs = simulate(tmp_path, "--real-catalog", catalog, "--preset", "euclid-vis")
+    words = ("--real-catalog", catalog, "--galaxies", "32", "--preset", "euclid-vis")
+    pairs = simulate(tmp_path, *words)
     assert pairs.preset.name == "euclid-vis"
     assert pairs.description["split"] is None
     batch = pairs.batch()
@@ -38,7 +39,7 @@ def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
 
 
 def test_a_split_of_real_galaxies_has_its_own(catalog: str, tmp_path: Path) -> None:
-    words = ("--real-catalog", catalog, "--galaxies", "40", "--split")
+    words = ("--real-catalog", catalog, "--galaxies", "32", "--split")
     ids = [
         set(simulate(tmp_path / split, *words, split).batch().galaxy_id.ravel())
         for split in ("train", "validation", "test")

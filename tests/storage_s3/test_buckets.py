@@ -51,18 +51,16 @@ def spread(inputs: dict[str, Any], s3: SeaweedFS, small_field: SmallField) -> di
 
 
 def test_each_bucket_is_used_with_its_own_options(
-    spread: dict[str, Any], small_field: SmallField, s3: SeaweedFS, tmp_path: Path
+    spread: dict[str, Any], undisturbed: dict[str, bytes], s3: SeaweedFS
 ) -> None:
     """The rows are those of local files; and it resumes, with what it lost done again."""
     options = spread["storage_options"]
-    process_field(small_field.config(str(tmp_path / "out"), engine={"actors": 1}))
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "out" / "shards").iterdir()}
     assert process_field(spread).exit_code == 0
-    assert shards_of(OUTPUT, options) == expected
+    assert shards_of(OUTPUT, options) == undisturbed
     ledger = Ledger(Output(OUTPUT, options))
     storage.remove(ledger.output.shard_url(ledger.output.receipts()[0]), options)
     assert process_field(spread).exit_code == 0
-    assert shards_of(OUTPUT, options) == expected
+    assert shards_of(OUTPUT, options) == undisturbed
     assert verify_run(Output(OUTPUT, options)).problems == ()
     assert read_status(Output(OUTPUT, options)).state == "complete"
     written = storage.read_bytes(storage.join(OUTPUT, "run.json"), options).decode()

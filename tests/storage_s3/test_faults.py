@@ -51,16 +51,6 @@ def proxy(s3: SeaweedFS) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def undisturbed(
-    small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    """The shards of a run that nothing disturbed."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    process_field(small_field.config(str(output), engine={"actors": 1}))
-    return {path.name: path.read_bytes() for path in (output / "shards").iterdir()}
-
-
 def through(proxy: Proxy, options: dict[str, Any]) -> dict[str, Any]:
     """Return storage options that lead through a proxy."""
     return {**options, "client_kwargs": {"endpoint_url": proxy.endpoint}}

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch import flags
@@ -99,6 +99,7 @@ def test_tiles_share_the_blends_each_once(
     np.testing.assert_array_equal(together, blends.blend_id)
 
 
+@settings(max_examples=25)  # each is sixteen tiles
 @given(skies(), rules, st.sampled_from([100, 200]))
 def test_a_tile_and_its_halo_give_the_same_blends_as_the_whole_field(
     found: Detections, rule: BlendRules, tile_size: int

@@ -268,7 +268,7 @@ def test_pairs_can_be_replaced_and_sliced() -> None:
     assert len(replace(pairs[:1])) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     bad=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 59)), min_size=1, max_size=8),
     central=st.tuples(st.floats(0, 39), st.floats(0, 59)),

@@ -6,10 +6,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,19 @@ import yaml
 from ray.train import ControllerError, WorkerGroupError
 from ray.util.state import list_actors
 
+from deblend_batch.cli.main import main
 from deblend_batch.errors import ConfigError, StorageError
 from deblend_batch.models import find_card
 from deblend_batch.models.weights import read_weights
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import save_pool
 from deblend_batch.train.config import TrainConfig, make_train_config
-from deblend_batch.train.group import _reason
 from deblend_batch.train.news import Report
+from deblend_batch.train.ray_train import reason as reason_of
 from deblend_batch.train.run import train
 from tests.jobs.test_submit import submit
+from tests.support import wait_until
+from tests.train.replicas import train_in_two
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -56,22 +57,19 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A training that was submitted: its folder, and what it printed."""
+class Undisturbed:
+    """A training by two replicas that nothing disturbed: its weights, and what was said of it."""
 
-    folder: Path
-    said: str
+    weights: dict[str, torch.Tensor]
+    reports: list[Report]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(head: Any, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A training by two replicas, as a cluster's user starts it."""
-    folder = tmp_path_factory.mktemp("two-replicas")
-    written = write_config(folder, config.model_copy(update={"replicas": 1}))
-    words = [str(folder / "out"), "--config", written, "--replicas", "2"]
-    ended = submit(head, "jobs/train_model.py", *words)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return Job(folder / "out", ended.stdout)
+def undisturbed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The training that Ray Train's are compared with, to the bit."""
+    folder = tmp_path_factory.mktemp("two-replicas") / "out"
+    reports = train_in_two(config, folder)
+    return Undisturbed(weights(folder), reports)
 
 
 def write_config(folder: Path, config: TrainConfig) -> str:
@@ -84,83 +82,99 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_weights(str(folder / "blend2flux-small.safetensors")).tensors()
 
 
-def test_a_submitted_job_trains_with_two_replicas(undisturbed: Job) -> None:
-    for step in (4, 8, 12, 16):
-        assert f"step {step}/16  loss " in undisturbed.said
-    url = str(undisturbed.folder / "blend2flux-small.safetensors")
-    assert url in undisturbed.said
-    card = find_card(url)
-    assert card.training["config"]["replicas"] == 2
-    assert card.test_metrics["pairs"] == 64
+def actors(head: Any, kind: str) -> list[Any]:
+    """Return the actors of a class that have not ended."""
+    living = [("class_name", "=", kind), ("state", "!=", "DEAD")]
+    return list(list_actors(head.dashboard, filters=living, detail=True))
 
 
 def test_two_replicas_learn_what_one_learns(
-    config: TrainConfig, undisturbed: Job, tmp_path: Path
+    config: TrainConfig, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     reports: list[Report] = []
     train(config.model_copy(update={"replicas": 1}), str(tmp_path), reports.append)
-    losses = re.findall(r"^step \d+/16  loss (\S+)", undisturbed.said, re.MULTILINE)
+    assert [one.step for one in undisturbed.reports] == [4, 8, 12, 16]
     np.testing.assert_allclose(
-        [float(loss) for loss in losses], [one.loss for one in reports], rtol=1e-3
+        [two.loss for two in undisturbed.reports], [one.loss for one in reports], rtol=1e-3
     )
-    expected = weights(undisturbed.folder)
     for name, tensor in weights(tmp_path).items():
-        torch.testing.assert_close(expected[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(undisturbed.weights[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def kill_a_replica(dashboard: str, reports: list[Report]) -> Callable[[Report], None]:
-    """Return a listener that keeps the reports, and kills one of the replicas after the first."""
+class Disturber:
+    """Listens to a training: kills one of the replicas, and later is in the way of a checkpoint."""
 
-    def listen(report: Report) -> None:
-        reports.append(report)
-        if len(reports) == 1:
-            alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-            os.kill(list_actors(dashboard, filters=alive, detail=True)[0].pid, signal.SIGKILL)
+    def __init__(self, head: Any, checkpoint: Path) -> None:
+        self._head, self._checkpoint = head, checkpoint
+        self.steps: list[int] = []
 
-    return listen
+    def __call__(self, report: Report) -> None:
+        self.steps.append(report.step)
+        if report.step == 4:
+            os.kill(actors(self._head, "RayTrainWorker")[0].pid, signal.SIGKILL)
+        if report.step == 8:
+            self._checkpoint.rename(self._checkpoint.with_suffix(".kept"))
+            self._checkpoint.mkdir()
+            self.spoilt = time.monotonic()
+
+    def mend(self) -> None:
+        """Put the last whole checkpoint back."""
+        shutil.rmtree(self._checkpoint)
+        self._checkpoint.with_suffix(".kept").rename(self._checkpoint)
 
 
 @pytest.mark.timeout(600)  # of three groups of processes, one after the other
-def test_ctrl_c_is_one_line_and_the_training_goes_on_to_the_bit_though_a_replica_is_killed(
-    head: Any, config: TrainConfig, undisturbed: Job, tmp_path: Path
+def test_a_killed_replica_costs_time_a_mistake_ends_it_at_once_and_a_job_goes_on_to_the_bit(
+    head: Any, config: TrainConfig, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    words = ["train", str(tmp_path), "--config", write_config(tmp_path, config), "--replicas", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deblend_batch", *words],
-        env=head.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = [process.stderr.readline()]
-    process.send_signal(signal.SIGINT)
-    said += process.communicate(timeout=60)[1].splitlines()
-    assert process.returncode == 130, said
-    assert said[0].startswith("step 4/16  loss "), said
-    assert said[-1] == (
-        f"error: {tmp_path}: training interrupted; run again to resume from the last checkpoint"
-    )
-    assert "Traceback" not in "".join(said)
-    assert not (tmp_path / "blend2flux-small.safetensors").exists()
-    reports: list[Report] = []
-    train(config, str(tmp_path), kill_a_replica(head.dashboard, reports))
-    assert reports[0].step > 4
-    expected, found = weights(undisturbed.folder), weights(tmp_path)
+    """It goes on by the command that a cluster's user submits; Ray Train would try the mistake again."""
+    out = tmp_path / "out"
+    disturber = Disturber(head, out / "checkpoint.safetensors")
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors: "):
+        train(config, str(out), disturber)
+    assert time.monotonic() - disturber.spoilt < 30
+    assert disturber.steps == [4, 8]
+    wait_until(lambda: not actors(head, "RayTrainWorker"), 60)
+    disturber.mend()
+    words = [
+        str(out),
+        "--config",
+        write_config(tmp_path, config.model_copy(update={"replicas": 1})),
+    ]
+    ended = submit(head, "jobs/train_model.py", *words, "--replicas", "2")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = re.findall(r"^step (\d+)/16  loss ", ended.stdout, re.MULTILINE)
+    assert said == ["12", "16"]
+    url = str(out / "blend2flux-small.safetensors")
+    assert url in ended.stdout
+    card = find_card(url)
+    assert card.training["config"]["replicas"] == 2
+    assert card.test_metrics["pairs"] == 64
+    expected, found = undisturbed.weights, weights(out)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
-def test_a_mistake_met_by_a_replica_ends_the_training_at_once(
-    config: TrainConfig, tmp_path: Path
+def test_ctrl_c_is_one_line_at_any_time_and_takes_ray_train_along(
+    head: Any, config: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def spoil(_: Report) -> None:
-        (tmp_path / "checkpoint.safetensors").unlink()
-        (tmp_path / "checkpoint.safetensors").mkdir()
+    """Here while the replicas start; ``test_run.py`` has it between two steps."""
+    words = ["train", str(tmp_path), "--config", write_config(tmp_path, config), "--replicas", "2"]
 
-    started = time.monotonic()
-    with pytest.raises(StorageError, match=r"checkpoint\.safetensors: "):
-        train(config.model_copy(update={"steps": 400}), str(tmp_path), spoil)
-    assert time.monotonic() - started < 100
-    shutil.rmtree(tmp_path / "checkpoint.safetensors")
+    def press() -> None:
+        wait_until(lambda: bool(actors(head, "TrainController")))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=press)
+    user.start()
+    code = main(words)
+    user.join()
+    assert code == 130
+    said = capfd.readouterr().err
+    assert said.splitlines()[-1] == (
+        f"error: {tmp_path}: training interrupted; run again to resume from the last checkpoint"
+    )
+    assert "Traceback" not in said
+    wait_until(lambda: not actors(head, "TrainController"), 60)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +208,4 @@ def test_an_output_in_memory_is_refused(config: TrainConfig) -> None:
     ],
 )
 def test_the_reason_is_what_a_replica_raised(error: Exception, reason: str) -> None:
-    assert _reason(error) == reason
+    assert reason_of(error) == reason

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,18 @@ def pool_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
-@pytest.fixture(autouse=True)
-def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for architecture in ("blend2flux", "unet", "blend2mask2flux"):
-        monkeypatch.setitem(RECIPES, f"tiny-{architecture}", tiny_recipe(architecture))
+@pytest.fixture(scope="module", autouse=True)
+def tiny_recipes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for architecture in ("blend2flux", "unet", "blend2mask2flux"):
+            patch.setitem(RECIPES, f"tiny-{architecture}", tiny_recipe(architecture))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_recipes: None, pool_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights of a training that nothing disturbed."""
+    return train(_config(pool_url), str(tmp_path_factory.mktemp("whole")))
 
 
 def _config(pool_url: str, architecture: str = "blend2mask2flux", **more: Any) -> TrainConfig:
@@ -114,28 +123,29 @@ def test_training_makes_a_model_with_a_card(
     assert load_model(url).card.has_masks == (architecture != "blend2flux")
 
 
-@pytest.mark.parametrize("step", [2, 4])
-def test_a_killed_training_resumes_to_the_bit(step: int, pool_url: str, tmp_path: Path) -> None:
+def test_a_training_that_is_killed_twice_resumes_to_the_bit(
+    whole: str, pool_url: str, tmp_path: Path
+) -> None:
     config = _config(pool_url)
-    whole = train(config, str(tmp_path / "whole"))
-    with pytest.raises(_KilledError):
-        train(config, str(tmp_path / "killed"), _killed_at(step))
-    resumed = train(config, str(tmp_path / "killed"))
+    for step in (2, 4):
+        with pytest.raises(_KilledError):
+            train(config, str(tmp_path), _killed_at(step))
+    resumed = train(config, str(tmp_path))
     _assert_same_weights(whole, resumed)
     assert find_card(resumed).sha256 == find_card(whole).sha256
 
 
-def test_a_finished_training_only_writes_its_result_again(pool_url: str, tmp_path: Path) -> None:
+def test_a_finished_training_only_writes_its_result_again(whole: str, pool_url: str) -> None:
     reports: list[Report] = []
-    first = find_card(train(_config(pool_url), str(tmp_path)))
-    again = find_card(train(_config(pool_url), str(tmp_path), reports.append))
+    first = find_card(whole)
+    again = find_card(train(_config(pool_url), str(Path(whole).parent), reports.append))
     assert again.sha256 == first.sha256
     assert reports == []
 
 
 @pytest.mark.slow
-def test_a_training_survives_sigkill(pool_url: str, tmp_path: Path) -> None:
-    config = _config(pool_url, steps=12, evaluate_every=4, workers=1)
+def test_a_training_survives_sigkill(whole: str, pool_url: str, tmp_path: Path) -> None:
+    config = _config(pool_url)
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
     folder = tmp_path / "killed"
@@ -148,15 +158,11 @@ def test_a_training_survives_sigkill(pool_url: str, tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (folder / "checkpoint.safetensors").exists()
-    resumed = train(config, str(folder))
-    _assert_same_weights(train(config, str(tmp_path / "whole")), resumed)
+    _assert_same_weights(whole, train(config, str(folder)))
 
 
-def test_workers_change_nothing(pool_url: str, tmp_path: Path) -> None:
-    config = _config(pool_url, steps=2)
-    alone = train(config, str(tmp_path / "alone"))
-    helped = train(config.model_copy(update={"workers": 1}), str(tmp_path / "helped"))
-    _assert_same_weights(alone, helped)
+def test_workers_change_nothing(whole: str, pool_url: str, tmp_path: Path) -> None:
+    _assert_same_weights(whole, train(_config(pool_url, workers=1), str(tmp_path)))
 
 
 def test_another_training_in_the_folder_is_refused(pool_url: str, tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ class ForkServer:
         with suppress(ConnectionResetError):
             message = self._socket.recv(_MESSAGE_BYTES)
         if not message:
+            if self._process is not None:
+                self._process.wait()  # its socket closes a moment before it has ended
             raise RunStoppedError(
                 f"the process that workers are forked from has died; its log is {self._log}"
             )

@@ -20,14 +20,13 @@ from deblend_batch.errors import RunStoppedError
 from tests.support import SmallField
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
-    """One of its own."""
+    """One of this file's own, held once: its imports take seconds."""
     server = ForkServer()
     server.hold()
     yield server
-    server.release()
-    assert server._process is None
+    server._end()
 
 
 def test_a_worker_s_exit_code_is_known(server: ForkServer) -> None:
@@ -47,24 +46,6 @@ def test_a_worker_s_exit_code_is_known(server: ForkServer) -> None:
         worker.log.unlink()
 
 
-def test_it_lives_while_somebody_holds_it_and_workers_while_their_driver_listens() -> None:
-    server = ForkServer()
-    server.hold()
-    server.hold()
-    worker = server.fork()
-    while worker.pid is None:
-        server.hear()
-        time.sleep(0.05)
-    server.release()
-    assert server.lives(worker)
-    server.release()
-    process = psutil.Process(worker.pid)
-    assert process.is_running()
-    worker.pipe.close()
-    process.wait(20)
-    worker.log.unlink()
-
-
 def test_one_that_dies_is_said_and_another_takes_its_place(server: ForkServer) -> None:
     worker = server.fork()
     assert server._process is not None
@@ -80,6 +61,25 @@ def test_one_that_dies_is_said_and_another_takes_its_place(server: ForkServer) -
     for left in (worker, again):
         left.pipe.close()
         left.log.unlink()
+
+
+def test_it_lives_while_somebody_holds_it_and_workers_while_their_driver_listens(
+    server: ForkServer,
+) -> None:
+    server.hold()
+    worker = server.fork()
+    while worker.pid is None:
+        server.hear()
+        time.sleep(0.05)
+    server.release()
+    assert server.lives(worker)
+    server.release()
+    assert server._process is None
+    process = psutil.Process(worker.pid)
+    assert process.is_running()
+    worker.pipe.close()
+    process.wait(20)
+    worker.log.unlink()
 
 
 def test_workers_have_the_environment_of_now(
