@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Instead of ``sys.argv[1:]``.
     """
     _fill_streams()
+    # No process that is started from here looks for modules in the working folder, which holds data.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _wants_debug(words)
     words = [word for word in words if word != "--debug"]
@@ -77,6 +79,9 @@ def _fill_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+        stream = getattr(sys, name)
+        if number and hasattr(stream, "reconfigure"):  # what the encoding lacks is shown as an escape
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _leave_unread() -> bool:
@@ -110,12 +115,15 @@ def _take_log_format(words: list[str]) -> tuple[str, list[str]]:
 
 def _perform(words: list[str], talk: _Talk) -> int:
     from deblend_batch.cli.ahead import AHEAD
+    from deblend_batch.errors import DeblendError
 
-    AHEAD.start(words)
+    try:
+        AHEAD.start(words)
+    except DeblendError as error:
+        return _fail(str(error), error.exit_code, talk)
     import typer
 
     from deblend_batch.cli.app import build_app
-    from deblend_batch.errors import DeblendError
 
     try:
         result = build_app()(words, prog_name="deblend-batch", standalone_mode=False, obj=talk)
