@@ -190,6 +190,12 @@ class RunConfig(Section):
     """URL of the detection table, or a section; in a survey the default for fields without their own."""
     columns: Columns = Field(default_factory=dict)
     """Names in the detection table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``."""
+    where: str | None = None
+    """Condition of the rows of the detection table that count."""
+    origin: Literal[0, 1] | None = None
+    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor."""
+    carry: list[str] = Field(default_factory=list, max_length=64)
+    """Columns of the detection table that go through to the catalogue, by their names there."""
     output: str
     """URL of the output folder."""
     model: str = DEFAULT_MODEL
@@ -260,9 +266,12 @@ class RunConfig(Section):
             reading = own if own.table else own.model_copy(update={"table": shared.table})
         else:
             reading = shared if own is None else shared.model_copy(update={"table": own})
-        if reading.columns is None:
-            reading = reading.model_copy(update={"columns": self.columns})
-        return reading
+        top = {
+            key: getattr(self, key)
+            for key in ("columns", "where", "origin", "carry")
+            if key not in reading.model_fields_set
+        }
+        return reading.model_copy(update=top)
 
     def with_absolute_paths(self) -> RunConfig:
         """Return the config with its local paths made absolute, so that every worker sees the same files.

@@ -27,5 +27,6 @@ def blends_of_two(yx: np.ndarray, size: int = 16, **changes: Any) -> Blends:
         centre_yx=yx[:, 0],
         stamp_size=np.full(n, size, np.int16),
         others_yx=np.full((n, MAX_OTHERS, 2), np.nan, np.float32),
+        psf_fwhm_arcsec=np.full((n, 1), np.nan, np.float32),
     )
     return replace(plain, **changes)

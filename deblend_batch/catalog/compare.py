@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from deblend_batch.catalog.schema import is_fitted
+from deblend_batch.catalog.schema import is_carried, is_fitted
 
 CUDA_TOLERANCE = 0.01
 """Largest difference of a flux that a GPU measured in bfloat16, as a share of the flux of its blend."""
@@ -32,13 +32,14 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
         column. Otherwise, of the columns that the model makes, the fluxes alone are compared.
     """
     given = (*_GIVEN, *(() if is_fitted(again.schema) else _PLACES))
+    given += tuple(column.name for column in again.schema if is_carried(column))
     names = [name for name in again.schema.names if not tolerance or name in given]
     different = [
         name
         for name in names
         if name not in shard.schema.names or _bits(shard[name]) != _bits(again[name])
     ]
-    fluxes = [name for name in again.schema.names if _is_flux(name)] if tolerance else []
+    fluxes = [column.name for column in again.schema if _is_flux(column)] if tolerance else []
     return different + [
         name
         for name in fluxes
@@ -47,8 +48,12 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
     ]
 
 
-def _is_flux(name: str) -> bool:
-    return name.startswith("flux_") and not name.startswith(("flux_err_", "flux_corr_"))
+def _is_flux(column: pa.Field) -> bool:
+    if is_carried(column):
+        return False
+    return column.name.startswith("flux_") and not column.name.startswith(
+        ("flux_err_", "flux_corr_")
+    )
 
 
 def _bits(column: pa.ChunkedArray) -> bytes:

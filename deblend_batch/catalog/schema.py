@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from deblend_batch.errors import FieldError
 
+_ORIGIN = b"origin"
+
 
 def _column(name: str, kind: pa.DataType, description: str, ucd: str, unit: str = "") -> pa.Field:
     metadata = {"description": description, "ucd": ucd}
@@ -35,6 +37,18 @@ def shard_schema(bands: Sequence[str], *, fitted: bool = False) -> pa.Schema:
     fluxes = [column for band in bands for column in _band_columns(band)]
     more = [*_SHAPES, *(column for band in bands for column in _fit_columns(band))]
     return pa.schema([*_PLACES, *fluxes, *_QUALITY, *(more if fitted else [])])
+
+
+def carried_field(column: pa.Field) -> pa.Field:
+    """Say of a column of the detections where it comes from; its unit, and what else the table said, stay."""
+    said = {b"description": b"as in the detection table"}
+    metadata = {**said, **(column.metadata or {}), _ORIGIN: b"detections"}
+    return column.with_nullable(True).with_metadata(metadata)
+
+
+def is_carried(column: pa.Field) -> bool:
+    """Tell whether a column of the catalogue comes from the detection table."""
+    return _ORIGIN in (column.metadata or {})
 
 
 def is_fitted(schema: pa.Schema) -> bool:
@@ -174,6 +188,6 @@ def _band_columns(band: str) -> list[pa.Field]:
 
 def bands_of(schema: pa.Schema) -> list[str]:
     """Return the bands of a shard's schema, in order."""
-    names = set(schema.names)
-    found = [name.removeprefix("flux_") for name in schema.names if name.startswith("flux_")]
+    names = [column.name for column in schema if not is_carried(column)]
+    found = [name.removeprefix("flux_") for name in names if name.startswith("flux_")]
     return [band for band in found if f"flux_err_{band}" in names]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import flags
-from deblend_batch.catalog.schema import shard_schema
+from deblend_batch.catalog.schema import carried_field, shard_schema
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
@@ -101,14 +101,10 @@ def make_rows(
     columns["_healpix_29"] = healpix_29(columns["ra"], columns["dec"])
     schema = shard_schema(meta.bands, fitted=measured.is_fitted)
     made = pa.table({name: columns[name] for name in schema.names}, schema=schema)
-    for field in [] if carried is None else carried.schema:
-        made = made.append_column(_carried_field(field), carried[field.name])
+    if carried is not None:
+        for field in carried.schema:
+            made = made.append_column(carried_field(field), carried[field.name])
     return made
-
-
-def _carried_field(field: pa.Field) -> pa.Field:
-    metadata = {b"description": b"as in the detection table", **(field.metadata or {})}
-    return field.with_metadata(metadata)
 
 
 def _given_columns(tile: str, blends: Blends) -> dict[str, Any]:

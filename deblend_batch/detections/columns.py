@@ -11,7 +11,8 @@ from deblend_batch.config import Column, ColumnConfig
 from deblend_batch.errors import DetectionsError
 from deblend_batch.text import printable
 
-DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius")
+PSF_FWHM = "psf_fwhm"
+DETECTION_COLUMNS = ("id", "ra", "dec", "x", "y", "mag", "radius", PSF_FWHM)
 PAIR_COLUMNS = ("central_id", "companion_id")
 
 _MAX_SHOWN = 60
@@ -84,17 +85,25 @@ def check_mapping(columns: Mapping[str, Column], known: Sequence[str], url: str)
             raise DetectionsError(f"{url}: columns.{key}: only 'mag' may come from a flux")
 
 
+def psf_column(band: str) -> str:
+    """Return our name of the column of the PSF's widths in a band."""
+    return f"{PSF_FWHM}_{band}"
+
+
 def resolve_detections(
-    names: Sequence[str], columns: Mapping[str, Column], url: str
+    names: Sequence[str],
+    columns: Mapping[str, Column],
+    url: str,
+    known: Sequence[str] = DETECTION_COLUMNS,
 ) -> dict[str, Source]:
     """Map our column names to a detection table's.
 
     Returns
     -------
     dict of Source
-        ``id``, a position on the sky or in pixels (never both), and ``mag``, ``radius`` if there.
+        ``id``, a position on the sky or in pixels (never both), and the others that are known, if there.
     """
-    candidates = {ours: find_column(names, ours, columns, url) for ours in DETECTION_COLUMNS}
+    candidates = {ours: find_column(names, ours, columns, url) for ours in known}
     found = {ours: theirs for ours, theirs in candidates.items() if theirs is not None}
     if not {"ra", "dec"} & found.keys():
         found |= _sky_object(names)

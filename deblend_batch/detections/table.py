@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,9 @@ class Detections:
     carried : pyarrow.Table, optional
         What goes through to the catalogue, a row a source: ``source_name`` where ids are text, and the columns
         that the user named.
+    psf_fwhm_arcsec : ndarray of float32, shape (n, band), optional
+        Full width at half maximum of the PSF at the source, NaN where unknown; one column where the table has
+        one for all bands.
     n_left_out : int
         Rows of the table that its condition does not select.
     """
@@ -51,6 +55,7 @@ class Detections:
     mag: NDArray[np.float32]
     radius_arcsec: NDArray[np.float32]
     carried: pa.Table | None = None
+    psf_fwhm_arcsec: NDArray[np.float32] | None = None
     n_left_out: int = 0
 
     def __len__(self) -> int:
@@ -65,6 +70,7 @@ class Detections:
             mag=self.mag[rows],
             radius_arcsec=self.radius_arcsec[rows],
             carried=None if self.carried is None else _rows_of(self.carried, rows),
+            psf_fwhm_arcsec=None if self.psf_fwhm_arcsec is None else self.psf_fwhm_arcsec[rows],
         )
 
     @classmethod
@@ -84,14 +90,15 @@ class Detections:
         def joined(name: str) -> NDArray[np.generic]:
             return np.concatenate([getattr(part, name) for part in parts])
 
-        apart = {"yx", "carried", "n_left_out"}
+        apart = {"yx", "carried", "psf_fwhm_arcsec", "n_left_out"}
         columns = {f.name: joined(f.name) for f in fields(cls) if f.name not in apart}
-        yx = None if parts[0].yx is None else joined("yx")
+        yx: Any = None if parts[0].yx is None else joined("yx")
         carried = [part.carried for part in parts if part.carried is not None]
         return cls(
             yx=yx,
             **columns,  # type: ignore[arg-type]  # each as its field says
             carried=pa.concat_tables(carried, promote_options="permissive") if carried else None,
+            psf_fwhm_arcsec=_joined_widths(parts),
             n_left_out=sum(part.n_left_out for part in parts),
         )
 
@@ -105,6 +112,7 @@ def read_detections(
     origin: int | None = None,
     carry: Sequence[str] = (),
     pixel_arcsec: float | None = None,
+    bands: Sequence[str] = (),
 ) -> Iterator[Detections]:
     """Read a detection table, part by part.
 
@@ -113,8 +121,8 @@ def read_detections(
     url : str
         Any table that :func:`deblend_batch.detections.formats.scan_table` reads.
     columns : mapping, optional
-        Names in the table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``; those not
-        named are looked for under these names, upper or lower case.
+        Names in the table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``, ``psf_fwhm`` (or
+        ``psf_fwhm_<band>``); those not named are looked for under these names, upper or lower case.
     options : mapping, optional
         fsspec storage options.
     where : str, optional
@@ -125,6 +133,8 @@ def read_detections(
         Columns that are kept as they are.
     pixel_arcsec : float, optional
         Edge of a pixel, for radii in pixels.
+    bands : sequence of str
+        Bands of the field, for the PSF's width in each.
 
     Yields
     ------
@@ -134,14 +144,15 @@ def read_detections(
         units are converted where the table states them.
     """
     mapping = columns or {}
-    cols.check_mapping(mapping, cols.DETECTION_COLUMNS, url)
+    known = (*cols.DETECTION_COLUMNS, *map(cols.psf_column, bands))
+    cols.check_mapping(mapping, known, url)
     condition = None if where is None else Condition(where)
     looked_at = () if condition is None else condition.columns
     found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
         found.clear()  # each file of a folder has its own names
-        found.update(cols.resolve_detections(names, mapping, url))
+        found.update(cols.resolve_detections(names, mapping, url, known))
         cols.check_there(names, looked_at, "where", url)
         cols.check_there(names, carry, "carry", url)
         own = [name for source in found.values() for name in source.names]
@@ -162,7 +173,8 @@ def read_detections(
         made = _detections(ids, numbers, first)
         texts = {} if names is None else {SOURCE_NAME: names}
         carried = carried_columns(part, carry, texts, url)
-        yield replace(made, carried=carried, n_left_out=len(whole) - len(part))
+        psf, left_out = _psf_fwhm(numbers, bands), len(whole) - len(part)
+        yield replace(made, carried=carried, psf_fwhm_arcsec=psf, n_left_out=left_out)
 
 
 def read_pairs_table(
@@ -260,6 +272,36 @@ def _detections(
         mag=numbers.get("mag", unknown).astype(np.float32),
         radius_arcsec=numbers.get("radius", unknown).astype(np.float32),
     )
+
+
+def _psf_fwhm(
+    numbers: Mapping[str, NDArray[np.float64]], bands: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """Return the PSF's widths, a column a band, or the one that is for all."""
+    own = [numbers.get(cols.psf_column(band)) for band in bands]
+    every = numbers.get(cols.PSF_FWHM)
+    if all(column is None for column in own):
+        own = [every]
+    given = next((column for column in [every, *own] if column is not None), None)
+    if given is None:
+        return None
+    other = np.full(len(given), np.nan) if every is None else every
+    widths = [other if column is None else column for column in own]
+    return np.stack(widths, axis=1).astype(np.float32)
+
+
+def _joined_widths(parts: Sequence[Detections]) -> NDArray[np.float32] | None:
+    """Join the PSF's widths; parts of a folder may have none."""
+    known = [part.psf_fwhm_arcsec for part in parts if part.psf_fwhm_arcsec is not None]
+    if not known:
+        return None
+    width = max(each.shape[1] for each in known)
+    nothing = [np.full((len(part), 1), np.nan, np.float32) for part in parts]
+    each = [
+        other if part.psf_fwhm_arcsec is None else part.psf_fwhm_arcsec
+        for part, other in zip(parts, nothing, strict=True)
+    ]
+    return np.concatenate([np.broadcast_to(one, (len(one), width)) for one in each])
 
 
 def _check_pairs(central: NDArray[np.int64], companion: NDArray[np.int64], url: str) -> None:

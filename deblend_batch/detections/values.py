@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deblend_batch.detections.columns import Source, is_in_pixels, shown
+from deblend_batch.detections.columns import PSF_FWHM, Source, is_in_pixels, shown
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -85,7 +85,7 @@ def hashed(names: pa.Array) -> NDArray[np.int64]:
 def floats(
     part: pa.Table, source: Source, ours: str, url: str, pixel_arcsec: float | None = None
 ) -> NDArray[np.float64]:
-    """Return a column of numbers: degrees (``ra``, ``dec``), arcsec (``radius``) or AB magnitudes (``mag``).
+    """Return a column of numbers: degrees (positions), arcsec (radii and widths) or AB magnitudes (``mag``).
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def floats(
     unit = source.unit or metadata.get(b"unit", b"").decode(errors="replace") or None
     if ours == "mag":
         return _magnitudes(numbers, source, unit, url)
-    if ours == "radius":
-        factor = _radius_factor(source, unit, url, pixel_arcsec)
+    if ours == "radius" or ours.startswith(PSF_FWHM):
+        factor = _size_factor(source, ours, unit, url, pixel_arcsec)
         return np.where(numbers > 0, numbers * factor, np.nan)
     if ours in _ANGLES and unit:
         numbers = numbers * _angle_factor(unit, ours, url)
@@ -228,18 +228,20 @@ def _flux_zero_point(text: str) -> float | None:
     return float(-2.5 * np.log10(per_unit / AB_ZERO_JANSKY))
 
 
-def _radius_factor(source: Source, unit: str | None, url: str, pixel_arcsec: float | None) -> float:
+def _size_factor(
+    source: Source, ours: str, unit: str | None, url: str, pixel_arcsec: float | None
+) -> float:
     if unit is None and not is_in_pixels(source.name):
         return 1.0
     if unit is None or _parsed(unit) == u.pixel:
         if pixel_arcsec is None:
-            raise DetectionsError(f"{url}: column 'radius' is in pixels; give it in arcsec")
+            raise DetectionsError(f"{url}: column '{ours}' is in pixels; give it in arcsec")
         return pixel_arcsec
-    return _angle_factor(unit, "radius", url)
+    return _angle_factor(unit, ours, url)
 
 
 def _angle_factor(text: str, ours: str, url: str) -> float:
-    target, unit = _ANGLES[ours], _parsed(text)
+    target, unit = _ANGLES.get(ours, u.arcsec), _parsed(text)
     if unit is not None:
         if ours == "ra" and unit == u.hour:  # of right ascension, not of time
             unit = u.hourangle

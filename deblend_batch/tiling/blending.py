@@ -187,7 +187,14 @@ def _described(grouping: Grouping, blend_id: NDArray[np.int64], frame: _Frame, s
         centre_yx=frame.centre_yx,
         stamp_size=frame.size,
         others_yx=_others(rows, sky.yx, frame),
+        psf_fwhm_arcsec=_psf_fwhm(rows[:, 0], detections),
     )
+
+
+def _psf_fwhm(central: NDArray[np.int64], detections: Detections) -> NDArray[np.float32]:
+    if detections.psf_fwhm_arcsec is None:
+        return np.full((len(central), 1), np.nan, np.float32)
+    return detections.psf_fwhm_arcsec[central]
 
 
 def _sorted(grouping: Grouping, ids: NDArray[np.int64]) -> tuple[Grouping, NDArray[np.int64]]:

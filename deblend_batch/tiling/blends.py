@@ -51,6 +51,9 @@ class Blends:
     others_yx : ndarray of float32, shape (n, 8, 2)
         Pixel positions of other sources in that stamp, or so near that their light is, the nearest to its
         middle first, NaN-padded.
+    psf_fwhm_arcsec : ndarray of float32, shape (n, band)
+        Full width at half maximum of the PSF that the detections say of the central; NaN where they say none,
+        and one column where they say one for all bands, or nothing.
     """
 
     blend_id: NDArray[np.int64]
@@ -66,6 +69,7 @@ class Blends:
     centre_yx: NDArray[np.float64]
     stamp_size: NDArray[np.int16]
     others_yx: NDArray[np.float32]
+    psf_fwhm_arcsec: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.blend_id)

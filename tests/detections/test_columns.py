@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from deblend_batch.detections.columns import (
     DETECTION_COLUMNS,
-    check_mapping,
     Source,
+    check_mapping,
     find_column,
     resolve_detections,
 )
 from deblend_batch.detections.values import floats, ids
 from deblend_batch.errors import DetectionsError
+
 
 def sources(names: dict[str, str]) -> dict[str, Source]:
     return {ours: Source((name,)) for ours, name in names.items()}
@@ -162,7 +163,9 @@ def test_nulls_are_nan(kind: pa.DataType) -> None:
 
 
 def test_text_is_no_number() -> None:
-    with pytest.raises(DetectionsError, match=r"column 'ra' holds string \('10:00:00'\); it must be"):
+    with pytest.raises(
+        DetectionsError, match=r"column 'ra' holds string \('10:00:00'\); it must be"
+    ):
         floats(column(["10:00:00"]), Source(("c",)), "ra", "a.parquet")
 
 

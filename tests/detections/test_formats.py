@@ -230,7 +230,9 @@ def test_of_two_that_have_them_one_is_named(name: str, by_name: bool, tmp_path: 
     for each, called in ((one, "ONE"), (other, "OTHER")):
         each.meta |= {"EXTNAME": called, "name": called}
     url = write(tmp_path / name, one, other)
-    with pytest.raises(DetectionsError, match=rf"both have the columns; say which .*\[{first + 1}\]"):
+    with pytest.raises(
+        DetectionsError, match=rf"both have the columns; say which .*\[{first + 1}\]"
+    ):
         read(url)
     check(read(f"{url}[{'other' if by_name and name == 'a.fits' else first + 1}]"))
     with pytest.raises(DetectionsError, match=r"no table '99'; it has: "):
@@ -240,7 +242,9 @@ def test_of_two_that_have_them_one_is_named(name: str, by_name: bool, tmp_path: 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_if_none_has_them_all_are_listed(name: str, tmp_path: Path) -> None:
     url = SEVERAL[name][0](tmp_path / name, Table({"a": [1.0]}), Table({"b": [1.0]}))
-    with pytest.raises(DetectionsError, match=r"none of its tables has the columns: .*\(a\).*\(b\)"):
+    with pytest.raises(
+        DetectionsError, match=r"none of its tables has the columns: .*\(a\).*\(b\)"
+    ):
         read(url)
 
 
@@ -251,7 +255,11 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.dat", _bytes(b"\x00\x01\x02" * 100), "unknown table format; name it with one of .asc, .cat, .csv"),
+        (
+            "a.dat",
+            _bytes(b"\x00\x01\x02" * 100),
+            "unknown table format; name it with one of .asc, .cat, .csv",
+        ),
         ("a.parquet", _bytes(b"PAR1 it is not"), "cannot read this parquet table .*check the file"),
         ("a.parquet", _bytes(b"hello"), "cannot read this parquet table"),
         ("a.fits", _bytes(b"hello"), "cannot read this fits table"),
@@ -263,7 +271,11 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
             "cannot read this ecsv table|no column 'id'|no position",
         ),
         ("a.csv", _bytes(b"id,ra,dec\n1,2\n"), "cannot read this csv table .*Expected 3 columns"),
-        ("a.csv", _bytes(b"id,ra,dec\n1,ten,2\n"), r"column 'ra' holds string \('ten'\); it must be numbers"),
+        (
+            "a.csv",
+            _bytes(b"id,ra,dec\n1,ten,2\n"),
+            r"column 'ra' holds string \('ten'\); it must be numbers",
+        ),
         ("a.csv", _bytes(b"id,ra,dec\n1.5,10,2\n"), "column 'id' holds double"),
         ("a.csv", _bytes(b""), "no column 'id'"),
         (
@@ -271,7 +283,11 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
             _bytes(gzip.compress(b"id,ra,dec\n" * 900)[:-9]),
             "the gzip stream is truncated; fetch it again",
         ),
-        ("a.csv", _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")), "is text in UTF-16; write it as UTF-8"),
+        (
+            "a.csv",
+            _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")),
+            "is text in UTF-16; write it as UTF-8",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_line(

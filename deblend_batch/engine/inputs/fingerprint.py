@@ -15,7 +15,7 @@ from deblend_batch.field.layout import Field
 from deblend_batch.models.card import ModelCard
 from deblend_batch.version import __version__
 
-OPTIONAL_PARTS = ("blends", "sources", "reading", "tables")
+OPTIONAL_PARTS = ("blends", "sources", "where", "origin", "carry", "reading", "tables")
 """Parts of a fingerprint that are left out where the config does not depart from 0.1."""
 
 
@@ -53,9 +53,16 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
     new = {
         "blends": config.blends.model_dump(mode="json"),
         "sources": config.sources,
+        "where": config.where,
+        "origin": config.origin,
+        "carry": config.carry,
     }
     return {
-        **{name: new[name] for name in new if getattr(config, name) != default[name].default},
+        **{
+            name: value
+            for name, value in new.items()
+            if getattr(config, name) != default[name].get_default(call_default_factory=True)
+        },
         **_reading_parts(config),
         "pairs": config.pairs.model_dump(mode="json", exclude={"table"}),
         "columns": dumped["columns"],
@@ -75,7 +82,7 @@ def _reading_parts(config: RunConfig) -> dict[str, Any]:
         for reading in (config.detections, *given)
     ]
     tables = [table_of(str(config.reading(own).table))[1] for own in (None, *given)]
-    found = {"reading": readings, "tables": tables}
+    found: dict[str, list[Any]] = {"reading": readings, "tables": tables}
     return {name: parts for name, parts in found.items() if any(parts)}
 
 

@@ -272,5 +272,7 @@ def _shape(name: str, width: int) -> tuple[int, ...]:
     """Return the shape of one row of a column of blends."""
     if name == "others_yx":
         return (MAX_OTHERS, 2)
+    if name == "psf_fwhm_arcsec":
+        return (-1,)
     members = (width,) if name in MEMBER_COLUMNS else ()
     return (*members, 2) if name in {"yx", "radec", "centre_yx"} else members

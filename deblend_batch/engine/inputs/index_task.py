@@ -230,6 +230,7 @@ def _read(task: IndexTask, opened: Field) -> Iterator[Detections]:
         origin=reading.origin,
         carry=reading.carry,
         pixel_arcsec=opened.pixel_scale_arcsec,
+        bands=opened.meta.bands,
     )
 
 

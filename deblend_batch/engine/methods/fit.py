@@ -73,7 +73,7 @@ class FitMethod:
         """Lay out stamps with their weights, positions and PSFs."""
         cut, n = stamps.cut, len(stamps)
         assert stamps.weights is not None
-        psf = self._psf_of(field).at(cut.blends.centre_yx)
+        psf = self._psf_of(field).at(cut.blends)
         zero_point = np.asarray(field.meta.zero_point, np.float64)
         nothing = _nearer_to_others(cut, stamps.pixels.shape[-1])[:, None]
         weights = np.where(nothing, np.float32(0), stamps.weights)
@@ -112,7 +112,7 @@ class FitMethod:
     ) -> dict[str, NDArray[Any]]:
         """Turn fits into columns: of members (n, m) and of bands and members (n, band, m)."""
         found = joined(answers)
-        psf = self._psf_of(field).at(cut.blends.centre_yx)
+        psf = self._psf_of(field).at(cut.blends)
         correlation = _correlation(field)
         members = cut.blends.width
         columns = {name: found[name] for name in (*_OF_MEMBERS, *_OF_BANDS)}

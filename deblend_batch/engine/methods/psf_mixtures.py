@@ -1,7 +1,8 @@
-"""The PSF of a field as sums of Gaussians, fitted to each cell once, when it is first met."""
+"""The PSF of a field as sums of Gaussians, fitted to each cell, or width, once, when it is first met."""
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 
 from deblend_batch.field.layout import Field
 from deblend_batch.models.profile_fit.psf import PsfMixture, psf_from_kernel, psf_of_width
+from deblend_batch.tiling.blends import Blends
 
 _MOST_RESIDUAL = 0.03
+_STEP = 0.004  # of the logarithm of a width: no flux changes by more than 0.2 %
+_WIDTHS_PX = (0.5, 64.0)
 
 Cell = tuple[int, int, int]
 
@@ -49,34 +53,55 @@ class PsfMixtures:
     """
 
     of: Field
-    _known: dict[Cell, PsfMixture] = field(default_factory=dict)
+    _of_cells: dict[Cell, PsfMixture] = field(default_factory=dict)
+    _of_widths: dict[float, PsfMixture] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def at(self, yx: NDArray[np.float64]) -> PsfAt:
-        """Return the PSF at positions (n, 2) in the field, px."""
-        psf, bands = self.of.psf, self.of.n_bands
+    def at(self, blends: Blends) -> PsfAt:
+        """Return the PSF of each blend: of its cell, or of the width that its central came with.
+
+        A field's kernels say more than a width, and stand.
+        """
+        psf, yx, scale = self.of.psf, blends.centre_yx, self.of.pixel_scale_arcsec
         grid = psf.grid if psf.kernels is None else psf.kernels.grid
         cells = grid.cells(yx)
+        fwhm_px = np.asarray(psf.fwhm_at(yx), np.float64) / scale
+        own = np.zeros(fwhm_px.shape, bool)
+        if psf.kernels is None:
+            own = np.broadcast_to(np.isfinite(blends.psf_fwhm_arcsec), fwhm_px.shape)
+            fwhm_px = np.where(own, blends.psf_fwhm_arcsec / scale, fwhm_px)
         mixtures = [
-            [self._mixture((band, int(y), int(x))) for band in range(bands)] for y, x in cells
+            [
+                self._of_width(width) if is_own else self._of_cell((band, int(y), int(x)))
+                for band, (width, is_own) in enumerate(zip(widths, owns, strict=True))
+            ]
+            for widths, owns, (y, x) in zip(fwhm_px.tolist(), own.tolist(), cells, strict=True)
         ]
-        shape = (len(yx), bands)
-        residual = np.array([[each.residual for each in row] for row in mixtures]).reshape(shape)
-        uncertain = residual > _MOST_RESIDUAL
+        residual = np.array([[each.residual for each in row] for row in mixtures])
+        uncertain = residual.reshape(fwhm_px.shape) > _MOST_RESIDUAL
         if psf.kernels is not None:
             uncertain |= ~psf.kernels.is_known[:, cells[:, 0], cells[:, 1]].T
         return PsfAt(
             np.array([[each.weight for each in row] for row in mixtures]),
             np.array([[each.covariance for each in row] for row in mixtures]),
-            np.asarray(psf.fwhm_at(yx), np.float64) / self.of.pixel_scale_arcsec,
+            fwhm_px,
             uncertain,
         )
 
-    def _mixture(self, cell: Cell) -> PsfMixture:
+    def _of_cell(self, cell: Cell) -> PsfMixture:
         with self._lock:  # of two threads that need a cell the second finds it done
-            if cell not in self._known:
-                self._known[cell] = self._fitted(cell)
-            return self._known[cell]
+            if cell not in self._of_cells:
+                self._of_cells[cell] = self._fitted(cell)
+            return self._of_cells[cell]
+
+    def _of_width(self, fwhm_px: float) -> PsfMixture:
+        """Return the mixture of the nearest of a series of widths: each source may have its own."""
+        step = round(math.log(min(max(fwhm_px, _WIDTHS_PX[0]), _WIDTHS_PX[1])) / _STEP)
+        width = math.exp(step * _STEP)
+        with self._lock:
+            if width not in self._of_widths:
+                self._of_widths[width] = psf_of_width(width, self.of.pixel_scale_arcsec)
+            return self._of_widths[width]
 
     def _fitted(self, cell: Cell) -> PsfMixture:
         psf = self.of.psf
