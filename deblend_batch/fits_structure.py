@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from deblend_batch.errors import FieldError, TooLargeError
+from deblend_batch.file_kinds import kind_of_other
 
 BLOCK = 2880
 """Bytes of a block: headers and data are whole numbers of them."""
@@ -224,6 +225,9 @@ def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
         if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE"):
             if number:
                 return None
+            other = kind_of_other(block)
+            if other is not None:
+                raise FieldError(f"{url}: is {other}, not FITS; give a FITS image")
             raise FieldError(_damaged(url, 0, "no SIMPLE card at its start"))
         if len(block) < BLOCK:
             raise FieldError(_damaged(url, number, "the file ends before its END card"))

@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_UNREAD
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return _fail("no space left on the device; free some and run again", EXIT_USER, talk)
+        if isinstance(error, UnicodeEncodeError):
+            return _fail("a path or name is not text in UTF-8; rename it", EXIT_USER, talk)
         text = (str(error).strip().splitlines() or [""])[0]
         line = f"internal error: {type(error).__name__}: {text}; --debug shows where"
         return _fail(line, EXIT_INTERNAL, talk)
@@ -80,7 +82,9 @@ def _fill_streams() -> None:
                 os.close(null)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
         stream = getattr(sys, name)
-        if number and hasattr(stream, "reconfigure"):  # what the encoding lacks is shown as an escape
+        if number and hasattr(
+            stream, "reconfigure"
+        ):  # what the encoding lacks is shown as an escape
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -180,8 +184,16 @@ def _json_line(line: str, code: int, *, debug: bool) -> str:
     return json.dumps(content, default=str) + "\n"
 
 
+def _speak_utf_8() -> None:
+    """Begin again in UTF-8 where the locale would have names in something less, such as ASCII."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606
+
+
 def run() -> None:
     """Entry point of the console script."""
+    _speak_utf_8()
     # Registered first, so called last: while Python clears its modules, Ctrl-C has no handler any more.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     if not _wants_debug(

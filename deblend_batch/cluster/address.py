@@ -33,11 +33,11 @@ def check_address(address: str, wait_seconds: float = _WAIT_SECONDS) -> None:
     scheme, separator, _ = address.partition("://")
     if separator:
         what = {
-            "http": "the dashboard's, to which 'ray job submit' goes",
-            "https": "the dashboard's, to which 'ray job submit' goes",
-            "ray": "of Ray Client, through which no run goes",
-        }.get(scheme, "of another kind")
-        raise _error(address, f"is an address {what}", "give HOST:PORT of the head")
+            "http": "the address of the dashboard, to which 'ray job submit' goes",
+            "https": "the address of the dashboard, to which 'ray job submit' goes",
+            "ray": "an address of Ray Client, through which no run goes",
+        }.get(scheme, "an address of another kind")
+        raise _error(address, f"is {what}", "give HOST:PORT of the head")
     place = _PLACE.fullmatch(address)
     if place is None or not 0 < int(place["port"]) < 1 << 16:
         raise _error(address, "is no address", "give HOST:PORT of the head")
