@@ -35,8 +35,8 @@ _REPEATED = frozenset({"EXTNAME", "EXTVER"})
 _DEFAULT_NAME = "COMPRESSED_IMAGE"
 _INTEGER = re.compile(rb"\s*([+-]?\d+)\s*(/|$)")
 _STRING = re.compile(rb"\s*'((?:[^']|'')*)'")
-# A header is plain ASCII: control characters become blanks, what is beyond it question marks.
-_PLAIN = bytes(32 if code < 32 else code if code < 127 else 63 for code in range(256))
+PLAIN = bytes(32 if code < 32 else code if code < 127 else 63 for code in range(256))
+"""A header is plain ASCII: control characters become blanks, what is beyond it question marks."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
         end = _end(block)
         blocks.append(block if end is None else block[:end])
         if end is not None:
-            text = b"".join(blocks).translate(_PLAIN) + b"END"
+            text = b"".join(blocks).translate(PLAIN) + b"END"
             return text.ljust(len(blocks) * BLOCK)
     raise TooLargeError(_damaged(url, number, f"no END card within {MAX_HEADER_BYTES:,} bytes"))
 

@@ -1,4 +1,4 @@
-"""Whether what ``RAY_ADDRESS`` names can be joined, told in seconds: Ray itself asks for a quarter of an hour."""
+"""Whether what ``RAY_ADDRESS`` names can be joined, told in seconds; Ray takes a quarter of an hour."""
 
 from __future__ import annotations
 
