@@ -1,4 +1,4 @@
-"""What a file is that nothing here reads, by its first bytes, so that a refusal names its true cause (pure)."""
+"""What a file is that nothing here reads, by its first bytes: for refusals by their true cause (pure)."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def check_datasum(file: BinaryIO, unit: Unit, stated: object, label: str) -> Non
     found = _datasum(file, unit)
     if found != int(text):
         raise FieldError(
-            f"{label}: its data do not fit its DATASUM ({text}, found {found}): they were damaged, or changed "
-            "without the sum; fetch the file again, or say that it is meant with --ignore-checksum"
+            f"{label}: its data do not fit its DATASUM ({text}, found {found}): they were damaged, or "
+            "changed without the sum; fetch the file again, or say that it is meant with --ignore-checksum"
         )
 
 

@@ -55,8 +55,8 @@ def ingest(
     Parameters
     ----------
     images : sequence of str
-        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or packed (gzip, bzip2, xz): one file per band,
-        or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
+        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or packed (gzip, bzip2, xz): one
+        file per band, or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
     field_url : str
         Where to write the field.
     hdu : sequence of str or int

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def test_no_file_of_the_working_folder_is_run(folder: Path) -> None:
     command = Path(sys.executable).with_name("deblend-batch")
     words = [str(command), "status", "none"]
-    ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: none: not the output of a run")
 
@@ -53,8 +53,6 @@ def test_names_are_utf_8_in_every_locale_and_shown_as_far_as_an_encoding_goes(
     command = Path(sys.executable).with_name("deblend-batch")
     words = [str(command), "status", "é"]
     environment = {**os.environ, **settings}
-    ended = subprocess.run(  # noqa: S603
-        words, cwd=folder, capture_output=True, env=environment, check=False
-    )
+    ended = subprocess.run(words, cwd=folder, capture_output=True, env=environment, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"error: " + shown + b": not the output of a run")

@@ -82,7 +82,7 @@ def test_sockets_fit_into_the_session_folder(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TMPDIR", "/data/tmp")
     assert _session_folder() is None
     monkeypatch.setenv("TMPDIR", "/data/" + 60 * "t")
-    assert _session_folder() == "/tmp/ray"  # noqa: S108
+    assert _session_folder() == "/tmp/ray"
     monkeypatch.setenv("RAY_TMPDIR", "/data/" + 60 * "t")
     with pytest.raises(ConfigError, match="RAY_TMPDIR .* is too long for the sockets of Ray"):
         _session_folder()
