@@ -84,5 +84,5 @@ def test_sockets_fit_into_the_session_folder(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TMPDIR", "/data/" + 60 * "t")
     assert _session_folder() == "/tmp/ray"
     monkeypatch.setenv("RAY_TMPDIR", "/data/" + 60 * "t")
-    with pytest.raises(ConfigError, match="RAY_TMPDIR .* is too long for the sockets of Ray"):
+    with pytest.raises(ConfigError, match=r"RAY_TMPDIR .* is too long for the sockets of Ray"):
         _session_folder()
