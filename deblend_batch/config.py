@@ -56,7 +56,7 @@ def _check_columns(columns: Any) -> Any:
         if several and all(isinstance(name, str) for name in column):
             continue
         if not isinstance(column, str | Mapping | ColumnConfig):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004  # pydantic takes no other
                 f"must name a column for {key!r}: NAME, a list of names, or "
                 "{column: NAME, unit: UNIT} ({flux: NAME, unit: UNIT} of mag)"
             )

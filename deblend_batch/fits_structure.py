@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from deblend_batch.errors import FieldError, TooLargeError
+from deblend_batch.file_kinds import kind_of_other
 
 BLOCK = 2880
 """Bytes of a block: headers and data are whole numbers of them."""
@@ -34,8 +35,8 @@ _REPEATED = frozenset({"EXTNAME", "EXTVER"})
 _DEFAULT_NAME = "COMPRESSED_IMAGE"
 _INTEGER = re.compile(rb"\s*([+-]?\d+)\s*(/|$)")
 _STRING = re.compile(rb"\s*'((?:[^']|'')*)'")
-# A header is plain ASCII: control characters become blanks, what is beyond it question marks.
-_PLAIN = bytes(32 if code < 32 else code if code < 127 else 63 for code in range(256))
+PLAIN = bytes(32 if code < 32 else code if code < 127 else 63 for code in range(256))
+"""A header is plain ASCII: control characters become blanks, what is beyond it question marks."""
 
 
 @dataclass(frozen=True)
@@ -224,13 +225,16 @@ def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
         if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE"):
             if number:
                 return None
+            other = kind_of_other(block)
+            if other is not None:
+                raise FieldError(f"{url}: is {other}, not FITS; give a FITS image")
             raise FieldError(_damaged(url, 0, "no SIMPLE card at its start"))
         if len(block) < BLOCK:
             raise FieldError(_damaged(url, number, "the file ends before its END card"))
         end = _end(block)
         blocks.append(block if end is None else block[:end])
         if end is not None:
-            text = b"".join(blocks).translate(_PLAIN) + b"END"
+            text = b"".join(blocks).translate(PLAIN) + b"END"
             return text.ljust(len(blocks) * BLOCK)
     raise TooLargeError(_damaged(url, number, f"no END card within {MAX_HEADER_BYTES:,} bytes"))
 

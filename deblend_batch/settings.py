@@ -115,7 +115,12 @@ def _merge(values: Mapping[Any, Any], overrides: Mapping[str, Any]) -> dict[Any,
 def _describe(error: ValidationError, kind: type[Section], values: Mapping[Any, Any]) -> str:
     """Say the likeliest cause, an unknown key before a value, the most specific first, and the remedy."""
     found = max(
-        error.errors(), key=lambda each: (each["type"] == "extra_forbidden", len(each["loc"]))
+        error.errors(),
+        key=lambda each: (
+            each["type"] == "extra_forbidden",
+            len(each["loc"]),
+            each["type"] == "value_error",
+        ),
     )
     location, value = found["loc"], found["input"]
     path = _path(location, values)

@@ -1,4 +1,4 @@
-"""YAML from strangers: no code, no key twice, bounded in size, depth and in what its aliases stand for (pure)."""
+"""YAML from strangers: no code, no key twice; size, depth and what aliases stand for are bounded (pure)."""
 
 from __future__ import annotations
 

@@ -67,3 +67,29 @@ def test_aliases_and_merge_keys_of_honest_settings_work() -> None:
     text = "a: &a {x: 1, y: [2, 3]}\nb: {<<: *a, x: 4}\nc: *a\n"
     assert yaml_text.parse(text.encode()) == yaml.safe_load(text)
     assert yaml_text.parse(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("pairs: {table: a}\n# later\npairs: {max_separation: 3}", "'pairs' .* in lines 1 and 3"),
+        ("tiles: {size: 64, size: 128}", "'size' .* in lines 1 and 1"),
+        ("a: 1\n'a': 2", "'a' .* in lines 1 and 2"),
+        ("storage_options:\n  key: x\n  secret: y\n  key: z", "'key' .* in lines 2 and 4"),
+        ("survey:\n- {field: a, field: b}", "'field' .* in lines 2 and 2"),
+    ],
+)
+def test_a_key_given_twice_is_refused(text: str, lines: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"c.yaml: key {lines}; keep one of them"):
+        load_config(f"{tmp_path}/c.yaml")
+
+
+def test_a_key_may_be_given_beside_one_that_is_merged() -> None:
+    assert yaml_text.parse(b"a: &a {x: 1}\nb: {<<: *a, x: 2}") == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+def test_texts_are_read_whatever_tags_stand_beside_them() -> None:
+    text = b"datatype:\n- {name: ra, unit: deg}\nmeta: !!omap\n- u: !astropy.units.Unit {unit: rad}"
+    assert yaml_text.records(text, "datatype") == [{"name": "ra", "unit": "deg"}]
+    assert yaml_text.records(b"[1]", "datatype") == yaml_text.records(b"", "datatype") == []

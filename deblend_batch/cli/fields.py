@@ -60,6 +60,10 @@ def ingest(
     background: Annotated[
         Literal["auto", "keep", "subtract"], typer.Option(help="What to do with the background.")
     ] = "auto",
+    ignore_checksum: Annotated[
+        bool,
+        typer.Option("--ignore-checksum", help="Take data that do not fit their DATASUM."),
+    ] = False,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
@@ -87,6 +91,7 @@ def ingest(
             psf_fwhm_arcsec=psf_fwhm or (),
             name=name,
             background=background,
+            ignore_checksum=ignore_checksum,
             overwrite=overwrite,
             options=read_storage_options(storage_options),
             progress=progress,

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Instead of ``sys.argv[1:]``.
     """
     _fill_streams()
+    # No process that is started from here looks for modules in the working folder, which holds data.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _wants_debug(words)
     words = [word for word in words if word != "--debug"]
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_UNREAD
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return _fail("no space left on the device; free some and run again", EXIT_USER, talk)
+        if isinstance(error, UnicodeEncodeError):
+            return _fail("a path or name is not text in UTF-8; rename it", EXIT_USER, talk)
         text = (str(error).strip().splitlines() or [""])[0]
         line = f"internal error: {type(error).__name__}: {text}; --debug shows where"
         return _fail(line, EXIT_INTERNAL, talk)
@@ -77,6 +81,11 @@ def _fill_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+        stream = getattr(sys, name)
+        if number and hasattr(
+            stream, "reconfigure"
+        ):  # what the encoding lacks is shown as an escape
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _leave_unread() -> bool:
@@ -110,12 +119,15 @@ def _take_log_format(words: list[str]) -> tuple[str, list[str]]:
 
 def _perform(words: list[str], talk: _Talk) -> int:
     from deblend_batch.cli.ahead import AHEAD
+    from deblend_batch.errors import DeblendError
 
-    AHEAD.start(words)
+    try:
+        AHEAD.start(words)
+    except DeblendError as error:
+        return _fail(str(error), error.exit_code, talk)
     import typer
 
     from deblend_batch.cli.app import build_app
-    from deblend_batch.errors import DeblendError
 
     try:
         result = build_app()(words, prog_name="deblend-batch", standalone_mode=False, obj=talk)
@@ -172,8 +184,16 @@ def _json_line(line: str, code: int, *, debug: bool) -> str:
     return json.dumps(content, default=str) + "\n"
 
 
+def _speak_utf_8() -> None:
+    """Begin again in UTF-8 where the locale would have names in something less, such as ASCII."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606
+
+
 def run() -> None:
     """Entry point of the console script."""
+    _speak_utf_8()
     # Registered first, so called last: while Python clears its modules, Ctrl-C has no handler any more.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     if not _wants_debug(

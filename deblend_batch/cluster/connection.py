@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+
+from deblend_batch.cluster.address import check_address
+from deblend_batch.errors import ConfigError
+
+_SHORT = "/tmp"  # noqa: S108  # Ray's own choice; it makes a folder of its own there
+_LONGEST_SOCKET = "ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+_MAX_SOCKET_BYTES = 107
+"""Of the path of a socket, on Linux."""
 
 
 def draining_nodes() -> frozenset[str]:
@@ -28,16 +37,60 @@ def connected() -> Iterator[Mapping[str, float]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's future default, taken now: it does not hide GPUs from processes that asked for none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="error")
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-        )
+    _start()
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Join or raise a cluster; whatever Ray says of what is in its way becomes one line."""
+    named = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if named:
+        check_address(named)
+        what = f"RAY_ADDRESS ({named}): this cluster cannot be joined"
+        remedy = "mend that, or unset RAY_ADDRESS to work on this machine"
+    else:
+        options |= {"address": "local", "include_dashboard": False, "_temp_dir": _session_folder()}
+        what = "Ray cannot be started on this machine"
+        remedy = "mend that, or work without it (--where local, --processes 1)"
+    try:
+        with _away_from_data():
+            ray.init(**options)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{what} ({reason}); {remedy}") from error
+
+
+def _session_folder() -> str | None:
+    """Return where Ray keeps its sessions; None for its own choice, if the paths of its sockets fit there."""
+    own, system = os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR")
+    folder = own or system or _SHORT
+    if len(os.fsencode(os.path.join(folder, _LONGEST_SOCKET))) <= _MAX_SOCKET_BYTES:
+        return None
+    if own:
+        most = _MAX_SOCKET_BYTES - len(_LONGEST_SOCKET) - 1
+        raise ConfigError(
+            f"RAY_TMPDIR ({own}): is too long for the sockets of Ray; give a folder of at most {most} bytes"
+        )
+    return os.path.join(_SHORT, "ray")
+
+
+@contextmanager
+def _away_from_data() -> Iterator[None]:
+    """Leave the working folder, which Ray would put first where its workers look for modules.
+
+    A file of a stranger's there may be called as a module is; it is data. A Ray job's folder is its user's
+    code, which Ray has unpacked for that.
+    """
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        yield
+        return
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -70,7 +70,7 @@ class Source:
 
 
 def check_mapping(columns: Mapping[str, Column], known: Sequence[str], url: str) -> None:
-    """Refuse a mapping of columns that this package does not know, or that says what makes no sense of one."""
+    """Refuse a mapping of columns that are not known here, or that says what makes no sense of one."""
     for key, column in columns.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

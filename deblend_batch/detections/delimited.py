@@ -118,7 +118,7 @@ class Dialect:
 
 
 class _Text(io.RawIOBase):
-    """A text of which the beginning was read before; with the line ends that the rest of this module knows."""
+    """A text of which the beginning was read before, with the line ends that are known here."""
 
     def __init__(self, head: bytes, file: BinaryIO, *, returns: bool) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def _up_to_text(lines: io.BufferedReader) -> tuple[list[str], str]:
 def _units(
     lines: io.BufferedReader, names: Sequence[str], delimiter: str
 ) -> tuple[dict[str, str], str]:
-    """Pass the lines of units and of dashes that VizieR puts below the names; return units and the first row."""
+    """Pass the lines of units and dashes that VizieR puts below names; return units and the first row."""
     first = lines.readline().decode(errors="replace")
     if _is_ruled(first, delimiter):
         return {}, ""

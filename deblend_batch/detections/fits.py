@@ -22,6 +22,7 @@ from deblend_batch.detections.arrow import check_frame, from_astropy
 from deblend_batch.detections.bounds import PART_BYTES, Choose
 from deblend_batch.detections.choice import TableSearch
 from deblend_batch.errors import DetectionsError, TooLargeError
+from deblend_batch.fits_structure import PLAIN
 
 _BLOCK_BYTES = 2880
 _END = b"END".ljust(80)
@@ -150,7 +151,7 @@ class _Table:
 
 
 def _tables(file: BinaryIO) -> Iterator[tuple[int, fits.Header]]:
-    """Yield number and header of each table that is no compressed image; whoever iterates goes past its data."""
+    """Yield number and header of each table that is no image; whoever iterates goes past its data."""
     header = _read_header(file)
     if header is None:
         raise ValueError("it does not begin as FITS does")
@@ -175,7 +176,7 @@ def _read_header(file: BinaryIO) -> fits.Header | None:
             raise DetectionsError("a FITS header without an end; fetch the file again")
         if len(blocks) * _BLOCK_BYTES > _MAX_HEADER:
             raise TooLargeError(f"a FITS header of more than {_MAX_HEADER:,} bytes; check the file")
-    return fits.Header.fromstring(b"".join(blocks))
+    return fits.Header.fromstring(b"".join(blocks).translate(PLAIN))
 
 
 def _ends(block: bytes) -> bool:

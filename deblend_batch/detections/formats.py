@@ -13,6 +13,7 @@ from deblend_batch import storage
 from deblend_batch.detections import delimited, ecsv, fits, parquet, sextractor, votable
 from deblend_batch.detections.bounds import Choose
 from deblend_batch.errors import DetectionsError, TooLargeError, UserError
+from deblend_batch.file_kinds import kind_of_other
 from deblend_batch.storage import Options
 
 SUFFIXES: Mapping[str, str] = {
@@ -38,20 +39,6 @@ SUFFIXES: Mapping[str, str] = {
 _HEAD_BYTES = 2048
 _WITH_TABLE = re.compile(r"^(?P<url>.+)\[(?P<table>[^\[\]]+)\]$")
 _SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Z]\w+")
-_OTHERS: Mapping[bytes, str] = {
-    b"#ASDF": "ASDF",
-    b"\x89HDF": "HDF5",
-    b"PK\x03\x04": "a zip archive, or a workbook",
-    b"SQLite format 3": "a database of SQLite",
-    b"\x93NUMPY": "an array of NumPy",
-    b"\x80": "a pickle of Python, which is never opened",
-    b"\x28\xb5\x2f\xfd": "packed with zstd",
-    b"\x1f\x9d": "packed with compress (.Z)",
-    b"ARROW1": "Arrow's file format",
-    b"<!DOCTYPE html": "a web page: the server sent no table",
-    b"<html": "a web page: the server sent no table",
-}
-"""What files begin with that hold no table that is read here, and what they are."""
 _MAX_REASON = 300
 """Characters of what a library says of a file."""
 
@@ -169,11 +156,11 @@ def kind_of(url: str, head: bytes) -> str:
     utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     if utf_16 and kinds != ["votable"]:  # which XML reads
         raise DetectionsError(f"{url}: is text in UTF-16; write it as UTF-8")
-    for magic, what in _OTHERS.items():
-        if head.lstrip()[: len(magic)].lower() == magic.lower():
-            raise DetectionsError(
-                f"{url}: is {what}; give the table as Parquet, FITS, VOTable, ECSV or CSV"
-            )
+    other = kind_of_other(head)
+    if other is not None:
+        raise DetectionsError(
+            f"{url}: is {other}; give the table as Parquet, FITS, VOTable, ECSV or CSV"
+        )
     if kinds and (kinds != ["csv"] or b"\0" not in head):
         return kinds[0]
     known = ", ".join(sorted(SUFFIXES))

@@ -27,7 +27,8 @@ _BLANKS = re.compile(rb"[ \t]+")
 def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
     """Read the wanted columns of a table of SExtractor's, a few megabytes at a time."""
     lines = text_lines(file)
-    columns, first, left = [], b"", MAX_HEADER
+    columns: list[tuple[int, str, str]] = []
+    first, left = b"", MAX_HEADER
     while line := lines.readline(MAX_HEADER):
         left -= len(line)
         if left < 0 or len(columns) > MAX_COLUMNS:
@@ -49,7 +50,7 @@ def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
 
 
 def _named(columns: list[tuple[int, str, str]], n_values: int) -> tuple[list[str], dict[str, str]]:
-    """Return a name for each value of a row, and units: a vector, of which only the first has a line, is numbered."""
+    """Return a name for each value of a row, and units; of a vector only the first has a line."""
     names: list[str] = []
     units: dict[str, str] = {}
     ends = [number for number, _, _ in columns[1:]] + [max(n_values, columns[-1][0]) + 1]

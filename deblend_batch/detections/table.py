@@ -39,8 +39,8 @@ class Detections:
     radius_arcsec : ndarray of float32, shape (n,)
         Half-light radius; NaN where unknown.
     carried : pyarrow.Table, optional
-        What goes through to the catalogue, a row a source: ``source_name`` where ids are text, and the columns
-        that the user named.
+        What goes through to the catalogue, a row a source: ``source_name`` where ids are text, and the
+        columns that the user named.
     psf_fwhm_arcsec : ndarray of float32, shape (n, band), optional
         Full width at half maximum of the PSF at the source, NaN where unknown; one column where the table has
         one for all bands.

@@ -206,7 +206,7 @@ def _magnitudes(
             f"{url}: the flux {shown(source.name)!r} {says}; give columns.mag.unit, such as nJy, or "
             "columns.mag.zero_point, the AB magnitude of one unit"
         )
-    if zero is None and _FLUX.search(source.name) and "mag" not in source.name.lower():
+    if zero is None and _seems_flux(source.name):
         raise DetectionsError(
             f"{url}: column {shown(source.name)!r} seems to be a flux, not a magnitude; say so: 'columns: "
             f"{{mag: {{flux: {shown(source.name)}, unit: nJy}}}}', with its own unit"
@@ -214,6 +214,10 @@ def _magnitudes(
     if zero is not None:
         numbers = zero - 2.5 * np.log10(np.where(numbers > 0, numbers, np.nan))
     return np.where((numbers > _BRIGHTEST) & (numbers < _FAINTEST), numbers, np.nan)
+
+
+def _seems_flux(name: str) -> bool:
+    return bool(_FLUX.search(name)) and "mag" not in _PLURAL.sub("", name.lower())
 
 
 def _flux_zero_point(text: str) -> float | None:

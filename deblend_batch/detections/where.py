@@ -1,7 +1,7 @@
 """Rows of a table that a condition selects, such as ``brick_primary and type != "DUP"``.
 
 A condition is an expression of Python's syntax over the table's columns. It is no code: comparisons, ``and``,
-``or``, ``not``, ``in``, arithmetic and the bits ``&``, ``|`` are computed by Arrow, and nothing else is known.
+``or``, ``not``, ``in``, arithmetic and the bits ``&``, ``|`` are computed by Arrow; nothing else is known.
 """
 
 from __future__ import annotations

@@ -102,9 +102,12 @@ class FitsPlane:
 class FitsFiles:
     """Open FITS files, each opened once; closed by :func:`open_files`."""
 
-    def __init__(self, options: Options | None, scratch: str, stack: ExitStack) -> None:
+    def __init__(
+        self, options: Options | None, scratch: str, stack: ExitStack, *, check_sums: bool
+    ) -> None:
         self._options = options
         self._scratch = scratch
+        self._check_sums = check_sums
         self._stack = stack
         self._opened: dict[str, FitsFile] = {}
 
@@ -138,6 +141,8 @@ class FitsFiles:
         unit = file.select(ref)
         exact = ref if ref.hdu is not None else ImageRef(ref.url, unit.name or unit.number)
         hdu, streams = file.open(unit, str(exact))
+        if self._check_sums and storage.is_local(ref.url):  # elsewhere it would be fetched twice
+            file.check_data(unit, str(exact))
         return FitsPlane(exact, hdu, file.primary_header() if unit.number else None, streams)
 
     def _open(self, url: str) -> FitsFile:
@@ -146,7 +151,9 @@ class FitsFiles:
 
 
 @contextmanager
-def open_files(options: Options | None = None, scratch: str | None = None) -> Iterator[FitsFiles]:
+def open_files(
+    options: Options | None = None, scratch: str | None = None, *, check_sums: bool = True
+) -> Iterator[FitsFiles]:
     """Open FITS files for the length of a ``with`` block.
 
     Parameters
@@ -154,7 +161,10 @@ def open_files(options: Options | None = None, scratch: str | None = None) -> It
     options : mapping, optional
         fsspec storage options.
     scratch : str, optional
-        Folder on the disk where gzipped files are unpacked; the system's for temporary files if absent.
+        Folder on the disk where packed files are unpacked; the system's for temporary files if absent.
+    check_sums : bool
+        Refuse data that do not fit their ``DATASUM``; of remote files it is not looked at.
     """
     with ExitStack() as stack:
-        yield FitsFiles(options, scratch or tempfile.gettempdir(), stack)
+        scratch = scratch or tempfile.gettempdir()
+        yield FitsFiles(options, scratch, stack, check_sums=check_sums)

@@ -19,6 +19,7 @@ from deblend_batch.errors import (
     TooLargeError,
 )
 from deblend_batch.fits_structure import Cards, Unit, read_header, walk
+from deblend_batch.ingest.checksum import check_datasum
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.tiles import TileLayout, TileStreams
 from deblend_batch.ingest.view import HduView
@@ -90,6 +91,13 @@ class FitsFile:
         if not agrees:
             raise FieldError(f"{label}: its header contradicts itself; mend it")
         return hdu, streams
+
+    def check_data(self, unit: Unit, label: str) -> None:
+        """Refuse an HDU whose data do not fit the sum that its header states."""
+        header = self._header(unit)
+        if b"DATASUM" in header:
+            stated = settled(fits.Header.fromstring(header)).get("DATASUM", "")
+            check_datasum(self._file, unit, stated, label)
 
     def primary_header(self) -> fits.Header:
         """Return the header of the primary HDU."""

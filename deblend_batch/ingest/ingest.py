@@ -45,6 +45,7 @@ def ingest(
     psf_fwhm_arcsec: Sequence[float] = (),
     name: str | None = None,
     background: Background = "auto",
+    ignore_checksum: bool = False,
     overwrite: bool = False,
     options: Options | None = None,
     progress: Progress = silent,
@@ -54,8 +55,8 @@ def ingest(
     Parameters
     ----------
     images : sequence of str
-        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or gzipped: one file per band,
-        or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
+        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or packed (gzip, bzip2, xz): one
+        file per band, or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
     field_url : str
         Where to write the field.
     hdu : sequence of str or int
@@ -78,6 +79,8 @@ def ingest(
     background : {"auto", "keep", "subtract"}
         ``auto`` subtracts a smooth background where its level is typically more than 0.05 of the noise
         off zero, and leaves images alone that are background-subtracted already.
+    ignore_checksum : bool
+        Take data that do not fit the ``DATASUM`` of their header.
     overwrite : bool
         Replace an existing field.
     options : mapping, optional
@@ -118,7 +121,8 @@ def ingest(
     count = len(sources)
     planes = [plane for source in sources for plane in source.planes]
     check_target(field_url, options, overwrite=overwrite, inputs=[each.url for each in planes])
-    with open_files(options, _scratch(field_url, options)) as files:
+    scratch = _scratch(field_url, options)
+    with open_files(options, scratch, check_sums=not ignore_checksum) as files:
         opened = open_bands(
             files,
             sources,

@@ -15,7 +15,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.errors import FieldError, NotFoundError
+from deblend_batch.errors import DamagedFileError, FieldError, NotFoundError
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import celestial_header, noise_image, write_extensions, write_image
@@ -215,8 +215,8 @@ def _no_image(path: Path) -> None:
         (_empty, FieldError, "not a FITS file"),
         (_cut_header, FieldError, "not a FITS file, or its first header is damaged"),
         (_cut_data, FieldError, "truncated: its data end at byte .* fetch it again"),
-        (_cut_gzip, FieldError, "the gzip stream is truncated"),
-        (_damaged_gzip, FieldError, "the gzip stream is damaged"),
+        (_cut_gzip, DamagedFileError, "the gzip stream is truncated"),
+        (_damaged_gzip, DamagedFileError, "the gzip stream is damaged"),
         (_no_image, FieldError, r"holds no 2-d image; it has 0 PRIMARY \(no data\)"),
         (Path.unlink, NotFoundError, "no such file or object"),
     ],

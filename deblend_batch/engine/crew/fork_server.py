@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deblend_batch.engine.crew.environment import ENVIRONMENT
-from deblend_batch.errors import RunStoppedError
+from deblend_batch.errors import RunStoppedError, StorageError
 
 _MESSAGE_BYTES = 64
 
@@ -189,7 +189,13 @@ class ForkServer:
 
 
 def _new_log(kind: str) -> tuple[Path, int]:
-    descriptor, path = tempfile.mkstemp(prefix=f"deblend-batch-{kind}-", suffix=".log")
+    try:
+        descriptor, path = tempfile.mkstemp(prefix=f"deblend-batch-{kind}-", suffix=".log")
+    except OSError as error:
+        raise StorageError(
+            f"no temporary file can be made ({error.strerror or error}); set TMPDIR to a folder that can be "
+            "written"
+        ) from error
     return Path(path), descriptor
 
 

@@ -14,7 +14,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.blends import Blends
 
 PREFIX = "carried_"
-"""What the names of such columns of an index begin with; a number for the column and one for the member follow."""
+"""What the names of such columns begin with; a number for the column and one for the member follow."""
 
 _NAME = b"name"
 
@@ -25,8 +25,8 @@ def check_names(reading: DetectionsConfig, bands: Sequence[str], *, fitted: bool
     for name in reading.carry:
         if name.lower() in taken:
             raise ConfigError(
-                f"carry: the catalogue has a column {taken[name.lower()]!r} of its own; call {name!r} otherwise "
-                "in the table, or leave it out"
+                f"carry: the catalogue has a column {taken[name.lower()]!r} of its own; call {name!r} "
+                "otherwise in the table, or leave it out"
             )
 
 

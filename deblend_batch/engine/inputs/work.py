@@ -128,6 +128,6 @@ def load_blends(spec: TileSpec, context: RunContext) -> Blends:
 def load_carried(
     spec: TileSpec, context: RunContext, rows: NDArray[np.int64], blends: Blends
 ) -> pa.Table | None:
-    """Read what is carried for some blends of a tile, by their rows in it; a row a member that is measured."""
+    """Read what is carried for some blends of a tile, by their rows in it; a row a measured member."""
     reader = _open_index(spec.index_url, context)
     return rows_of(reader.read_beside(spec.row_start, spec.row_stop).take(pa.array(rows)), blends)

@@ -1,0 +1,58 @@
+"""The folder in which a command is given holds data, whatever its files are called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deblend_batch.cluster.connection import _away_from_data
+
+NAMES = ("zarr", "queue", "random", "numpy", "select", "multiprocessing", "deblend_batch")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')\n")
+    return tmp_path
+
+
+def test_no_file_of_the_working_folder_is_run(folder: Path) -> None:
+    command = Path(sys.executable).with_name("deblend-batch")
+    words = [str(command), "status", "none"]
+    ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: none: not the output of a run")
+
+
+def test_ray_is_started_away_from_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    monkeypatch.chdir(folder)
+    with _away_from_data():
+        assert os.getcwd() == "/"
+    assert os.getcwd() == str(folder)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with _away_from_data():
+        assert os.getcwd() == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, b"\\xe9"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "é".encode()),
+    ],
+)
+def test_names_are_utf_8_in_every_locale_and_shown_as_far_as_an_encoding_goes(
+    settings: dict[str, str], shown: bytes, folder: Path
+) -> None:
+    command = Path(sys.executable).with_name("deblend-batch")
+    words = [str(command), "status", "é"]
+    environment = {**os.environ, **settings}
+    ended = subprocess.run(words, cwd=folder, capture_output=True, env=environment, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"error: " + shown + b": not the output of a run")

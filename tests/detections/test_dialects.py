@@ -1,0 +1,122 @@
+"""Texts as their makers write them: one table, whatever stands between its values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deblend_batch.config import Column
+from deblend_batch.detections.table import Detections, read_detections
+from deblend_batch.errors import DetectionsError
+
+ROWS = [(1, 150.5, 2.25, 21.5), (2, 150.0, -2.5, 22.0), (30, 0.125, 2.0, 23.75)]
+NAMES = ["id", "ra", "dec", "mag"]
+
+
+def read(path: Path, text: str | bytes, **columns: Column) -> Detections:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Detections.concatenate(list(read_detections(str(path), columns)))
+
+
+def check(found: Detections) -> None:
+    columns = (found.id, found.ra, found.dec, found.mag)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == ROWS
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+@given(
+    delimiter=st.sampled_from([",", ";", "\t", "|", " ", "   "]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    comments=st.lists(st.sampled_from(["# made by TOPCAT", "#", "# a, b; c | d"]), max_size=3),
+    header_is_comment=st.booleans(),
+    decimal=st.sampled_from([".", ","]),
+    bom=st.booleans(),
+    last=st.booleans(),
+    between=st.booleans(),
+)
+def test_a_table_is_the_same_in_every_dialect(
+    delimiter: str, end: str, comments: list[str], header_is_comment: bool, decimal: str, bom: bool,
+    last: bool, between: bool, tmp_path: Path,
+) -> None:  # fmt: skip
+    if delimiter == ",":
+        decimal = "."
+    lines = [delimiter.join(map(str, row)).replace(".", decimal) for row in ROWS]
+    header = delimiter.join(NAMES)
+    lines.insert(0, f"# {header}" if header_is_comment else header)
+    if between:
+        lines.insert(2, "# half of them")
+    text = end.join([*comments, *lines]) + (end if last else "")
+    check(read(tmp_path / "a.csv", ("\ufeff" if bom and not comments else "") + text))
+
+
+def test_the_units_that_vizier_puts_below_the_names_are_obeyed(tmp_path: Path) -> None:
+    text = "#RESOURCE=yCat\n#\nid\tra\tdec\n \trad\tdeg\n---\t---\t---\n1\t3.141592653589793\t2\n"
+    assert read(tmp_path / "a.tsv", text).ra[0] == pytest.approx(180.0)
+
+
+@pytest.mark.parametrize(
+    "null", ["", "null", "NULL", "nan", "NaN", "N/A", "--", "-", "\\N", "INDEF", "-99", "99.0", "999", "-999"]
+)  # fmt: skip
+def test_what_stands_for_no_magnitude_is_unknown(null: str, tmp_path: Path) -> None:
+    found = read(tmp_path / "a.csv", f"id,ra,dec,mag\n1,150,2,{null}\n2,150,2,20\n")
+    assert str(found.mag.tolist()) == "[nan, 20.0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,ra,dec\n1,150,2\n#2,150,2\n", "a row that begins with '#' has as many values"),
+        ("id,ra,dec,id\n1,150,2,1\n", "several columns 'id'"),
+        ("\\fixlen = T\n|id|ra|dec|\n", "an IPAC table"),
+        ("id;ra;dec\n1;1.150,5;2\n", "column 'ra' holds string \\('1.150,5'\\)"),
+        ("id,ra,dec\n1,10:00:00,2\n", "column 'ra' holds time.*in degrees"),
+        ("id,ra,dec\n18446744073709551615,150,2\n", "column 'id' holds double"),
+        ("id,coord_ra,coord_dec,x,y\n1,1,1,1,1\n", "has pixel positions .*'coord_ra'.*say which"),
+    ],
+)
+def test_what_could_be_meant_in_two_ways_is_refused(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DetectionsError, match=message):
+        read(tmp_path / "a.csv", text)
+
+
+HEAD = """#   1 NUMBER       Running object number
+#   2 MAG_AUTO     Kron-like elliptical aperture magnitude    [mag]
+#   3 X_IMAGE      Object position along x                    [pixel]
+#   4 Y_IMAGE      Object position along y                    [pixel]
+#   5 MAG_APER     Fixed aperture magnitude vector            [mag]
+#   8 FLUX_RADIUS  Fraction-of-light radii                    [pixel]
+"""
+SEXTRACTOR: dict[str, Column] = {
+    "id": "NUMBER", "x": "X_IMAGE", "y": "Y_IMAGE", "mag": "MAG_AUTO", "radius": "FLUX_RADIUS",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("origin", "first"), [(None, 1), (1, 1), (0, 0)])
+def test_sextractor_counts_from_one_and_in_pixels(
+    origin: int | None, first: int, tmp_path: Path
+) -> None:
+    (tmp_path / "a.cat").write_text(
+        HEAD + "  1  21.5  10.0  20.0  1 2 3  2.5\n 2 99.0 1 1 1 2 3 -1\n"
+    )
+    (found,) = read_detections(
+        f"{tmp_path}/a.cat", SEXTRACTOR, origin=origin, pixel_arcsec=0.2, carry=["MAG_APER_2"]
+    )
+    assert found.yx is not None
+    assert found.carried is not None
+    assert found.yx[0].tolist() == [20.0 - first, 10.0 - first]
+    assert str(found.mag.tolist()) == "[21.5, nan]"
+    assert str(found.radius_arcsec.tolist()) == "[0.5, nan]"
+    assert found.carried["MAG_APER_2"].to_pylist() == [3, 3]
+
+
+def test_columns_that_are_not_numbered_one_by_one_are_refused(tmp_path: Path) -> None:
+    text = HEAD.replace("#   2 MAG", "#   1 MAG") + " 1 2 3 4 5 6 7 8\n"
+    with pytest.raises(DetectionsError, match="do not number its columns one by one"):
+        read(tmp_path / "a.cat", text, **SEXTRACTOR)
