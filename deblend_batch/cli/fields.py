@@ -46,7 +46,12 @@ def ingest(
     rms_hdu: Annotated[PlaneOpt, typer.Option(help="rms plane: HDU, FILE or FILE[HDU].")] = None,
     weight_hdu: Annotated[PlaneOpt, typer.Option(help="Inverse-variance plane.")] = None,
     variance_hdu: Annotated[PlaneOpt, typer.Option(help="Variance plane.")] = None,
-    mask_hdu: Annotated[PlaneOpt, typer.Option(help="Bad-pixel plane, non-zero is bad.")] = None,
+    mask_hdu: Annotated[
+        PlaneOpt, typer.Option(help="Mask: bits that its header names, else non-zero is bad.")
+    ] = None,
+    mask_bits: Annotated[
+        PlaneOpt, typer.Option(help="Bits that are bad: NAME,... or their numbers; or legacy-dr10.")
+    ] = None,
     band: Annotated[PlaneOpt, typer.Option(help="Name of a band; repeat per band.")] = None,
     zero_point: Annotated[
         Optional[list[float]],  # noqa: UP045
@@ -82,6 +87,7 @@ def ingest(
             weight_hdu=weight_hdu or (),
             variance_hdu=variance_hdu or (),
             mask_hdu=mask_hdu or (),
+            mask_bits=mask_bits or (),
             bands=band or (),
             zero_points=zero_point or (),
             psf_fwhm_arcsec=psf_fwhm or (),

@@ -74,12 +74,17 @@ class FitsFile:
         return unit
 
     def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
-        """Open an image as astropy's HDU; of a compressed one also what checks its tiles."""
+        """Open an image as astropy's HDU, whose pixels are as the file has them, without BSCALE and BZERO.
+
+        Of a compressed one also what checks its tiles.
+        """
         header = self._header(unit)
         layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
         view = HduView(header, self._file, unit.data_start, unit.data_stop)
         try:
-            hdu: Any = fits.open(view, memmap=False, ignore_missing_simple=True)[0]
+            hdu: Any = fits.open(
+                view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
+            )[0]
             streams = None if layout is None else _streams(layout, view, hdu)
             agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
         except DeblendError:
@@ -91,9 +96,13 @@ class FitsFile:
             raise FieldError(f"{label}: its header contradicts itself; mend it")
         return hdu, streams
 
+    def header(self, unit: Unit) -> fits.Header:
+        """Return the header as it is in the file: of a compressed image that of its table."""
+        return fits.Header.fromstring(self._header(unit))
+
     def primary_header(self) -> fits.Header:
         """Return the header of the primary HDU."""
-        return fits.Header.fromstring(self._header(next(self.units())))
+        return self.header(next(self.units()))
 
     def _header(self, unit: Unit) -> bytes:
         self._file.seek(unit.start)
@@ -160,4 +169,13 @@ def _streams(layout: TileLayout, view: HduView, hdu: Any) -> TileStreams:
     pointers: dict[str, NDArray[np.int64]] = {
         name: np.asarray(table[name]).astype(np.int64).reshape(-1, 2) for name in layout.columns
     }
-    return TileStreams(layout, view, pointers)
+    return TileStreams(layout, view, pointers, _steps(layout, table))
+
+
+def _steps(layout: TileLayout, table: Any) -> NDArray[np.float64] | None:
+    """Return ``ZSCALE`` of each tile, where it is quantised."""
+    if not layout.moves_zeros:
+        return None
+    if "ZSCALE" in table.names:
+        return np.asarray(table["ZSCALE"]).astype(np.float64).reshape(-1)
+    return None

@@ -40,6 +40,7 @@ def ingest(
     weight_hdu: Sequence[str | int] = (),
     variance_hdu: Sequence[str | int] = (),
     mask_hdu: Sequence[str | int] = (),
+    mask_bits: Sequence[str] = (),
     bands: Sequence[str] = (),
     zero_points: Sequence[float] = (),
     psf_fwhm_arcsec: Sequence[float] = (),
@@ -64,8 +65,12 @@ def ingest(
         The noise planes, of one kind: an HDU of the image's own file, or ``FILE`` or ``FILE[HDU]``. A
         weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
     mask_hdu : sequence of str or int
-        Planes of bad pixels, non-zero is bad, given likewise. Blocks of exact zeros in an image with
-        noise, the rim that mosaicking leaves, are masked without being asked for.
+        Planes of bad pixels, given likewise. Where a header names the bits, those are bad that say so;
+        else all that is not zero. Blocks of zeros in an image with noise, the rim that mosaicking leaves,
+        are masked without being asked for.
+    mask_bits : sequence of str
+        Names or numbers (0 is the lowest) of the bits that make a pixel bad, or the name of a table of
+        them: ``legacy-dr10``, ``des-y6``.
     bands : sequence of str
         Names of the bands; the headers' ``FILTER`` if absent.
     zero_points : sequence of float
@@ -125,6 +130,7 @@ def ingest(
             per_band(bands, count, "--band"),
             per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
             per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
+            [name for given in mask_bits for name in given.replace(",", " ").split()],
         )
         measured = _measure(opened, background, progress)
         psf = _measure_psf(measured)
@@ -215,6 +221,7 @@ def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
         noise_sigma=None if has_variance or min(sigmas) <= 0 else sigmas,
         saturate=levels if any(level is not None for level in levels) else None,
         noise_correlation=_all_known(correlations),
+        mask_bits=measured[0].band.mask_bits,
     )
 
 
@@ -248,7 +255,8 @@ def _write_window(
     window = item.band.read(rows, columns)
     if item.surface is not None:
         item.surface.subtract_from(window.image, rows, columns)
-    planes = {"image": window.image, "variance": window.variance, "mask": window.bad}
+    mask = window.bad if window.mask is None else window.mask
+    planes = {"image": window.image, "variance": window.variance, "mask": mask}
     try:
         for name, plane in planes.items():
             if plane is not None:

@@ -68,7 +68,7 @@ class MeasuredBand:
 
 def measure_band(band: Band, background: Background, step: Callable[[], None]) -> MeasuredBand:
     """Read a band once, window by window, and measure it."""
-    band = band.with_padding_found()
+    band = band.with_pixels_sampled()
     mesh = BackgroundMesh(band.shape_yx)
     plane_levels = []
     for rows, columns in mesh.windows(_WINDOW_PX):
@@ -88,7 +88,7 @@ def measure_band(band: Band, background: Background, step: Callable[[], None]) -
         )
     subtract = background == "subtract" or (background == "auto" and mesh.is_significant)
     level = float(np.median(mesh.level[good]))
-    saturation = headers.saturation(band.image.headers)
+    saturation = _scaled(headers.saturation(band.image.headers), band.factor)
     surface = mesh.surface()
     correlation, candidates = _sample(band, surface, _lowered(saturation, level))
     fwhm, stars = _psf(band, candidates)
@@ -153,6 +153,10 @@ def _psf(band: Band, candidates: Sequence[StarCandidate]) -> tuple[Found, Sequen
 
 def _agrees(width: PsfWidth | None, said_px: float) -> bool:
     return width is not None and 1 / _MAX_RATIO < width.fwhm_px / said_px < _MAX_RATIO
+
+
+def _scaled(saturation: Found | None, factor: float) -> Found | None:
+    return None if saturation is None else Found(saturation.value * factor, saturation.source)
 
 
 def _lowered(saturation: Found | None, by: float) -> Found | None:

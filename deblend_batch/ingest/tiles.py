@@ -43,7 +43,8 @@ _DENSE = 2
 _PIECE = 1 << 16
 _HEAD_BYTES = 16
 _HCOMPRESS_MAGIC = b"\xdd\x99"
-_DITHERS = ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
+_KEEPS_ZEROS = "SUBTRACTIVE_DITHER_2"
+_DITHERS = ("SUBTRACTIVE_DITHER_1", _KEEPS_ZEROS)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class TileLayout:
         Bytes of an item, by name of the columns that point to streams.
     heap_start, heap_stop : int
         Where streams are among the HDU's data, bytes.
+    moves_zeros : bool
+        Whether floats were quantised in a way that keeps no zeros.
     where : str
         The image, for messages.
     """
@@ -76,6 +79,7 @@ class TileLayout:
     columns: dict[str, int]
     heap_start: int
     heap_stop: int
+    moves_zeros: bool
     where: str
 
     @classmethod
@@ -93,6 +97,7 @@ class TileLayout:
                 "uncompress it first (funpack)"
             )
         _check_dither(cards)
+        is_float = cards.integer("ZBITPIX", -64, 64) < 0
         row, rows = cards.integer("NAXIS1", 1, _INT32), cards.integer("NAXIS2", 1, _INT32)
         heap_start = cards.integer("THEAP", row * rows, 1 << 62, default=row * rows)
         layout = cls(
@@ -104,6 +109,7 @@ class TileLayout:
             columns=_columns(cards),
             heap_start=heap_start,
             heap_stop=row * rows + cards.integer("PCOUNT", 0, 1 << 62, default=0),
+            moves_zeros=is_float and cards.text("ZQUANTIZ") not in ("NONE", _KEEPS_ZEROS),
             where=cards.where,
         )
         layout._check_sizes(rows, row * rows)
@@ -172,13 +178,20 @@ class TileStreams:
         Its header and data.
     pointers : mapping
         Length, in items, and place of the streams, int64 (tile, 2), by column.
+    steps : ndarray of float64, shape (tile,), optional
+        Quantisation steps, ``ZSCALE``; NaN or 0 of a tile that is not quantised.
     """
 
     def __init__(
-        self, layout: TileLayout, view: HduView, pointers: dict[str, NDArray[np.int64]]
+        self,
+        layout: TileLayout,
+        view: HduView,
+        pointers: dict[str, NDArray[np.int64]],
+        steps: NDArray[np.float64] | None = None,
     ) -> None:
         self.layout = layout
         self._view = view
+        self._steps = steps if layout.moves_zeros else None
         self._sizes = {  # clipped, so that none becomes a small one by wrapping around
             name: pointers[name][:, 0].clip(-1, _MOST_ITEMS) * layout.columns[name]
             for name in layout.columns
@@ -200,6 +213,20 @@ class TileStreams:
         for number in numbers[~self._checked[numbers]].tolist():
             self._check_stream(number)
             self._checked[number] = True
+
+    def lost_step(self, rows: slice, columns: slice) -> NDArray[np.float64] | None:
+        """Return the quantisation step of each pixel of a window where zeros are not kept, else None.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            The window, px.
+        """
+        if self._steps is None:
+            return None
+        (tile_y, tile_x), (down, across) = self.layout.tile_yx, self.layout.tiles_yx
+        y, x = (np.arange(part.start, part.stop) for part in (rows, columns))
+        return np.asarray(self._steps.reshape(down, across)[np.ix_(y // tile_y, x // tile_x)])
 
     def _check_places(self) -> None:
         layout = self.layout
