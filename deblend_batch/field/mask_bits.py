@@ -16,7 +16,9 @@ from deblend_batch.text import shown
 _MAX_BITS = 64
 _MAX_NAME = 64
 _SATURATED = re.compile(r"SAT(UR\w*)?", re.IGNORECASE)
-_SOURCES = re.compile(r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG(MENT\w*)?|DEBLEND\w*", re.IGNORECASE)
+_SOURCES = re.compile(
+    r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG(MENT\w*)?|DEBLEND\w*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,9 @@ def _with_one_matrix(kept: dict[str, Card]) -> dict[str, Card]:
     has_cd = any(re.fullmatch(r"CD[12]_[12]", key) for key in kept)
     has_pc = any(key.startswith("PC") for key in kept)
     if has_cd and has_pc:
-        raise ValueError("CD and PC cards contradict each other by standing together; remove one kind")
+        raise ValueError(
+            "CD and PC cards contradict each other by standing together; remove one kind"
+        )
     latitude = _latitude_axis(kept)
     turned, other = kept.get(f"CROTA{latitude}"), kept.get(f"CROTA{3 - latitude}")
     if not has_cd and not has_pc and other and other != turned:

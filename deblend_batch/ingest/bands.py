@@ -16,12 +16,15 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.cards import celestial_cards, remarks
+from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.fits import FitsFiles, FitsPlane
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.mask_names import choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
 from deblend_batch.ingest.noise_plane import NoisePlane
 from deblend_batch.ingest.padding import rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.reference import ImageRef
+from deblend_batch.ingest.rubin import RubinImage
 from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.zero_point import zero_point
 
@@ -95,6 +98,8 @@ class Band:
         What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
     mask_bits : MaskBits, optional
         What the bits of the field's mask mean.
+    psf : FilePsf, optional
+        What the file brings.
     notes : tuple of str
         What the summary has to say of its header.
     """
@@ -109,6 +114,7 @@ class Band:
     zero_is_missing: bool = False
     factor: float = 1.0
     mask_bits: MaskBits | None = None
+    psf: FilePsf | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -296,16 +302,16 @@ def _open_band(
     mask_bits: Sequence[str],
 ) -> Band:
     image = files.plane(source.image)
+    rubin = files.rubin(image)
+    if rubin is not None:
+        source = _completed(source, rubin)
     cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
     grid = SkyGrid.from_cards(cards, image.shape_yx, image.label)
     scale = grid.pixel_scale_arcsec()
     found, said = _zero_point(image, given_zero_point, scale)
-    if fwhm_arcsec is None:
-        fwhm = headers.psf_fwhm_arcsec(image.headers, scale)
-    else:
-        fwhm = Found(fwhm_arcsec, "option")
-    stem = storage.name_of(source.image.url).split(".")[0]
-    name = name or headers.band_name(image.headers) or headers.word_of(stem) or "image"
+    psf = rubin.psf if rubin is not None and fwhm_arcsec is None else None
+    name = name or headers.band_name(image.headers) or (rubin.band if rubin else None)
+    name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
     noise = files.plane(source.noise) if source.noise else None
     mask = files.plane(source.mask) if source.mask else None
     for plane in (noise, mask):
@@ -321,9 +327,30 @@ def _open_band(
         mask=_mask(mask, mask_bits, name) if mask else None,
         wcs_cards=cards,
         zero_point=found,
-        psf_fwhm_arcsec=fwhm,
+        psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
+        psf=psf,
         notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
     )
+
+
+def _completed(source: BandSource, rubin: RubinImage) -> BandSource:
+    """Add the planes that belong to the image by what its file says, where the user names none."""
+    url = source.image.url
+    if source.noise is None and rubin.variance_hdu is not None:
+        source = replace(source, noise=ImageRef(url, rubin.variance_hdu), noise_kind="variance")
+    if source.mask is None and rubin.mask_hdu is not None:
+        source = replace(source, mask=ImageRef(url, rubin.mask_hdu))
+    return source
+
+
+def _width(
+    image: FitsPlane, given: float | None, psf: FilePsf | None, scale_arcsec: float
+) -> Found | None:
+    if given is not None:
+        return Found(given, "option")
+    if psf is not None and psf.typical_fwhm_px is not None:
+        return Found(psf.typical_fwhm_px * scale_arcsec, "kernels of the file")
+    return headers.psf_fwhm_arcsec(image.headers, scale_arcsec)
 
 
 def _zero_point(

@@ -21,6 +21,7 @@ from deblend_batch.errors import DeblendError
 from deblend_batch.ingest.encoding import Encoding
 from deblend_batch.ingest.hdus import FitsFile, first_line, meaning, settled
 from deblend_batch.ingest.reference import ImageRef
+from deblend_batch.ingest.rubin import RubinImage, read_rubin
 from deblend_batch.ingest.tiles import TileStreams
 from deblend_batch.ingest.unzipping import unzipped
 from deblend_batch.storage import Options
@@ -192,6 +193,10 @@ class FitsFiles:
             raise
         except Exception as error:
             raise storage.translate(ref.url, error) from error
+
+    def rubin(self, plane: FitsPlane) -> RubinImage | None:
+        """Return what a file of Rubin's says of its image; None where it is no such file."""
+        return read_rubin(self._opened[plane.url], plane.url, plane.shape_yx)
 
     def _plane(self, ref: ImageRef) -> FitsPlane:
         if ref.url not in self._opened:

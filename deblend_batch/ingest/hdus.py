@@ -108,6 +108,40 @@ class FitsFile:
         self._file.seek(unit.start)
         return read_header(self._file, self._url, unit.number) or b""
 
+    def find(self, name: str, kind: str) -> Unit | None:
+        """Return the first HDU of a name and a kind (``table``, or ``image``, compressed or not)."""
+        kinds = ("image", "compressed") if kind == "image" else (kind,)
+        return next(
+            (each for each in self.units() if each.is_called(name) and each.kind in kinds), None
+        )
+
+    def read_data(self, unit: Unit, label: str, most_bytes: int) -> bytes:
+        """Return the bytes of an HDU's data, of a table with what its columns point to."""
+        if not 0 < unit.data_bytes <= most_bytes or unit.data_stop > self._size:
+            raise FieldError(
+                f"{label}: has {unit.data_bytes:,} bytes of data, of {most_bytes:,} that are read, or is "
+                "truncated; fetch it again"
+            )
+        self._file.seek(unit.data_start)
+        return self._file.read(unit.data_bytes)
+
+    def read_stack(self, unit: Unit, label: str, most_pixels: int) -> NDArray[np.float64]:
+        """Return all pixels of an image of any number of axes."""
+        if not 0 < math.prod(unit.shape or ()) <= most_pixels or unit.data_stop > self._size:
+            raise FieldError(
+                f"{label}: has more than {most_pixels:,} pixels, or none, or is truncated; fetch it again"
+            )
+        hdu, streams = self.open(unit, label)
+        try:
+            if streams is not None:
+                streams.check_all()
+            return np.asarray(hdu.data, np.float64)
+        except DeblendError:
+            raise
+        except Exception as error:
+            reason = f"{label}: cannot be decoded ({first_line(error)}); fetch it again"
+            raise meaning(label, error, reason) from error
+
     def _first_image(self) -> Unit:
         images = [unit for unit in self.units() if unit.is_image_2d]
         if not images:

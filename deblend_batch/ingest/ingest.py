@@ -18,8 +18,10 @@ from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
+from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
+from deblend_batch.ingest.file_psf import field_psf
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
@@ -142,7 +144,7 @@ def ingest(
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
             mask=any(item.band.has_mask for item in measured),
-            psf=None if psf is None else psf.psf,
+            psf=_given_psf(measured) or (None if psf is None else psf.psf),
             options=options,
             attributes={"provenance": [asdict(found) for found in bands_found]},
             overwrite=overwrite,
@@ -204,6 +206,17 @@ def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:
         measured[0].band.shape_yx,
         [item.psf_fwhm_arcsec.value for item in measured],
         _grid(measured[0].band).pixel_scale_arcsec(),
+    )
+
+
+def _given_psf(measured: Sequence[MeasuredBand]) -> FieldPsf | None:
+    """Return the PSF that the files bring, which counts for more than one made of a few stars."""
+    first = measured[0].band
+    return field_psf(
+        [item.band.psf for item in measured],
+        first.shape_yx,
+        [item.psf_fwhm_arcsec.value for item in measured],
+        _grid(first).pixel_scale_arcsec(),
     )
 
 

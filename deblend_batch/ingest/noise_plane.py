@@ -38,9 +38,7 @@ class NoisePlane:
     factor: float = 1.0
     most: float = np.inf
 
-    def read(
-        self, rows: slice, columns: slice
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def read(self, rows: slice, columns: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read a window.
 
         Parameters

@@ -55,6 +55,8 @@ class TileLayout:
     ----------
     shape_yx, tile_yx : tuple of int
         Of the image and of a whole tile, px.
+    planes : int
+        Images that are stacked in leading axes; their tiles follow each other.
     algorithm : str
         ``ZCMPTYPE``.
     item_bytes : int
@@ -73,6 +75,7 @@ class TileLayout:
 
     shape_yx: tuple[int, int]
     tile_yx: tuple[int, int]
+    planes: int
     algorithm: str
     item_bytes: int
     least_bytes: int
@@ -90,6 +93,11 @@ class TileLayout:
             min(edge, cards.integer(f"ZTILE{n}", 1, _INT32))
             for n, edge in zip(range(len(shape), 0, -1), shape, strict=True)
         )
+        planes = math.prod(shape[:-2])
+        if math.prod(tile[:-2]) != 1:
+            raise FieldError(
+                f"{cards.where}: its tiles reach over several planes; uncompress it first (funpack)"
+            )
         algorithm = cards.text("ZCMPTYPE")
         if algorithm not in _ALGORITHMS:
             raise FieldError(
@@ -103,6 +111,7 @@ class TileLayout:
         layout = cls(
             shape_yx=(shape[-2], shape[-1]),
             tile_yx=(tile[-2], tile[-1]),
+            planes=planes,
             algorithm=algorithm,
             item_bytes=max(cards.item_bytes("ZBITPIX"), 4),  # quantised floats are int32
             least_bytes=_least_bytes(cards, algorithm),
@@ -114,6 +123,11 @@ class TileLayout:
         )
         layout._check_sizes(rows, row * rows)
         return layout
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles, of all planes."""
+        return self.planes * math.prod(self.tiles_yx)
 
     @property
     def tiles_yx(self) -> tuple[int, int]:
@@ -132,7 +146,7 @@ class TileLayout:
 
     def pixels(self, number: int) -> int:
         """Return the pixels of a tile; those at the edges have less."""
-        down, right = divmod(number, self.tiles_yx[1])
+        down, right = divmod(number % math.prod(self.tiles_yx), self.tiles_yx[1])
         (height, width), (tile_y, tile_x) = self.shape_yx, self.tile_yx
         return min(tile_y, height - down * tile_y) * min(tile_x, width - right * tile_x)
 
@@ -147,7 +161,7 @@ class TileLayout:
                 yield here_y, here_x
 
     def _check_sizes(self, rows: int, table_bytes: int) -> None:
-        tiles, (tile_y, tile_x) = math.prod(self.tiles_yx), self.tile_yx
+        tiles, (tile_y, tile_x) = self.tiles, self.tile_yx
         if rows != tiles:
             raise FieldError(
                 f"{self.where}: its header announces {tiles:,} tiles and a table of {rows:,}; fetch it again"
@@ -197,7 +211,7 @@ class TileStreams:
             for name in layout.columns
         }
         self._places = {name: pointers[name][:, 1] for name in layout.columns}
-        self._checked = np.zeros(math.prod(layout.tiles_yx), bool)
+        self._checked = np.zeros(layout.tiles, bool)
         self._check_places()
 
     def check(self, rows: slice, columns: slice) -> None:
@@ -208,7 +222,13 @@ class TileStreams:
         rows, columns : slice
             The window, px.
         """
-        numbers = self.layout.numbers(rows, columns)
+        self._check_numbers(self.layout.numbers(rows, columns))
+
+    def check_all(self) -> None:
+        """Check the streams of all planes."""
+        self._check_numbers(np.arange(self.layout.tiles))
+
+    def _check_numbers(self, numbers: NDArray[np.int64]) -> None:
         self._hold(numbers)
         for number in numbers[~self._checked[numbers]].tolist():
             self._check_stream(number)

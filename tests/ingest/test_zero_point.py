@@ -55,7 +55,17 @@ def test_zero_points(cards: dict[str, Any], value: float, source: str) -> None:
 
 
 JANSKY = [
-    *("nJy", "uJy", "mJy", "Jy", "MJy", "10.0*nanoJansky", "1e-8 Jy", "erg s-1 cm-2 Hz-1", "W m-2 Hz-1"),
+    *(
+        "nJy",
+        "uJy",
+        "mJy",
+        "Jy",
+        "MJy",
+        "10.0*nanoJansky",
+        "1e-8 Jy",
+        "erg s-1 cm-2 Hz-1",
+        "W m-2 Hz-1",
+    ),
 ]
 ANGLES = {"sr": u.sr, "arcsec2": u.arcsec**2, "deg2": u.deg**2, "arcsec^2": u.arcsec**2}
 
