@@ -65,6 +65,12 @@ def ingest(
     background: Annotated[
         Literal["auto", "keep", "subtract"], typer.Option(help="What to do with the background.")
     ] = "auto",
+    meant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Go on although this cannot be by the image: psf, noise or mask; repeat for more."
+        ),
+    ] = None,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
@@ -93,6 +99,7 @@ def ingest(
             psf_fwhm_arcsec=psf_fwhm or (),
             name=name,
             background=background,
+            meant=meant or (),
             overwrite=overwrite,
             options=read_storage_options(storage_options),
             progress=progress,

@@ -21,6 +21,7 @@ from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
+from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
@@ -48,6 +49,7 @@ def ingest(
     psf_fwhm_arcsec: Sequence[float] = (),
     name: str | None = None,
     background: Background = "auto",
+    meant: Sequence[str] = (),
     overwrite: bool = False,
     options: Options | None = None,
     progress: Progress = silent,
@@ -85,6 +87,8 @@ def ingest(
     background : {"auto", "keep", "subtract"}
         ``auto`` subtracts a smooth background where its level is typically more than 0.05 of the noise
         off zero, and leaves images alone that are background-subtracted already.
+    meant : sequence of {"psf", "noise", "mask"}
+        Comparisons of what a file says with what its image shows that must not stop the ingestion.
     overwrite : bool
         Replace an existing field.
     options : mapping, optional
@@ -105,7 +109,7 @@ def ingest(
         If a file is missing.
     FieldError
         If an image is no FITS, damaged, without a celestial WCS, on another grid, or says no zero point
-        or PSF width.
+        or PSF width; if its PSF, its noise plane or its mask cannot be that of its pixels.
     TooLargeError
         If an image, a compressed tile, or what a gzipped file unpacks to, is beyond the bounds.
     OutputConflictError
@@ -116,6 +120,7 @@ def ingest(
     started = time.monotonic()
     if background not in {"auto", "keep", "subtract"}:
         raise ConfigError(f"background: {background!r} is none of auto, keep, subtract")
+    check_names(meant)
     noise: dict[NoiseKind, Sequence[str | int]] = {
         "rms": rms_hdu,
         "weight": weight_hdu,
@@ -134,7 +139,7 @@ def ingest(
             per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
             [name for given in mask_bits for name in given.replace(",", " ").split()],
         )
-        measured = _measure(opened, background, progress)
+        measured = _measure(opened, background, meant, progress)
         psf = _measure_psf(measured)
         bands_found = tuple(summarise(item, n, psf) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
@@ -188,7 +193,7 @@ def _grid(band: Band) -> SkyGrid:
 
 
 def _measure(
-    bands: Sequence[Band], background: Background, progress: Progress
+    bands: Sequence[Band], background: Background, meant: Sequence[str], progress: Progress
 ) -> list[MeasuredBand]:
     total, done = sum(measure_steps(band) for band in bands), 0
 
@@ -197,7 +202,7 @@ def _measure(
         done += 1
         progress("measuring", done, total)
 
-    return [measure_band(band, background, step) for band in bands]
+    return [measure_band(band, background, meant, step) for band in bands]
 
 
 def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:

@@ -74,6 +74,8 @@ class BandSummary:
         What stars said of the PSF; None where they were not asked, or there are too few.
     mask_bits : MaskBits or None
         Bits of the mask that have names, and which are bad; None where any bit is bad.
+    checks : tuple of str
+        What the file says against what the image shows.
     notes : tuple of str
         What was decided between cards that contradict each other, and what was assumed.
     """
@@ -90,6 +92,7 @@ class BandSummary:
     saturate: Found | None
     psf: PsfSummary | None
     mask_bits: MaskBits | None = None
+    checks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -151,6 +154,7 @@ class IngestSummary:
             ("field", self.url),
             ("pixels", f"{height:,} x {width:,} of {self.pixel_scale_arcsec:.4g} arcsec"),
             *((f"band {band.name}", band.describe()) for band in self.bands),
+            *((f"check {band.name}", text) for band in self.bands for text in band.checks),
             *((f"note {band.name}", note) for band in self.bands for note in band.notes),
             ("bad pixels", f"{self.bad_fraction:.2%}"),
             ("seconds", f"{self.seconds:.1f}"),
@@ -172,6 +176,7 @@ def summarise(item: MeasuredBand, number: int, psf: MeasuredPsf | None) -> BandS
         saturate=item.saturate,
         psf=_psf_summary(psf, number),
         mask_bits=item.band.mask_bits,
+        checks=tuple(check.text for check in item.checks),
         notes=item.band.notes,
     )
 
