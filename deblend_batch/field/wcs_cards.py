@@ -42,6 +42,7 @@ _TYPE = re.compile(
     r"|SFL|PAR|MOL|AIT|BON|PCO|TSC|CSC|QSC|HPX|XPH|TPV|GLS|NCP)(?:-SIP)?"
 )
 _WORD = re.compile(r"[A-Za-z0-9-]{1,20}")
+_SAME_MATRIX = 1e-6
 _SURFACE = re.compile(r"wtype\s*=\s*(tnx|zpx)", re.IGNORECASE)
 _MATRIX = re.compile(r"(?:CD|PC)[12]_[12]|PC00[12]00[12]")
 _SCAMP_TERM = re.compile(r"PV[12]_([5-9]|\d\d)")
@@ -162,9 +163,8 @@ def _with_one_matrix(kept: dict[str, Card]) -> dict[str, Card]:
     has_cd = any(re.fullmatch(r"CD[12]_[12]", key) for key in kept)
     has_pc = any(key.startswith("PC") for key in kept)
     if has_cd and has_pc:
-        raise ValueError(
-            "CD and PC cards contradict each other by standing together; remove one kind"
-        )
+        _check_same_matrix(kept)
+        kept, has_pc = {key: value for key, value in kept.items() if key[:2] != "PC"}, False
     latitude = _latitude_axis(kept)
     turned, other = kept.get(f"CROTA{latitude}"), kept.get(f"CROTA{3 - latitude}")
     if not has_cd and not has_pc and other and other != turned:
@@ -176,6 +176,21 @@ def _with_one_matrix(kept: dict[str, Card]) -> dict[str, Card]:
     if has_cd:
         unused |= {"CDELT1", "CDELT2"}
     return {key: value for key, value in kept.items() if key not in unused}
+
+
+def _check_same_matrix(kept: Mapping[str, Card]) -> None:
+    """Refuse CD and PC cards that contradict each other: programs take either."""
+    for i in (1, 2):
+        for j in (1, 2):
+            given = kept.get(f"PC{i}_{j}", kept.get(f"PC00{i}00{j}", float(i == j)))
+            product = float(given) * float(kept.get(f"CDELT{i}", 1.0))
+            cd = float(kept.get(f"CD{i}_{j}", 0.0))
+            if abs(product - cd) > _SAME_MATRIX * max(
+                abs(float(kept.get(f"CD{i}_{i}", 0.0))), abs(cd)
+            ):
+                raise ValueError(
+                    f"CD{i}_{j} is {cd:g}, PC and CDELT say {product:g}; remove one kind"
+                )
 
 
 def _has_terms(found: Mapping[str, Any]) -> bool:

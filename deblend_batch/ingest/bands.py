@@ -22,7 +22,7 @@ from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.mask_names import choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
 from deblend_batch.ingest.noise_plane import NoisePlane
-from deblend_batch.ingest.padding import rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.rubin import RubinImage
 from deblend_batch.ingest.sources import BandSource
@@ -242,9 +242,10 @@ def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
     pixels = pixels[np.isfinite(pixels) & (pixels != 0)]
     if pixels.size == 0:
         return 1.0
-    largest = 2.0 ** np.floor(np.log2(np.median(np.abs(pixels))))
-    sigma = clipped_median_sigma(pixels / largest)[1] * largest
-    typical = sigma if np.isfinite(sigma) and sigma > 0 else largest
+    near_one = 2.0 ** np.floor(np.log2(np.median(np.abs(pixels))))
+    level, sigma = clipped_median_sigma(pixels / near_one)
+    is_noise = is_noisy(pixels / near_one, level, sigma)
+    typical = sigma * near_one if is_noise else float(np.abs(pixels).max())
     if _PLAIN_RANGE[0] <= typical <= _PLAIN_RANGE[1]:
         return 1.0
     return float(2.0 ** -np.round(np.log2(typical)))

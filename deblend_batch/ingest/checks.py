@@ -90,14 +90,14 @@ def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tu
     text = f"PSF {said.value:.3f} arcsec ({said.source}), {stars.stars} stars have {seen:.3f}"
     ratio = seen / said.value
     fits_as_pixels = 1 / _ALIKE < stars.fwhm_px / said.value < _ALIKE
-    if not (_SMALLER < ratio and (ratio < _ALIKE or not fits_as_pixels)):
+    if ratio < _SMALLER or (ratio > _ALIKE and fits_as_pixels):
         if fits_as_pixels and said.source != "option":
             found = Found(said.value * scale_arcsec, f"{said.source}, in pixels")
             return found, Check("psf", f"{said.source} {said.value:g} is in pixels, by the stars")
         unit = ", the number that the stars have in pixels" if fits_as_pixels else ""
         problem = (
-            f"the PSF is {said.value:.3f} arcsec by {said.source}{unit}, and {stars.stars} stars of the image "
-            f"have {seen:.3f}; give --psf-fwhm {seen:.3f}"
+            f"the PSF is {said.value:.3f} arcsec by {said.source}{unit}, and {stars.stars} stars of the "
+            f"image have {seen:.3f}; give --psf-fwhm {seen:.3f}"
         )
         return said, Check("psf", text, problem)
     return said, Check("psf", text)
@@ -106,8 +106,8 @@ def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tu
 def compare_noise(plane_sigma: float | None, noise_sigma: float, kind: str) -> Check | None:
     """Compare the noise plane with the scatter of the sky's pixels; None where there is none of either.
 
-    Resampling makes the scatter up to some three times smaller than a plane says; an exposure map, or a weight
-    that is none of the variance, is off by far more.
+    Resampling makes the scatter up to some three times smaller than a plane says; an exposure map, or a
+    weight that is none of the variance, is off by far more.
     """
     if plane_sigma is None or not noise_sigma > 0 or not plane_sigma > 0:
         return None

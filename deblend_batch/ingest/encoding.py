@@ -80,11 +80,9 @@ class Encoding:
         return values
 
     def bits(self, raw: NDArray[Any]) -> NDArray[np.uint64]:
-        """Return the bits of a mask, whether it is signed or not; 0 where a float is none."""
+        """Return the bits of a mask, whether its integers are signed or not; floats are whole numbers."""
         if raw.dtype.kind == "f":
-            values = self.values(raw)
-            whole = np.isfinite(values) & (values >= 0) & (values < 2.0**63)
-            return np.where(whole, values, 0).astype(np.uint64)
+            return self.values(raw).astype(np.uint64)
         width = 8 * raw.dtype.itemsize
         bits = raw.astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
         if abs(self.zero) == 2.0 ** (width - 1):  # how FITS writes unsigned integers
@@ -106,18 +104,21 @@ def _blank(header: Header, raw_header: Header, zero: float) -> int | None:
     bitpix = int(number([raw_header], "ZBITPIX") or number([raw_header], "BITPIX") or -32)
     if bitpix < 0:
         return None
-    value = next(
-        (
-            found
-            for each, key in ((header, "BLANK"), (raw_header, "ZBLANK"), (raw_header, "BLANK"))
-            if (found := number([each], key)) is not None
-        ),
-        None,
-    )
-    if value is None or value != int(value):
+    cards = ((header, "BLANK"), (raw_header, "ZBLANK"), (raw_header, "BLANK"))
+    value = next((found for each, key in cards if (found := _whole(each, key)) is not None), None)
+    if value is None:
         return None
     low, high = (0, 255) if bitpix == 8 else (-(1 << (bitpix - 1)), (1 << (bitpix - 1)) - 1)
-    return next((int(each) for each in (value, value - zero) if low <= each <= high), None)
+    return next((each for each in (value, value - int(zero)) if low <= each <= high), None)
+
+
+def _whole(header: Header, key: str) -> int | None:
+    """Return a card's integer, of which a float would lose digits."""
+    value = header.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    given = number([header], key)
+    return int(given) if given is not None and given == int(given) else None
 
 
 def _asinh(header: Header, where: str) -> tuple[float, float] | None:

@@ -110,14 +110,17 @@ class FitsPlane:
         -------
         bits : ndarray of uint64, shape (y, x)
             The mask.
-        bad : ndarray of bool, shape (y, x)
-            Where it is not zero, or has no value.
+        unknown : ndarray of bool, shape (y, x)
+            Where it has no value, or none that bits could be.
         """
         raw = self._raw(rows, columns)
-        missing = self.encoding.missing(raw)
-        bits = np.where(missing, np.uint64(0), self.encoding.bits(raw))
-        # A float that is no whole number is not zero all the same.
-        return bits, missing | (self.encoding.values(raw) != 0)
+        unknown = self.encoding.missing(raw)
+        if raw.dtype.kind == "f":
+            values = self.encoding.values(raw)
+            with np.errstate(invalid="ignore"):
+                unknown |= ~((values >= 0) & (values < 2.0**63) & (values == np.floor(values)))
+        bits = self.encoding.bits(np.where(unknown, raw.dtype.type(0), raw))
+        return np.where(unknown, np.uint64(0), bits), unknown
 
     def lost_step(self, rows: slice, columns: slice) -> NDArray[np.float64] | None:
         """Return the quantisation step of each pixel of a window, pixel values; None where zeros are kept.

@@ -61,6 +61,11 @@ def zero_is_missing(windows: Iterable[NDArray[np.floating]]) -> bool:
     if not found or pixels.size == 0:
         return False
     median, sigma = clipped_median_sigma(pixels)
+    return is_noisy(pixels, median, sigma)
+
+
+def is_noisy(pixels: NDArray[np.floating], median: float, sigma: float) -> bool:
+    """Tell whether most pixels are noise: on both sides of zero, or of a sky far from it."""
     return bool((pixels < 0).mean() > _MIN_NEGATIVE or median > _SKY_SIGMA * sigma > 0)
 
 
