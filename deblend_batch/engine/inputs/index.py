@@ -54,6 +54,7 @@ class _Summary(TypedDict):
     detections: dict[Word, Number]
     unplaced: list[UnplacedPair]
     nearest_arcsec: float | None
+    said: list[Line]
 
 
 _SUMMARY_TYPE = TypeAdapter(_Summary)
@@ -82,6 +83,8 @@ class FieldIndex:
     nearest_arcsec : float, optional
         Where pairs were looked for and none was found: the least distance between two detections, one of
         them in the image.
+    said : tuple of str
+        How the detections compare with the pixels, a line each.
     """
 
     url: str
@@ -92,6 +95,7 @@ class FieldIndex:
     detections: dict[str, int]
     unplaced: tuple[UnplacedPair, ...] = ()
     nearest_arcsec: float | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def n_blends(self) -> int:
@@ -138,6 +142,7 @@ def write_index(output: Output, index: FieldIndex, blends: Blends) -> None:
         "detections": index.detections,
         "unplaced": [asdict(pair) for pair in index.unplaced],
         "nearest_arcsec": index.nearest_arcsec,
+        "said": index.said,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
     table = pa.table({"unit": units, **columns}).replace_schema_metadata(
@@ -202,6 +207,7 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
         summary["detections"],
         tuple(summary["unplaced"]),
         summary["nearest_arcsec"],
+        tuple(summary["said"]),
     )
 
 

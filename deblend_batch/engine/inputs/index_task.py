@@ -21,6 +21,7 @@ from deblend_batch.detections.table import (
     repeated_ids,
 )
 from deblend_batch.detections.unique import Repeated, UniqueKeys
+from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
 from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
@@ -63,6 +64,8 @@ class IndexTask:
     """What a blend is; None for a model that takes pairs."""
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
+    meant: tuple[str, ...] = ()
+    """Comparisons of the detections with the pixels that must not stop the run."""
 
     @property
     def url(self) -> str:
@@ -103,6 +106,7 @@ def index_tasks(
             config.pairs,
             config.columns,
             None if card.takes_pairs else rules,
+            meant=tuple(config.meant),
         )
         for entry in entries
     ]
@@ -131,6 +135,7 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
     grid = TileGrid(opened.shape_yx, task.tile_size)
     noise = () if opened.variance is not None else opened.measure_noise()
     detections, yx, counts = _load(task, opened)
+    said = compare_with_pixels(opened, yx, detections.mag, task.entry.detections_url, task.meant)
     blends, unplaced = _find(task, opened, Sky(detections, yx, opened.shape_yx))
     owner = grid.owner(blends.yx[:, 0])
     units = divide(owner, blends.yx[:, 0], task.max_blends)
@@ -148,6 +153,7 @@ def build_index(task: IndexTask) -> tuple[FieldIndex, Blends]:
         counts,
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
+        said,
     )
     return index, blends[order]
 
