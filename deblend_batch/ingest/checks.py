@@ -18,6 +18,8 @@ from deblend_batch.ingest.psf import PsfWidth
 
 CheckName = Literal["psf", "noise", "mask"]
 
+_LEAST_PX = 1.3
+"""What is narrower is a cosmic ray or a hot pixel."""
 _SMALLER = 0.67
 _ALIKE = 1.3
 _NOISE_RATIO = 5.0
@@ -84,7 +86,7 @@ def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tu
     Check
         The comparison.
     """
-    if stars is None:
+    if stars is None or stars.fwhm_px < _LEAST_PX:
         return said, Check("psf", "PSF not compared: too few stars")
     seen = stars.fwhm_px * scale_arcsec
     text = f"PSF {said.value:.3f} arcsec ({said.source}), {stars.stars} stars have {seen:.3f}"

@@ -199,7 +199,9 @@ class FitsFiles:
 
     def rubin(self, plane: FitsPlane) -> RubinImage | None:
         """Return what a file of Rubin's says of its image; None where it is no such file."""
-        return read_rubin(self._opened[plane.url], plane.url, plane.shape_yx)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_rubin(self._opened[plane.url], plane.url, plane.shape_yx)
 
     def _plane(self, ref: ImageRef) -> FitsPlane:
         if ref.url not in self._opened:
