@@ -17,7 +17,7 @@ _MAX_BITS = 64
 _MAX_NAME = 64
 _SATURATED = re.compile(r"SAT(UR\w*)?", re.IGNORECASE)
 _SOURCES = re.compile(
-    r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG(MENT\w*)?|DEBLEND\w*", re.IGNORECASE
+    r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG|SEGMENT\w*|DEBLEND\w*", re.IGNORECASE
 )
 
 
