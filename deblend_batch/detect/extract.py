@@ -5,7 +5,7 @@ Source Extraction and Photometry (Barbary 2016, doi:10.21105/joss.00058; Bertin 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ _KRON_REACH = 6.0
 _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
+_PLAIN_NOISE = (1e-10, 1e10)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,13 @@ def extract_sources(
     if masked.all():
         return _no_sources()
     pixels = np.where(masked, np.float32(0), image).astype(np.float32, order="C")
-    noise = np.where(masked, np.float32(np.median(noise[~masked])), noise)
+    typical = float(np.median(noise[~masked]))
+    noise = np.where(masked, np.float32(typical), noise)
+    unit = _unit(typical)
+    if unit != 1:
+        pixels, noise = (
+            np.asarray(each / np.float64(unit), np.float32) for each in (pixels, noise)
+        )
     kernel = psf_kernel(params.psf_fwhm_px)
     # sep's "matched" filter thresholds likewise but deblends worse (its levels are in other units than
     # the pixels), and its cleaning takes real neighbours of bright sources: measured on survey images.
@@ -156,7 +163,16 @@ def extract_sources(
         segmentation_map=True,
     )
     found = _measure(pixels, noise * params.noise_correlation, masked, objects, segments)
+    if unit != 1:
+        found = replace(found, flux=found.flux * unit, flux_err=found.flux_err * unit)
     return found[np.flatnonzero(found.snr >= params.min_snr)]
+
+
+def _unit(noise: float) -> float:
+    """Return what to divide pixels by, a power of 2: sep's float32 has no room for squares of 1e-24."""
+    return (
+        1.0 if _PLAIN_NOISE[0] <= noise <= _PLAIN_NOISE[1] else float(2.0 ** round(np.log2(noise)))
+    )
 
 
 def select_owned(

@@ -29,8 +29,8 @@ from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.zero_point import zero_point
 
 _STRIP_ROWS = 512
-_PLAIN_RANGE = (1e-10, 1e10)
-"""Noise, file units, whose square float32 holds with room for a bright star's and a faint weight's."""
+_PLAIN_RANGE = (1e-15, 1e15)
+"""Noise, file units, whose square float32 holds, with room for that of a pixel of little weight."""
 _GRID_TOLERANCE_PX = 0.1
 
 
@@ -203,9 +203,8 @@ class Band:
             noise = replace(noise, factor=factor).with_limit(windows)
         notes = self.notes
         if factor != 1:
-            notes += (
-                f"pixel values are multiplied by 2^{round(np.log2(factor))}: they would not fit in float32",
-            )
+            power = round(np.log2(factor))
+            notes += (f"pixel values, and with them the zero point, are multiplied by 2^{power}",)
         return replace(
             self,
             zero_is_missing=zero_is_missing(sample),

@@ -97,16 +97,12 @@ def measure_band(
     saturation = _scaled(headers.saturation(band.image.headers), band.factor)
     surface = mesh.surface()
     correlation, candidates, peaks = _sample(band, surface, _lowered(saturation, level))
-    fwhm, stars, psf_check = _psf(band, candidates)
     noise_sigma = float(np.nan_to_num(mesh.noise_sigma))
     plane_sigma = float(np.nanmedian(plane_levels)) ** 0.5 if plane_levels else None
-    bits = band.mask_bits
-    found = [
-        psf_check,
-        compare_noise(plane_sigma, noise_sigma, band.noise.kind) if band.noise else None,
-        peaks.check(dict(bits.bits), bits.bad) if bits else peaks.check(None, ()),
-    ]
-    checks = tuple(check for check in found if check is not None)
+    planes = _plane_checks(band, plane_sigma, noise_sigma, peaks)
+    stop_at(planes, meant, band.image.label)  # a wrong mask may hide the stars
+    fwhm, stars, psf_check = _psf(band, candidates)
+    checks = planes if psf_check is None else (psf_check, *planes)
     stop_at(checks, meant, band.image.label)
     return MeasuredBand(
         band=band,
@@ -120,6 +116,18 @@ def measure_band(
         stars=tuple(stars),
         checks=checks,
     )
+
+
+def _plane_checks(
+    band: Band, plane_sigma: float | None, noise_sigma: float, peaks: MaskedPeaks
+) -> tuple[Check, ...]:
+    """Compare the noise plane and the mask with the image."""
+    bits = band.mask_bits
+    found = [
+        compare_noise(plane_sigma, noise_sigma, band.noise.kind) if band.noise else None,
+        peaks.check(dict(bits.bits), bits.bad) if bits else peaks.check(None, ()),
+    ]
+    return tuple(check for check in found if check is not None)
 
 
 def measure_steps(band: Band) -> int:
