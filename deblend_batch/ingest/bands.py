@@ -204,7 +204,7 @@ class Band:
         notes = self.notes
         if factor != 1:
             power = round(np.log2(factor))
-            notes += (f"pixel values, and with them the zero point, are multiplied by 2^{power}",)
+            notes += (f"pixel values are multiplied by 2^{power}; the zero point is of these",)
         return replace(
             self,
             zero_is_missing=zero_is_missing(sample),
