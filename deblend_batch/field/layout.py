@@ -223,6 +223,7 @@ class Field:
         array: zarr.Array[Any] = getattr(self, member)
 
         def read(rows: slice, columns: slice) -> NDArray[Any]:
+            """Read a part of the band."""
             key = (rows, columns) if array.ndim == 2 else (band, rows, columns)
             return np.asarray(array[key])
 
