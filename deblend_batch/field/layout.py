@@ -222,20 +222,15 @@ class Field:
             raise FieldError(f"{self.url}: this field has no '{member}'; ingest it with one")
         array: zarr.Array[Any] = getattr(self, member)
 
-        def read(rows: slice, columns: slice) -> NDArray[Any]:
-            """Read a part of the band."""
-            key = (rows, columns) if array.ndim == 2 else (band, rows, columns)
-            return np.asarray(array[key])
-
         try:
-            window = read(rows, columns)
+            window = _of_band(array, band, rows, columns)
             if member == "image":
                 window = without_unstored(
                     window[None],
                     (rows.start or 0, columns.start or 0),
                     array.fill_value,
                     (array.chunks[-2], array.chunks[-1]),
-                    lambda *chunk: read(*chunk)[None],
+                    lambda *chunk: _of_band(array, band, *chunk)[None],
                 )[0]
         except MemoryError:  # this machine's fault, not the chunk's, whose size has been checked
             raise
@@ -327,6 +322,12 @@ class Field:
     @cached_property
     def _sky(self) -> SkyGrid:
         return SkyGrid.from_cards(self.meta.wcs_cards, self.shape_yx, self.url)
+
+
+def _of_band(array: zarr.Array[Any], band: int, rows: slice, columns: slice) -> NDArray[Any]:
+    """Read a window of one band, whichever way the store holds it."""
+    key = (rows, columns) if array.ndim == 2 else (band, rows, columns)
+    return np.asarray(array[key])
 
 
 def _check_image(image: zarr.Array[Any], meta: FieldMeta, url: str) -> tuple[int, int]:
