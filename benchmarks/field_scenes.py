@@ -66,7 +66,7 @@ def draw_field(name: str, size: int, seed: int, per_arcmin2: float = 80.0) -> Fi
     """Draw a field; the same for the same arguments.
 
     Galaxies are bulges and discs, a third of them with clumps in the disc; nearly half stand within 3 arcsec
-    of another. One in ten sources is a star, as many bright as faint ones; two are saturated. One galaxy is large.
+    of another. One in ten sources is a star, bright or faint alike; two are saturated, one galaxy is large.
     """
     rng, preset = np.random.default_rng(seed), get_preset(name)
     scale, fwhm = preset.pixel_scale_arcsec, preset.psf.fwhm_arcsec / preset.pixel_scale_arcsec

@@ -206,6 +206,8 @@ class RunConfig(Section):
     """Whether to write each pair's masks beside the shards, for models that have them."""
     sources: Literal["all", "blended"] = "all"
     """Whether isolated sources are measured, too, by models that take any number of members."""
+    meant: list[Literal["positions", "magnitudes", "mask"]] = Field(default_factory=list)
+    """Comparisons of the detections with the pixels that must not stop the run."""
     pairs: PairsConfig = PairsConfig()
     blends: BlendsConfig = BlendsConfig()
     tiles: TilesConfig = TilesConfig()

@@ -46,7 +46,12 @@ def ingest(
     rms_hdu: Annotated[PlaneOpt, typer.Option(help="rms plane: HDU, FILE or FILE[HDU].")] = None,
     weight_hdu: Annotated[PlaneOpt, typer.Option(help="Inverse-variance plane.")] = None,
     variance_hdu: Annotated[PlaneOpt, typer.Option(help="Variance plane.")] = None,
-    mask_hdu: Annotated[PlaneOpt, typer.Option(help="Bad-pixel plane, non-zero is bad.")] = None,
+    mask_hdu: Annotated[
+        PlaneOpt, typer.Option(help="Mask: bits that its header names, else non-zero is bad.")
+    ] = None,
+    mask_bits: Annotated[
+        PlaneOpt, typer.Option(help="Bits that are bad: NAME,... or their numbers; or legacy-dr10.")
+    ] = None,
     band: Annotated[PlaneOpt, typer.Option(help="Name of a band; repeat per band.")] = None,
     zero_point: Annotated[
         Optional[list[float]],  # noqa: UP045
@@ -64,6 +69,12 @@ def ingest(
         bool,
         typer.Option("--ignore-checksum", help="Take data that do not fit their DATASUM."),
     ] = False,
+    meant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Go on although this cannot be by the image: psf, noise or mask; repeat for more."
+        ),
+    ] = None,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
@@ -86,12 +97,14 @@ def ingest(
             weight_hdu=weight_hdu or (),
             variance_hdu=variance_hdu or (),
             mask_hdu=mask_hdu or (),
+            mask_bits=mask_bits or (),
             bands=band or (),
             zero_points=zero_point or (),
             psf_fwhm_arcsec=psf_fwhm or (),
             name=name,
             background=background,
             ignore_checksum=ignore_checksum,
+            meant=meant or (),
             overwrite=overwrite,
             options=read_storage_options(storage_options),
             progress=progress,

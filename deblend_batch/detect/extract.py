@@ -25,6 +25,7 @@ _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
 _RIPPLE_FWHM = 3.0
+_PLAIN_NOISE = (1e-10, 1e10)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,10 @@ def extract_sources(
     if masked.all():
         return _no_sources()
     pixels = np.where(masked, np.float32(0), image).astype(np.float32, order="C")
-    noise = np.where(masked, np.float32(np.median(noise[~masked])), noise)
+    typical = float(np.median(noise[~masked]))
+    noise = np.where(masked, np.float32(typical), noise)
+    unit = _unit(typical)
+    pixels, noise = (np.asarray(each / np.float64(unit), np.float32) for each in (pixels, noise))
     noise = noise * np.float32(params.noise_correlation)
     snr = pixels.astype(np.float64) / noise
     smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
@@ -159,8 +163,16 @@ def extract_sources(
     found = _measure(pixels, noise, masked, objects, segments)
     # The window of a centroid would hold a neighbour's light, too.
     shared = (objects.flags & MERGED) != 0
-    found = replace(found, yx=np.where(shared[:, None], peak_positions(segments, sharp), found.yx))
+    yx = np.where(shared[:, None], peak_positions(segments, sharp), found.yx)
+    found = replace(found, yx=yx, flux=found.flux * unit, flux_err=found.flux_err * unit)
     return found[np.flatnonzero(found.snr >= params.min_snr)]
+
+
+def _unit(noise: float) -> float:
+    """Return what to divide pixels by, a power of 2: sep's float32 has no room for squares of 1e-24."""
+    return (
+        1.0 if _PLAIN_NOISE[0] <= noise <= _PLAIN_NOISE[1] else float(2.0 ** round(np.log2(noise)))
+    )
 
 
 def select_owned(

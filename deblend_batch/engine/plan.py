@@ -42,6 +42,7 @@ from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
 
 _PROBE_BATCHES = 2
+_CHECKED_FIELDS = 10
 _WHERE = {"ray": "on Ray", "local": "without Ray, in processes of this machine"}
 
 
@@ -79,6 +80,8 @@ class RunPlan:
         Whether the user said so; else it was measured on this machine.
     duration : Duration
         Projected time and cost of what is left.
+    checks : tuple of str
+        How the detections compare with the pixels, one line each.
     notes : tuple of str
         What else a reader should know, one line each.
     """
@@ -102,6 +105,7 @@ class RunPlan:
     stamps_per_second: float
     speed_is_given: bool
     duration: Duration
+    checks: tuple[str, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,6 +134,7 @@ class RunPlan:
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
             *self._cost_rows(),
+            *(("check", line) for line in self.checks),
             *(("note", note) for note in self.notes),
         ]
 
@@ -224,6 +229,7 @@ def plan_run(
         stamps_per_second=rate,
         speed_is_given=speed is not None,
         duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair, start),
+        checks=_checks(examined.indexes),
         notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
     )
 
@@ -252,6 +258,11 @@ def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
             if sample.seconds < SECONDS:
                 sample += sample_tiles(tiles, context, SECONDS - sample.seconds)
     return sample
+
+
+def _checks(indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
+    """Say how detections compare with pixels, of a few fields; what cannot be has stopped the plan."""
+    return tuple(line for index in indexes[:_CHECKED_FIELDS] for line in index.said)
 
 
 def _notes(

@@ -166,5 +166,4 @@ def _compressors(dtype: str) -> tuple[BloscCodec, Crc32cCodec]:
 
 
 def _mask_type(meta: FieldMeta) -> str:
-    highest = 0 if meta.mask_bits is None else meta.mask_bits.highest
-    return next(f"uint{width}" for width in (8, 16, 32, 64) if highest < width)
+    return "uint8" if meta.mask_bits is None else meta.mask_bits.dtype.name

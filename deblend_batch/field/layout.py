@@ -19,6 +19,7 @@ from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.unstored import without_unstored
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.storage import Options
 from deblend_batch.text import cause
@@ -206,7 +207,7 @@ class Field:
         Returns
         -------
         ndarray, shape (y, x)
-            As stored.
+            As stored; of the image NaN where a chunk was never stored.
 
         Raises
         ------
@@ -219,9 +220,18 @@ class Field:
         """
         if member not in self._members:
             raise FieldError(f"{self.url}: this field has no '{member}'; ingest it with one")
-        array = getattr(self, member)
+        array: zarr.Array[Any] = getattr(self, member)
+
         try:
-            window = array[rows, columns] if array.ndim == 2 else array[band, rows, columns]
+            window = _of_band(array, band, rows, columns)
+            if member == "image":
+                window = without_unstored(
+                    window[None],
+                    (rows.start or 0, columns.start or 0),
+                    array.fill_value,
+                    (array.chunks[-2], array.chunks[-1]),
+                    lambda *chunk: _of_band(array, band, *chunk)[None],
+                )[0]
         except MemoryError:  # this machine's fault, not the chunk's, whose size has been checked
             raise
         except Exception as error:
@@ -231,7 +241,7 @@ class Field:
             raise BadDataError(
                 f"{self.url}: '{member}' has a chunk that cannot be decoded ({cause(error)}); ingest again"
             ) from error
-        return np.asarray(window)
+        return window
 
     def world_to_pixel(
         self, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]
@@ -312,6 +322,12 @@ class Field:
     @cached_property
     def _sky(self) -> SkyGrid:
         return SkyGrid.from_cards(self.meta.wcs_cards, self.shape_yx, self.url)
+
+
+def _of_band(array: zarr.Array[Any], band: int, rows: slice, columns: slice) -> NDArray[Any]:
+    """Read a window of one band, whichever way the store holds it."""
+    key = (rows, columns) if array.ndim == 2 else (band, rows, columns)
+    return np.asarray(array[key])
 
 
 def _check_image(image: zarr.Array[Any], meta: FieldMeta, url: str) -> tuple[int, int]:

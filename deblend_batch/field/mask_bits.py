@@ -16,6 +16,9 @@ from deblend_batch.text import shown
 _MAX_BITS = 64
 _MAX_NAME = 64
 _SATURATED = re.compile(r"SAT(UR\w*)?", re.IGNORECASE)
+_SOURCES = re.compile(
+    r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG|SEGMENT\w*|DEBLEND\w*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ class MaskBits:
         """Largest number of a bit."""
         return max(self.bits.values())
 
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Smallest unsigned type that has all bits."""
+        width = next(width for width in (8, 16, 32, 64) if self.highest < width)
+        return np.dtype(f"uint{width}")
+
     def to_attributes(self) -> dict[str, Any]:
         """Return the attributes of the Zarr group, JSON-able."""
         return {"mask_bits": dict(self.bits), "mask_bad": list(self.bad)}
@@ -69,8 +78,8 @@ class MaskBits:
                     f"{url}: attribute 'mask_bits' holds {shown(name)}: {shown(number)}; each must be a name "
                     f"of at most {_MAX_NAME} characters and a number, 0 (the lowest bit) to {_MAX_BITS - 1}"
                 )
-        # As without names, all that is set is bad unless somebody says which.
-        names = list(bits) if bad is None else bad
+        # As without names, what is set is bad unless somebody says which; but sources are not.
+        names = [name for name in bits if not marks_sources(name)] if bad is None else bad
         if not isinstance(names, list | tuple) or not all(
             isinstance(name, str) and name in bits for name in names
         ):
@@ -84,6 +93,11 @@ class MaskBits:
         for name in names:
             value |= 1 << self.bits[name]
         return value
+
+
+def marks_sources(name: str) -> bool:
+    """Tell whether a bit of this name marks the light of sources: no such pixel is bad for that."""
+    return _SOURCES.fullmatch(name) is not None
 
 
 def bad_pixels(mask: NDArray[Any], bits: MaskBits | None) -> NDArray[np.bool_]:

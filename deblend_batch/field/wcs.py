@@ -139,10 +139,12 @@ class SkyGrid:
     def pixel_scale_arcsec(self) -> float:
         """Return the edge of a square with the area of the image's central pixel, arcsec."""
         y, x = (self._shape_yx[0] - 1) / 2, (self._shape_yx[1] - 1) / 2
-        radec = np.radians(self.pixel_to_world(np.array([(y, x), (y + 1, x), (y, x + 1)])))
-        cos_dec = np.cos(radec[0, 1])
-        step = np.mod(radec[1:] - radec[0] + np.pi, 2 * np.pi) - np.pi
-        area = abs(step[0, 0] * step[1, 1] - step[0, 1] * step[1, 0]) * cos_dec
+        ra, dec = np.radians(self.pixel_to_world(np.array([(y, x), (y + 1, x), (y, x + 1)]))).T
+        # On the unit sphere, where no pole is in the way.
+        centre, down, right = np.stack(
+            [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1
+        )
+        area = float(np.linalg.norm(np.cross(down - centre, right - centre)))
         return float(np.degrees(np.sqrt(area)) * 3600)
 
     def _largest_offset_px(self) -> float:

@@ -23,7 +23,7 @@ _KEYWORD = re.compile(
     r"|(?P<step>CDELT[12]|(?:CD|PC)[12]_[12]|PC00[12]00[12])|(?P<term>PV[12]_(?:\d|[1-3]\d)|PROJP\d)"
     r"|(?P<order>[AB]P?_ORDER)|(?P<sip>[AB]P?_\d_\d)"
     r"|(?P<mixed>(?:CD|PC)(?:[12]_\d+|\d+_[12])|PC00[12]00\d|PC00\d00[12])"
-    r"|(?P<unread>PV[12]_[1-9]\d*|C[PQ]DIS[12]|AMD[XY]\d+|WAT[12]_001)"
+    r"|(?P<unread>PV[12]_[1-9]\d*|C[PQ]DIS[12]|D2IMDIS[12]|AMD[XY]\d+|WAT[12]_001)"
 )
 _BOUNDS = {
     "axes": (0.0, 9.0),
@@ -42,7 +42,9 @@ _TYPE = re.compile(
     r"|SFL|PAR|MOL|AIT|BON|PCO|TSC|CSC|QSC|HPX|XPH|TPV|GLS|NCP)(?:-SIP)?"
 )
 _WORD = re.compile(r"[A-Za-z0-9-]{1,20}")
+_SAME_MATRIX = 1e-6
 _SURFACE = re.compile(r"wtype\s*=\s*(tnx|zpx)", re.IGNORECASE)
+_MATRIX = re.compile(r"(?:CD|PC)[12]_[12]|PC00[12]00[12]")
 _SCAMP_TERM = re.compile(r"PV[12]_([5-9]|\d\d)")
 
 
@@ -62,8 +64,27 @@ def celestial_cards(cards: Mapping[str, object]) -> dict[str, Card]:
     projection = _projection(found)
     for key, value in found.items():
         _check(key, value)
+    _check_complete(found)
     kept = {key: value for key, value in found.items() if _kind(key) not in _LEFT_OUT}
-    return _with_one_distortion(kept, projection)
+    return _with_one_distortion(_with_one_matrix(kept), projection)
+
+
+def remarks(cards: Mapping[str, object]) -> tuple[str, ...]:
+    """Say what :func:`celestial_cards` decided between cards that other programs read in another way."""
+    found = {key: _stripped(cards[key]) for key in cards if is_wcs_keyword(key)}
+    types = [str(found.get(f"CTYPE{axis}")) for axis in (1, 2)]
+    said = []
+    if _has_terms(found) and not any(each.endswith("-SIP") for each in types):
+        said.append(
+            f"WCS: A_ORDER and B_ORDER are left out, since CTYPE is {types[0]} without -SIP; astropy would "
+            "apply them"
+        )
+    rest = [key for key in ("CROTA1", "CROTA2") if found.get(key)]
+    if rest and any(_MATRIX.fullmatch(key) for key in found):
+        said.append(f"WCS: the CD or PC matrix counts, {rest[0]} is left out")
+    if found.get("RADESYS") == "ICRS" and found.get("EQUINOX") not in (None, 2000, 2000.0):
+        said.append(f"WCS: RADESYS is ICRS, EQUINOX {shown(found['EQUINOX'])} is left out")
+    return tuple(said)
 
 
 def _kind(key: str) -> str:
@@ -119,6 +140,65 @@ def _check_number(key: str, value: Any, bounds: tuple[float, float], *, whole: b
         raise ValueError(f"{key} is {shown(value)}; it must be {kind} from {low:g} to {high:g}")
 
 
+def _check_complete(found: Mapping[str, Any]) -> None:
+    """Refuse a description that leaves out what has no sensible default."""
+    for key in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2"):
+        if key not in found:
+            raise ValueError(f"{key} is missing")
+    steps = [axis for axis in (1, 2) if f"CDELT{axis}" in found]
+    if len(steps) == 1 and not any(key.startswith("CD") and "_" in key for key in found):
+        raise ValueError(f"CDELT{3 - steps[0]} is missing")
+    latitude = _latitude_axis(found)
+    value, unit = found[f"CRVAL{latitude}"], found.get(f"CUNIT{latitude}", "deg")
+    if str(unit).lower().startswith("deg") and abs(value) > 90:
+        raise ValueError(f"CRVAL{latitude} is {value:g}; a latitude is -90 to 90 deg")
+
+
+def _latitude_axis(found: Mapping[str, Any]) -> int:
+    return 1 if str(found["CTYPE1"]).startswith(("DEC", "GLAT")) else 2
+
+
+def _with_one_matrix(kept: dict[str, Card]) -> dict[str, Card]:
+    """Keep one way to say scale and rotation: CD, else PC with CDELT, else CDELT with CROTA."""
+    has_cd = any(re.fullmatch(r"CD[12]_[12]", key) for key in kept)
+    has_pc = any(key.startswith("PC") for key in kept)
+    if has_cd and has_pc:
+        _check_same_matrix(kept)
+        kept, has_pc = {key: value for key, value in kept.items() if key[:2] != "PC"}, False
+    latitude = _latitude_axis(kept)
+    turned, other = kept.get(f"CROTA{latitude}"), kept.get(f"CROTA{3 - latitude}")
+    if not has_cd and not has_pc and other and other != turned:
+        raise ValueError(
+            f"CROTA{3 - latitude} is {shown(other)} and CROTA{latitude} {shown(turned)}; the rotation stands "
+            f"in CROTA{latitude} alone"
+        )
+    unused = {f"CROTA{3 - latitude}"} if not has_cd and not has_pc else {"CROTA1", "CROTA2"}
+    if has_cd:
+        unused |= {"CDELT1", "CDELT2"}
+    return {key: value for key, value in kept.items() if key not in unused}
+
+
+def _check_same_matrix(kept: Mapping[str, Card]) -> None:
+    """Refuse CD and PC cards that contradict each other: programs take either."""
+    for i in (1, 2):
+        for j in (1, 2):
+            given = kept.get(f"PC{i}_{j}", kept.get(f"PC00{i}00{j}", float(i == j)))
+            product = float(given) * float(kept.get(f"CDELT{i}", 1.0))
+            cd = float(kept.get(f"CD{i}_{j}", 0.0))
+            if abs(product - cd) > _SAME_MATRIX * max(
+                abs(float(kept.get(f"CD{i}_{i}", 0.0))), abs(cd)
+            ):
+                raise ValueError(
+                    f"CD{i}_{j} is {cd:g}, PC and CDELT say {product:g}; remove one kind"
+                )
+
+
+def _has_terms(found: Mapping[str, Any]) -> bool:
+    """Tell whether there is a SIP polynomial of an order that moves pixels."""
+    orders = [found.get(f"{family}_ORDER") for family in "AB"]
+    return any(isinstance(order, int | float) and order > 1 for order in orders)
+
+
 def _projection(found: dict[str, Any]) -> str:
     """Return the projection of both axes, whose types must be a pair that is read."""
     types = [found.get(f"CTYPE{axis}", "missing") for axis in (1, 2)]
@@ -136,15 +216,38 @@ def _projection(found: dict[str, Any]) -> str:
 
 
 def _with_one_distortion(kept: dict[str, Card], projection: str) -> dict[str, Card]:
-    """Choose as astropy does, without what it says of it; leave out SIP's terms beyond their order."""
+    """Choose what the types say: SIP where they end so (Shupe et al. 2005), else what PV cards hold.
+
+    Drizzling leaves SIP's cards behind in images that have no distortion any more. A gnomonic projection has
+    no parameters of its latitude: where there are some, SCAMP has written a polynomial in its old way.
+    """
     types = {key: str(kept[key]) for key in ("CTYPE1", "CTYPE2")}
-    named = any(each.endswith("-SIP") for each in types.values())
-    scamp = any(_SCAMP_TERM.fullmatch(key) for key in kept)
-    if projection == "TPV" or (projection == "TAN" and scamp and not named):
-        return {key: value for key, value in kept.items() if _kind(key) not in {"order", "sip"}}
-    if float(kept.get("A_ORDER", 0)) > 1:
+    if any(each.endswith("-SIP") for each in types.values()):
         kept |= {key: each.removesuffix("-SIP") + "-SIP" for key, each in types.items()}
-    return {key: value for key, value in kept.items() if not _is_beyond_order(key, kept)}
+        return {key: value for key, value in kept.items() if not _is_beyond_order(key, kept)}
+    plain = {key: value for key, value in kept.items() if _kind(key) not in {"order", "sip"}}
+    latitude = f"PV{_latitude_axis(kept)}_"
+    terms = any(key.startswith(latitude) or _SCAMP_TERM.fullmatch(key) for key in plain)
+    is_polynomial = projection == "TPV" or (projection == "TAN" and terms)
+    if is_polynomial:
+        plain |= {key: each.replace("TAN", "TPV") for key, each in types.items()}
+    elif projection == "TAN":
+        _check_fiducial_point(plain)
+    if is_polynomial:  # the convention's defaults, which wcslib takes for 0
+        plain = {"PV1_1": 1.0, "PV2_1": 1.0, **plain}
+    return plain
+
+
+def _check_fiducial_point(kept: dict[str, Card]) -> None:
+    """Refuse a gnomonic projection that is moved: PV1_1 may mean this, or a part of a polynomial."""
+    longitude = f"PV{3 - _latitude_axis(kept)}_"
+    for term, usual in (("0", 0), ("1", 0), ("2", 90)):
+        value = kept.get(longitude + term, usual)
+        if value != usual:
+            raise ValueError(
+                f"{longitude}{term} is {shown(value)}: a polynomial needs terms of both axes and CTYPE TPV, "
+                "and a gnomonic projection none; mend it"
+            )
 
 
 def _is_beyond_order(key: str, kept: dict[str, Card]) -> bool:

@@ -10,16 +10,27 @@ from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError
+from deblend_batch.field.mask_bits import MaskBits
+from deblend_batch.field.noise import clipped_median_sigma
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
-from deblend_batch.ingest.cards import celestial_cards
+from deblend_batch.ingest.cards import celestial_cards, remarks
+from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.fits import FitsFiles, FitsPlane
 from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.padding import rim_blocks, zero_blocks, zero_is_missing
-from deblend_batch.ingest.sources import BandSource, NoiseKind
+from deblend_batch.ingest.mask_names import choose_bits, named_bits
+from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
+from deblend_batch.ingest.noise_plane import NoisePlane
+from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.reference import ImageRef
+from deblend_batch.ingest.rubin import RubinImage
+from deblend_batch.ingest.sources import BandSource
+from deblend_batch.ingest.zero_point import zero_point
 
 _STRIP_ROWS = 512
+_PLAIN_RANGE = (1e-15, 1e15)
+"""Noise, file units, whose square float32 holds, with room for that of a pixel of little weight."""
 _GRID_TOLERANCE_PX = 0.1
 
 
@@ -35,17 +46,26 @@ class Window:
         Image units squared; NaN where the noise plane calls the pixel bad.
     bad : ndarray of bool, shape (y, x), or None
         From the noise plane and the mask plane; None where there is neither.
+    mask : ndarray of unsigned int, shape (y, x), or None
+        The mask's bits and :data:`UNOBSERVED`; None where bits have no names.
     """
 
     image: NDArray[np.float32]
     variance: NDArray[np.float32] | None
     bad: NDArray[np.bool_] | None
+    mask: NDArray[np.unsignedinteger] | None = None
 
     def good_pixels(self) -> NDArray[np.float32]:
         """Return the image with bad pixels as NaN."""
         return (
             self.image if self.bad is None else np.where(self.bad, np.float32(np.nan), self.image)
         )
+
+    def observed_pixels(self) -> NDArray[np.float32]:
+        """Return the image with NaN where there are no data, whatever the mask says of the others."""
+        if self.variance is None:
+            return self.image
+        return np.where(np.isnan(self.variance), np.float32(np.nan), self.image)
 
     def count_bad(self) -> int:
         """Return the number of pixels that are not finite, or bad."""
@@ -62,11 +82,9 @@ class Band:
         Name of the band.
     image : FitsPlane
         The pixels.
-    noise : FitsPlane, optional
+    noise : NoisePlane, optional
         Plane of rms, weight or variance.
-    noise_kind : {"rms", "weight", "variance"}, optional
-        What it holds.
-    mask : FitsPlane, optional
+    mask : MaskPlane, optional
         Bad pixels.
     wcs_cards : mapping
         Celestial WCS.
@@ -76,17 +94,28 @@ class Band:
         None where it must be measured.
     zero_is_missing : bool
         Whether blocks of zeros are pixels that were not observed.
+    factor : float
+        What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
+    mask_bits : MaskBits, optional
+        What the bits of the field's mask mean.
+    psf : FilePsf, optional
+        What the file brings.
+    notes : tuple of str
+        What the summary has to say of its header.
     """
 
     name: str
     image: FitsPlane
-    noise: FitsPlane | None
-    noise_kind: NoiseKind | None
-    mask: FitsPlane | None
+    noise: NoisePlane | None
+    mask: MaskPlane | None
     wcs_cards: Cards
     zero_point: Found
     psf_fwhm_arcsec: Found | None
     zero_is_missing: bool = False
+    factor: float = 1.0
+    mask_bits: MaskBits | None = None
+    psf: FilePsf | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -109,64 +138,116 @@ class Band:
             Its pixels.
         """
         shape = rows.stop - rows.start, columns.stop - columns.start
-        image = np.empty(shape, np.float32)
-        variance = np.empty(shape, np.float32) if self.noise else None
-        bad = np.zeros(shape, bool) if self.has_mask else None
+        window = Window(
+            image=np.empty(shape, np.float32),
+            variance=None if self.noise is None else np.empty(shape, np.float32),
+            bad=np.zeros(shape, bool) if self.has_mask else None,
+            mask=None if self.mask_bits is None else np.zeros(shape, self.mask_bits.dtype),
+        )
         step = max(_STRIP_ROWS, *(plane.tile_rows for plane in self._planes()))
         for start in range(rows.start, rows.stop, step):
             strip = slice(start, min(start + step, rows.stop))
             here = slice(strip.start - rows.start, strip.stop - rows.start)
-            image[here] = self.image.read(strip, columns)
-            if self.noise is not None and variance is not None and bad is not None:
-                plane = self.noise.read(strip, columns)
-                variance[here], bad[here] = variance_of(plane, self.noise_kind or "variance")
-            if self.mask is not None and bad is not None:
-                # NaN is not zero: a mask without a value is bad.
-                bad[here] |= self.mask.read(strip, columns) != 0
-            if self.zero_is_missing and bad is not None:
-                bad[here] |= zero_blocks(image[here])
-        return Window(image, variance, bad)
+            self._read_strip(window, here, strip, columns)
+        return window
+
+    def _read_strip(self, window: Window, here: slice, strip: slice, columns: slice) -> None:
+        """Fill some rows of a window."""
+        window.image[here] = self.image.read(strip, columns, self.factor)
+        if window.bad is None:
+            return
+        bad = window.bad[here]
+        if self.noise is not None and window.variance is not None:
+            window.variance[here], unweighted = self.noise.read(strip, columns)
+            bad |= unweighted
+        if self.zero_is_missing:
+            step = self.image.lost_step(strip, columns)
+            bad |= zero_blocks(window.image[here], 0.0 if step is None else step * self.factor / 2)
+        bits = None
+        if self.mask is not None:
+            bits, named, unknown = self.mask.read(strip, columns)
+            bad |= unknown
+            if window.mask is None:
+                bad |= named
+        if window.mask is not None and self.mask_bits is not None:
+            mask = window.mask[here]
+            mask[bad] = mask.dtype.type(1 << self.mask_bits.bits[UNOBSERVED])
+            if bits is not None:
+                mask |= bits.astype(mask.dtype)
+                bad |= named
 
     def _planes(self) -> list[FitsPlane]:
-        return [plane for plane in (self.image, self.noise, self.mask) if plane is not None]
+        others = [each.plane for each in (self.noise, self.mask) if each is not None]
+        return [self.image, *others]
 
     @property
     def has_mask(self) -> bool:
         """Whether anything but NaN can make a pixel bad."""
-        return self.noise is not None or self.mask is not None or self.zero_is_missing
+        return (
+            self.noise is not None
+            or self.mask is not None
+            or self.zero_is_missing
+            or self.mask_bits is not None
+        )
 
-    def with_padding_found(self) -> Band:
-        """Return the band with :attr:`zero_is_missing` decided from a sample of its pixels."""
-        sample = (self.image.read(*window) for window in rim_blocks(self.shape_yx))
-        return replace(self, zero_is_missing=zero_is_missing(sample))
+    def with_pixels_sampled(self) -> Band:
+        """Return the band with what a sample of its pixels says of all.
+
+        That is :attr:`zero_is_missing`, :attr:`factor`, and which numbers of the noise plane mean no data.
+        """
+        windows = rim_blocks(self.shape_yx)
+        sample = [_sampled(self.image, *window) for window in windows]
+        factor = factor_of(sample)
+        noise = self.noise
+        if noise is not None:
+            noise = replace(noise, factor=factor).with_limit(windows)
+        notes = self.notes
+        if factor != 1:
+            power = round(np.log2(factor))
+            notes += (f"pixel values are multiplied by 2^{power}; the zero point is of these",)
+        return replace(
+            self,
+            zero_is_missing=zero_is_missing(sample),
+            factor=factor,
+            noise=noise,
+            zero_point=Found(
+                self.zero_point.value + 2.5 * float(np.log10(factor)), self.zero_point.source
+            ),
+            notes=notes,
+        )
 
 
-def variance_of(
-    plane: NDArray[np.float32], kind: NoiseKind
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Turn a noise plane into variances.
+def _sampled(plane: FitsPlane, rows: slice, columns: slice) -> NDArray[np.float64]:
+    """Pixel values of a window, with zeros where quantisation has moved them."""
+    values = plane.values(rows, columns)
+    step = plane.lost_step(rows, columns)
+    return values if step is None else np.where(zero_blocks(values, step / 2), 0.0, values)
+
+
+def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
+    """Choose what to multiply pixel values by, so that float32 has room for them and their squares.
 
     Parameters
     ----------
-    plane : ndarray of float32, any shape
-        As the file has it.
-    kind : {"rms", "weight", "variance"}
-        What it holds; a weight is an inverse variance.
+    windows : sequence of ndarray of float64, shape (y, x)
+        A sample of pixels, file units.
 
     Returns
     -------
-    variance : ndarray of float32
-        NaN where bad.
-    bad : ndarray of bool
-        Where the plane is not finite and positive: an rms or weight of 0 marks a pixel without data.
+    float
+        1 for most; else the power of 2 that brings their noise near 1: it loses no bit.
     """
-    bad = ~(np.isfinite(plane) & (plane > 0))
-    values = np.where(bad, np.float32(np.nan), plane)
-    if kind == "rms":
-        values *= values
-    elif kind == "weight":
-        values = np.float32(1) / values
-    return values, bad
+    pixels = np.concatenate([window.ravel() for window in windows])
+    pixels = pixels[np.isfinite(pixels) & (pixels != 0)]
+    if pixels.size == 0:
+        return 1.0
+    near_one = 2.0 ** np.floor(np.log2(np.median(np.abs(pixels))))
+    level, sigma = clipped_median_sigma(pixels / near_one)
+    is_noise = is_noisy(pixels / near_one, level, sigma)
+    typical = sigma * near_one if is_noise else float(np.abs(pixels).max())
+    if _PLAIN_RANGE[0] <= typical <= _PLAIN_RANGE[1]:
+        return 1.0
+    return float(2.0 ** -np.round(np.log2(typical)))
 
 
 def open_bands(
@@ -175,6 +256,7 @@ def open_bands(
     names: Sequence[str | None],
     zero_points: Sequence[float | None],
     psf_fwhm_arcsec: Sequence[float | None],
+    mask_bits: Sequence[str] = (),
 ) -> list[Band]:
     """Open the planes of all bands and read their headers.
 
@@ -186,6 +268,8 @@ def open_bands(
         What makes each band.
     names, zero_points, psf_fwhm_arcsec : sequence
         Options, one per band, None where the header is to say.
+    mask_bits : sequence of str
+        Names or numbers of the bits that make a pixel bad; their own sense if empty.
 
     Returns
     -------
@@ -193,7 +277,7 @@ def open_bands(
         On one grid of pixels, with names of their own.
     """
     bands = [
-        _open_band(files, source, name, zero_point, fwhm)
+        _open_band(files, source, name, zero_point, fwhm, mask_bits)
         for source, name, zero_point, fwhm in zip(
             sources, names, zero_points, psf_fwhm_arcsec, strict=True
         )
@@ -205,50 +289,97 @@ def open_bands(
         )
     for band in bands[1:]:
         _check_same_grid(bands[0], band)
-    return bands
+    bits = common_bits([band.mask for band in bands])
+    return [replace(band, mask_bits=bits) for band in bands]
 
 
 def _open_band(
     files: FitsFiles,
     source: BandSource,
     name: str | None,
-    zero_point: float | None,
+    given_zero_point: float | None,
     fwhm_arcsec: float | None,
+    mask_bits: Sequence[str],
 ) -> Band:
     image = files.plane(source.image)
-    cards = celestial_cards(image.header, image.shape_yx, image.label)
-    scale = SkyGrid.from_cards(cards, image.shape_yx, image.label).pixel_scale_arcsec()
-    if zero_point is None:
-        found_zero_point = headers.zero_point(image.headers)
-        if found_zero_point is None:
-            raise FieldError(
-                f"{image.label}: no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, "
-                "FLUXMAG0, PHOTFLAM, BUNIT in Jy); give --zero-point, the AB magnitude of one image unit"
-            )
-    else:
-        found_zero_point = Found(zero_point, "option")
-    if fwhm_arcsec is None:
-        fwhm = headers.psf_fwhm_arcsec(image.headers, scale)
-    else:
-        fwhm = Found(fwhm_arcsec, "option")
-    stem = storage.name_of(source.image.url).split(".")[0]
-    band = Band(
-        name=name or headers.band_name(image.headers) or headers.word_of(stem) or "image",
-        image=image,
-        noise=files.plane(source.noise) if source.noise else None,
-        noise_kind=source.noise_kind,
-        mask=files.plane(source.mask) if source.mask else None,
-        wcs_cards=cards,
-        zero_point=found_zero_point,
-        psf_fwhm_arcsec=fwhm,
-    )
-    for plane in (band.noise, band.mask):
+    rubin = files.rubin(image)
+    if rubin is not None:
+        source = _completed(source, rubin)
+    cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
+    grid = SkyGrid.from_cards(cards, image.shape_yx, image.label)
+    scale = grid.pixel_scale_arcsec()
+    found, said = _zero_point(image, given_zero_point, scale)
+    psf = rubin.psf if rubin is not None and fwhm_arcsec is None else None
+    name = name or headers.band_name(image.headers) or (rubin.band if rubin else None)
+    name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
+    noise = files.plane(source.noise) if source.noise else None
+    mask = files.plane(source.mask) if source.mask else None
+    for plane in (noise, mask):
         if plane is not None and plane.shape_yx != image.shape_yx:
             raise FieldError(
                 f"{plane.label}: has {plane.shape_yx} rows and columns, its image {image.label} has "
                 f"{image.shape_yx}; give the plane that belongs to the image"
             )
-    return band
+    return Band(
+        name=name,
+        image=image,
+        noise=NoisePlane(noise, source.noise_kind or "variance") if noise else None,
+        mask=_mask(mask, mask_bits, name) if mask else None,
+        wcs_cards=cards,
+        zero_point=found,
+        psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
+        psf=psf,
+        notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
+    )
+
+
+def _completed(source: BandSource, rubin: RubinImage) -> BandSource:
+    """Add the planes that belong to the image by what its file says, where the user names none."""
+    url = source.image.url
+    if source.noise is None and rubin.variance_hdu is not None:
+        source = replace(source, noise=ImageRef(url, rubin.variance_hdu), noise_kind="variance")
+    if source.mask is None and rubin.mask_hdu is not None:
+        source = replace(source, mask=ImageRef(url, rubin.mask_hdu))
+    return source
+
+
+def _width(
+    image: FitsPlane, given: float | None, psf: FilePsf | None, scale_arcsec: float
+) -> Found | None:
+    if given is not None:
+        return Found(given, "option")
+    if psf is not None and psf.typical_fwhm_px is not None:
+        return Found(psf.typical_fwhm_px * scale_arcsec, "kernels of the file")
+    return headers.psf_fwhm_arcsec(image.headers, scale_arcsec)
+
+
+def _zero_point(
+    image: FitsPlane, given: float | None, scale_arcsec: float
+) -> tuple[Found, tuple[str, ...]]:
+    """Return the zero point, and what speaks against it."""
+    if given is not None:
+        return Found(given, "option"), ()
+    said = zero_point(image.headers, float(np.radians(scale_arcsec / 3600)) ** 2)
+    if said.found is None:
+        why = said.problem or (
+            "no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, FLUXMAG0, PHOTFLAM, "
+            "BUNIT in Jy)"
+        )
+        raise FieldError(
+            f"{image.label}: {why}; give --zero-point, the AB magnitude of one image unit"
+        )
+    return said.found, said.notes
+
+
+def _mask(plane: FitsPlane, chosen: Sequence[str], band: str) -> MaskPlane:
+    named = named_bits(plane.headers, plane.url)
+    return MaskPlane(plane, choose_bits(named, chosen, band, plane.label))
+
+
+def _encoding_notes(image: FitsPlane) -> tuple[str, ...]:
+    if image.encoding.asinh is None:
+        return ()
+    return ("its pixels are asinh magnitudes (BSOFTEN, BOFFSET): made linear",)
 
 
 def _check_same_grid(first: Band, other: Band) -> None:

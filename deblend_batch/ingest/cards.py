@@ -34,6 +34,11 @@ def celestial_cards(header: Header, shape_yx: tuple[int, int], where: str) -> di
     return cards
 
 
+def remarks(header: Header) -> tuple[str, ...]:
+    """Say what :func:`celestial_cards` decided between cards that contradict each other."""
+    return wcs_cards.remarks(_values(header))
+
+
 def _values(header: Header) -> dict[str, object]:
     """Values of the cards that a WCS may have, the last one where there are several of a name."""
     values: dict[str, object] = {}

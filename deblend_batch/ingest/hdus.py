@@ -75,12 +75,17 @@ class FitsFile:
         return unit
 
     def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
-        """Open an image as astropy's HDU; of a compressed one also what checks its tiles."""
+        """Open an image as astropy's HDU, whose pixels are as the file has them, without BSCALE and BZERO.
+
+        Of a compressed one also what checks its tiles.
+        """
         header = self._header(unit)
         layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
         view = HduView(header, self._file, unit.data_start, unit.data_stop)
         try:
-            hdu: Any = fits.open(view, memmap=False, ignore_missing_simple=True)[0]
+            hdu: Any = fits.open(
+                view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
+            )[0]
             streams = None if layout is None else _streams(layout, view, hdu)
             agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
         except DeblendError:
@@ -99,13 +104,51 @@ class FitsFile:
             stated = settled(fits.Header.fromstring(header)).get("DATASUM", "")
             check_datasum(self._file, unit, stated, label)
 
+    def header(self, unit: Unit) -> fits.Header:
+        """Return the header as it is in the file: of a compressed image that of its table."""
+        return fits.Header.fromstring(self._header(unit))
+
     def primary_header(self) -> fits.Header:
         """Return the header of the primary HDU."""
-        return fits.Header.fromstring(self._header(next(self.units())))
+        return self.header(next(self.units()))
 
     def _header(self, unit: Unit) -> bytes:
         self._file.seek(unit.start)
         return read_header(self._file, self._url, unit.number) or b""
+
+    def find(self, name: str, kind: str) -> Unit | None:
+        """Return the first HDU of a name and a kind (``table``, or ``image``, compressed or not)."""
+        kinds = ("image", "compressed") if kind == "image" else (kind,)
+        return next(
+            (each for each in self.units() if each.is_called(name) and each.kind in kinds), None
+        )
+
+    def read_data(self, unit: Unit, label: str, most_bytes: int) -> bytes:
+        """Return the bytes of an HDU's data, of a table with what its columns point to."""
+        if not 0 < unit.data_bytes <= most_bytes or unit.data_stop > self._size:
+            raise FieldError(
+                f"{label}: has {unit.data_bytes:,} bytes of data, of {most_bytes:,} that are read, or is "
+                "truncated; fetch it again"
+            )
+        self._file.seek(unit.data_start)
+        return self._file.read(unit.data_bytes)
+
+    def read_stack(self, unit: Unit, label: str, most_pixels: int) -> NDArray[np.float64]:
+        """Return all pixels of an image of any number of axes."""
+        if not 0 < math.prod(unit.shape or ()) <= most_pixels or unit.data_stop > self._size:
+            raise FieldError(
+                f"{label}: has more than {most_pixels:,} pixels, or none, or is truncated; fetch it again"
+            )
+        hdu, streams = self.open(unit, label)
+        try:
+            if streams is not None:
+                streams.check_all()
+            return np.asarray(hdu.data, np.float64)
+        except DeblendError:
+            raise
+        except Exception as error:
+            reason = f"{label}: cannot be decoded ({first_line(error)}); fetch it again"
+            raise meaning(label, error, reason) from error
 
     def _first_image(self) -> Unit:
         images = [unit for unit in self.units() if unit.is_image_2d]
@@ -168,4 +211,13 @@ def _streams(layout: TileLayout, view: HduView, hdu: Any) -> TileStreams:
     pointers: dict[str, NDArray[np.int64]] = {
         name: np.asarray(table[name]).astype(np.int64).reshape(-1, 2) for name in layout.columns
     }
-    return TileStreams(layout, view, pointers)
+    return TileStreams(layout, view, pointers, _steps(layout, table))
+
+
+def _steps(layout: TileLayout, table: Any) -> NDArray[np.float64] | None:
+    """Return ``ZSCALE`` of each tile, where it is quantised."""
+    if not layout.moves_zeros:
+        return None
+    if "ZSCALE" in table.names:
+        return np.asarray(table["ZSCALE"]).astype(np.float64).reshape(-1)
+    return None

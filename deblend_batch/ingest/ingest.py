@@ -18,8 +18,11 @@ from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
+from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
+from deblend_batch.ingest.checks import check_names
+from deblend_batch.ingest.file_psf import field_psf
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
@@ -40,12 +43,14 @@ def ingest(
     weight_hdu: Sequence[str | int] = (),
     variance_hdu: Sequence[str | int] = (),
     mask_hdu: Sequence[str | int] = (),
+    mask_bits: Sequence[str] = (),
     bands: Sequence[str] = (),
     zero_points: Sequence[float] = (),
     psf_fwhm_arcsec: Sequence[float] = (),
     name: str | None = None,
     background: Background = "auto",
     ignore_checksum: bool = False,
+    meant: Sequence[str] = (),
     overwrite: bool = False,
     options: Options | None = None,
     progress: Progress = silent,
@@ -65,8 +70,12 @@ def ingest(
         The noise planes, of one kind: an HDU of the image's own file, or ``FILE`` or ``FILE[HDU]``. A
         weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
     mask_hdu : sequence of str or int
-        Planes of bad pixels, non-zero is bad, given likewise. Blocks of exact zeros in an image with
-        noise, the rim that mosaicking leaves, are masked without being asked for.
+        Planes of bad pixels, given likewise. Where a header names the bits, those are bad that say so;
+        else all that is not zero. Blocks of zeros in an image with noise, the rim that mosaicking leaves,
+        are masked without being asked for.
+    mask_bits : sequence of str
+        Names or numbers (0 is the lowest) of the bits that make a pixel bad, or the name of a table of
+        them: ``legacy-dr10``, ``des-y6``.
     bands : sequence of str
         Names of the bands; the headers' ``FILTER`` if absent.
     zero_points : sequence of float
@@ -81,6 +90,8 @@ def ingest(
         off zero, and leaves images alone that are background-subtracted already.
     ignore_checksum : bool
         Take data that do not fit the ``DATASUM`` of their header.
+    meant : sequence of {"psf", "noise", "mask"}
+        Comparisons of what a file says with what its image shows that must not stop the ingestion.
     overwrite : bool
         Replace an existing field.
     options : mapping, optional
@@ -101,7 +112,7 @@ def ingest(
         If a file is missing.
     FieldError
         If an image is no FITS, damaged, without a celestial WCS, on another grid, or says no zero point
-        or PSF width.
+        or PSF width; if its PSF, its noise plane or its mask cannot be that of its pixels.
     TooLargeError
         If an image, a compressed tile, or what a gzipped file unpacks to, is beyond the bounds.
     OutputConflictError
@@ -112,6 +123,7 @@ def ingest(
     started = time.monotonic()
     if background not in {"auto", "keep", "subtract"}:
         raise ConfigError(f"background: {background!r} is none of auto, keep, subtract")
+    check_names(meant)
     noise: dict[NoiseKind, Sequence[str | int]] = {
         "rms": rms_hdu,
         "weight": weight_hdu,
@@ -129,8 +141,9 @@ def ingest(
             per_band(bands, count, "--band"),
             per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
             per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
+            [name for given in mask_bits for name in given.replace(",", " ").split()],
         )
-        measured = _measure(opened, background, progress)
+        measured = _measure(opened, background, meant, progress)
         psf = _measure_psf(measured)
         bands_found = tuple(summarise(item, n, psf) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
@@ -140,7 +153,7 @@ def ingest(
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
             mask=any(item.band.has_mask for item in measured),
-            psf=None if psf is None else psf.psf,
+            psf=_given_psf(measured) or (None if psf is None else psf.psf),
             options=options,
             attributes={"provenance": [asdict(found) for found in bands_found]},
             overwrite=overwrite,
@@ -184,7 +197,7 @@ def _grid(band: Band) -> SkyGrid:
 
 
 def _measure(
-    bands: Sequence[Band], background: Background, progress: Progress
+    bands: Sequence[Band], background: Background, meant: Sequence[str], progress: Progress
 ) -> list[MeasuredBand]:
     total, done = sum(measure_steps(band) for band in bands), 0
 
@@ -193,7 +206,7 @@ def _measure(
         done += 1
         progress("measuring", done, total)
 
-    return [measure_band(band, background, step) for band in bands]
+    return [measure_band(band, background, meant, step) for band in bands]
 
 
 def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:
@@ -202,6 +215,17 @@ def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:
         measured[0].band.shape_yx,
         [item.psf_fwhm_arcsec.value for item in measured],
         _grid(measured[0].band).pixel_scale_arcsec(),
+    )
+
+
+def _given_psf(measured: Sequence[MeasuredBand]) -> FieldPsf | None:
+    """Return the PSF that the files bring, which counts for more than one made of a few stars."""
+    first = measured[0].band
+    return field_psf(
+        [item.band.psf for item in measured],
+        first.shape_yx,
+        [item.psf_fwhm_arcsec.value for item in measured],
+        _grid(first).pixel_scale_arcsec(),
     )
 
 
@@ -219,6 +243,7 @@ def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
         noise_sigma=None if has_variance or min(sigmas) <= 0 else sigmas,
         saturate=levels if any(level is not None for level in levels) else None,
         noise_correlation=_all_known(correlations),
+        mask_bits=measured[0].band.mask_bits,
     )
 
 
@@ -252,7 +277,8 @@ def _write_window(
     window = item.band.read(rows, columns)
     if item.surface is not None:
         item.surface.subtract_from(window.image, rows, columns)
-    planes = {"image": window.image, "variance": window.variance, "mask": window.bad}
+    mask = window.bad if window.mask is None else window.mask
+    planes = {"image": window.image, "variance": window.variance, "mask": mask}
     try:
         for name, plane in planes.items():
             if plane is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.ingest.bands import Band
+from deblend_batch.ingest.checks import Check, MaskedPeaks, compare_noise, settle_width, stop_at
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.moffat import FittedStar
 from deblend_batch.ingest.noise_correlation import BlockSums
@@ -53,6 +54,8 @@ class MeasuredBand:
         Noise of sums over many pixels, over that of independent ones; None where there is too little sky.
     stars : tuple of FittedStar
         Those that show the PSF; none where an option says what it is, or they are no stars.
+    checks : tuple of Check
+        What the file says against what the image shows.
     """
 
     band: Band
@@ -64,11 +67,14 @@ class MeasuredBand:
     saturate: Found | None
     noise_correlation: float | None
     stars: tuple[FittedStar, ...]
+    checks: tuple[Check, ...] = ()
 
 
-def measure_band(band: Band, background: Background, step: Callable[[], None]) -> MeasuredBand:
-    """Read a band once, window by window, and measure it."""
-    band = band.with_padding_found()
+def measure_band(
+    band: Band, background: Background, meant: Collection[str], step: Callable[[], None]
+) -> MeasuredBand:
+    """Read a band once, window by window, and measure it; stop where what it says cannot be."""
+    band = band.with_pixels_sampled()
     mesh = BackgroundMesh(band.shape_yx)
     plane_levels = []
     for rows, columns in mesh.windows(_WINDOW_PX):
@@ -88,21 +94,40 @@ def measure_band(band: Band, background: Background, step: Callable[[], None]) -
         )
     subtract = background == "subtract" or (background == "auto" and mesh.is_significant)
     level = float(np.median(mesh.level[good]))
-    saturation = headers.saturation(band.image.headers)
+    saturation = _scaled(headers.saturation(band.image.headers), band.factor)
     surface = mesh.surface()
-    correlation, candidates = _sample(band, surface, _lowered(saturation, level))
-    fwhm, stars = _psf(band, candidates)
+    correlation, candidates, peaks = _sample(band, surface, _lowered(saturation, level))
+    noise_sigma = float(np.nan_to_num(mesh.noise_sigma))
+    plane_sigma = float(np.nanmedian(plane_levels)) ** 0.5 if plane_levels else None
+    planes = _plane_checks(band, plane_sigma, noise_sigma, peaks)
+    stop_at(planes, meant, band.image.label)  # a wrong mask may hide the stars
+    fwhm, stars, psf_check = _psf(band, candidates)
+    checks = planes if psf_check is None else (psf_check, *planes)
+    stop_at(checks, meant, band.image.label)
     return MeasuredBand(
         band=band,
         level=level,
         surface=surface if subtract else None,
-        noise_sigma=float(np.nan_to_num(mesh.noise_sigma)),
-        plane_sigma=float(np.nanmedian(plane_levels)) ** 0.5 if plane_levels else None,
+        noise_sigma=noise_sigma,
+        plane_sigma=plane_sigma,
         psf_fwhm_arcsec=fwhm,
         saturate=_lowered(saturation, level if subtract else 0.0),
         noise_correlation=correlation,
         stars=tuple(stars),
+        checks=checks,
     )
+
+
+def _plane_checks(
+    band: Band, plane_sigma: float | None, noise_sigma: float, peaks: MaskedPeaks
+) -> tuple[Check, ...]:
+    """Compare the noise plane and the mask with the image."""
+    bits = band.mask_bits
+    found = [
+        compare_noise(plane_sigma, noise_sigma, band.noise.kind) if band.noise else None,
+        peaks.check(dict(bits.bits), bits.bad) if bits else peaks.check(None, ()),
+    ]
+    return tuple(check for check in found if check is not None)
 
 
 def measure_steps(band: Band) -> int:
@@ -112,11 +137,11 @@ def measure_steps(band: Band) -> int:
 
 def _sample(
     band: Band, surface: BackgroundSurface, saturation: Found | None
-) -> tuple[float | None, list[StarCandidate]]:
-    """Read some windows at full resolution; return the noise correlation, and what could be stars."""
+) -> tuple[float | None, list[StarCandidate], MaskedPeaks]:
+    """Read some windows at full resolution: the noise's correlation, what could be stars, masked peaks."""
     height, width = band.shape_yx
     limit = np.inf if saturation is None else saturation.value
-    sums = BlockSums()
+    sums, peaks = BlockSums(), MaskedPeaks()
     candidates: list[StarCandidate] = []
     for block_rows, block_columns in sample_blocks(band.shape_yx, _SAMPLE_PX, _SAMPLES):
         rows = slice(block_rows.start, min(block_rows.stop, height))
@@ -125,34 +150,39 @@ def _sample(
         surface.subtract_from(window.image, rows, columns)
         pixels = window.good_pixels()
         sums.add(pixels, window.variance)
-        if not _is_given(band):
-            candidates += star_candidates(pixels, limit, (rows.start, columns.start))
-    return sums.ratio(), candidates
+        if band.mask is not None:
+            peaks.add(window, window.observed_pixels())
+        candidates += star_candidates(pixels, limit, (rows.start, columns.start))
+    return sums.ratio(), candidates, peaks
 
 
-def _is_given(band: Band) -> bool:
-    return band.psf_fwhm_arcsec is not None and band.psf_fwhm_arcsec.source == "option"
-
-
-def _psf(band: Band, candidates: Sequence[StarCandidate]) -> tuple[Found, Sequence[FittedStar]]:
-    """Return the PSF's width, and the stars that show more of it."""
+def _psf(
+    band: Band, candidates: Sequence[StarCandidate]
+) -> tuple[Found, Sequence[FittedStar], Check | None]:
+    """Return the PSF's width, the stars that show more of it, and whether they agree with the header."""
     stars = fit_stars(candidates, band.shape_yx)
     grid = SkyGrid.from_cards(band.wcs_cards, band.shape_yx, band.image.label)
     width = measure_width(stars)
-    said = band.psf_fwhm_arcsec
-    if said is not None:
-        return said, stars if _agrees(width, said.value / grid.pixel_scale_arcsec()) else ()
+    scale = grid.pixel_scale_arcsec()
+    if band.psf_fwhm_arcsec is not None:
+        said, check = settle_width(band.psf_fwhm_arcsec, width, scale)
+        known = said.source == "option" or band.psf is not None
+        shown = not known and _agrees(width, said.value / scale)
+        return said, stars if shown else (), check
     if width is None:
         raise FieldError(
             f"{band.image.label}: no PSF width in its header, and fewer than {MIN_STARS} stars of one "
             "size to measure it from; give --psf-fwhm ARCSEC"
         )
-    arcsec = width.fwhm_px * grid.pixel_scale_arcsec()
-    return Found(arcsec, f"measured from {width.stars} stars"), stars
+    return Found(width.fwhm_px * scale, f"measured from {width.stars} stars"), stars, None
 
 
 def _agrees(width: PsfWidth | None, said_px: float) -> bool:
     return width is not None and 1 / _MAX_RATIO < width.fwhm_px / said_px < _MAX_RATIO
+
+
+def _scaled(saturation: Found | None, factor: float) -> Found | None:
+    return None if saturation is None else Found(saturation.value * factor, saturation.source)
 
 
 def _lowered(saturation: Found | None, by: float) -> Found | None:

@@ -15,20 +15,25 @@ _MIN_NEGATIVE = 0.1
 _SKY_SIGMA = 3.0
 
 
-def zero_blocks(image: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Find pixels of exactly zero that fill blocks of 5 x 5; single zeros are values like others.
+def zero_blocks(
+    image: NDArray[np.floating], within: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.bool_]:
+    """Find pixels of zero that fill blocks of 5 x 5; single zeros are values like others.
 
     Parameters
     ----------
     image : ndarray of float, shape (y, x)
         Image units.
+    within : ndarray of float64, shape (y, x), or float
+        How far from zero a zero may be, where lossy compression has moved it.
 
     Returns
     -------
     ndarray of bool, shape (y, x)
         The morphological opening of ``image == 0``.
     """
-    zero: NDArray[np.bool_] = np.equal(image, 0)
+    # Rounding of a float32 is added to what the compression did.
+    zero: NDArray[np.bool_] = np.abs(image) <= np.asarray(within) * (1 + 1e-5)
     if not zero.any():
         return zero
     core = minimum_filter(zero, _BLOCK_PX, mode="nearest")
@@ -56,6 +61,11 @@ def zero_is_missing(windows: Iterable[NDArray[np.floating]]) -> bool:
     if not found or pixels.size == 0:
         return False
     median, sigma = clipped_median_sigma(pixels)
+    return is_noisy(pixels, median, sigma)
+
+
+def is_noisy(pixels: NDArray[np.floating], median: float, sigma: float) -> bool:
+    """Tell whether most pixels are noise: on both sides of zero, or of a sky far from it."""
     return bool((pixels < 0).mean() > _MIN_NEGATIVE or median > _SKY_SIGMA * sigma > 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.measure import MeasuredBand
 from deblend_batch.ingest.psf_cells import MeasuredPsf
@@ -71,6 +72,12 @@ class BandSummary:
         Pixel value from which the field's pixels are saturated, and the keyword that gave it.
     psf : PsfSummary or None
         What stars said of the PSF; None where they were not asked, or there are too few.
+    mask_bits : MaskBits or None
+        Bits of the mask that have names, and which are bad; None where any bit is bad.
+    checks : tuple of str
+        What the file says against what the image shows.
+    notes : tuple of str
+        What was decided between cards that contradict each other, and what was assumed.
     """
 
     name: str
@@ -84,6 +91,9 @@ class BandSummary:
     noise_correlation: float | None
     saturate: Found | None
     psf: PsfSummary | None
+    mask_bits: MaskBits | None = None
+    checks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the band in one line of text."""
@@ -98,6 +108,8 @@ class BandSummary:
         ]
         if self.saturate is not None:
             parts.append(f"saturated from {self.saturate.value:.5g} ({self.saturate.source})")
+        if self.mask_bits is not None:
+            parts.append(f"bad bits {' '.join(self.mask_bits.bad)}")
         return ", ".join(parts)
 
 
@@ -142,6 +154,8 @@ class IngestSummary:
             ("field", self.url),
             ("pixels", f"{height:,} x {width:,} of {self.pixel_scale_arcsec:.4g} arcsec"),
             *((f"band {band.name}", band.describe()) for band in self.bands),
+            *((f"check {band.name}", text) for band in self.bands for text in band.checks),
+            *((f"note {band.name}", note) for band in self.bands for note in band.notes),
             ("bad pixels", f"{self.bad_fraction:.2%}"),
             ("seconds", f"{self.seconds:.1f}"),
         ]
@@ -161,6 +175,9 @@ def summarise(item: MeasuredBand, number: int, psf: MeasuredPsf | None) -> BandS
         noise_correlation=item.noise_correlation,
         saturate=item.saturate,
         psf=_psf_summary(psf, number),
+        mask_bits=item.band.mask_bits,
+        checks=tuple(check.text for check in item.checks),
+        notes=item.band.notes,
     )
 
 

@@ -43,7 +43,8 @@ _DENSE = 2
 _PIECE = 1 << 16
 _HEAD_BYTES = 16
 _HCOMPRESS_MAGIC = b"\xdd\x99"
-_DITHERS = ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
+_KEEPS_ZEROS = "SUBTRACTIVE_DITHER_2"
+_DITHERS = ("SUBTRACTIVE_DITHER_1", _KEEPS_ZEROS)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class TileLayout:
     ----------
     shape_yx, tile_yx : tuple of int
         Of the image and of a whole tile, px.
+    planes : int
+        Images that are stacked in leading axes; their tiles follow each other.
     algorithm : str
         ``ZCMPTYPE``.
     item_bytes : int
@@ -64,18 +67,22 @@ class TileLayout:
         Bytes of an item, by name of the columns that point to streams.
     heap_start, heap_stop : int
         Where streams are among the HDU's data, bytes.
+    moves_zeros : bool
+        Whether floats were quantised in a way that keeps no zeros.
     where : str
         The image, for messages.
     """
 
     shape_yx: tuple[int, int]
     tile_yx: tuple[int, int]
+    planes: int
     algorithm: str
     item_bytes: int
     least_bytes: int
     columns: dict[str, int]
     heap_start: int
     heap_stop: int
+    moves_zeros: bool
     where: str
 
     @classmethod
@@ -86,6 +93,11 @@ class TileLayout:
             min(edge, cards.integer(f"ZTILE{n}", 1, _INT32))
             for n, edge in zip(range(len(shape), 0, -1), shape, strict=True)
         )
+        planes = math.prod(shape[:-2])
+        if math.prod(tile[:-2]) != 1:
+            raise FieldError(
+                f"{cards.where}: its tiles reach over several planes; uncompress it first (funpack)"
+            )
         algorithm = cards.text("ZCMPTYPE")
         if algorithm not in _ALGORITHMS:
             raise FieldError(
@@ -93,21 +105,29 @@ class TileLayout:
                 "uncompress it first (funpack)"
             )
         _check_dither(cards)
+        is_float = cards.integer("ZBITPIX", -64, 64) < 0
         row, rows = cards.integer("NAXIS1", 1, _INT32), cards.integer("NAXIS2", 1, _INT32)
         heap_start = cards.integer("THEAP", row * rows, 1 << 62, default=row * rows)
         layout = cls(
             shape_yx=(shape[-2], shape[-1]),
             tile_yx=(tile[-2], tile[-1]),
+            planes=planes,
             algorithm=algorithm,
             item_bytes=max(cards.item_bytes("ZBITPIX"), 4),  # quantised floats are int32
             least_bytes=_least_bytes(cards, algorithm),
             columns=_columns(cards),
             heap_start=heap_start,
             heap_stop=row * rows + cards.integer("PCOUNT", 0, 1 << 62, default=0),
+            moves_zeros=is_float and cards.text("ZQUANTIZ") not in ("NONE", _KEEPS_ZEROS),
             where=cards.where,
         )
         layout._check_sizes(rows, row * rows)
         return layout
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles, of all planes."""
+        return self.planes * math.prod(self.tiles_yx)
 
     @property
     def tiles_yx(self) -> tuple[int, int]:
@@ -126,7 +146,7 @@ class TileLayout:
 
     def pixels(self, number: int) -> int:
         """Return the pixels of a tile; those at the edges have less."""
-        down, right = divmod(number, self.tiles_yx[1])
+        down, right = divmod(number % math.prod(self.tiles_yx), self.tiles_yx[1])
         (height, width), (tile_y, tile_x) = self.shape_yx, self.tile_yx
         return min(tile_y, height - down * tile_y) * min(tile_x, width - right * tile_x)
 
@@ -141,7 +161,7 @@ class TileLayout:
                 yield here_y, here_x
 
     def _check_sizes(self, rows: int, table_bytes: int) -> None:
-        tiles, (tile_y, tile_x) = math.prod(self.tiles_yx), self.tile_yx
+        tiles, (tile_y, tile_x) = self.tiles, self.tile_yx
         if rows != tiles:
             raise FieldError(
                 f"{self.where}: its header announces {tiles:,} tiles and a table of {rows:,}; fetch it again"
@@ -172,19 +192,26 @@ class TileStreams:
         Its header and data.
     pointers : mapping
         Length, in items, and place of the streams, int64 (tile, 2), by column.
+    steps : ndarray of float64, shape (tile,), optional
+        Quantisation steps, ``ZSCALE``; NaN or 0 of a tile that is not quantised.
     """
 
     def __init__(
-        self, layout: TileLayout, view: HduView, pointers: dict[str, NDArray[np.int64]]
+        self,
+        layout: TileLayout,
+        view: HduView,
+        pointers: dict[str, NDArray[np.int64]],
+        steps: NDArray[np.float64] | None = None,
     ) -> None:
         self.layout = layout
         self._view = view
+        self._steps = steps if layout.moves_zeros else None
         self._sizes = {  # clipped, so that none becomes a small one by wrapping around
             name: pointers[name][:, 0].clip(-1, _MOST_ITEMS) * layout.columns[name]
             for name in layout.columns
         }
         self._places = {name: pointers[name][:, 1] for name in layout.columns}
-        self._checked = np.zeros(math.prod(layout.tiles_yx), bool)
+        self._checked = np.zeros(layout.tiles, bool)
         self._check_places()
 
     def check(self, rows: slice, columns: slice) -> None:
@@ -195,11 +222,31 @@ class TileStreams:
         rows, columns : slice
             The window, px.
         """
-        numbers = self.layout.numbers(rows, columns)
+        self._check_numbers(self.layout.numbers(rows, columns))
+
+    def check_all(self) -> None:
+        """Check the streams of all planes."""
+        self._check_numbers(np.arange(self.layout.tiles))
+
+    def _check_numbers(self, numbers: NDArray[np.int64]) -> None:
         self._hold(numbers)
         for number in numbers[~self._checked[numbers]].tolist():
             self._check_stream(number)
             self._checked[number] = True
+
+    def lost_step(self, rows: slice, columns: slice) -> NDArray[np.float64] | None:
+        """Return the quantisation step of each pixel of a window where zeros are not kept, else None.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            The window, px.
+        """
+        if self._steps is None:
+            return None
+        (tile_y, tile_x), (down, across) = self.layout.tile_yx, self.layout.tiles_yx
+        y, x = (np.arange(part.start, part.stop) for part in (rows, columns))
+        return np.asarray(self._steps.reshape(down, across)[np.ix_(y // tile_y, x // tile_x)])
 
     def _check_places(self) -> None:
         layout = self.layout

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels, saturated_pixels
+from deblend_batch.field.unstored import without_unstored
 from deblend_batch.storage import is_local, translate
 from deblend_batch.text import cause
 from deblend_batch.tiling.tile import Box
@@ -159,25 +160,15 @@ def _way(field: Field, array: zarr.Array[Any]) -> tuple[tuple[int, ...], Callabl
 
 
 def _without_unstored(field: Field, planes: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Make NaN of chunks that hold nothing but the fill value: Zarr reads one that was never stored so."""
     array = field.image
-    fill = np.float32(array.fill_value)
-    if np.isnan(fill) or not planes.size:
-        return planes
-    height, width = array.chunks[-2:]
-    for y in range(box.y0 // height * height, box.y1, height):
-        for x in range(box.x0 // width * width, box.x1, width):
-            rows = slice(max(y - box.y0, 0), y + height - box.y0)
-            columns = slice(max(x - box.x0, 0), x + width - box.x0)
-            chunk = planes[:, rows, columns]
-            empty = [plane[0, 0] == fill and bool((plane == fill).all()) for plane in chunk]
-            if any(empty):
-                # What the box holds of a chunk must not decide alone: another box may hold more of it.
-                whole = _read(
-                    field, array, Box(y, x, y + height, x + width).clipped(field.shape_yx)
-                )
-                chunk[(whole == fill).all(axis=(1, 2))] = np.nan
-    return planes
+
+    def read(rows: slice, columns: slice) -> NDArray[np.float32]:
+        chunk = Box(rows.start, columns.start, rows.stop, columns.stop)
+        return _read(field, array, chunk.clipped(field.shape_yx))
+
+    return without_unstored(
+        planes, box.origin_yx, array.fill_value, (array.chunks[-2], array.chunks[-1]), read
+    )
 
 
 def _padded(planes: NDArray[T], box: Box, inside: Box) -> NDArray[T]:

@@ -23,10 +23,10 @@ def test_attributes_come_back(bits: dict[str, int], data: st.DataObject) -> None
     assert found == MaskBits(bits, bad)
 
 
-def test_without_a_word_of_which_are_bad_all_are() -> None:
-    found = MaskBits.from_attributes({"mask_bits": {"SAT": 1, "DETECTED": 5}}, "url")
+def test_without_a_word_of_which_are_bad_all_are_but_those_of_sources() -> None:
+    found = MaskBits.from_attributes({"mask_bits": {"SAT": 1, "X": 2, "DETECTED": 5}}, "url")
     assert found is not None
-    assert found.bad == ("SAT", "DETECTED")
+    assert found.bad == ("SAT", "X")
     assert MaskBits.from_attributes({"name": "a"}, "url") is None
 
 

@@ -240,3 +240,93 @@ def test_reading_cards_again_and_again_keeps_no_memory() -> None:
     for _ in range(60):
         read()
     assert psutil.Process().memory_info().rss - before < 10_000_000
+
+
+def gnomonic(cards: dict[str, Any], yx: np.ndarray) -> np.ndarray:
+    """Sky positions by the formulae themselves: SIP (Shupe et al. 2005), TPV, and the gnomonic projection."""
+    x, y = yx[:, 1] + 1 - cards["CRPIX1"], yx[:, 0] + 1 - cards["CRPIX2"]
+    if "A_ORDER" in cards:
+        x, y = (
+            axis
+            + sum(
+                value * x ** int(key[2]) * y ** int(key[4])
+                for key, value in cards.items()
+                if key[:2] == f"{family}_" and key[2].isdigit()
+            )
+            for family, axis in (("A", x), ("B", y))
+        )
+    xi, eta = (cards[f"CD{axis}_1"] * x + cards[f"CD{axis}_2"] * y for axis in (1, 2))
+    if cards["CTYPE1"].endswith("TPV"):
+        term = {0: (0, 0, 0), 1: (1, 0, 0), 2: (0, 1, 0), 3: (0, 0, 1), 4: (2, 0, 0), 5: (1, 1, 0)}
+        radius = np.hypot(xi, eta)
+        xi, eta = (
+            sum(
+                cards.get(f"PV{axis}_{number}", float(number == 1)) * u**i * v**j * radius**k
+                for number, (i, j, k) in term.items()
+            )
+            for axis, (u, v) in ((1, (xi, eta)), (2, (eta, xi)))
+        )
+    xi, eta, ra0, dec0 = (np.radians(each) for each in (xi, eta, cards["CRVAL1"], cards["CRVAL2"]))
+    ra = ra0 + np.arctan2(xi, np.cos(dec0) - eta * np.sin(dec0))
+    dec = np.arctan2(
+        (np.sin(dec0) + eta * np.cos(dec0)) * np.cos(ra - ra0), np.cos(dec0) - eta * np.sin(dec0)
+    )
+    return np.asarray(np.degrees(np.stack([ra, dec], axis=1)))
+
+
+small = st.floats(-1e-6, 1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    ra=st.floats(0, 359),
+    dec=st.floats(-80, 80),
+    turn=st.floats(0, 360),
+    scale=st.floats(0.03, 0.5),
+    kind=st.sampled_from(["TAN", "TAN-SIP", "SIP left over", "TPV", "SCAMP", "CROTA"]),
+    terms=st.lists(small, min_size=4, max_size=4),
+)
+def test_positions_are_those_of_the_formulae(
+    ra: float, dec: float, turn: float, scale: float, kind: str, terms: list[float]
+) -> None:
+    c, s = scale / 3600 * np.cos(np.radians(turn)), scale / 3600 * np.sin(np.radians(turn))
+    cards: dict[str, Any] = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRVAL1": ra,
+        "CRVAL2": dec,
+        "CRPIX1": 310.0,
+        "CRPIX2": 240.0,
+        "RADESYS": "ICRS",
+        "CD1_1": -c,
+        "CD1_2": s,
+        "CD2_1": s,
+        "CD2_2": c,
+    }
+    true, sip = dict(cards), {"A_ORDER": 2, "B_ORDER": 2}
+    polynomial = dict(zip(("A_2_0", "A_1_1", "B_0_2", "B_1_1"), terms, strict=True))
+    if kind == "TAN-SIP":
+        cards |= {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", **sip, **polynomial}
+        true = cards
+    elif kind == "SIP left over":
+        cards |= sip | dict.fromkeys(polynomial, 1e-4)
+    elif kind in {"TPV", "SCAMP"}:
+        names = ("PV1_0", "PV1_2", "PV2_4", "PV2_5")
+        cards |= dict(zip(names, terms, strict=True))
+        true = cards | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"}
+        cards = true if kind == "TPV" else cards
+    elif kind == "CROTA":
+        cards = {key: value for key, value in cards.items() if not key.startswith("CD")}
+        cards |= {"CDELT1": -scale / 3600, "CDELT2": scale / 3600, "CROTA2": -turn}
+    sky = SkyGrid.from_cards(cards, SHAPE, "a")
+    yx = np.array([(0.0, 0.0), (0.0, 599.0), (499.0, 0.0), (499.0, 599.0), (239.0, 309.0)])
+    off = sky.pixel_to_world(yx) - gnomonic(true, yx)
+    off[:, 0] = (off[:, 0] + 180) % 360 - 180
+    assert np.abs(off * [np.cos(np.radians(dec)), 1]).max() * 3600 < 1e-3 * scale
+
+
+@given(dec=st.sampled_from([-90.0, 90.0]), offset=st.floats(-300, 300), turn=st.floats(0, 360))
+@settings(max_examples=20, deadline=None)
+def test_no_pole_spoils_the_scale_of_pixels(dec: float, offset: float, turn: float) -> None:
+    cards = {"CRVAL1": turn, "CRVAL2": dec, "CRPIX1": 300.5 + offset, "CRPIX2": 250.5}
+    assert grid(**cards).pixel_scale_arcsec() == pytest.approx(0.1, rel=1e-6)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deblend_batch.field.wcs_cards import celestial_cards
+from deblend_batch.field.wcs_cards import celestial_cards, remarks
 from tests.field.test_wcs import GALACTIC, SIP, TPV
 from tests.support import WCS_CARDS
 
@@ -16,7 +16,7 @@ def picked(**cards: Any) -> dict[str, Any]:
     return celestial_cards({**WCS_CARDS, **cards})
 
 
-@pytest.mark.parametrize("cards", [{}, SIP, TPV, {"CROTA2": 30.0}, {"PV2_29": 1e-3}])
+@pytest.mark.parametrize("cards", [{}, SIP, TPV, {"LONPOLE": 170.0}])
 def test_what_counts_is_passed_on_as_it_stands(cards: dict[str, Any]) -> None:
     assert picked(**cards) == {**WCS_CARDS, **cards}
 
@@ -52,12 +52,12 @@ def test_old_names_and_frames_without_an_equinox() -> None:
     ("cards", "types", "has_sip"),
     [
         (SIP, "RA---TAN-SIP", True),
-        ({**SIP, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}, "RA---TAN-SIP", True),
+        ({**SIP, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}, "RA---TAN", False),
         ({**SIP, **TPV}, "RA---TPV", False),
         ({**TPV, **SIP}, "RA---TAN-SIP", True),
-        ({**SIP, **TPV, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}, "RA---TAN", False),
+        ({**SIP, **TPV, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}, "RA---TPV", False),
     ],
-    ids=["sip", "unnamed sip", "tpv and sip", "named sip and scamp", "scamp and sip"],
+    ids=["sip", "left-over sip", "tpv and sip", "named sip and scamp", "scamp and sip"],
 )
 def test_there_is_one_distortion(cards: dict[str, Any], types: str, *, has_sip: bool) -> None:
     found = picked(**cards)
@@ -129,3 +129,57 @@ def test_many_cards_take_no_time() -> None:
     started = time.process_time()
     assert celestial_cards({**cards, **WCS_CARDS}) == WCS_CARDS
     assert time.process_time() - started < 2
+
+
+def test_one_matrix_counts() -> None:
+    """CD wins over what older programs left beside it, unless nobody knows which is meant."""
+    pc = {"PC1_1": WCS_CARDS["CD1_1"], "PC2_2": WCS_CARDS["CD2_2"], "CDELT1": 1.0, "CDELT2": 1.0}
+    assert picked(**pc) == WCS_CARDS
+    assert picked(CDELT1=9.0, CDELT2=9.0, CROTA2=30.0) == WCS_CARDS
+    with pytest.raises(ValueError, match=r"CD1_1 is .*, PC and CDELT say 1; remove one kind"):
+        picked(PC1_1=1.0, PC2_2=1.0)
+
+
+def without_cd(**cards: Any) -> dict[str, Any]:
+    return {key: each for key, each in WCS_CARDS.items() if not key.startswith("CD")} | cards
+
+
+@pytest.mark.parametrize("key", ["CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2"])
+def test_what_has_no_default_must_be_there(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} is missing"):
+        celestial_cards({name: value for name, value in WCS_CARDS.items() if name != key})
+
+
+def test_a_half_of_a_scale_or_a_rotation_is_none() -> None:
+    with pytest.raises(ValueError, match="CDELT2 is missing"):
+        celestial_cards(without_cd(CDELT1=1e-5))
+    steps = {"CDELT1": -1e-5, "CDELT2": 1e-5}
+    with pytest.raises(ValueError, match=r"CROTA1 is 30.0 and CROTA2 None; .* in CROTA2 alone"):
+        celestial_cards(without_cd(**steps, CROTA1=30.0))
+    kept = celestial_cards(without_cd(**steps, CROTA1=30.0, CROTA2=30.0))
+    assert (kept["CROTA2"], "CROTA1" in kept) == (30.0, False)
+    with pytest.raises(ValueError, match="CRVAL2 is 95; a latitude is -90 to 90"):
+        picked(CRVAL2=95.0)
+
+
+def test_a_polynomial_of_a_gnomonic_projection_is_tpv_with_its_defaults() -> None:
+    found = picked(PV2_2=1e-3, PV1_0=1e-5)
+    assert (found["CTYPE1"], found["PV1_1"], found["PV2_1"]) == ("RA---TPV", 1.0, 1.0)
+    assert picked(PV1_3=180.0, PV1_4=2.0)["CTYPE1"] == "RA---TAN"
+    with pytest.raises(ValueError, match=r"PV1_1 is 1\.0: a polynomial needs terms of both axes"):
+        picked(PV1_1=1.0)
+
+
+@pytest.mark.parametrize(
+    ("cards", "note"),
+    [
+        ({"A_ORDER": 2, "B_ORDER": 2}, "A_ORDER and B_ORDER are left out, since CTYPE is RA---TAN"),
+        ({"CROTA2": 30.0}, "the CD or PC matrix counts, CROTA2 is left out"),
+        ({"EQUINOX": 1950.0}, "RADESYS is ICRS, EQUINOX 1950.0 is left out"),
+        ({}, ""),
+        (SIP, ""),
+    ],
+)
+def test_what_is_decided_is_said(cards: dict[str, Any], note: str) -> None:
+    assert note in "".join(remarks({**WCS_CARDS, **cards}))
+    assert bool(note) is bool(remarks({**WCS_CARDS, **cards}))

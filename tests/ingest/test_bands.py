@@ -9,27 +9,13 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ConfigError, FieldError
-from deblend_batch.ingest.bands import Band, open_bands, variance_of
+from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.fits import open_files
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.sources import BandSource, list_sources
 from tests.ingest.fits_files import noise_image, write_extensions, write_image
 
 SHAPE = (1100, 60)
-
-
-@pytest.mark.parametrize(
-    ("kind", "plane", "variance"),
-    [
-        ("rms", [2.0, 0.0, -1.0, np.nan, np.inf], [4.0, np.nan, np.nan, np.nan, np.nan]),
-        ("weight", [4.0, 0.0, -1.0, np.nan, np.inf], [0.25, np.nan, np.nan, np.nan, np.nan]),
-        ("variance", [4.0, 0.0, -1.0, np.nan, np.inf], [4.0, np.nan, np.nan, np.nan, np.nan]),
-    ],
-)
-def test_noise_planes(kind: Any, plane: list[float], variance: list[float]) -> None:
-    values, bad = variance_of(np.array(plane, np.float32), kind)
-    np.testing.assert_array_equal(values, np.array(variance, np.float32))
-    assert bad.tolist() == [False, True, True, True, True]
 
 
 def opened(files: Any, sources: list[BandSource], **options: Any) -> list[Band]:

@@ -283,7 +283,7 @@ edges = st.integers(1, 1 << 18)
 def test_blocks_cover_a_window_once_and_cut_no_tile(
     height: int, width: int, tile_y: int, tile_x: int, data: st.DataObject
 ) -> None:
-    layout = TileLayout((height, width), (tile_y, tile_x), "RICE_1", 4, 1, {}, 0, 0, "")
+    layout = TileLayout((height, width), (tile_y, tile_x), 1, "RICE_1", 4, 1, {}, 0, 0, False, "")
     window = []
     for edge in (height, width):
         start = data.draw(st.integers(0, edge - 1))

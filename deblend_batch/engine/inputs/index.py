@@ -55,6 +55,7 @@ class _Summary(TypedDict):
     detections: dict[Word, Number]
     unplaced: list[UnplacedPair]
     nearest_arcsec: float | None
+    said: list[Line]
 
 
 _SUMMARY_TYPE = TypeAdapter(_Summary)
@@ -83,6 +84,8 @@ class FieldIndex:
     nearest_arcsec : float, optional
         Where pairs were looked for and none was found: the least distance between two detections, one of
         them in the image.
+    said : tuple of str
+        How the detections compare with the pixels, a line each.
     """
 
     url: str
@@ -93,6 +96,7 @@ class FieldIndex:
     detections: dict[str, int]
     unplaced: tuple[UnplacedPair, ...] = ()
     nearest_arcsec: float | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def n_blends(self) -> int:
@@ -146,6 +150,7 @@ def write_index(
         "detections": index.detections,
         "unplaced": [asdict(pair) for pair in index.unplaced],
         "nearest_arcsec": index.nearest_arcsec,
+        "said": index.said,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
     table = pa.table({"unit": units, **columns})
@@ -211,6 +216,7 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
         summary["detections"],
         tuple(summary["unplaced"]),
         summary["nearest_arcsec"],
+        tuple(summary["said"]),
     )
 
 

@@ -23,6 +23,7 @@ from deblend_batch.detections.table import (
 from deblend_batch.detections.unique import Repeated, UniqueKeys
 from deblend_batch.engine.inputs.carried import beside
 from deblend_batch.engine.inputs.copies import find_copies
+from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
 from deblend_batch.engine.inputs.index import (
     FieldIndex,
     UnplacedPair,
@@ -65,6 +66,8 @@ class IndexTask:
     """What a blend is; None for a model that takes pairs."""
     keep_unused: bool = True
     """Whether the detections that cannot be used are listed in a file beside the index."""
+    meant: tuple[str, ...] = ()
+    """Comparisons of the detections with the pixels that must not stop the run."""
 
     @property
     def url(self) -> str:
@@ -104,6 +107,7 @@ def index_tasks(
             card.stamp_size,
             config.pairs,
             None if card.takes_pairs else rules,
+            meant=tuple(config.meant),
         )
         for entry in entries
     ]
@@ -138,6 +142,7 @@ def _indexed(task: IndexTask) -> tuple[FieldIndex, Blends, Detections]:
     grid = TileGrid(opened.shape_yx, task.tile_size)
     noise = () if opened.variance is not None else opened.measure_noise()
     detections, yx, counts = _load(task, opened)
+    said = compare_with_pixels(opened, yx, detections.mag, task.entry.detections_url, task.meant)
     blends, unplaced = _find(task, opened, Sky(detections, yx, opened.shape_yx))
     owner = grid.owner(blends.yx[:, 0])
     units = divide(owner, blends.yx[:, 0], task.max_blends)
@@ -155,6 +160,7 @@ def _indexed(task: IndexTask) -> tuple[FieldIndex, Blends, Detections]:
         counts,
         tuple(unplaced),
         _nearest_arcsec(detections, inside_image(yx, opened.shape_yx)) if alone else None,
+        said,
     )
     return index, blends[order], detections
 

@@ -1,0 +1,110 @@
+"""Detections against the pixels: what one mistake moves alike in all sources is said, or stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
+from deblend_batch.errors import DetectionsError
+from deblend_batch.field.layout import Field, create_field, finish_field
+from deblend_batch.field.mask_bits import MaskBits
+from tests.support import gaussian_image, make_meta
+
+SHAPE = (300, 400)
+BITS = MaskBits({"CR": 0, "DETECTED": 1, "NO_DATA": 2}, ("CR", "NO_DATA"))
+
+
+def sources() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rng = np.random.default_rng(4)
+    rows, columns = np.arange(30, 280, 35), np.arange(30, 380, 35)
+    yx = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    return yx + rng.uniform(-2, 2, yx.shape), 10 ** rng.uniform(1, 2, len(yx))
+
+
+def field_of(folder: Path, mask: NDArray[np.unsignedinteger] | None = None) -> Field:
+    yx, flux = sources()
+    meta = make_meta(mask_bits=None if mask is None else BITS)
+    group = create_field(
+        f"{folder}/f.zarr", meta, SHAPE, with_variance=False, mask=mask is not None
+    )
+    group["image"][0] = gaussian_image(SHAPE, yx, flux)  # type: ignore[index]
+    if mask is not None:
+        group["mask"][0] = mask  # type: ignore[index]
+    finish_field(group, meta)
+    return Field.open(f"{folder}/f.zarr")
+
+
+def magnitudes(field: Field) -> NDArray[np.float64]:
+    return np.asarray(field.meta.zero_point[0] - 2.5 * np.log10(sources()[1]))
+
+
+def test_what_fits_is_said_in_a_line_each(tmp_path: Path) -> None:
+    field = field_of(tmp_path)
+    lines = compare_with_pixels(field, sources()[0], magnitudes(field), "t", ())
+    assert len(lines) == 2
+    assert lines[0].startswith("positions: peaks are ")
+    assert lines[1].startswith("magnitudes: -0.")
+
+
+@pytest.mark.parametrize(
+    ("shift", "message"),
+    [
+        (
+            (1.0, 1.0),
+            r"^t: .* -1\.\d\d px in x and -1\.\d\d in y off; .*'origin: 1'.* 'meant: \[pos",
+        ),
+        (
+            (0.0, 0.6),
+            r"peaks of \d+ sources are -0\.6\d px in x and [+-]0\.0\d in y off, in .*f.zarr",
+        ),
+    ],
+)
+def test_positions_that_are_off_stop(
+    shift: tuple[float, float], message: str, tmp_path: Path
+) -> None:
+    field = field_of(tmp_path)
+    yx, mag = sources()[0] + shift, magnitudes(field)
+    with pytest.raises(DetectionsError, match=message):
+        compare_with_pixels(field, yx, mag, "t", ())
+    assert "px in x" in compare_with_pixels(field, yx, mag, "t", ["positions"])[0]
+
+
+def test_magnitudes_that_are_fluxes_stop(tmp_path: Path) -> None:
+    field = field_of(tmp_path)
+    yx, flux = sources()
+    with pytest.raises(DetectionsError, match=r"brighter sources have larger magnitudes .*fluxes"):
+        compare_with_pixels(field, yx, flux, "t", ())
+    with pytest.raises(DetectionsError, match=r"magnitudes are [+]5\.\d of what the pixels hold"):
+        compare_with_pixels(field, yx, magnitudes(field) + 6, "t", ())
+    assert compare_with_pixels(field, yx, magnitudes(field) + 6, "t", ["magnitudes"])
+
+
+@pytest.mark.parametrize(("bit", "share"), [(0, 1.0), (1, 0.0), (2, 0.0)])
+def test_sources_that_a_mask_calls_bad_stop(bit: int, share: float, tmp_path: Path) -> None:
+    yx, _ = sources()
+    mask = np.zeros(SHAPE, np.uint8)
+    for y, x in np.round(yx).astype(int):
+        mask[y - 2 : y + 3, x - 2 : x + 3] = 1 << bit
+    field = field_of(tmp_path, mask)
+    if share:
+        with pytest.raises(
+            DetectionsError, match=r"100% of \d+ sources are on pixels that the mask"
+        ):
+            compare_with_pixels(field, yx, magnitudes(field), "t", ())
+        assert (
+            "mask: 100.0%" in compare_with_pixels(field, yx, magnitudes(field), "t", ["mask"])[-1]
+        )
+    else:
+        lines = compare_with_pixels(field, yx, magnitudes(field), "t", ())
+        assert not any(line.startswith("mask") for line in lines)
+
+
+def test_without_sources_nothing_is_compared(tmp_path: Path) -> None:
+    field = field_of(tmp_path)
+    for yx in (np.empty((0, 2)), np.full((3, 2), np.nan), np.array([[150.0, 150.0]])):
+        lines = compare_with_pixels(field, yx, np.full(len(yx), np.nan), "t", ())
+        assert lines[0].startswith("positions not compared")
