@@ -26,9 +26,9 @@ import yaml
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-sys.path.insert(0, str(Path(__file__).parent))
-from field_scenes import FieldScene, draw_field, write_fits
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.field_scenes import FieldScene, draw_field, write_fits
 from deblend_batch.evaluation.methods.sextractor import _config, find_program
 
 PRESETS = ("candels-h", "euclid-vis", "hsc-i", "lsst-i", "kids-r")

@@ -95,7 +95,11 @@ def test_each_format(name: str, tmp_path: Path) -> None:
     check(read(f"{tmp_path}/{name}"))
 
 
-PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
 
 
 @pytest.mark.parametrize("suffix", PACKERS)

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.errors import DamagedFileError, TooLargeError
 
-PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+}
 Packer = Callable[[bytes], bytes]
 
 
