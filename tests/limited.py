@@ -67,6 +67,10 @@ def run_limited(
         folder = Path(scratch, "tmp")
         folder.mkdir()
         environment = {**os.environ, "TMPDIR": str(folder), "COLUMNS": "200"}
+        if (
+            cwd is not None
+        ):  # whose modules it may import, though the working folder's are no longer looked for
+            environment["PYTHONPATH"] = str(cwd)
         with out.open("wb") as stdout, err.open("wb") as stderr:
             started = subprocess.Popen(
                 command,

@@ -151,10 +151,11 @@ def read_detections(
     found: dict[str, Source] = {}
 
     def choose(names: Sequence[str]) -> list[str]:
-        found.clear()  # each file of a folder has its own names
-        found.update(cols.resolve_detections(names, mapping, url, known))
+        chosen = cols.resolve_detections(names, mapping, url, known)
         cols.check_there(names, looked_at, "where", url)
         cols.check_there(names, carry, "carry", url)
+        found.clear()  # each file of a folder has its own names; a table that does not fit changes nothing
+        found.update(chosen)
         own = [name for source in found.values() for name in source.names]
         return list(dict.fromkeys([*own, *looked_at, *carry]))
 

@@ -124,7 +124,7 @@ CASES = [
     Case("no table", _key("detections", "{folder}/none.fits"), "none.fits: no such detection"),
     Case("no id", _table(ra=[1.0], dec=[2.0]), "'id'"),
     Case("no position", _table(id=[1], mag=[20.0]), "table.parquet"),
-    Case("text id", _table(id=["a"], x=[1.0], y=[1.0]), "'id'"),
+    Case("no id in a row", _table(id=["a", ""], x=[1.0, 2.0], y=[1.0, 2.0]), "'id'"),
     Case("duplicate ids", _table(id=[7, 7], x=[1.0, 2.0], y=[1.0, 2.0]), "the first is 7"),
     Case("not a table", _not_a_table, "table.parquet"),
     Case("unknown model", _key("model", "blend2fluks-small"), "unknown model 'blend2fluks-small'"),

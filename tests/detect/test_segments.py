@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import galsim
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deblend_batch.detect.filters import Place, filter_places, psf_kernel
+from deblend_batch.detect.filters import Place, filter_places
 from deblend_batch.detect.moments import MERGED, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.field.psf_profile import psf_image
 from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import add_gaussians
 
@@ -18,19 +20,28 @@ FWHM = 4.0
 SHAPE = (80, 90)
 PEAKS = Peaks(5.0, 3.0, 0.3, 12)
 QUIET = np.zeros(SHAPE, np.float32)
+PSF = psf_image(FWHM, 0.2)
 
 Array = NDArray[np.float64]
 
 
-def images(yx: list[tuple[float, float]], flux: list[float], width: float) -> tuple[Array, Array]:
-    """Sources without noise, by the wide and by the sharp filter."""
-    drawn = add_gaussians(QUIET, np.array(yx), np.array(flux), width).astype(np.float64)
-    places = [Place(Box(0, 0, *SHAPE), psf_kernel(FWHM))]
+def filtered(image: NDArray[np.float32]) -> tuple[Array, Array]:
+    """An image by the wide and by the sharp filter."""
+    places = [Place(Box(0, 0, *SHAPE), PSF)]
     smooth, sharp = (
-        filter_places(drawn, places, kernel)
+        filter_places(image.astype(np.float64), places, kernel)
         for kernel in (lambda place: place.matched, lambda place: place.sharpening)
     )
     return smooth, sharp
+
+
+def images(yx: list[tuple[float, float]], flux: list[float], width: float) -> tuple[Array, Array]:
+    """Sources without noise, by both filters."""
+    drawn = galsim.ImageF(SHAPE[1], SHAPE[0], xmin=0, ymin=0, scale=1.0)
+    for (y, x), light in zip(yx, flux, strict=True):
+        star = galsim.Moffat(beta=3.5, fwhm=width, flux=light)
+        star.drawImage(image=drawn, center=galsim.PositionD(x, y), add_to_image=True)
+    return filtered(drawn.array)
 
 
 def divided(yx: list[tuple[float, float]], flux: list[float], width: float = FWHM) -> Array:
@@ -45,7 +56,7 @@ def divided(yx: list[tuple[float, float]], flux: list[float], width: float = FWH
     st.floats(30, 50),
     st.floats(30, 50),
     st.floats(0, 2 * np.pi),
-    st.floats(1.1, 2.5),
+    st.floats(1.2, 2.5),
     st.floats(0.5, 1.0),
 )
 def test_two_stars_further_apart_than_their_width_are_two(
@@ -56,7 +67,7 @@ def test_two_stars_further_apart_than_their_width_are_two(
     found = divided([(y, x), other], [4000.0, 4000.0 * ratio])
     assert len(found) == 2
     order = np.argsort(np.hypot(*(found - [y, x]).T))
-    np.testing.assert_allclose(found[order], [(y, x), other], atol=0.45)
+    np.testing.assert_allclose(found[order], [(y, x), other], atol=0.8)
 
 
 def test_a_smooth_galaxy_is_one_however_bright() -> None:
@@ -68,10 +79,7 @@ def test_a_smooth_galaxy_is_one_however_bright() -> None:
 def test_a_clump_is_no_source_and_a_neighbour_is(share: float, n: int) -> None:
     drawn = add_gaussians(QUIET, np.array([[40.0, 40.0]]), np.array([5e4]), 4 * FWHM)
     drawn = add_gaussians(drawn, np.array([[40.0, 47.0]]), np.array([5e4 * share]), FWHM)
-    places = [Place(Box(0, 0, *SHAPE), psf_kernel(FWHM))]
-    image = drawn.astype(np.float64)
-    smooth = filter_places(image, places, lambda place: place.matched)
-    sharp = filter_places(image, places, lambda place: place.sharpening)
+    smooth, sharp = filtered(drawn)
     peaks = Peaks(5.0, 3.0, 0.5, 12)
     assert divide(find_islands(smooth, 4.0, 5), smooth, sharp, peaks, 5).max() == n
 

@@ -141,7 +141,8 @@ def test_an_image_is_ingested_and_searched(
 
 
 def test_the_rim_of_a_stack_without_weights_is_masked(vista: tuple[str, Any]) -> None:
-    assert vista[1].bad_fraction == pytest.approx(0.05, abs=0.01)
+    # Zeros, and zeros that a lossy compression has moved by a tenth of the noise.
+    assert vista[1].bad_fraction == pytest.approx(0.088, abs=0.005)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def columns(count: int = 4) -> dict[str, NDArray[Any]]:
     }
     for name in ("ra", "dec", "x", "y"):
         made[name] = number / 3
-    made["mag"][:1] = np.nan
+    made["mag"][:1] = made["radius"][:1] = np.nan
     return {"id": np.arange(count) + 2**60, **made, "flags": np.arange(count, dtype=np.int32)}
 
 

@@ -419,15 +419,14 @@ def test_flux_is_in_nanojansky(finished: str, small_field: SmallField, tmp_path:
     assert nanojansky_per_unit(np.array(31.4)) == pytest.approx(1.0)
 
 
-def test_an_empty_detection_table_is_a_complete_run(
+def test_an_empty_detection_table_is_no_complete_run(
     small_field: SmallField, tmp_path: Path
 ) -> None:
     nothing = pq.read_table(small_field.detections).slice(0, 0)
     pq.write_table(nothing, str(tmp_path / "none.parquet"))
     output = str(tmp_path / "out")
-    summary = process_field(small_field.config(output, detections=str(tmp_path / "none.parquet")))
-    assert summary.exit_code == 0
-    assert summary.totals["pairs"] == {"expected": 0, "written": 0, "quarantined": 0, "pending": 0}
+    with pytest.raises(DetectionsError, match=r"none\.parquet: holds no rows; give the catalogue"):
+        process_field(small_field.config(output, detections=str(tmp_path / "none.parquet")))
 
 
 def test_pairs_on_a_corrupt_chunk_are_quarantined_and_retried(

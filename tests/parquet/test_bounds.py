@@ -208,7 +208,7 @@ def columns(n: int = SOURCES) -> dict[str, np.ndarray]:
         "id": np.arange(n),
         "ra": rng.uniform(0, 360, n),
         "dec": rng.uniform(-90, 90, n),
-        "mag": np.full(n, -99.0, np.float32),
+        "mag": np.full(n, 23.5, np.float32),
         "radius": np.full(n, np.nan),
     }
 

@@ -135,8 +135,8 @@ def test_a_run_whose_field_is_gone_has_a_report_without_stamps(
 
 
 def test_an_empty_run_has_a_report(small_field: SmallField, tmp_path: Path) -> None:
-    nothing = pq.read_table(small_field.detections).slice(0, 0)
-    pq.write_table(nothing, tmp_path / "none.parquet")
+    alone = pq.read_table(small_field.detections).slice(0, 1)
+    pq.write_table(alone, tmp_path / "none.parquet")
     output = str(tmp_path / "out")
     process_field(small_field.config(output, detections=str(tmp_path / "none.parquet")))
     empty = report_of(output)

@@ -213,9 +213,9 @@ PAIR_SOURCES = np.array([[10.0, 10.0], [12.0, 10.0], [280.0, 300.0], [-4.0, 9.0]
             r"1 pairs occur more than once, .*\(1, 2\)",
         ),
         ({"central_id": [1]}, "pairs.parquet: .*companion_id"),
-        ({"central_id": ["a"], "companion_id": ["b"]}, "pairs.parquet: .*central_id"),
+        ({"central_id": [1.5], "companion_id": [2.5]}, "pairs.parquet: .*central_id"),
     ],
-    ids=["with itself", "twice", "no companion", "text"],
+    ids=["with itself", "twice", "no companion", "fractions"],
 )
 def test_a_pairs_table_that_cannot_be_used_is_refused(
     field_url: str, tmp_path: Path, columns: dict[str, Any], message: str
@@ -312,7 +312,7 @@ def bomb(name: str, n_rows: int) -> bytes:
     [
         ("equal", 60_000_000, "DetectionsError .*: at least 1 values of column 'id' occur"),
         ("near", 60_000_000, "TooLargeError .*: more sources than .*field.zarr has pixels"),
-        ("near", 100_000, "TooLargeError .*: 4,999,950,000 pairs of 100,000 sources"),
+        ("near", 100_000, "{'read': 100000, .* 'used': 1, 'copies': 99999}"),
         ("far", 3_000_000, "{'read': 3000000, 'not_finite': 0, 'outside': 3000000, 'used': 0}"),
     ],
     ids=["equal rows", "all in the image", "all at one place", "all outside"],
