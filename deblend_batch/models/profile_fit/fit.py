@@ -26,6 +26,7 @@ from deblend_batch.models.profile_fit.residual import (
     find_peak,
     left_over,
     mask_areas,
+    misplaced_light,
 )
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
@@ -183,7 +184,9 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
         **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
         "converged": found.converged,
     }
-    return columns | _residual_columns(found, problem, trusted, cells, with_models)
+    columns |= _residual_columns(found, problem, trusted, cells, with_models)
+    columns["flux"] = columns["flux"] + columns.pop("misplaced") * blends.unit[..., None]
+    return columns
 
 
 def _residual_columns(
@@ -207,11 +210,12 @@ def _seen(
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
-    chi2, peak, place, blended, images = [], [], [], [], []
+    chi2, peak, place, blended, images, misplaced = [], [], [], [], [], []
     for band in range(blends.image.shape[1]):
         models, total, residual = left_over(blends, state, band, problem.whole, cells)
         weight = blends.weight[:, band]
         blended.append(blendedness_of(models, weight.flatten(1)))
+        misplaced.append(misplaced_light(models, residual, weight, trusted[:, band]))
         if band == 0:
             area, overlap = mask_areas(models, weight.flatten(1))
         seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
@@ -231,6 +235,7 @@ def _seen(
         "blendedness": torch.stack(blended, dim=1),
         "mask_area": area,
         "mask_overlap": overlap,
+        "misplaced": torch.stack(misplaced, dim=1),
         "models": torch.stack(images, dim=1) if with_models else None,
     }
 

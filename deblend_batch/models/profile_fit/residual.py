@@ -82,6 +82,20 @@ def mask_areas(models: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return shown.sum(dim=2).double(), shared.sum(dim=2).double()
 
 
+def misplaced_light(models: Tensor, residual: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
+    """Give members the light that their profiles put elsewhere, as far as it is no noise: (blend, member).
+
+    Of a pixel's residual that share is misfit which the misfit's variance has of the whole; members share it as
+    they share the model.
+    """
+    weight, trusted, residual = (each.flatten(1) for each in (weight, trusted, residual))
+    known = (weight > 0) & (trusted > 0)
+    share = torch.where(known, 1.0 - trusted / weight.clamp_min(1e-30), 0.0)
+    light = models.clamp_min(0.0)
+    part = light / light.sum(dim=1, keepdim=True).clamp_min(_LEAST_MODEL)
+    return (part * (residual * share)[:, None]).sum(dim=2).double()
+
+
 def find_peak(
     residual: Tensor, weight: Tensor, model: Tensor, sigma_px: Tensor, model_error: float
 ) -> tuple[Tensor, Tensor]:
