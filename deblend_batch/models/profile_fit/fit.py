@@ -30,7 +30,6 @@ from deblend_batch.models.profile_fit.residual import (
 )
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
-from deblend_batch.models.profile_fit.solver import Found
 from deblend_batch.models.profile_fit.stamps import Blends, cleaned, unit_of
 from deblend_batch.models.profile_fit.stars import let_stars_be_stars
 
@@ -184,20 +183,28 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
         **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
         "converged": found.converged,
     }
-    columns |= _residual_columns(found, problem, trusted, cells, with_models)
+    shown = _without(found.state, columns["flux"].isnan())
+    columns |= _residual_columns(shown, problem, trusted, cells, with_models)
     columns["flux"] = columns["flux"] + columns.pop("misplaced") * blends.unit[..., None]
     return columns
 
 
+def _without(state: State, unmeasured: Tensor) -> State:
+    """Return the state without the light of members of which no pixel tells, (blend, band, member)."""
+    linear = state.linear.clone()
+    linear[..., :-1] = linear[..., :-1].masked_fill(unmeasured, 0.0)
+    return state._replace(linear=linear)
+
+
 def _residual_columns(
-    found: Found, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
+    state: State, problem: Problem, trusted: Tensor, cells: Cells, with_models: bool
 ) -> Columns:
     """Draw the blends, some at once, and say what is left over of them."""
     parts = []
     for some in problem.slices():
         part = replace(problem, blends=problem.blends.rows(some))
         here = Cells(*(each[some] for each in cells))
-        parts.append(_seen(found.state.rows(some), part, trusted[some], here, with_models))
+        parts.append(_seen(state.rows(some), part, trusted[some], here, with_models))
     return {
         name: None if first is None else torch.cat([part[name] for part in parts])
         for name, first in parts[0].items()

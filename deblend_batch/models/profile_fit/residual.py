@@ -85,8 +85,8 @@ def mask_areas(models: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def misplaced_light(models: Tensor, residual: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
     """Give members the light that their profiles put elsewhere, as far as it is no noise: (blend, member).
 
-    Of a pixel's residual that share is misfit which the misfit's variance has of the whole; members share it as
-    they share the model.
+    Of a pixel's residual that share is misfit which the misfit's variance has of the whole; members share it
+    as they share the model.
     """
     weight, trusted, residual = (each.flatten(1) for each in (weight, trusted, residual))
     known = (weight > 0) & (trusted > 0)
