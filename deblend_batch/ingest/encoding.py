@@ -66,7 +66,8 @@ class Encoding:
 
     def values(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Return pixel values; NaN where there is none."""
-        values = raw.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs of damaged files
+            values = raw.astype(np.float64)
         if self.blank is not None and raw.dtype.kind != "f":
             values[raw == self.blank] = np.nan
         if self.scale != 1:

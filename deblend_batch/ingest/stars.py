@@ -19,6 +19,9 @@ MIN_STARS = 5
 
 _DETECT_SIGMA = 8.0
 _MIN_SNR = 40.0
+_NOISES = (1e-25, 1e15)
+_MOST_SNR = 1e9
+"""Of a pixel: what is brighter is damage."""
 _MIN_AXIS_RATIO = 0.75
 _PER_WINDOW = 100
 _LOCUS_WIDTH = 0.10
@@ -72,10 +75,11 @@ def star_candidates(
         edge or a bad pixel.
     """
     level, sigma = clipped_median_sigma(window)
-    if not sigma > 0:
+    if not _NOISES[0] < sigma < _NOISES[1]:  # sep counts in float32, and would end the process
         return []
     bad = ~np.isfinite(window)
-    pixels = np.where(bad, 0.0, window - level).astype(np.float64)
+    most = _MOST_SNR * sigma
+    pixels = np.clip(np.where(bad, 0.0, window - level).astype(np.float64), -most, most)
     sources: Any = extract_objects(pixels, _DETECT_SIGMA, err=sigma, mask=bad, minarea=4)
     snr = sources["flux"] / (sigma * np.sqrt(np.maximum(sources["npix"], 1)))
     round_ = sources["b"] > _MIN_AXIS_RATIO * sources["a"]
