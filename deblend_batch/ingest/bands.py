@@ -29,6 +29,7 @@ from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.zero_point import zero_point
 
 _STRIP_ROWS = 512
+_LEAST = 1e-200
 _PLAIN_RANGE = (1e-15, 1e15)
 """Noise, file units, whose square float32 holds, with room for that of a pixel of little weight."""
 _GRID_TOLERANCE_PX = 0.1
@@ -245,8 +246,8 @@ def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
     level, sigma = clipped_median_sigma(pixels / near_one)
     is_noise = is_noisy(pixels / near_one, level, sigma)
     typical = sigma * near_one if is_noise else float(np.abs(pixels).max())
-    if _PLAIN_RANGE[0] <= typical <= _PLAIN_RANGE[1]:
-        return 1.0
+    if _PLAIN_RANGE[0] <= typical <= _PLAIN_RANGE[1] or not _LEAST <= typical <= 1 / _LEAST:
+        return 1.0  # beyond the range of any unit it is damage
     return float(2.0 ** -np.round(np.log2(typical)))
 
 
