@@ -30,8 +30,7 @@ def places_of(field: Field, band: int, box: Box) -> list[Place]:
     list of Place
         Their boxes count from the box's first pixel.
     """
-    psf = field.psf
-    grid = psf.grid if psf.kernels is None else psf.kernels.grid
+    grid = field.psf.finest
     corners = np.array([[box.y0, box.x0], [box.y1 - 1, box.x1 - 1]], np.float64)
     (y0, x0), (y1, x1) = grid.cells(corners).tolist()
     origin = (-box.y0, -box.x0)

@@ -117,6 +117,11 @@ class FieldPsf:
     fwhm_arcsec: NDArray[np.float32]
     kernels: PsfKernels | None = None
 
+    @property
+    def finest(self) -> CellGrid:
+        """Cells of what says most of the PSF: of the kernels where there are any, else of the widths."""
+        return self.grid if self.kernels is None else self.kernels.grid
+
     def digest(self) -> str:
         """Return the sha256, hexadecimal, of all that is known."""
         content = hashlib.sha256(repr(self.grid).encode())

@@ -22,6 +22,11 @@ from tests.engine.fitted_field import write_fitted_field
 SHAPE = (120, 140)
 
 
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
+    return Field.open(write_fitted_field(tmp_path_factory.mktemp("cells"))[0])
+
+
 @pytest.mark.parametrize("fwhm", [1.7, 3.0, 5.5])
 @pytest.mark.parametrize("scale", [0.03, 0.2])
 def test_a_psf_becomes_narrower(fwhm: float, scale: float) -> None:
@@ -53,10 +58,7 @@ def test_places_of_one_psf_are_as_one_place() -> None:
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 230, 260), Box(100, 140, 190, 250), Box(10, 20, 60, 70)])
-def test_a_box_is_covered_once_by_the_cells_of_its_psf(
-    box: Box, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    field = Field.open(write_fitted_field(tmp_path_factory.mktemp("cells"))[0])
+def test_a_box_is_covered_once_by_the_cells_of_its_psf(box: Box, field: Field) -> None:
     count = np.zeros(box.shape_yx, int)
     for place in places_of(field, 0, box):
         count[place.box.slices] += 1

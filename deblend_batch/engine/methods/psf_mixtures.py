@@ -63,8 +63,7 @@ class PsfMixtures:
         A field's kernels say more than a width, and stand.
         """
         psf, yx, scale = self.of.psf, blends.centre_yx, self.of.pixel_scale_arcsec
-        grid = psf.grid if psf.kernels is None else psf.kernels.grid
-        cells = grid.cells(yx)
+        cells = psf.finest.cells(yx)
         fwhm_px = np.asarray(psf.fwhm_at(yx), np.float64) / scale
         own = np.zeros(fwhm_px.shape, bool)
         if psf.kernels is None:
