@@ -29,11 +29,16 @@ def cut_parts(spec: TileSpec, blends: Blends, context: RunContext) -> Iterator[t
         Of one size, and of blends with as many members each.
     """
     opened = open_field(spec.field_url, context)
+    yield from cut_blends(opened, blends, spec.noise_sigma, with_weights=not context.takes_pairs)
+
+
+def cut_blends(
+    opened: Field, blends: Blends, noise_sigma: tuple[float, ...], *, with_weights: bool
+) -> Iterator[tuple[Rows, Stamps]]:
+    """Read the pixels of blends that are near to each other, and cut their stamps as :func:`cut_parts` does."""
     # The cutter alone keeps what it needs of the pixels.
     cutter = StampCutter(
-        read_tile(opened, _needed(blends)),
-        _noise(spec, opened),
-        with_weights=not context.takes_pairs,
+        read_tile(opened, _needed(blends)), _noise(noise_sigma, opened), with_weights=with_weights
     )
     for rows in _alike(blends):
         for start in range(0, len(rows), PART_BLENDS):
@@ -62,7 +67,7 @@ def _needed(blends: Blends) -> Box:
     return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
-def _noise(spec: TileSpec, opened: Field) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if spec.noise_sigma:
-        return np.array(spec.noise_sigma, np.float32)
+def _noise(sigma: tuple[float, ...], opened: Field) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if sigma:
+        return np.array(sigma, np.float32)
     return np.full(opened.n_bands, np.nan, np.float32)

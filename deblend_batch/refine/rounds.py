@@ -1,0 +1,123 @@
+"""Fit, judge, and fit again what changed: the rounds of a field, apart from where the fits run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from deblend_batch.field.layout import Field
+from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.sources import Sources
+from deblend_batch.refine.verdicts import RefineRules, Verdicts, judge
+from deblend_batch.tiling.blending import Sky, central_first, describe_blends
+from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.grouping import BlendRules, group_sources
+
+FitAll = Callable[[Blends], Fits]
+"""Fits blends, wherever that is done; no fit depends on which others are fitted."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Sources that are none.
+
+    Parameters
+    ----------
+    sources : Sources
+        As they were last seen.
+    reason : ndarray of str, shape (n,)
+        Why they are none.
+    into : ndarray of int64, shape (n,)
+        Id of the source beside each; -1 where there was none.
+    """
+
+    sources: Sources
+    reason: NDArray[np.str_]
+    into: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+def refine(
+    found: Sources, field: Field, fit_all: FitAll, links: BlendRules, rules: RefineRules
+) -> tuple[Sources, list[Dropped]]:
+    """Refine the sources of a field.
+
+    Parameters
+    ----------
+    found : Sources
+        What a detection found: rather too many than too few.
+    field : Field
+        Their field.
+    fit_all : callable
+        Fits blends.
+    links : BlendRules
+        What a blend is.
+    rules : RefineRules
+        What a source must show.
+
+    Returns
+    -------
+    sources : Sources
+        Those that stand, by id, with the values of their last fit.
+    dropped : list of Dropped
+        One for each round.
+    """
+    sources, changed, dropped = Sources.joined([found]), found.yx, []
+    for number in range(1, rules.rounds + 1):
+        blends = _touched(_blends(sources, field, links), changed)
+        if len(blends) == 0:
+            break
+        fits = fit_all(blends)
+        fwhm_px = float(max(field.meta.psf_fwhm_arcsec)) / field.pixel_scale_arcsec
+        last = number == rules.rounds
+        verdicts = judge(fits, sources.yx, fwhm_px, rules, last=last)
+        sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)
+        dropped.append(gone)
+    return sources, dropped
+
+
+def _blends(sources: Sources, field: Field, links: BlendRules) -> Blends:
+    detections, scale = sources.as_detections(field), field.pixel_scale_arcsec
+    grouping = central_first(group_sources(detections, sources.yx, scale, links), detections)
+    sky = Sky(detections, sources.yx, field.shape_yx)
+    return describe_blends(grouping, sky, scale, float(max(field.meta.psf_fwhm_arcsec)))
+
+
+def _touched(blends: Blends, changed_yx: NDArray[np.float64]) -> Blends:
+    """Return the blends in whose stamps something has changed; the fits of others would be the same."""
+    if len(blends) == 0 or len(changed_yx) == 0:
+        return blends[np.zeros(len(blends), bool)]
+    distance, _ = cKDTree(changed_yx).query(blends.centre_yx, p=np.inf)
+    return blends[distance <= blends.stamp_size / 2]
+
+
+def _carried_out(
+    sources: Sources, fits: Fits, verdicts: Verdicts, field: Field, number: int
+) -> tuple[Sources, Dropped, NDArray[np.float64]]:
+    """Return the sources after a round, those that went, and where something changed."""
+    sources = _updated(sources, fits, number)
+    gone = np.isin(sources.id, verdicts.dropped)
+    dropped = Dropped(sources[gone], verdicts.reason, verdicts.into)
+    added = Sources.added(verdicts.added_yx, verdicts.added_flux, field, sources)
+    changed = np.concatenate([dropped.sources.yx, added.yx])
+    return Sources.joined([sources[~gone], added]), dropped, changed
+
+
+def _updated(sources: Sources, fits: Fits, number: int) -> Sources:
+    """Give sources what their fits say, where they say something."""
+    usable = np.isfinite(fits.snr) & np.isfinite(fits.yx).all(axis=1)
+    rows = np.searchsorted(sources.id, fits.source_id[usable])
+    columns = {}
+    for name in ("yx", "flux", "flux_err", "radius_arcsec"):
+        values = getattr(sources, name).copy()
+        values[rows] = getattr(fits, name)[usable]
+        columns[name] = values
+    of_round = sources.round.copy()
+    of_round[rows] = number
+    return replace(sources, **columns, round=of_round)

@@ -1,0 +1,135 @@
+"""What follows from a fit: which sources are none, and where one is missing. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from deblend_batch.refine.fits import Fits
+
+NO_FLUX = "no flux of its own"
+EXPLAINED = "its light is explained by its neighbours"
+
+
+@dataclass(frozen=True)
+class RefineRules:
+    """What a source must show.
+
+    Parameters
+    ----------
+    rounds : int
+        Fits of a blend at most; the last one only drops.
+    absent_snr : float
+        A member with less is none: its flux is consistent with zero.
+    least_snr : float
+        A member whose light others share must have more: what the parameters of a profile are worth.
+    shared : float
+        From so large a share of others' light on.
+    peak_snr : float
+        Significance of a peak in the residual that becomes a source.
+    apart_fwhm : float
+        How far from every source it must be, in PSF widths.
+    """
+
+    rounds: int = 3
+    absent_snr: float = 1.5
+    least_snr: float = 5.0
+    shared: float = 0.8
+    peak_snr: float = 6.0
+    apart_fwhm: float = 0.5
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a round changes.
+
+    Parameters
+    ----------
+    dropped : ndarray of int64, shape (n,)
+        Ids of sources that are none.
+    reason : ndarray of str, shape (n,)
+        Why.
+    into : ndarray of int64, shape (n,)
+        The source next to it, which has its light now; -1 where there is none.
+    added_yx : ndarray of float64, shape (k, 2)
+        Where sources are missing, px.
+    added_flux : ndarray of float64, shape (k,)
+        A guess at their flux, nJy.
+    """
+
+    dropped: NDArray[np.int64]
+    reason: NDArray[np.str_]
+    into: NDArray[np.int64]
+    added_yx: NDArray[np.float64]
+    added_flux: NDArray[np.float64]
+
+
+def judge(
+    fits: Fits, known_yx: NDArray[np.float64], psf_fwhm_px: float, rules: RefineRules, *, last: bool
+) -> Verdicts:
+    """Say what a round of fits shows.
+
+    Parameters
+    ----------
+    fits : Fits
+        Of that round.
+    known_yx : ndarray of float64, shape (n, 2)
+        All sources of the field, before the round, px.
+    psf_fwhm_px : float
+        Full width at half maximum of the PSF.
+    rules : RefineRules
+        What a source must show.
+    last : bool
+        Whether nothing is added: it would not be fitted any more.
+
+    Returns
+    -------
+    Verdicts
+        In the order of ids, and of significance.
+    """
+    absent = fits.snr < rules.absent_snr
+    explained = (fits.snr < rules.least_snr) & (fits.shared > rules.shared)
+    dropped = _weakest_first(fits, absent | explained)
+    rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]
+    peaks = np.empty(0, np.int64) if last else _missing(fits, known_yx, psf_fwhm_px, rules)
+    return Verdicts(
+        fits.source_id[rows],
+        np.where(absent[rows], NO_FLUX, EXPLAINED),
+        fits.neighbour_id[rows],
+        fits.peak_yx[peaks],
+        fits.peak_flux[peaks],
+    )
+
+
+def _weakest_first(fits: Fits, doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Spare a doubtful member whose nearest neighbour goes in this round and is weaker: it may gain its light."""
+    order = np.argsort(fits.source_id, kind="stable")
+    place = np.searchsorted(fits.source_id[order], fits.neighbour_id)
+    place = order[np.minimum(place, len(order) - 1)] if len(order) else place
+    is_beside = fits.source_id[place] == fits.neighbour_id
+    weaker = np.where(is_beside & doubtful[place], fits.snr[place], np.inf) < fits.snr
+    return doubtful & ~weaker
+
+
+def _missing(
+    fits: Fits, known_yx: NDArray[np.float64], psf_fwhm_px: float, rules: RefineRules
+) -> NDArray[np.int64]:
+    """Return the peaks that are sources, the most significant first; of two at one place that one."""
+    found = np.flatnonzero(fits.peak_sn >= rules.peak_snr)
+    found = found[np.lexsort((*fits.peak_yx[found].T, -fits.peak_sn[found]))]
+    if not len(found):
+        return found
+    apart = rules.apart_fwhm * psf_fwhm_px
+    distance, _ = cKDTree(known_yx).query(fits.peak_yx[found])
+    found = found[distance >= apart]
+    kept: list[int] = []
+    near = cKDTree(fits.peak_yx[found]).query_ball_point(fits.peak_yx[found], apart)
+    taken = np.zeros(len(found), bool)
+    for number, others in enumerate(near):
+        if not taken[others].any():
+            taken[number] = True
+            kept.append(int(found[number]))
+    return np.array(kept, np.int64)
