@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
@@ -129,36 +129,81 @@ def detect(
         typer.Option(help="Band to detect in; the first if absent."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Isophote, noise of the image filtered with its PSF.", min=0.1)
-    ] = 4.0,
-    min_area: Annotated[int, typer.Option(help="Least area of a source, px.", min=1)] = 5,
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Isophote, noise of the image filtered with its PSF; 4.", min=0.1),
+    ] = None,
+    min_area: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Least area of a source, px; 5.", min=1),
+    ] = None,
     peak: Annotated[
-        float, typer.Option(help="Least height of a peak that divides an isophote, noise.", min=0)
-    ] = 6.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Least height of a peak that divides an isophote, noise; 4, or 6 unrefined.", min=0
+        ),
+    ] = None,
     prominence: Annotated[
-        float, typer.Option(help="Its height above the saddle to a higher peak, noise.", min=0.1)
-    ] = 3.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Its height above the saddle to a higher peak, noise; 2, or 3 unrefined.", min=0.1
+        ),
+    ] = None,
     contrast: Annotated[
-        float, typer.Option(help="The same over the saddle's height, in bright places.", min=0)
-    ] = 0.5,
-    min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="The same over the saddle's height, in bright places; 0.05, or 0.5 unrefined.",
+            min=0,
+        ),
+    ] = None,
+    min_snr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Least signal to noise of a detected source; 5.", min=0),
+    ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Fit the blends of what was found: drop what is no source, add what is missing.",
+        ),
+    ] = True,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
+    from dataclasses import replace
+
     from deblend_batch.detect.extract import ExtractParams
     from deblend_batch.detect.field import detect_field
+    from deblend_batch.progress import ProgressMeter
 
+    options = read_storage_options(storage_options)
+    meter = ProgressMeter("tiles")
+    params, finish = ExtractParams(), None
+    if refine:
+        from deblend_batch.refine.field import CANDIDATES, Refinement
+
+        params, finish = CANDIDATES, Refinement(options=options)
+    given: dict[str, Any] = {
+        "threshold_sigma": threshold,
+        "min_area_px": min_area,
+        "peak_sigma": peak,
+        "prominence_sigma": prominence,
+        "contrast": contrast,
+        "min_snr": min_snr,
+    }
+    said = {name: value for name, value in given.items() if value is not None}
     summary = detect_field(
         field,
         detections,
         band=band,
-        params=ExtractParams(threshold, min_area, peak, prominence, contrast, min_snr),
+        params=replace(params, **said),
         tile_size=tile_size,
         overwrite=overwrite,
-        options=read_storage_options(storage_options),
+        options=options,
+        progress=meter,
+        finish=finish,
     )
     show(summary, as_json=as_json)
 

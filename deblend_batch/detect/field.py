@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as of
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.cluster.naming import is_named
+from deblend_batch.cluster.workers import open_workers
 from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
@@ -28,11 +30,33 @@ from deblend_batch.tiling.tile import Box, TileGrid
 
 HALO_PX = 256
 """Pixels round a core that its task sees: a source this much smaller is the same in every tiling."""
-_TASKS_PER_CPU = 2
 _ALONE_TILES = 4
 """Tiles that are searched without Ray, unless a cluster is named: its start takes longer."""
 
 Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is to be written of a detection.
+
+    Parameters
+    ----------
+    columns : dict of ndarray, shape (n,)
+        The table.
+    beside : dict of dict of ndarray
+        Tables that belong to it, by the names that they are told apart by.
+    said : dict of str to str
+        Lines of the summary.
+    """
+
+    columns: Columns
+    beside: dict[str, Columns] = of(default_factory=dict)
+    said: dict[str, str] = of(default_factory=dict)
+
+
+Finish = Callable[[Columns, Field, int], Finished]
+"""Given what was found, the field, and the number of the band."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +74,9 @@ class DetectionSummary:
     tiles : int
         Tiles searched.
     seconds : float
-        Wall time, without raising Ray.
+        Wall time.
+    said : dict of str to str
+        What became of them after the detection.
     """
 
     field: str
@@ -59,6 +85,7 @@ class DetectionSummary:
     sources: int
     tiles: int
     seconds: float
+    said: dict[str, str] = of(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON-able values."""
@@ -68,6 +95,7 @@ class DetectionSummary:
         """Return the summary as names and texts."""
         return [
             ("sources", f"{self.sources:,} in band {self.band}"),
+            *self.said.items(),
             ("tiles", f"{self.tiles:,} in {self.seconds:.1f} s"),
             ("detections", self.detections),
         ]
@@ -81,7 +109,7 @@ class _Search:
     band: int
     noise_sigma: float | None
     params: ExtractParams
-    options: dict[str, Any] = field(repr=False)
+    options: dict[str, Any] = of(repr=False)
 
 
 def detect_field(
@@ -94,6 +122,7 @@ def detect_field(
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
     progress: ProgressMeter | None = None,
+    finish: Finish | None = None,
 ) -> DetectionSummary:
     """Detect the sources of a field and write a detection table.
 
@@ -113,6 +142,8 @@ def detect_field(
         Storage options.
     progress : ProgressMeter, optional
         Told of finished tiles; one on the standard error if None.
+    finish : callable, optional
+        Makes the table of what was found, such as :class:`deblend_batch.refine.field.Refinement`.
 
     Returns
     -------
@@ -142,23 +173,31 @@ def detect_field(
     search = _plan(opened, band, params or ExtractParams(), options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
-    alone = len(grid) <= _ALONE_TILES and not is_named()
     started = time.monotonic()
     try:
-        if alone:
-            sources = _write(detections_url, options, *_search_alone(search, grid, meter))
-        else:
-            sources = _on_ray(search, grid, meter, detections_url)
+        found = _search_tiles(search, grid, meter)
     finally:
         meter.close()
+    finished = Finished(found) if finish is None else finish(found, opened, search.band)
+    for name, columns in finished.beside.items():
+        write_detections(beside_url(detections_url, name), columns, options)
+    write_detections(detections_url, finished.columns, options)
     return DetectionSummary(
         field_url,
         detections_url,
         opened.meta.bands[search.band],
-        sources,
+        len(finished.columns["id"]),
         len(grid),
         time.monotonic() - started,
+        finished.said,
     )
+
+
+def beside_url(detections_url: str, name: str) -> str:
+    """Return where a table that belongs to a detection table is: ``sources-<name>.parquet`` beside it."""
+    folder, _, file = detections_url.rpartition("/")
+    stem = file.removesuffix(".gz").rpartition(".")[0]
+    return f"{folder}/{stem}-{name}.parquet"
 
 
 def _plan(
@@ -173,44 +212,19 @@ def _plan(
     return _Search(opened.url, number, noise, params, options)
 
 
-def _search_alone(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Iterator[Columns]:
-    """Search tile by tile in this process: for a few, Ray's start would take longer."""
-    for number in range(len(grid)):
-        yield _search_tile(search, grid.core(number))
-        meter.reach("detecting", number + 1, len(grid))
+def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Columns:
+    """Search tile by tile: in this process where they are few, as Ray's start would take longer."""
+    alone = len(grid) <= _ALONE_TILES and not is_named()
+    parts = []
+    with open_workers(1 if alone else None) as workers:
+        meter.start()
+        for part in workers.map(_search_tile, map(grid.core, range(len(grid))), search):
+            parts.append(part)
+            meter.reach("detecting", len(parts), len(grid))
+    return _joined(parts)
 
 
-def _on_ray(search: _Search, grid: TileGrid, meter: ProgressMeter, url: str) -> int:
-    """Search and write in tasks of the cluster that is named, or of one raised here."""
-    import ray
-
-    from deblend_batch.cluster.connection import connected
-    from deblend_batch.cluster.failure import ask
-
-    with connected() as resources:
-        found = _search_tiles(search, grid, int(resources.get("CPU", 1)), meter)
-        return int(ask(ray.remote(_write).remote(url, search.options, *found)))
-
-
-def _search_tiles(search: _Search, grid: TileGrid, cpus: int, meter: ProgressMeter) -> list[Any]:
-    """Run a task a tile, a bounded number at a time; results stay in the object store."""
-    import ray
-
-    task = ray.remote(_search_tile)
-    running: dict[Any, int] = {}
-    found: dict[int, Any] = {}
-    numbers = iter(range(len(grid)))
-    meter.start()
-    while len(found) < len(grid):
-        while len(running) < _TASKS_PER_CPU * cpus and (number := next(numbers, None)) is not None:
-            running[task.remote(search, grid.core(number))] = number
-        for ref in ray.wait(list(running), num_returns=1, fetch_local=False)[0]:
-            found[running.pop(ref)] = ref
-            meter.reach("detecting", len(found), len(grid))
-    return [found[number] for number in range(len(grid))]
-
-
-def _search_tile(search: _Search, core: Box) -> Columns:
+def _search_tile(core: Box, search: _Search) -> Columns:
     """Find the sources whose centroid lies in a core."""
     opened = Field.open(search.field_url, search.options)
     pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
@@ -239,12 +253,11 @@ def _search_tile(search: _Search, core: Box) -> Columns:
     }
 
 
-def _write(url: str, options: dict[str, Any], *parts: Columns) -> int:
-    """Put the tiles' sources together, by id, and write the table; a task: the driver stays small."""
+def _joined(parts: Sequence[Columns]) -> Columns:
+    """Put the tiles' sources together, by id."""
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     # Two detections whose centroids converged to one position are one source: the brighter stands.
     brightest_first = np.argsort(-columns["flux"], kind="stable")
     _, first = np.unique(columns["id"][brightest_first], return_index=True)
     kept = brightest_first[first]
-    write_detections(url, {name: values[kept] for name, values in columns.items()}, options)
-    return len(kept)
+    return {name: values[kept] for name, values in columns.items()}

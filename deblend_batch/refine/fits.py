@@ -18,6 +18,7 @@ from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.models.profile_fit.model import ProfileFit
 from deblend_batch.models.profile_fit.solver import Search
 from deblend_batch.models.registry import load_model
+from deblend_batch.refine.trials import Trials, try_divided
 from deblend_batch.storage import Options
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.stamps import Cut
@@ -25,6 +26,39 @@ from deblend_batch.tiling.stamps import Cut
 MODEL = "profile-fit"
 _QUICK = Search(iterations=6, tolerance=0.5)
 """The search of a fit that only asks which sources there are."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Members that were divided in two for a trial, each alone.
+
+    Parameters
+    ----------
+    source_id : ndarray of int64, shape (k,)
+        The members.
+    yx : ndarray of float64, shape (k, 2, 2)
+        Positions of the two halves, px.
+    flux : ndarray of float64, shape (k, 2)
+        In the band of the detection, nJy.
+    snr, shared : ndarray of float64, shape (k, 2)
+        As of members.
+    gain : ndarray of float64, shape (k,)
+        By how much the sum of squares became less.
+    """
+
+    source_id: NDArray[np.int64]
+    yx: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    snr: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    gain: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: list[Halves]) -> Halves:
+        """Put halves end to end."""
+        return cls(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +88,8 @@ class Fits:
         the detection, nJy.
     peak_yx : ndarray of float64, shape (blend, 2)
         Its place, px.
+    halves : Halves
+        Members that were divided for a trial.
     """
 
     source_id: NDArray[np.int64]
@@ -68,6 +104,7 @@ class Fits:
     peak_sn: NDArray[np.float64]
     peak_flux: NDArray[np.float64]
     peak_yx: NDArray[np.float64]
+    halves: Halves
 
     @classmethod
     def joined(cls, parts: list[Fits]) -> Fits:
@@ -77,12 +114,9 @@ class Fits:
             replace(part, blend=part.blend + first)
             for part, first in zip(parts, before[:-1], strict=True)
         ]
-        return cls(
-            **{
-                f.name: np.concatenate([getattr(part, f.name) for part in numbered])
-                for f in fields(cls)
-            }
-        )
+        names = [f.name for f in fields(cls) if f.name != "halves"]
+        columns = {name: np.concatenate([getattr(one, name) for one in numbered]) for name in names}
+        return cls(**columns, halves=Halves.joined([part.halves for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -107,17 +141,47 @@ class Survey:
     options: Options | None
 
 
-def fit_part(blends: Blends, survey: Survey) -> Fits:
-    """Fit some blends that are near to each other: their pixels are read at once."""
+def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
+    """Fit some blends that are near to each other: their pixels are read at once.
+
+    Parameters
+    ----------
+    blends : Blends
+        The blends.
+    survey : Survey
+        Their field.
+    with_trials : bool
+        Whether members are divided, to see whether they are two.
+    """
     opened = Field.reopen(survey.field_url, survey.options)
     method = _method()
+    fwhm_px = float(max(opened.meta.psf_fwhm_arcsec)) / opened.pixel_scale_arcsec
     parts = []
-    for rows, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
-        answer = method.answer(method.given(stamps, opened), method.default_rows)
+    for _, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
+        given = method.given(stamps, opened)
+        answer = method.answer(given, method.default_rows)
+        may = stamps.cut.blends.is_measured & with_trials
+        halves = _halves(
+            try_divided(method, given, answer, may, fwhm_px), stamps.cut, opened, survey.band
+        )
         columns = method.measured(stamps.cut, [answer], opened)
-        parts.append(_read(stamps.cut, columns, answer, opened, survey.band))
-        del rows
+        parts.append(_read(stamps.cut, columns, answer, halves, opened, survey.band))
     return Fits.joined(parts)
+
+
+def _halves(trials: Trials, cut: Cut, field: Field, band: int) -> Halves:
+    return Halves(
+        cut.blends.source_id[trials.row, trials.member],
+        trials.yx + cut.corner_yx[trials.row, None],
+        trials.flux[:, band] * _unit(field)[band],
+        trials.snr,
+        trials.shared,
+        trials.gain,
+    )
+
+
+def _unit(field: Field) -> NDArray[np.float64]:
+    return nanojansky_per_unit(np.asarray(field.meta.zero_point, np.float64))
 
 
 @lru_cache(maxsize=1)
@@ -129,12 +193,17 @@ def _method() -> FitMethod:
 
 
 def _read(
-    cut: Cut, columns: Mapping[str, NDArray[Any]], answer: Arrays, field: Field, band: int
+    cut: Cut,
+    columns: Mapping[str, NDArray[Any]],
+    answer: Arrays,
+    halves: Halves,
+    field: Field,
+    band: int,
 ) -> Fits:
     """Take what counts of the fits of a few blends."""
     blends = cut.blends
     blend, member = np.nonzero(blends.is_measured)
-    unit = nanojansky_per_unit(np.asarray(field.meta.zero_point, np.float64))
+    unit = _unit(field)
     flux, err = (
         columns[name].astype(np.float64)[blend, :, member] for name in ("flux", "flux_err")
     )
@@ -162,4 +231,5 @@ def _read(
         peak_sn=peak_sn,
         peak_flux=peak_sn * typical_err * unit[band],
         peak_yx=answer["peak_yx"][one, best] + cut.corner_yx,
+        halves=halves,
     )

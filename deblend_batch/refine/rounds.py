@@ -17,8 +17,8 @@ from deblend_batch.tiling.blending import Sky, central_first, describe_blends
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
-FitAll = Callable[[Blends], Fits]
-"""Fits blends, wherever that is done; no fit depends on which others are fitted."""
+FitAll = Callable[[Blends, bool], Fits]
+"""Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def refine(
         blends = _touched(_blends(sources, field, links), changed)
         if len(blends) == 0:
             break
-        fits = fit_all(blends)
+        fits = fit_all(blends, number == 1)
         fwhm_px = float(max(field.meta.psf_fwhm_arcsec)) / field.pixel_scale_arcsec
         last = number == rules.rounds
         verdicts = judge(fits, sources.yx, fwhm_px, rules, last=last)
@@ -106,6 +106,7 @@ def _carried_out(
     dropped = Dropped(sources[gone], verdicts.reason, verdicts.into)
     added = Sources.added(verdicts.added_yx, verdicts.added_flux, field, sources)
     changed = np.concatenate([dropped.sources.yx, added.yx])
+    sources.yx[np.searchsorted(sources.id, verdicts.moved)] = verdicts.moved_yx
     return Sources.joined([sources[~gone], added]), dropped, changed
 
 

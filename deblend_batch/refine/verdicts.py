@@ -32,6 +32,10 @@ class RefineRules:
         Significance of a peak in the residual that becomes a source.
     apart_fwhm : float
         How far from every source it must be, in PSF widths.
+    half_snr, half_shared : float
+        Each half of a source that is two has more, and shares less.
+    half_apart_fwhm : tuple of float
+        How far apart the halves are, in PSF widths: nearer ones are a disc and its bulge.
     """
 
     rounds: int = 3
@@ -40,6 +44,9 @@ class RefineRules:
     shared: float = 0.8
     peak_snr: float = 6.0
     apart_fwhm: float = 0.5
+    half_snr: float = 3.4
+    half_shared: float = 0.55
+    half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Verdicts:
         Where sources are missing, px.
     added_flux : ndarray of float64, shape (k,)
         A guess at their flux, nJy.
+    moved : ndarray of int64, shape (j,)
+        Ids of sources that were found to be two: one half is among the added.
+    moved_yx : ndarray of float64, shape (j, 2)
+        Where the other half is, px.
     """
 
     dropped: NDArray[np.int64]
@@ -65,6 +76,8 @@ class Verdicts:
     into: NDArray[np.int64]
     added_yx: NDArray[np.float64]
     added_flux: NDArray[np.float64]
+    moved: NDArray[np.int64]
+    moved_yx: NDArray[np.float64]
 
 
 def judge(
@@ -94,18 +107,38 @@ def judge(
     explained = (fits.snr < rules.least_snr) & (fits.shared > rules.shared)
     dropped = _weakest_first(fits, absent | explained)
     rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]
+    two = _divided(fits, fits.source_id[rows], psf_fwhm_px, rules)
+    halves = fits.halves
     peaks = np.empty(0, np.int64) if last else _missing(fits, known_yx, psf_fwhm_px, rules)
     return Verdicts(
         fits.source_id[rows],
         np.where(absent[rows], NO_FLUX, EXPLAINED),
         fits.neighbour_id[rows],
-        fits.peak_yx[peaks],
-        fits.peak_flux[peaks],
+        np.concatenate([fits.peak_yx[peaks], halves.yx[two, 1]]),
+        np.concatenate([fits.peak_flux[peaks], halves.flux[two, 1]]),
+        halves.source_id[two],
+        halves.yx[two, 0],
     )
 
 
+def _divided(
+    fits: Fits, dropped: NDArray[np.int64], psf_fwhm_px: float, rules: RefineRules
+) -> NDArray[np.int64]:
+    """Return the trials that show two sources, by id."""
+    halves = fits.halves
+    apart = np.linalg.norm(halves.yx[:, 0] - halves.yx[:, 1], axis=1) / psf_fwhm_px
+    low, high = rules.half_apart_fwhm
+    two = (halves.snr > rules.half_snr).all(axis=1) & (halves.shared < rules.half_shared).all(
+        axis=1
+    )
+    two &= (apart > low) & (apart < high) & (halves.gain > 0)
+    two &= ~np.isin(halves.source_id, dropped)
+    found = np.flatnonzero(two)
+    return found[np.argsort(halves.source_id[found], kind="stable")]
+
+
 def _weakest_first(fits: Fits, doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Spare a doubtful member whose nearest neighbour goes in this round and is weaker: it may gain its light."""
+    """Spare a doubtful member whose nearest neighbour is weaker and goes now: it may gain its light."""
     order = np.argsort(fits.source_id, kind="stable")
     place = np.searchsorted(fits.source_id[order], fits.neighbour_id)
     place = order[np.minimum(place, len(order) - 1)] if len(order) else place

@@ -35,7 +35,7 @@ def cut_parts(spec: TileSpec, blends: Blends, context: RunContext) -> Iterator[t
 def cut_blends(
     opened: Field, blends: Blends, noise_sigma: tuple[float, ...], *, with_weights: bool
 ) -> Iterator[tuple[Rows, Stamps]]:
-    """Read the pixels of blends that are near to each other, and cut their stamps as :func:`cut_parts` does."""
+    """Read the pixels of blends that lie together, and cut their stamps as :func:`cut_parts` does."""
     # The cutter alone keeps what it needs of the pixels.
     cutter = StampCutter(
         read_tile(opened, _needed(blends)), _noise(noise_sigma, opened), with_weights=with_weights

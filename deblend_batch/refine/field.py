@@ -1,0 +1,162 @@
+"""The refinement of a detection: its fits run where they are fast, its result is two tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deblend_batch.cluster.naming import is_named
+from deblend_batch.cluster.workers import open_workers
+from deblend_batch.detect.extract import ExtractParams
+from deblend_batch.detect.field import Columns, Finished
+from deblend_batch.field.layout import Field
+from deblend_batch.field.photometry import magnitude
+from deblend_batch.progress import telling
+from deblend_batch.refine.fits import Fits, Survey, fit_part
+from deblend_batch.refine.rounds import Dropped, refine
+from deblend_batch.refine.sources import Sources
+from deblend_batch.refine.verdicts import RefineRules
+from deblend_batch.storage import Options
+from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.grouping import BlendRules
+from deblend_batch.tiling.tile import compact_order, halves
+
+CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05)
+"""What a detection finds that is to be refined: more peaks than are sources."""
+PROVENANCE = "provenance"
+
+_PART_BLENDS = 64
+"""Blends of a task: their pixels are read at once."""
+_ALONE_SOURCES = 1000
+"""Sources that are fitted without Ray, unless a cluster is named: its start takes longer."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Refines what a detection found; see :func:`deblend_batch.refine.rounds.refine`.
+
+    Parameters
+    ----------
+    rules : RefineRules
+        What a source must show.
+    links : BlendRules
+        What a blend is.
+    options : dict, optional
+        Storage options of the field.
+    """
+
+    rules: RefineRules = field(default_factory=RefineRules)
+    links: BlendRules = field(default_factory=BlendRules)
+    options: Options | None = None
+
+    def __call__(self, found: Columns, opened: Field, band: int) -> Finished:
+        """Return the table of the sources that stand, and that of what became of all."""
+        noise = () if opened.variance is not None else tuple(map(float, opened.measure_noise()))
+        survey = Survey(opened.url, band, noise, self.options)
+        few = len(found["id"]) <= _ALONE_SOURCES and not is_named()
+        with open_workers(1 if few else None) as workers, telling("blends") as progress:
+
+            def fit_all(blends: Blends, with_trials: bool) -> Fits:
+                parts, done = [], 0
+                for fits in workers.map(fit_part, _compact(blends), survey, with_trials):
+                    parts.append(fits)
+                    done += len(fits.peak_sn)
+                    progress("fitting", done, len(blends))
+                return Fits.joined(parts)
+
+            sources, dropped = refine(_sources(found), opened, fit_all, self.links, self.rules)
+        return Finished(
+            _table(sources, found, opened),
+            {PROVENANCE: _provenance(sources, dropped, opened)},
+            _said(found, sources, dropped),
+        )
+
+
+def _compact(blends: Blends) -> Iterator[Blends]:
+    """Divide blends so that those of each part are near to each other."""
+    order = compact_order(blends.centre_yx, _PART_BLENDS)
+    for start, stop in halves(len(blends), _PART_BLENDS):
+        yield blends[order[start:stop]]
+
+
+def _sources(found: Columns) -> Sources:
+    n = len(found["id"])
+    return Sources(
+        found["id"],
+        np.stack([found["y"], found["x"]], axis=1),
+        found["flux"].astype(np.float64),
+        found["flux_err"].astype(np.float64),
+        found["radius"].astype(np.float64),
+        np.zeros(n, bool),
+        np.zeros(n, np.int16),
+    )
+
+
+def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
+    """Return the columns of the detection, with what the fits say; 0 where an added source has nothing."""
+    radec = opened.pixel_to_world(sources.yx)
+    order = np.argsort(found["id"], kind="stable")
+    place = np.searchsorted(found["id"][order], sources.id[~sources.is_added])
+    columns = {}
+    for name, values in found.items():
+        columns[name] = np.zeros(len(sources), values.dtype)
+        columns[name][~sources.is_added] = values[order[place]]
+    with np.errstate(invalid="ignore"):
+        fitted = {
+            "ra": radec[:, 0] % 360,
+            "dec": radec[:, 1],
+            "x": sources.yx[:, 1],
+            "y": sources.yx[:, 0],
+            "mag": magnitude(sources.flux),
+            "radius": sources.radius_arcsec,
+            "flux": sources.flux,
+            "flux_err": sources.flux_err,
+            "snr": sources.flux / sources.flux_err,
+        }
+    known = {name: values.astype(found[name].dtype) for name, values in fitted.items()}
+    return columns | {"id": sources.id} | known
+
+
+def _provenance(sources: Sources, dropped: list[Dropped], opened: Field) -> dict[str, Any]:
+    """Say of every source that ever was where it came from and what became of it."""
+    everyone = Sources.joined([sources, *(each.sources for each in dropped)])
+    fate: dict[int, tuple[str, int, int]] = {}
+    for number, each in enumerate(dropped, 1):
+        for one, reason, into in zip(
+            each.sources.id.tolist(), each.reason.tolist(), each.into.tolist(), strict=True
+        ):
+            fate[one] = (reason, into, number)
+    told = [fate.get(one, ("", -1, 0)) for one in everyone.id.tolist()]
+    radec = opened.pixel_to_world(everyone.yx)
+    return {
+        "id": everyone.id,
+        "ra": radec[:, 0] % 360,
+        "dec": radec[:, 1],
+        "x": everyone.yx[:, 1],
+        "y": everyone.yx[:, 0],
+        "flux": everyone.flux.astype(np.float32),
+        "flux_err": everyone.flux_err.astype(np.float32),
+        "origin": np.where(everyone.is_added, "added", "detected"),
+        "fate": np.array(["dropped" if reason else "kept" for reason, _, _ in told], "<U7"),
+        "reason": np.array([reason for reason, _, _ in told], "<U48"),
+        "beside": np.array([into for _, into, _ in told], np.int64),
+        "round": np.array(
+            [
+                number or last
+                for (_, _, number), last in zip(told, everyone.round.tolist(), strict=True)
+            ],
+            np.int16,
+        ),
+    }
+
+
+def _said(found: Columns, sources: Sources, dropped: list[Dropped]) -> dict[str, str]:
+    gone = sum(len(each) for each in dropped)
+    added = sources.is_added.sum() + sum(each.sources.is_added.sum() for each in dropped)
+    return {
+        "refined": f"{len(found['id']):,} detected, {added:,} added by {len(dropped)} rounds of fits, "
+        f"{gone:,} dropped"
+    }
