@@ -80,7 +80,7 @@ class Fits:
     shared : ndarray of float64, shape (n,)
         Share of the light within the member's profile that is others', in the band where it is least.
     radius_arcsec : ndarray of float64, shape (n,)
-        Half-light radius; NaN for stars.
+        Half-light radius; 0 for stars.
     blend : ndarray of int64, shape (n,)
         Number of its blend.
     peak_sn, peak_flux : ndarray of float64, shape (blend,)

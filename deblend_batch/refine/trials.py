@@ -74,7 +74,7 @@ def try_divided(
     divided = {name: values[row] for name, values in given.items()}
     divided["positions"] = _divided(divided["positions"], answer, row, member, fwhm_px)
     found = method.answer(divided, method.default_rows)
-    return _read(found, answer, row, member, (divided["weights"] > 0).sum(axis=(2, 3)))
+    return _read(found, answer, row, member)
 
 
 def _eligible(answer: Arrays, fwhm_px: float) -> NDArray[np.bool_]:
@@ -111,12 +111,11 @@ def _read(
     before: Arrays,
     row: NDArray[np.int64],
     member: NDArray[np.int64],
-    n_pixels: NDArray[np.integer[Any]],
 ) -> Trials:
     both = np.stack([member, np.full(len(member), found["flux"].shape[2] - 1)], axis=1)
     one = np.arange(len(row))[:, None]
     shared = np.fmin.reduce(found["blendedness"], axis=1)
-    gain = np.nansum((before["chi2"][row] - found["chi2"]) * n_pixels, axis=1)
+    gain = np.nansum(before["squares"][row] - found["squares"], axis=1)
     return Trials(
         row,
         member,

@@ -217,7 +217,7 @@ def _seen(
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
-    chi2, peak, place, blended, images, misplaced = [], [], [], [], [], []
+    chi2, plain, peak, place, blended, images, misplaced = [], [], [], [], [], [], []
     for band in range(blends.image.shape[1]):
         models, total, residual = left_over(blends, state, band, problem.whole, cells)
         weight = blends.weight[:, band]
@@ -231,12 +231,14 @@ def _seen(
         place.append(yx)
         count = (weight > 0).flatten(1).sum(dim=1).double()
         squares = (residual.square() * trusted[:, band]).flatten(1).sum(dim=1).double()
+        plain.append((residual.square() * weight).flatten(1).sum(dim=1).double())
         chi2.append(squares / torch.where(count > 0, count, torch.nan))
         if with_models:
             unit = blends.unit[:, band].float()[:, None, None, None]
             images.append(models.reshape(*models.shape[:2], *stamp) * unit)
     return {
         "chi2": torch.stack(chi2, dim=1),
+        "squares": torch.stack(plain, dim=1),
         "peak_sn": torch.stack(peak, dim=1),
         "peak_yx": torch.stack(place, dim=1),
         "blendedness": torch.stack(blended, dim=1),
@@ -252,7 +254,7 @@ def _empty(stamps: torch.Size, members: int, device: torch.device, with_models: 
     blends, bands, height, width = stamps
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("flux", "flux_err", "flux_corr", "blendedness"), (bands, members)),
-        **dict.fromkeys(("chi2", "sky", "sky_err", "sky_sn", "peak_sn"), (bands,)),
+        **dict.fromkeys(("chi2", "squares", "sky", "sky_err", "sky_sn", "peak_sn"), (bands,)),
         **dict.fromkeys(("yx", "yx_err", "ellipticity", "ellipticity_err"), (members, 2)),
         "peak_yx": (bands, 2),
         "converged": (),

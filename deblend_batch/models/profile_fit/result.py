@@ -48,6 +48,8 @@ class BlendFit:
         Whether the search ended at a maximum.
     chi2 : Tensor of float64, shape (blend, band)
         Sum of squared residuals over their variances, per pixel of weight; NaN without such pixels.
+    squares : Tensor of float64, shape (blend, band)
+        The same sum with the pixels' own noise alone, over all pixels: comparable between fits of one blend.
     sky, sky_err : Tensor of float64, shape (blend, band)
         Background that was left in, per pixel, and its error.
     sky_sn : Tensor of float64, shape (blend, band)
@@ -85,6 +87,7 @@ class BlendFit:
     is_star: Tensor
     converged: Tensor
     chi2: Tensor
+    squares: Tensor
     sky: Tensor
     sky_err: Tensor
     sky_sn: Tensor

@@ -1,0 +1,127 @@
+"""What follows from fits, as tables of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblend_batch.refine.fits import Fits, Halves
+from deblend_batch.refine.verdicts import EXPLAINED, NO_FLUX, RefineRules, judge
+
+RULES = RefineRules()
+FWHM_PX = 4.0
+FAR = np.array([[500.0, 500.0]])
+
+
+def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None = None) -> Fits:
+    """Return fits of members 1, 2, ... of one blend, ten pixels apart, without a peak."""
+    n = len(snr)
+    nothing = np.full(n, np.nan)
+    return Fits(
+        np.arange(1, n + 1),
+        np.array(neighbour or [-1] * n),
+        np.stack([np.full(n, 10.0), 10.0 * np.arange(n)], axis=1),
+        nothing,
+        nothing,
+        np.array(snr),
+        np.array(shared),
+        nothing,
+        np.zeros(n, np.int64),
+        np.zeros(1),
+        np.ones(1),
+        np.zeros((1, 2)),
+        halves_of([]),
+    )
+
+
+def halves_of(trials: list[tuple[float, float, float, float]]) -> Halves:
+    """Return trials of members 1, 2, ...: least S/N, most shared, px between the halves, gain."""
+    n = len(trials)
+    snr, shared, apart, gain = np.array(trials, float).reshape(n, 4).T
+    yx = np.zeros((n, 2, 2))
+    yx[:, 1, 0] = apart
+    return Halves(
+        np.arange(1, n + 1),
+        yx,
+        np.ones((n, 2)),
+        np.stack([snr, np.full(n, 9.0)], axis=1),
+        np.stack([shared, np.zeros(n)], axis=1),
+        gain,
+    )
+
+
+@pytest.mark.parametrize(
+    ("snr", "shared", "reason"),
+    [
+        (20.0, 0.99, None),
+        (4.9, 0.7, None),
+        (4.9, 0.9, EXPLAINED),
+        (1.4, 0.0, NO_FLUX),
+        (-30.0, 1.0, NO_FLUX),
+        (np.nan, np.nan, None),  # no pixel tells
+    ],
+)
+def test_a_member_is_dropped_for_a_reason(snr: float, shared: float, reason: str | None) -> None:
+    found = judge(fits_of([50.0, snr], [0.1, shared]), FAR, FWHM_PX, RULES, last=True)
+    assert found.dropped.tolist() == ([] if reason is None else [2])
+    assert found.reason.tolist() == ([] if reason is None else [reason])
+
+
+def test_of_two_neighbours_the_weaker_goes_first() -> None:
+    fits = fits_of([3.0, 2.0, 60.0], [0.9, 0.95, 0.1], [2, 1, 2])
+    found = judge(fits, FAR, FWHM_PX, RULES, last=True)
+    assert (found.dropped.tolist(), found.into.tolist()) == ([2], [1])
+
+
+@pytest.mark.parametrize(
+    ("significance", "distance_px", "last", "n"),
+    [(5.9, 50.0, False, 0), (6.0, 50.0, False, 1), (60.0, 1.9, False, 0), (60.0, 9.0, True, 0)],
+)
+def test_a_peak_becomes_a_source(
+    significance: float, distance_px: float, last: bool, n: int
+) -> None:
+    fits = replace(fits_of([50.0], [0.0]), peak_sn=np.array([significance]))
+    known = np.array([[0.0, distance_px]])
+    assert len(judge(fits, known, FWHM_PX, RULES, last=last).added_yx) == n
+
+
+def test_of_two_blends_that_see_one_peak_one_adds_it() -> None:
+    fits = replace(
+        fits_of([50.0], [0.0]),
+        peak_sn=np.array([7.0, 9.0]),
+        peak_flux=np.array([70.0, 90.0]),
+        peak_yx=np.array([[20.0, 20.0], [20.5, 20.0]]),
+    )
+    found = judge(fits, FAR, FWHM_PX, RULES, last=False)
+    assert (found.added_yx.tolist(), found.added_flux.tolist()) == ([[20.5, 20.0]], [90.0])
+
+
+@pytest.mark.parametrize(
+    ("trial", "is_two"),
+    [
+        ((3.5, 0.5, 3.0, 1.0), True),
+        ((3.3, 0.5, 3.0, 1.0), False),  # a half that is hardly there
+        ((3.5, 0.6, 3.0, 1.0), False),  # one within the other
+        ((3.5, 0.5, 2.0, 1.0), False),  # a disc and its bulge
+        ((3.5, 0.5, 7.0, 1.0), False),  # a peak would show them
+        ((3.5, 0.5, 3.0, -1.0), False),  # one describes the image better
+    ],
+)
+def test_a_trial_shows_two(trial: tuple[float, float, float, float], is_two: bool) -> None:
+    fits = replace(fits_of([50.0], [0.0]), halves=halves_of([trial]))
+    found = judge(fits, FAR, FWHM_PX, RULES, last=False)
+    assert (found.moved.tolist(), len(found.added_yx)) == (([1], 1) if is_two else ([], 0))
+
+
+@given(st.permutations(range(6)), st.lists(st.floats(-5, 60), min_size=6, max_size=6))
+def test_the_order_of_members_says_nothing(order: list[int], snr: list[float]) -> None:
+    fits = fits_of(snr, [0.9] * 6, [2, 1, 4, 3, 6, 5])
+    columns = ("source_id", "neighbour_id", "yx", "flux", "flux_err", "snr", "shared", "blend")
+    mixed = replace(fits, **{name: getattr(fits, name)[order] for name in columns})
+    first, second = (judge(each, FAR, FWHM_PX, RULES, last=True) for each in (fits, mixed))
+    np.testing.assert_array_equal(first.dropped, second.dropped)
+    np.testing.assert_array_equal(first.reason, second.reason)
