@@ -15,7 +15,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.settings import Section, checked, read_mapping
 from deblend_batch.text import has_secret, redacted
 
-DEFAULT_MODEL = "blend2mask2flux-small"
+DEFAULT_MODEL = "profile-fit"
 
 
 _FAR_SECONDS = 1e12  # no deadline is in thirty thousand years

@@ -14,8 +14,9 @@ from deblend_batch.demo import DemoResult, run_demo
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import ConfigError, OutputConflictError
 from tests.readme import run_as_printed, snippet
+from tests.support import read_shards
 
-SMALL = {"size": 1024, "pairs": 60}
+SMALL = {"size": 640, "pairs": 20}
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +30,21 @@ def demo(
 
 
 @pytest.mark.slow
-def test_the_demo_measures_every_pair_well(demo: tuple[Path, DemoResult, list[str]]) -> None:
+def test_the_demo_finds_and_measures_sources(demo: tuple[Path, DemoResult, list[str]]) -> None:
     folder, result, said = demo
     found = verify_run(Output(str(folder / "run")))
     assert (found.problems, found.quarantined) == ((), 0)
-    assert result.pairs == found.pairs >= SMALL["pairs"]
-    assert 0 < result.flux_mape < 0.5
+    assert result.sources == len(read_shards(str(folder / "run"))) >= 1.5 * SMALL["pairs"]
+    assert result.without_truth < 0.3 * result.sources
+    assert result.missed < SMALL["pairs"]
+    assert 0 < result.flux_mape < 0.4
     assert abs(result.bias) < 0.2
     assert 0 < result.sigma < 0.6
-    assert result.pairs_per_second > 0
+    assert 0.2 < result.coverage < 0.95
+    assert result.sources_per_second > 0
     assert result.seconds > 0
-    assert [line.split()[0] for line in said] == ["simulating", "processing", "comparing"]
+    steps = ["simulating", "finding", "measuring", "comparing"]
+    assert [line.split()[0] for line in said] == steps
 
 
 @pytest.mark.slow
@@ -52,7 +57,7 @@ def test_the_demo_s_files_are_where_it_says(demo: tuple[Path, DemoResult, list[s
     assert set(config) == {"field", "detections", "output", "engine"}
     assert main(["run", result.config]) == 0
     shown = dict(result.to_rows())
-    assert shown["pairs"] == f"{result.pairs:,}"
+    assert shown["sources"].startswith(f"{result.sources:,} found")
     assert shown["flux error"].startswith(f"{100 * result.flux_mape:.1f} %")
     assert shown["report"] == result.report
 
@@ -63,7 +68,6 @@ def test_the_readme_goes_on_from_it(demo: tuple[Path, DemoResult, list[str]]) ->
     said = run_as_printed(["bash", "-e", "-c", snippet("bash", "source .venv")], folder.parent)
     assert "sound" in said
     assert "nothing left to do" in said
-    assert f"{result.pairs:,}" in said
 
 
 @pytest.mark.slow
@@ -72,9 +76,9 @@ def test_running_it_again_makes_it_anew(demo: tuple[Path, DemoResult, list[str]]
     folder, first, _ = demo
     (folder / "run" / "stray").touch()
     before = Ledger(Output(str(folder / "run"))).read_run()["fingerprint"]
-    second = run_demo(str(folder), size=512, pairs=12, seed=1, say=lambda _: None)
+    second = run_demo(str(folder), size=512, pairs=10, seed=1, say=lambda _: None)
     assert Ledger(Output(str(folder / "run"))).read_run()["fingerprint"] != before
-    assert second.pairs == verify_run(Output(str(folder / "run"))).pairs
+    assert second.sources == len(read_shards(str(folder / "run")))
     assert second.flux_mape != first.flux_mape
     assert not (folder / "run" / "stray").exists()
 

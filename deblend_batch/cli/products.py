@@ -16,11 +16,11 @@ demo_app = typer.Typer()
 @demo_app.command()
 def demo(
     output: Annotated[str, typer.Option("--output", help="Folder for everything.")] = "demo",
-    size: Annotated[int, typer.Option(help="Edge of the field, px.", min=512)] = 4608,
-    pairs: Annotated[int, typer.Option(help="Simulated pairs.", min=10)] = 1700,
+    size: Annotated[int, typer.Option(help="Edge of the field, px.", min=512)] = 2304,
+    pairs: Annotated[int, typer.Option(help="Simulated pairs.", min=10)] = 425,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.", min=0)] = 0,
 ) -> None:
-    """Simulate a field, process it, and compare the catalogue with the truth."""
+    """Simulate a field, find and measure the sources of its image, and compare with the truth."""
     from deblend_batch.demo import run_demo
 
     print_table(run_demo(output, size=size, pairs=pairs, seed=seed, say=typer.echo).to_rows())

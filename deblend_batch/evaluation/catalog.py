@@ -109,7 +109,7 @@ def match_catalog(
         rows = lookup.rows(columns["source_id"])
         without_truth += int(np.count_nonzero(rows < 0))
         has_row[rows[rows >= 0]] = True
-        reach = max(reach, float(columns["separation"].max(initial=0.0)))
+        reach = max(reach, float(np.nanmax(columns["separation"], initial=0.0)))
         parts.append(_join(_take(columns, rows >= 0), sources, lookup, method))
     if not parts or not any(len(members) for members, _ in parts):
         raise EvaluationError(

@@ -286,6 +286,10 @@ def evaluate_catalog(
         notes=tuple(notes),
         data={"catalogue": catalog, "truth": truth, "band": matched.band},
         methods={matched.recovered.method: "primary rows of the catalogue"},
+        counts={
+            "without truth": matched.n_without_truth,
+            **({} if matched.n_missed is None else {"missed": matched.n_missed}),
+        },
     )
 
 

@@ -46,6 +46,9 @@ class Evaluation:
         What the data are, fact by fact.
     methods : mapping of str to str
         What each method does and what it is told.
+    counts : mapping of str to int
+        In mode ``"catalog"``: primary rows ``without truth``, and true sources with a neighbour that have no
+        row, ``missed``, where positions are known.
     """
 
     mode: Mode
@@ -60,6 +63,7 @@ class Evaluation:
     limits: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number as JSON-able values."""
@@ -70,6 +74,7 @@ class Evaluation:
             "notes": list(self.notes),
             "data": dict(self.data),
             "methods": dict(self.methods),
+            **({"counts": dict(self.counts)} if self.counts else {}),
             **(self.paper.to_dict() if self.paper else {}),
             "scores": [each.to_dict() for each in self.scores],
         }

@@ -20,7 +20,7 @@ NETWORKS = [card.name for card in list_models() if card.takes_pairs]
 
 
 def test_one_model_is_the_default() -> None:
-    assert [card.name for card in list_models() if card.default] == ["blend2mask2flux-small"]
+    assert [card.name for card in list_models() if card.default] == ["profile-fit"]
     assert sorted(NAMES) == NAMES
 
 
