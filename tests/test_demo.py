@@ -64,7 +64,7 @@ def test_the_demo_s_files_are_where_it_says(demo: tuple[Path, DemoResult, list[s
 
 @pytest.mark.slow
 def test_the_readme_goes_on_from_it(demo: tuple[Path, DemoResult, list[str]]) -> None:
-    folder, result, _ = demo
+    folder, _, _ = demo
     said = run_as_printed(["bash", "-e", "-c", snippet("bash", "source .venv")], folder.parent)
     assert "sound" in said
     assert "nothing left to do" in said
