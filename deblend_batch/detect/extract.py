@@ -14,9 +14,13 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
+from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.filters import Place, filter_places
-from deblend_batch.detect.moments import MERGED, Isophotes, measure_isophotes
+from deblend_batch.detect.hosts import is_near_star, measure_hosting, stands_out
+from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.tiling.stamp_sizes import is_larger, reach_px
 
 _FWHM_TO_SIGMA = 1 / 2.3548200450309493
 _KRON_FACTOR = 2.5
@@ -26,6 +30,8 @@ _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
 _RIPPLE_FWHM = 3.0
 _PLAIN_NOISE = (1e-10, 1e10)
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class SourceTable:
     theta_rad : ndarray of float64, shape (n,)
         Angle of the major axis from +x towards +y.
     flags : ndarray of int32, shape (n,)
-        Of ``sep``: 1 merged (deblended), 2 truncated at the edge, and aperture flags.
+        Of :mod:`deblend_batch.detect.bits`, and those of ``sep``'s apertures, 16 to 128.
     """
 
     yx: NDArray[np.float64]
@@ -101,6 +107,10 @@ class SourceTable:
         """Flux over its error, shape (n,)."""
         return self.flux / self.flux_err
 
+    def scaled(self, unit: float) -> SourceTable:
+        """Return the table with fluxes in the image's units, of sources found in units of ``unit``."""
+        return replace(self, flux=self.flux * unit, flux_err=self.flux_err * unit)
+
     def shifted(self, origin_yx: tuple[int, int]) -> SourceTable:
         """Return the table with positions in the field, of sources found in a piece of it.
 
@@ -119,6 +129,7 @@ def extract_sources(
     bad: NDArray[np.bool_] | None,
     places: Sequence[Place],
     params: ExtractParams,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> SourceTable:
     """Find and measure the sources of an image.
 
@@ -134,6 +145,8 @@ def extract_sources(
         The PSF: parts that cover the image once.
     params : ExtractParams
         What counts as a source.
+    saturated : ndarray of bool, shape (y, x), or None
+        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then recognised.
 
     Returns
     -------
@@ -153,19 +166,60 @@ def extract_sources(
     pixels, noise = (np.asarray(each / np.float64(unit), np.float32) for each in (pixels, noise))
     noise = noise * np.float32(params.noise_correlation)
     snr = pixels.astype(np.float64) / noise
+    saturated = flat_tops(snr) if saturated is None else saturated
+    snr = fill_cores(snr, saturated, masked)
+    masked &= ~saturated
+    pixels = np.asarray(np.where(saturated, snr * noise, pixels), np.float32)
+    return _search(pixels, noise, snr, masked, saturated, places, params).scaled(unit)
+
+
+def _search(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    snr: Array,
+    masked: NDArray[np.bool_],
+    saturated: NDArray[np.bool_],
+    places: Sequence[Place],
+    params: ExtractParams,
+) -> SourceTable:
+    """Find the sources of an image without a hole, and drop what halos alone make."""
+    fwhm_px = max(place.fwhm_px for place in places)
     smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
-    sharp = filter_places(snr, places, lambda place: place.sharpening)
-    reach_px = int(np.ceil(_RIPPLE_FWHM * max(place.fwhm_px for place in places)))
-    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast, reach_px)
+    cores = find_cores(saturated, fwhm_px)
+    sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
+    ripple_px = int(np.ceil(_RIPPLE_FWHM * fwhm_px))
+    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast, ripple_px)
     segments = divide(islands, smooth, sharp, peaks, params.min_area_px)
     objects = measure_isophotes(segments, islands, smooth * noise)
+    if len(objects) == 0:
+        return _no_sources()
+    peaks_yx = peak_positions(segments, sharp)
+    owners = cores.owners(segments)
+    known = owners >= 0
+    peaks_yx[owners[known]] = cores.yx[known]
+    is_saturated = np.zeros(len(objects), bool)
+    is_saturated[owners[known]] = True
+    hosting = measure_hosting(
+        segments, smooth, objects, peaks_yx, is_saturated, fwhm_px, params.threshold_sigma
+    )
+    at_peak = smooth[tuple(np.rint(peaks_yx).astype(np.int64).T)]
+    stands = is_saturated | stands_out(hosting, at_peak, params.threshold_sigma)
+    near_star = is_near_star(hosting, peaks_yx, is_saturated)
     found = _measure(pixels, noise, masked, objects, segments)
     # The window of a centroid would hold a neighbour's light, too.
-    shared = (objects.flags & MERGED) != 0
-    yx = np.where(shared[:, None], peak_positions(segments, sharp), found.yx)
-    found = replace(found, yx=yx, flux=found.flux * unit, flux_err=found.flux_err * unit)
-    return found[np.flatnonzero(found.snr >= params.min_snr)]
+    shared = is_saturated | ((objects.flags & MERGED) != 0)
+    bits = SATURATED * is_saturated + NEAR_BRIGHT_STAR * near_star + LARGE * _is_large(found, fwhm_px)
+    found = replace(
+        found,
+        yx=np.where(shared[:, None], peaks_yx, found.yx),
+        flags=(found.flags | bits).astype(np.int32),
+    )
+    return found[np.flatnonzero((found.snr >= params.min_snr) & stands)]
+
+
+def _is_large(sources: SourceTable, fwhm_px: float) -> NDArray[np.bool_]:
+    return is_larger(2 * reach_px(sources.radius_px, fwhm_px))
 
 
 def _unit(noise: float) -> float:

@@ -219,7 +219,8 @@ def _search_tile(search: _Search, core: Box) -> Columns:
     if pixels.variance is not None:
         sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))
     places = places_of(opened, search.band, pixels.box)
-    sources = extract_sources(image, sigma, None, places, search.params)
+    saturated = None if pixels.saturated is None else pixels.saturated[search.band]
+    sources = extract_sources(image, sigma, None, places, search.params, saturated)
     sources = sources.shifted(pixels.box.origin_yx)
     sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
     radec = opened.pixel_to_world(sources.yx)
