@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.filters import Place, filter_places
+from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
@@ -28,6 +29,9 @@ _KRON_REACH = 6.0
 _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
+_RADIUS_TO_SIGMA = 1 / 1.1774
+_POSITION_FACTOR = 1.0
+_POSITION_FLOOR_PX = 0.02
 _RIPPLE_FWHM = 3.0
 _PLAIN_NOISE = (1e-10, 1e10)
 
@@ -56,6 +60,10 @@ class ExtractParams:
         Noise of the filtered image over what independent pixels would give
         (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
         are raised by it.
+    max_fragment : float
+        Largest probability of being a fragment of a brighter neighbour (:mod:`deblend_batch.detect.fragments`).
+    from_space : bool
+        Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
 
     threshold_sigma: float = 4.0
@@ -65,6 +73,8 @@ class ExtractParams:
     contrast: float = 0.5
     min_snr: float = 5.0
     noise_correlation: float = 1.0
+    max_fragment: float = 0.7
+    from_space: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +87,16 @@ class SourceTable:
         Windowed centroid (y, x), 0-based pixel centres.
     flux, flux_err : ndarray of float64, shape (n,)
         In a Kron aperture with neighbours masked, and its one-sigma error; image units.
+    yx_err : ndarray of float64, shape (n,)
+        One-sigma error of the position along either axis, px.
     radius_px : ndarray of float64, shape (n,)
         Half-light radius.
     semi_major_px, semi_minor_px : ndarray of float64, shape (n,)
         Second moments of the isophote.
     theta_rad : ndarray of float64, shape (n,)
         Angle of the major axis from +x towards +y.
+    fragment : ndarray of float64, shape (n,)
+        Probability of being a fragment of a brighter neighbour, 0 to 1.
     flags : ndarray of int32, shape (n,)
         Of :mod:`deblend_batch.detect.bits`, and those of ``sep``'s apertures, 16 to 128.
     """
@@ -90,10 +104,12 @@ class SourceTable:
     yx: NDArray[np.float64]
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
+    yx_err: NDArray[np.float64]
     radius_px: NDArray[np.float64]
     semi_major_px: NDArray[np.float64]
     semi_minor_px: NDArray[np.float64]
     theta_rad: NDArray[np.float64]
+    fragment: NDArray[np.float64]
     flags: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -204,18 +220,30 @@ def _search(
         segments, smooth, objects, peaks_yx, is_saturated, fwhm_px, params.threshold_sigma
     )
     at_peak = smooth[tuple(np.rint(peaks_yx).astype(np.int64).T)]
-    stands = is_saturated | stands_out(hosting, at_peak, params.threshold_sigma)
+    fragment = fragment_score(hosting, at_peak, fwhm_px, from_space=params.from_space)
+    stands = stands_out(hosting, at_peak, params.threshold_sigma)
+    kept = is_saturated | (stands & (fragment <= params.max_fragment))
     near_star = is_near_star(hosting, peaks_yx, is_saturated)
     found = _measure(pixels, noise, masked, objects, segments)
     # The window of a centroid would hold a neighbour's light, too.
     shared = is_saturated | ((objects.flags & MERGED) != 0)
-    bits = SATURATED * is_saturated + NEAR_BRIGHT_STAR * near_star + LARGE * _is_large(found, fwhm_px)
+    bits = (
+        SATURATED * is_saturated + NEAR_BRIGHT_STAR * near_star + LARGE * _is_large(found, fwhm_px)
+    )
     found = replace(
         found,
         yx=np.where(shared[:, None], peaks_yx, found.yx),
+        yx_err=_position_error(found.radius_px, at_peak, fwhm_px),
+        fragment=np.where(is_saturated, 0.0, fragment),
         flags=(found.flags | bits).astype(np.int32),
     )
-    return found[np.flatnonzero((found.snr >= params.min_snr) & stands)]
+    return found[np.flatnonzero((found.snr >= params.min_snr) & kept)]
+
+
+def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
+    """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
+    width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
+    return np.hypot(_POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX)
 
 
 def _is_large(sources: SourceTable, fwhm_px: float) -> NDArray[np.bool_]:
@@ -268,10 +296,12 @@ def _measure(
         yx=_centroids(pixels, masked, objects, radius),
         flux=flux,
         flux_err=flux_err,
+        yx_err=np.full(len(objects), np.nan),
         radius_px=np.where(radius > 0, radius, np.nan),
         semi_major_px=objects.a,
         semi_minor_px=objects.b,
         theta_rad=objects.theta,
+        fragment=np.zeros(len(objects)),
         flags=(objects.flags | flags | radius_flags).astype(np.int32),
     )
 
@@ -326,9 +356,11 @@ def _no_sources() -> SourceTable:
         yx=np.empty((0, 2)),
         flux=nothing,
         flux_err=nothing,
+        yx_err=nothing,
         radius_px=nothing,
         semi_major_px=nothing,
         semi_minor_px=nothing,
         theta_rad=nothing,
+        fragment=nothing,
         flags=np.empty(0, np.int32),
     )

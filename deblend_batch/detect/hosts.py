@@ -20,12 +20,13 @@ _NEAR_FWHM = 2.5
 """Nearer, peaks of the sharper image tell better than an ellipse that a neighbour fills."""
 _REACH_RADII = 2.0
 _REACH_FWHM = 5.0
-_MOST_REACH_PX = 128
-"""Half of a tile's halo, so that rings that reach a source of its core are whole."""
+_MOST_REACH_PX = 250
+"""A tile's halo: what is larger may look otherwise in another tiling."""
 _COMPARABLE = 0.1
 """Of the host's light: what has more is left out of its ellipses."""
 _LEAST_IN_RING = 12
-_SCATTERS = 3.5
+_SIBLING_RADII = 2.0
+_SCATTERS = 2.5
 _MAD_TO_SIGMA = 1.4826022185056018
 
 Array = NDArray[np.float64]
@@ -45,6 +46,14 @@ class Hosting:
         Rms along the host's ellipse there, in the same units; 0 without a host.
     radii : ndarray of float64, shape (n,)
         Distance from the host in units of its isophote's radius; inf without a host.
+    share : ndarray of float64, shape (n,)
+        Light in the source's pixels over that in the host's; inf without a host.
+    siblings : ndarray of int64, shape (n,)
+        How many have the same host and are about as near to it.
+    apart : ndarray of bool, shape (n,)
+        Whether the host is so far that its ellipse there shows its own light.
+    area_px : ndarray of float64, shape (n,)
+        Pixels of the source.
     reach_px : ndarray of float64, shape (n,)
         How far the source's own profile stays above the threshold; 0 where it was not measured.
     """
@@ -53,6 +62,10 @@ class Hosting:
     halo: Array
     scatter: Array
     radii: Array
+    share: Array
+    siblings: NDArray[np.int64]
+    apart: NDArray[np.bool_]
+    area_px: Array
     reach_px: Array
 
 
@@ -85,12 +98,8 @@ def measure_hosting(
         Isophote, in units of the noise.
     """
     n = len(objects)
-    found = Hosting(
-        np.full(n, -1), np.zeros(n), np.zeros(n), np.full(n, np.inf), np.zeros(n)
-    )
-    if n == 0:
-        return found
     light, area, top = _sums(segments, smooth, n)
+    found = _no_hosts(n, area)
     reach = _REACH_RADII * _circle(area) + _REACH_FWHM * fwhm_px
     hosts = np.flatnonzero(top >= _LEAST_PEAK)
     hosts = hosts[np.argsort(-light[hosts], kind="stable")][:_MOST_HOSTS]
@@ -104,21 +113,42 @@ def measure_hosting(
         near = near[(np.abs(peaks_yx[near, 1] - centre[1]) <= out) & (light[near] < light[host])]
         if not len(near):
             continue
-        ring = _Rings.measure(
+        rings = _Rings.measure(
             segments, smooth, objects, host, centre, out, light, bool(saturated[host])
         )
-        radius = ring.radius_of(peaks_yx[near])
-        found.reach_px[host] = ring.reach(threshold)
+        radius = rings.radius_of(peaks_yx[near])
+        found.reach_px[host] = rings.reach(threshold)
+        level, scatter = rings.at(radius)
         apart = radius >= _NEAR_FWHM * fwhm_px
-        near, radius = near[apart], radius[apart]
-        level, scatter = ring.at(radius)
-        found.halo[near] += np.maximum(level, 0)
+        found.halo[near[apart]] += np.maximum(level[apart], 0)
         more = level > brightest[near]
         mine = near[more]
         brightest[mine] = level[more]
         found.host[mine], found.scatter[mine] = host, scatter[more]
-        found.radii[mine] = radius[more] / _circle(area[host : host + 1])[0]
+        found.apart[mine], found.radii[mine] = apart[more], radius[more] / _circle(area)[host]
+        found.share[mine] = light[mine] / light[host]
+    _count_siblings(found)
     return found
+
+
+def _no_hosts(n: int, area: Array) -> Hosting:
+    return Hosting(
+        host=np.full(n, -1),
+        halo=np.zeros(n),
+        scatter=np.zeros(n),
+        radii=np.full(n, np.inf),
+        share=np.full(n, np.inf),
+        siblings=np.zeros(n, np.int64),
+        apart=np.zeros(n, bool),
+        area_px=area,
+        reach_px=np.zeros(n),
+    )
+
+
+def _count_siblings(found: Hosting) -> None:
+    near = np.flatnonzero((found.host >= 0) & (found.radii < _SIBLING_RADII))
+    count = np.bincount(found.host[near], minlength=len(found.host))
+    found.siblings[near] = count[found.host[near]] - 1
 
 
 def stands_out(hosting: Hosting, peak: Array, threshold: float) -> NDArray[np.bool_]:
@@ -135,7 +165,7 @@ def stands_out(hosting: Hosting, peak: Array, threshold: float) -> NDArray[np.bo
     """
     excess = peak - hosting.halo
     return np.asarray(
-        (hosting.host < 0) | (excess > np.maximum(threshold, _SCATTERS * hosting.scatter))
+        ~hosting.apart | (excess > np.maximum(threshold, _SCATTERS * hosting.scatter))
     )
 
 
