@@ -133,14 +133,25 @@ def detect(
     ] = 4.0,
     min_area: Annotated[int, typer.Option(help="Least area of a source, px.", min=1)] = 5,
     peak: Annotated[
-        float, typer.Option(help="Least height of a peak that divides an isophote, noise.", min=0)
-    ] = 6.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Least height of a peak that divides an isophote, noise; by the PSF if absent.", min=0
+        ),
+    ] = None,
     prominence: Annotated[
-        float, typer.Option(help="Its height above the saddle to a higher peak, noise.", min=0.1)
-    ] = 3.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Its height above the saddle to a higher peak, noise.", min=0.1),
+    ] = None,
     contrast: Annotated[
-        float, typer.Option(help="The same over the saddle's height, in bright places.", min=0)
-    ] = 0.5,
+        Optional[float],  # noqa: UP045
+        typer.Option(help="The same over the saddle's height, in bright places.", min=0),
+    ] = None,
+    max_fragment: Annotated[
+        float,
+        typer.Option(
+            help="Largest probability of being a fragment of a brighter neighbour.", min=0, max=1
+        ),
+    ] = 0.7,
     min_snr: Annotated[float, typer.Option(help="Least signal to noise of a source.", min=0)] = 5.0,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
@@ -155,7 +166,9 @@ def detect(
         field,
         detections,
         band=band,
-        params=ExtractParams(threshold, min_area, peak, prominence, contrast, min_snr),
+        params=ExtractParams(
+            threshold, min_area, peak, prominence, contrast, min_snr, max_fragment=max_fragment
+        ),
         tile_size=tile_size,
         overwrite=overwrite,
         options=read_storage_options(storage_options),

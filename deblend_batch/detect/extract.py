@@ -21,6 +21,7 @@ from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.stamp_sizes import is_larger, reach_px
 
 _FWHM_TO_SIGMA = 1 / 2.3548200450309493
@@ -29,10 +30,14 @@ _KRON_REACH = 6.0
 _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
+_FROM_SPACE, _FROM_GROUND = (6.0, 3.0, 0.15), (4.0, 2.5, 0.1)
+"""Height, prominence and contrast that ``benchmarks/tune_detection.py`` found best."""
 _RADIUS_TO_SIGMA = 1 / 1.1774
-_POSITION_FACTOR = 1.0
+_POSITION_FACTOR = 1.2
 _POSITION_FLOOR_PX = 0.02
 _RIPPLE_FWHM = 3.0
+_LEAST_PX_A_SOURCE = 20
+_FEW = 2000
 _PLAIN_NOISE = (1e-10, 1e10)
 
 Array = NDArray[np.float64]
@@ -48,11 +53,12 @@ class ExtractParams:
         Isophote, in units of the noise of the image filtered with its PSF.
     min_area_px : int
         Smallest number of connected pixels within it.
-    peak_sigma : float
-        Height of a peak that divides an isophote, in units of the noise of the sharper image.
-    prominence_sigma : float
+    peak_sigma : float, optional
+        Height of a peak that divides an isophote, in units of the noise of the sharper image; by the kind of
+        PSF if None, as the next two.
+    prominence_sigma : float, optional
         Height above the saddle to a higher peak, in the same units.
-    contrast : float
+    contrast : float, optional
         That height where the image is bright, as a share of the saddle's.
     min_snr : float
         Smallest signal to noise of a source's total flux.
@@ -68,13 +74,20 @@ class ExtractParams:
 
     threshold_sigma: float = 4.0
     min_area_px: int = 5
-    peak_sigma: float = 6.0
-    prominence_sigma: float = 3.0
-    contrast: float = 0.5
+    peak_sigma: float | None = None
+    prominence_sigma: float | None = None
+    contrast: float | None = None
     min_snr: float = 5.0
     noise_correlation: float = 1.0
     max_fragment: float = 0.7
     from_space: bool = False
+
+    def peaks(self, fwhm_px: float) -> Peaks:
+        """Return what tells two peaks apart under a PSF of this width."""
+        usual = _FROM_SPACE if self.from_space else _FROM_GROUND
+        given = (self.peak_sigma, self.prominence_sigma, self.contrast)
+        chosen = (best if mine is None else mine for mine, best in zip(given, usual, strict=True))
+        return Peaks(*chosen, reach_px=int(np.ceil(_RIPPLE_FWHM * fwhm_px)))
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,11 @@ def extract_sources(
     -------
     SourceTable
         In the order of the image's rows; none where no pixel is good.
+
+    Raises
+    ------
+    ConfigError
+        If more is found than a PSF can tell apart.
     """
     noise = np.broadcast_to(np.asarray(sigma, np.float32), image.shape)
     masked = ~np.isfinite(image) | ~np.isfinite(noise) | (noise <= 0)
@@ -202,11 +220,11 @@ def _search(
     fwhm_px = max(place.fwhm_px for place in places)
     smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
+    _check_number(int(islands.max()), smooth.size)
     cores = find_cores(saturated, fwhm_px)
     sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
-    ripple_px = int(np.ceil(_RIPPLE_FWHM * fwhm_px))
-    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast, ripple_px)
-    segments = divide(islands, smooth, sharp, peaks, params.min_area_px)
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
+    _check_number(int(segments.max()), smooth.size)
     objects = measure_isophotes(segments, islands, smooth * noise)
     if len(objects) == 0:
         return _no_sources()
@@ -244,6 +262,14 @@ def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
     """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
     width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
     return np.hypot(_POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX)
+
+
+def _check_number(found: int, pixels: int) -> None:
+    if found > max(_FEW, pixels // _LEAST_PX_A_SOURCE):
+        raise ConfigError(
+            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are noise, or "
+            "more sources than a PSF can tell apart; raise --threshold, or check the field's noise and PSF"
+        )
 
 
 def _is_large(sources: SourceTable, fwhm_px: float) -> NDArray[np.bool_]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from deblend_batch.detect.hosts import Hosting
 
-SPACE_WEIGHTS = (5.601, -0.103, -2.789, -0.745, -2.706, 0.306, 1.420)
-GROUND_WEIGHTS = (0.0,) * 7
+SPACE_WEIGHTS = (6.044, 0.291, -1.713, -0.874, -2.824, 0.070, 1.617)
+GROUND_WEIGHTS = (-0.035, 0.348, -0.065, -0.697, -1.643, -0.420, 2.046)
 """Of a constant and of :func:`features`, in their order. Seeing smooths the clumps that are peaks from space."""
 
 Array = NDArray[np.float64]
