@@ -22,8 +22,10 @@ _REACH_RADII = 2.0
 _REACH_FWHM = 5.0
 _MOST_REACH_PX = 250
 """A tile's halo: what is larger may look otherwise in another tiling."""
-_COMPARABLE = 0.1
-"""Of the host's light: what has more is left out of its ellipses."""
+_COMPARABLE, _COMPARABLE_TOP = 0.1, 0.3
+"""Of the host's light and height: what has more of both is left out of its ellipses."""
+_TOWERS = 4.0
+"""How much higher a peak is no lesser one: a star whose ring has got more pixels than its core."""
 _LEAST_IN_RING = 12
 _SIBLING_RADII = 2.0
 _SCATTERS = 2.5
@@ -110,11 +112,13 @@ def measure_hosting(
         out = min(float(reach[host] * _stretch(objects, host)), _MOST_REACH_PX)
         centre = peaks_yx[host]
         near = order[slice(*np.searchsorted(rows, [centre[0] - out, centre[0] + out]))]
-        near = near[(np.abs(peaks_yx[near, 1] - centre[1]) <= out) & (light[near] < light[host])]
+        near = near[np.abs(peaks_yx[near, 1] - centre[1]) <= out]
+        near = near[_is_lesser(light[near] / light[host], top[near] / top[host])]
         if not len(near):
             continue
+        comparable = (light >= _COMPARABLE * light[host]) & (top >= _COMPARABLE_TOP * top[host])
         rings = _Rings.measure(
-            segments, smooth, objects, host, centre, out, light, bool(saturated[host])
+            segments, smooth, objects, host, centre, out, comparable & (not saturated[host])
         )
         radius = rings.radius_of(peaks_yx[near])
         found.reach_px[host] = rings.reach(threshold)
@@ -129,6 +133,11 @@ def measure_hosting(
         found.share[mine] = light[mine] / light[host]
     _count_siblings(found)
     return found
+
+
+def _is_lesser(light: Array, top: Array) -> NDArray[np.bool_]:
+    """Tell which sources may be a part of another, by their light and height over the other's."""
+    return np.asarray(((light < 1) & (top < _TOWERS)) | (top < 1 / _TOWERS))
 
 
 def _no_hosts(n: int, area: Array) -> Hosting:
@@ -197,8 +206,7 @@ class _Rings:
         host: int,
         centre: Array,
         out: float,
-        light: Array,
-        all_pixels: bool,
+        left_out: NDArray[np.bool_],
     ) -> _Rings:
         low = np.maximum(np.floor(centre - out).astype(int), 0)
         high = np.minimum(np.ceil(centre + out).astype(int) + 1, smooth.shape)
@@ -207,9 +215,8 @@ class _Rings:
         y, x = np.indices((high[0] - low[0], high[1] - low[1]))
         radius = _radius(np.stack([y + low[0], x + low[1]], axis=-1) - centre, turn)
         owner = segments[box]
-        other = np.concatenate([[False], light >= _COMPARABLE * light[host]])
+        other = np.concatenate([[False], left_out])
         other[host + 1] = False
-        other &= not all_pixels
         used = ~other[owner] & (radius < out)
         bins, values = radius[used].astype(np.int64), smooth[box][used]
         level = _medians(bins, values, int(out) + 1)
