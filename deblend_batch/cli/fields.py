@@ -139,20 +139,30 @@ def detect(
     peak: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Least height of a peak that divides an isophote, noise; 4, or 6 unrefined.", min=0
+            help="Least height of a peak that divides an isophote, noise; 4, unrefined by the PSF.",
+            min=0,
         ),
     ] = None,
     prominence: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Its height above the saddle to a higher peak, noise; 2, or 3 unrefined.", min=0.1
+            help="Its height above the saddle to a higher peak, noise; 2, unrefined by the PSF.",
+            min=0.1,
         ),
     ] = None,
     contrast: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="The same over the saddle's height, in bright places; 0.05, or 0.5 unrefined.",
+            help="The same over the saddle's height, in bright places; 0.05, unrefined by the PSF.",
             min=0,
+        ),
+    ] = None,
+    max_fragment: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Largest probability of being a fragment of a brighter neighbour; 0.7.",
+            min=0,
+            max=1,
         ),
     ] = None,
     min_snr: Annotated[
@@ -191,6 +201,7 @@ def detect(
         "peak_sigma": peak,
         "prominence_sigma": prominence,
         "contrast": contrast,
+        "max_fragment": max_fragment,
         "min_snr": min_snr,
     }
     said = {name: value for name, value in given.items() if value is not None}

@@ -14,9 +14,15 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
+from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.filters import Place, filter_places
-from deblend_batch.detect.moments import MERGED, Isophotes, measure_isophotes
+from deblend_batch.detect.fragments import fragment_score
+from deblend_batch.detect.hosts import is_near_star, measure_hosting, stands_out
+from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.errors import ConfigError
+from deblend_batch.tiling.stamp_sizes import is_larger, reach_px
 
 _FWHM_TO_SIGMA = 1 / 2.3548200450309493
 _KRON_FACTOR = 2.5
@@ -24,8 +30,17 @@ _KRON_REACH = 6.0
 _MIN_KRON = 3.5
 _MIN_KRON_PX = 1.75
 _MAX_RECENTRE = 0.5
+_FROM_SPACE, _FROM_GROUND = (6.0, 3.0, 0.15), (4.0, 2.5, 0.1)
+"""Height, prominence and contrast that ``benchmarks/tune_detection.py`` found best."""
+_RADIUS_TO_SIGMA = 1 / 1.1774
+_POSITION_FACTOR = 1.2
+_POSITION_FLOOR_PX = 0.02
 _RIPPLE_FWHM = 3.0
+_LEAST_PX_A_SOURCE = 20
+_FEW = 2000
 _PLAIN_NOISE = (1e-10, 1e10)
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,11 +53,12 @@ class ExtractParams:
         Isophote, in units of the noise of the image filtered with its PSF.
     min_area_px : int
         Smallest number of connected pixels within it.
-    peak_sigma : float
-        Height of a peak that divides an isophote, in units of the noise of the sharper image.
-    prominence_sigma : float
+    peak_sigma : float, optional
+        Height of a peak that divides an isophote, in units of the noise of the sharper image; by the kind of
+        PSF if None, as the next two.
+    prominence_sigma : float, optional
         Height above the saddle to a higher peak, in the same units.
-    contrast : float
+    contrast : float, optional
         That height where the image is bright, as a share of the saddle's.
     min_snr : float
         Smallest signal to noise of a source's total flux.
@@ -50,15 +66,28 @@ class ExtractParams:
         Noise of the filtered image over what independent pixels would give
         (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
         are raised by it.
+    max_fragment : float
+        Largest probability of being a fragment of a brighter neighbour (:mod:`deblend_batch.detect.fragments`).
+    from_space : bool
+        Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
 
     threshold_sigma: float = 4.0
     min_area_px: int = 5
-    peak_sigma: float = 6.0
-    prominence_sigma: float = 3.0
-    contrast: float = 0.5
+    peak_sigma: float | None = None
+    prominence_sigma: float | None = None
+    contrast: float | None = None
     min_snr: float = 5.0
     noise_correlation: float = 1.0
+    max_fragment: float = 0.7
+    from_space: bool = False
+
+    def peaks(self, fwhm_px: float) -> Peaks:
+        """Return what tells two peaks apart under a PSF of this width."""
+        usual = _FROM_SPACE if self.from_space else _FROM_GROUND
+        given = (self.peak_sigma, self.prominence_sigma, self.contrast)
+        chosen = (best if mine is None else mine for mine, best in zip(given, usual, strict=True))
+        return Peaks(*chosen, reach_px=int(np.ceil(_RIPPLE_FWHM * fwhm_px)))
 
 
 @dataclass(frozen=True)
@@ -71,23 +100,29 @@ class SourceTable:
         Windowed centroid (y, x), 0-based pixel centres.
     flux, flux_err : ndarray of float64, shape (n,)
         In a Kron aperture with neighbours masked, and its one-sigma error; image units.
+    yx_err : ndarray of float64, shape (n,)
+        One-sigma error of the position along either axis, px.
     radius_px : ndarray of float64, shape (n,)
         Half-light radius.
     semi_major_px, semi_minor_px : ndarray of float64, shape (n,)
         Second moments of the isophote.
     theta_rad : ndarray of float64, shape (n,)
         Angle of the major axis from +x towards +y.
+    fragment : ndarray of float64, shape (n,)
+        Probability of being a fragment of a brighter neighbour, 0 to 1.
     flags : ndarray of int32, shape (n,)
-        Of ``sep``: 1 merged (deblended), 2 truncated at the edge, and aperture flags.
+        Of :mod:`deblend_batch.detect.bits`, and those of ``sep``'s apertures, 16 to 128.
     """
 
     yx: NDArray[np.float64]
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
+    yx_err: NDArray[np.float64]
     radius_px: NDArray[np.float64]
     semi_major_px: NDArray[np.float64]
     semi_minor_px: NDArray[np.float64]
     theta_rad: NDArray[np.float64]
+    fragment: NDArray[np.float64]
     flags: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -100,6 +135,10 @@ class SourceTable:
     def snr(self) -> NDArray[np.float64]:
         """Flux over its error, shape (n,)."""
         return self.flux / self.flux_err
+
+    def scaled(self, unit: float) -> SourceTable:
+        """Return the table with fluxes in the image's units, of sources found in units of ``unit``."""
+        return replace(self, flux=self.flux * unit, flux_err=self.flux_err * unit)
 
     def shifted(self, origin_yx: tuple[int, int]) -> SourceTable:
         """Return the table with positions in the field, of sources found in a piece of it.
@@ -119,6 +158,7 @@ def extract_sources(
     bad: NDArray[np.bool_] | None,
     places: Sequence[Place],
     params: ExtractParams,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> SourceTable:
     """Find and measure the sources of an image.
 
@@ -134,11 +174,18 @@ def extract_sources(
         The PSF: parts that cover the image once.
     params : ExtractParams
         What counts as a source.
+    saturated : ndarray of bool, shape (y, x), or None
+        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then recognised.
 
     Returns
     -------
     SourceTable
         In the order of the image's rows; none where no pixel is good.
+
+    Raises
+    ------
+    ConfigError
+        If more is found than a PSF can tell apart.
     """
     noise = np.broadcast_to(np.asarray(sigma, np.float32), image.shape)
     masked = ~np.isfinite(image) | ~np.isfinite(noise) | (noise <= 0)
@@ -153,19 +200,82 @@ def extract_sources(
     pixels, noise = (np.asarray(each / np.float64(unit), np.float32) for each in (pixels, noise))
     noise = noise * np.float32(params.noise_correlation)
     snr = pixels.astype(np.float64) / noise
+    saturated = flat_tops(snr) if saturated is None else saturated
+    snr = fill_cores(snr, saturated, masked)
+    masked &= ~saturated
+    pixels = np.asarray(np.where(saturated, snr * noise, pixels), np.float32)
+    return _search(pixels, noise, snr, masked, saturated, places, params).scaled(unit)
+
+
+def _search(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    snr: Array,
+    masked: NDArray[np.bool_],
+    saturated: NDArray[np.bool_],
+    places: Sequence[Place],
+    params: ExtractParams,
+) -> SourceTable:
+    """Find the sources of an image without a hole, and drop what halos alone make."""
+    fwhm_px = max(place.fwhm_px for place in places)
     smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
-    sharp = filter_places(snr, places, lambda place: place.sharpening)
-    reach_px = int(np.ceil(_RIPPLE_FWHM * max(place.fwhm_px for place in places)))
-    peaks = Peaks(params.peak_sigma, params.prominence_sigma, params.contrast, reach_px)
-    segments = divide(islands, smooth, sharp, peaks, params.min_area_px)
+    _check_number(int(islands.max()), smooth.size)
+    cores = find_cores(saturated, fwhm_px)
+    sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
+    _check_number(int(segments.max()), smooth.size)
     objects = measure_isophotes(segments, islands, smooth * noise)
+    if len(objects) == 0:
+        return _no_sources()
+    peaks_yx = peak_positions(segments, sharp)
+    owners = cores.owners(segments)
+    known = owners >= 0
+    peaks_yx[owners[known]] = cores.yx[known]
+    is_saturated = np.zeros(len(objects), bool)
+    is_saturated[owners[known]] = True
+    hosting = measure_hosting(
+        segments, smooth, objects, peaks_yx, is_saturated, fwhm_px, params.threshold_sigma
+    )
+    at_peak = smooth[tuple(np.rint(peaks_yx).astype(np.int64).T)]
+    fragment = fragment_score(hosting, at_peak, fwhm_px, from_space=params.from_space)
+    stands = stands_out(hosting, at_peak, params.threshold_sigma)
+    kept = is_saturated | (stands & (fragment <= params.max_fragment))
+    near_star = is_near_star(hosting, peaks_yx, is_saturated)
     found = _measure(pixels, noise, masked, objects, segments)
     # The window of a centroid would hold a neighbour's light, too.
-    shared = (objects.flags & MERGED) != 0
-    yx = np.where(shared[:, None], peak_positions(segments, sharp), found.yx)
-    found = replace(found, yx=yx, flux=found.flux * unit, flux_err=found.flux_err * unit)
-    return found[np.flatnonzero(found.snr >= params.min_snr)]
+    shared = is_saturated | ((objects.flags & MERGED) != 0)
+    bits = (
+        SATURATED * is_saturated + NEAR_BRIGHT_STAR * near_star + LARGE * _is_large(found, fwhm_px)
+    )
+    found = replace(
+        found,
+        yx=np.where(shared[:, None], peaks_yx, found.yx),
+        yx_err=_position_error(found.radius_px, at_peak, fwhm_px),
+        fragment=np.where(is_saturated, 0.0, fragment),
+        flags=(found.flags | bits).astype(np.int32),
+    )
+    return found[np.flatnonzero((found.snr >= params.min_snr) & kept)]
+
+
+def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
+    """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
+    width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
+    return np.hypot(
+        _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX
+    )
+
+
+def _check_number(found: int, pixels: int) -> None:
+    if found > max(_FEW, pixels // _LEAST_PX_A_SOURCE):
+        raise ConfigError(
+            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are noise, or "
+            "more sources than a PSF can tell apart; raise --threshold, or check the field's noise and PSF"
+        )
+
+
+def _is_large(sources: SourceTable, fwhm_px: float) -> NDArray[np.bool_]:
+    return is_larger(2 * reach_px(sources.radius_px, fwhm_px))
 
 
 def _unit(noise: float) -> float:
@@ -214,10 +324,12 @@ def _measure(
         yx=_centroids(pixels, masked, objects, radius),
         flux=flux,
         flux_err=flux_err,
+        yx_err=np.full(len(objects), np.nan),
         radius_px=np.where(radius > 0, radius, np.nan),
         semi_major_px=objects.a,
         semi_minor_px=objects.b,
         theta_rad=objects.theta,
+        fragment=np.zeros(len(objects)),
         flags=(objects.flags | flags | radius_flags).astype(np.int32),
     )
 
@@ -272,9 +384,11 @@ def _no_sources() -> SourceTable:
         yx=np.empty((0, 2)),
         flux=nothing,
         flux_err=nothing,
+        yx_err=nothing,
         radius_px=nothing,
         semi_major_px=nothing,
         semi_minor_px=nothing,
         theta_rad=nothing,
+        fragment=nothing,
         flags=np.empty(0, np.int32),
     )

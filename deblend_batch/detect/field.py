@@ -23,7 +23,8 @@ from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
-from deblend_batch.field.photometry import magnitude, nanojansky_per_unit
+from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
+from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box, TileGrid
@@ -133,7 +134,7 @@ def detect_field(
     band : str, optional
         The band to detect in; the first if None.
     params : ExtractParams, optional
-        What counts as a source; the correlation of the noise is measured.
+        What counts as a source; the correlation of the noise is measured, and the kind of PSF is the field's.
     tile_size : int
         Edge of a tile's core, px; changes no result for sources smaller than the halo.
     overwrite : bool
@@ -207,7 +208,12 @@ def _plan(
     if band is not None and band not in bands:
         raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
     number = 0 if band is None else bands.index(band)
-    params = replace(params, noise_correlation=measure_correlation(opened, number))
+    scale = opened.pixel_scale_arcsec
+    params = replace(
+        params,
+        noise_correlation=measure_correlation(opened, number),
+        from_space=not is_seeing(opened.meta.psf_fwhm_arcsec[number] / scale, scale),
+    )
     noise = None if opened.variance is not None else opened.measure_noise()[number]
     return _Search(opened.url, number, noise, params, options)
 
@@ -233,7 +239,8 @@ def _search_tile(core: Box, search: _Search) -> Columns:
     if pixels.variance is not None:
         sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))
     places = places_of(opened, search.band, pixels.box)
-    sources = extract_sources(image, sigma, None, places, search.params)
+    saturated = None if pixels.saturated is None else pixels.saturated[search.band]
+    sources = extract_sources(image, sigma, None, places, search.params, saturated)
     sources = sources.shifted(pixels.box.origin_yx)
     sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
     radec = opened.pixel_to_world(sources.yx)
@@ -244,11 +251,15 @@ def _search_tile(core: Box, search: _Search) -> Columns:
         "dec": radec[:, 1],
         "x": sources.yx[:, 1],
         "y": sources.yx[:, 0],
+        "x_err": sources.yx_err.astype(np.float32),
+        "y_err": sources.yx_err.astype(np.float32),
         "mag": magnitude(sources.flux * factor).astype(np.float32),
+        "mag_err": magnitude_error(sources.flux, sources.flux_err).astype(np.float32),
         "radius": (sources.radius_px * opened.pixel_scale_arcsec).astype(np.float32),
         "flux": (sources.flux * factor).astype(np.float32),
         "flux_err": (sources.flux_err * factor).astype(np.float32),
         "snr": sources.snr.astype(np.float32),
+        "fragment": sources.fragment.astype(np.float32),
         "flags": sources.flags.astype(np.int32),
     }
 

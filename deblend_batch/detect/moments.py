@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deblend_batch.detect.bits import MERGED, TRUNCATED
+
 _LEAST_VARIANCE_PX = 1 / 12  # of the pixel
-MERGED = 2
-"""SExtractor's flag of what was deblended from another source."""
-_TRUNCATED = 8
 
 Array = NDArray[np.float64]
 
@@ -77,5 +76,5 @@ def measure_isophotes(
         np.sqrt(half + turn),
         np.sqrt(np.maximum(half - turn, _LEAST_VARIANCE_PX)),
         0.5 * np.arctan2(2 * xy, xx - yy),
-        (MERGED * (members[island] > 1) | _TRUNCATED * truncated).astype(np.int32),
+        (MERGED * (members[island] > 1) | TRUNCATED * truncated).astype(np.int32),
     )

@@ -15,8 +15,11 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 _EIGHT = np.ones((3, 3), np.int8)
-_RIPPLE = 0.03
-"""What a bright source leaves about it on the sharper image, over its height: no PSF is known better."""
+_RIPPLES = ((1, 0.03), (3, 0.003))
+"""Reaches, and what a bright source leaves within them on the sharper image, over its height.
+
+No PSF is known better, and none is known out to its last ring.
+"""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
@@ -101,8 +104,10 @@ def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labe
     """Give the peaks that count numbers; an isophote without one has its brightest pixel."""
     scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
     markers = np.zeros(islands.shape, np.int32)
-    ripple = _RIPPLE * maximum_filter(sharp, 2 * peaks.reach_px + 1)
-    least = np.maximum(ripple, peaks.least_sigma)
+    least = np.full(sharp.shape, peaks.least_sigma)
+    for reach, share in _RIPPLES:
+        highest = maximum_filter(sharp, 2 * reach * peaks.reach_px + 1)
+        least = np.maximum(least, share * highest)
     count = 0
     for number, box in enumerate(find_objects(islands), 1):
         mine = islands[box] == number

@@ -37,12 +37,15 @@ from deblend_batch.engine.needs.projection import (
 )
 from deblend_batch.engine.needs.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.errors import ConfigError
+from deblend_batch.field.layout import Field
+from deblend_batch.field.sky import describe_sky, sample_sky
 from deblend_batch.models import load_model
 from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
 
 _PROBE_BATCHES = 2
 _CHECKED_FIELDS = 10
+_SKY_FIELDS, _SKY_BANDS = 2, 6
 _WHERE = {"ray": "on Ray", "local": "without Ray, in processes of this machine"}
 
 
@@ -80,6 +83,8 @@ class RunPlan:
         Whether the user said so; else it was measured on this machine.
     duration : Duration
         Projected time and cost of what is left.
+    backgrounds : tuple of str
+        What the sky of a few fields' bands is, one line each.
     checks : tuple of str
         How the detections compare with the pixels, one line each.
     notes : tuple of str
@@ -105,6 +110,7 @@ class RunPlan:
     stamps_per_second: float
     speed_is_given: bool
     duration: Duration
+    backgrounds: tuple[str, ...]
     checks: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -134,6 +140,7 @@ class RunPlan:
             ("memory", f"{gigabytes(memory.actor)} per actor{here}"),
             ("driver", f"{gigabytes(memory.driver)}"),
             *self._cost_rows(),
+            *(("background", line) for line in self.backgrounds),
             *(("check", line) for line in self.checks),
             *(("note", note) for note in self.notes),
         ]
@@ -229,6 +236,7 @@ def plan_run(
         stamps_per_second=rate,
         speed_is_given=speed is not None,
         duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair, start),
+        backgrounds=_backgrounds(prepared.fields),
         checks=_checks(examined.indexes),
         notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
     )
@@ -263,6 +271,15 @@ def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
 def _checks(indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
     """Say how detections compare with pixels, of a few fields; what cannot be has stopped the plan."""
     return tuple(line for index in indexes[:_CHECKED_FIELDS] for line in index.said)
+
+
+def _backgrounds(fields: Sequence[Field]) -> tuple[str, ...]:
+    """Say what the sky of the first fields' bands is, from a few blocks of each."""
+    return tuple(
+        f"{field.meta.name} {band}: {describe_sky(sample_sky(field, number))}"
+        for field in fields[:_SKY_FIELDS]
+        for number, band in enumerate(field.meta.bands[:_SKY_BANDS])
+    )
 
 
 def _notes(

@@ -1,7 +1,8 @@
 """The smooth background of an image: a coarse mesh of sky levels and the surface through it.
 
 The mesh is measured once for the whole image, so that what is subtracted from a pixel does not depend on
-the window it is read in. Method of SExtractor (Bertin & Arnouts 1996, doi:10.1051/aas:1996164).
+the window it is read in. Method of SExtractor (Bertin & Arnouts 1996, doi:10.1051/aas:1996164), but that
+sources are masked before a cell's level is taken.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import distance_transform_edt, median_filter
 
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky import OFFSET_ERRORS, OFFSET_SIGMA, measure_sky
 
 CELL_PX = 256
 """Edge of a mesh cell: far larger than a galaxy, so that no galaxy is taken for sky."""
 
-_MIN_GOOD_FRACTION = 0.1
-_SIGNIFICANT_SIGMA = 0.05
 _STRIP_ROWS = 256
+_MAD_TO_SIGMA = 1.4826022185056018
 
 
 class BackgroundMesh:
@@ -39,6 +39,7 @@ class BackgroundMesh:
         counts = len(self.edges_y) - 1, len(self.edges_x) - 1
         self.level: NDArray[np.float64] = np.full(counts, np.nan)
         self.sigma: NDArray[np.float64] = np.full(counts, np.nan)
+        self.error: NDArray[np.float64] = np.full(counts, np.nan)
 
     def windows(self, most_px: int) -> Iterator[tuple[slice, slice]]:
         """Yield windows of whole cells, one cell high and at most ``most_px`` wide (or one cell)."""
@@ -66,8 +67,9 @@ class BackgroundMesh:
         last = int(np.searchsorted(self.edges_x, columns.stop))
         for ix in range(first, last):
             x0, x1 = self.edges_x[ix : ix + 2] - columns.start
-            # A quarter of 256 x 256 pixels still gives the level to 0.01 of the noise.
-            self.level[iy, ix], self.sigma[iy, ix] = _sky(pixels[::2, x0:x1:2])
+            sky = measure_sky(pixels[:, x0:x1])
+            self.level[iy, ix], self.sigma[iy, ix] = sky.level, sky.sigma
+            self.error[iy, ix] = sky.error
 
     @property
     def noise_sigma(self) -> float:
@@ -76,15 +78,21 @@ class BackgroundMesh:
         return float(np.median(measured)) if measured.size else float("nan")
 
     @property
-    def is_significant(self) -> bool:
-        """Whether the typical cell is off zero by more than 0.05 of the rms: it is not subtracted yet.
+    def scatter(self) -> float:
+        """Robust scatter of the cells' levels about their median, image units; NaN where none is measured."""
+        good = self.level[np.isfinite(self.level)]
+        if not good.size:
+            return float("nan")
+        return float(_MAD_TO_SIGMA * np.median(np.abs(good - np.median(good))))
 
-        At 0.05 the sky under a galaxy of 500 pixels is about its noise: the bias would be seen.
-        """
+    @property
+    def is_significant(self) -> bool:
+        """Whether the typical cell is off zero by more than it may be: the sky is not subtracted yet."""
         good = np.isfinite(self.level)
         if not good.any() or not self.noise_sigma > 0:
             return False
-        return bool(np.median(np.abs(self.level[good])) > _SIGNIFICANT_SIGMA * self.noise_sigma)
+        typical, error = np.median(np.abs(self.level[good])), np.median(self.error[good])
+        return bool(typical > max(OFFSET_SIGMA * self.noise_sigma, OFFSET_ERRORS * error))
 
     def surface(self) -> BackgroundSurface:
         """Return the smooth surface through the mesh."""
@@ -151,20 +159,6 @@ class BackgroundSurface:
 def _edges(size: int, cell_px: int) -> NDArray[np.int64]:
     count = max(1, round(size / cell_px))
     return np.linspace(0, size, count + 1).round().astype(np.int64)
-
-
-def _sky(pixels: NDArray[np.floating]) -> tuple[float, float]:
-    """Mode and rms of the sky; NaN where too few pixels are good."""
-    good = pixels[np.isfinite(pixels)].astype(np.float64)
-    if good.size < _MIN_GOOD_FRACTION * pixels.size or good.size == 0:
-        return float("nan"), float("nan")
-    median, sigma = clipped_median_sigma(good)
-    if sigma == 0:
-        return median, sigma
-    mean = float(good[np.abs(good - median) <= 3 * sigma].mean())
-    # Pearson's mode where the skew is small, the median in crowded cells, as SExtractor does.
-    mode = 2.5 * median - 1.5 * mean
-    return (mode if abs(mean - median) < 0.3 * sigma else median), sigma
 
 
 def _smoothed(level: NDArray[np.float64]) -> NDArray[np.float64]:

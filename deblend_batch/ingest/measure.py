@@ -40,6 +40,8 @@ class MeasuredBand:
         The open band, its padding found.
     level : float
         Median sky level, image units.
+    level_scatter : float
+        Robust scatter of the level over the image, image units.
     surface : BackgroundSurface, optional
         What to subtract; None where the background is kept.
     noise_sigma : float
@@ -60,6 +62,7 @@ class MeasuredBand:
 
     band: Band
     level: float
+    level_scatter: float
     surface: BackgroundSurface | None
     noise_sigma: float
     plane_sigma: float | None
@@ -107,6 +110,7 @@ def measure_band(
     return MeasuredBand(
         band=band,
         level=level,
+        level_scatter=mesh.scatter,
         surface=surface if subtract else None,
         noise_sigma=noise_sigma,
         plane_sigma=plane_sigma,

@@ -59,6 +59,8 @@ class BandSummary:
         And the keyword, ``option``, or ``measured from N stars``.
     background : float
         Median sky level, image units, before subtraction.
+    background_scatter : float
+        Robust scatter of that level over the image, image units.
     background_subtracted : bool
         Whether the smooth background was subtracted.
     noise_sigma : float
@@ -85,6 +87,7 @@ class BandSummary:
     zero_point: Found
     psf_fwhm_arcsec: Found
     background: float
+    background_scatter: float
     background_subtracted: bool
     noise_sigma: float
     plane_sigma: float | None
@@ -97,14 +100,15 @@ class BandSummary:
 
     def describe(self) -> str:
         """Return the band in one line of text."""
-        sky = self.background / self.noise_sigma if self.noise_sigma > 0 else self.background
+        unit = self.noise_sigma if self.noise_sigma > 0 else 1.0
         parts = [
             f"zero point {self.zero_point.value:.3f} ({self.zero_point.source})",
             f"PSF {self.psf_fwhm_arcsec.value:.3f} arcsec ({self.psf_fwhm_arcsec.source})",
             *([self.psf.describe()] if self.psf else []),
             f"noise {self.noise_sigma:.3g}"
             + (f" (sums {self.noise_correlation:.2f})" if self.noise_correlation else ""),
-            f"sky {sky:+.2f} of the noise, {'subtracted' if self.background_subtracted else 'kept'}",
+            f"sky {self.background / unit:+.2f} +- {self.background_scatter / unit:.2f} of the noise, "
+            + ("subtracted" if self.background_subtracted else "kept"),
         ]
         if self.saturate is not None:
             parts.append(f"saturated from {self.saturate.value:.5g} ({self.saturate.source})")
@@ -169,6 +173,7 @@ def summarise(item: MeasuredBand, number: int, psf: MeasuredPsf | None) -> BandS
         zero_point=item.band.zero_point,
         psf_fwhm_arcsec=item.psf_fwhm_arcsec,
         background=item.level,
+        background_scatter=item.level_scatter,
         background_subtracted=item.surface is not None,
         noise_sigma=item.noise_sigma,
         plane_sigma=item.plane_sigma,

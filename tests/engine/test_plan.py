@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def test_pairs_tiles_and_time(small_field: SmallField, tmp_path: Path) -> None:
     assert plan.duration.core_hours == pytest.approx((model + cut) / 3600)
     assert plan.node_bytes == plan.memory.actor > 4e8
     assert plan.notes == ()
+    (sky,) = plan.backgrounds
+    assert re.fullmatch(r"\S+ \S+: [+-]0\.0\d\d of the noise \(blocks \S+ to \S+\)", sky)
+    assert ("background", sky) in plan.to_rows()
     assert json.loads(json.dumps(plan.to_dict()))["memory"]["actor"] == plan.memory.actor
 
 
