@@ -101,6 +101,14 @@ class BlendsConfig(Section):
     """Most members of a blend; a larger group is divided, each source beside its nearest neighbours."""
 
 
+class OverlapsConfig(Section):
+    """How fields of a survey that overlap share their sources."""
+
+    match: float = Field(0.5, gt=0, le=60)
+    """Sources of two detection tables are one where they are this near on the sky, in arcsec, and each the
+    nearest to the other."""
+
+
 class TilesConfig(Section):
     """How a field is divided."""
 
@@ -210,6 +218,7 @@ class RunConfig(Section):
     """Comparisons of the detections with the pixels that must not stop the run."""
     pairs: PairsConfig = PairsConfig()
     blends: BlendsConfig = BlendsConfig()
+    overlaps: OverlapsConfig = OverlapsConfig()
     tiles: TilesConfig = TilesConfig()
     engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)

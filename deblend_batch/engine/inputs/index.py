@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from dataclasses import field as dataclass_field
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -56,6 +57,7 @@ class _Summary(TypedDict):
     unplaced: list[UnplacedPair]
     nearest_arcsec: float | None
     said: list[Line]
+    deferred: dict[Word, Number]
 
 
 _SUMMARY_TYPE = TypeAdapter(_Summary)
@@ -85,7 +87,9 @@ class FieldIndex:
         Where pairs were looked for and none was found: the least distance between two detections, one of
         them in the image.
     said : tuple of str
-        How the detections compare with the pixels, a line each.
+        How the detections compare with the pixels, and with other tables, a line each.
+    deferred : dict of str to int
+        Sources in the image that belong to other fields, by the name of the field.
     """
 
     url: str
@@ -97,6 +101,7 @@ class FieldIndex:
     unplaced: tuple[UnplacedPair, ...] = ()
     nearest_arcsec: float | None = None
     said: tuple[str, ...] = ()
+    deferred: dict[str, int] = dataclass_field(default_factory=dict)
 
     @property
     def n_blends(self) -> int:
@@ -151,6 +156,7 @@ def write_index(
         "unplaced": [asdict(pair) for pair in index.unplaced],
         "nearest_arcsec": index.nearest_arcsec,
         "said": index.said,
+        "deferred": index.deferred,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
     table = pa.table({"unit": units, **columns})
@@ -217,6 +223,7 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
         tuple(summary["unplaced"]),
         summary["nearest_arcsec"],
         tuple(summary["said"]),
+        summary["deferred"],
     )
 
 

@@ -13,8 +13,8 @@ from deblend_batch.engine.inputs.access import check_places, check_tables
 from deblend_batch.engine.inputs.carried import check_names
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
-from deblend_batch.engine.inputs.index_task import IndexTask, index_tasks
 from deblend_batch.engine.inputs.survey import SurveyEntry, check_reachable, open_fields, tables_of
+from deblend_batch.engine.inputs.task import IndexTask, index_tasks
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles

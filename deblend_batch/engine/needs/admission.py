@@ -13,9 +13,11 @@ from functools import partial
 
 from deblend_batch.cluster.workers import Workers
 from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field
+from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.offers import offer_field
 from deblend_batch.engine.inputs.prepare import Prepared
 from deblend_batch.engine.inputs.reconcile import reconcile
+from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import Memory, NodeSize, check_fits
@@ -40,9 +42,11 @@ class Examined:
 
 def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
     """Index the fields of a run, and refuse tables that contradict each other."""
+    for _ in workers.map(offer_field, [task for task in tasks if task.entry.other_tables]):
+        pass
     indexes = list(workers.map(index_field, tasks))
     unplaced = [pair for index in indexes for pair in index.unplaced]
-    several = [tasks] if len(tasks) > 1 else []
+    several = [tasks] if len(tasks) > 1 and tasks[0].pairs.table is not None else []
     unplaced += [pair for found in workers.map(reconcile, several) for pair in found]
     _check_used(tasks, indexes)
     return Examined(indexes, unplaced)
