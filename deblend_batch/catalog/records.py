@@ -6,10 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NotRequired,  # pydantic knows no other before Python 3.12
+    TypeVar,
+)
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
-from typing_extensions import TypedDict  # pydantic knows no other before Python 3.12
+from typing_extensions import TypedDict
 
 from deblend_batch import storage
 from deblend_batch.catalog.typed import (
@@ -147,6 +154,7 @@ class Totals(TypedDict):
     rows: Number
     tiles: Counts
     detections: dict[Word, Number]
+    deferred: NotRequired[dict[Word, Number]]
     retries: dict[Word, Number]
     flags: dict[Word, Number]
     flagged_tiles: Number

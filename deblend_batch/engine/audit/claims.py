@@ -32,7 +32,7 @@ class Counted:
         Tiles of the index, and those of them that are whole.
     flags : dict
         Rows with each flag, as the receipts of these have them.
-    detections : Counter
+    detections, deferred : Counter
         Of the index.
     """
 
@@ -44,6 +44,7 @@ class Counted:
     tiles_written: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     detections: Counter[str] = field(default_factory=Counter)
+    deferred: Counter[str] = field(default_factory=Counter)
 
 
 def check_run(run: RunFile) -> list[str]:
@@ -132,5 +133,6 @@ def _others(run: RunFile, found: Counted) -> list[str]:
         "tiles": (tiles["expected"], tiles["written"]) == (found.tiles, found.tiles_written),
         "flags": flags.add_counts([totals["flags"]]) == found.flags,
         "detections": Counter(totals["detections"]) == found.detections,
+        "deferred": Counter(totals.get("deferred", {})) == found.deferred,
     }
     return [name for name, does in fits.items() if not does]

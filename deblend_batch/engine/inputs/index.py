@@ -58,6 +58,8 @@ class _Summary(TypedDict):
     nearest_arcsec: float | None
     said: list[Line]
     deferred: dict[Word, Number]
+    field: Word
+    complete: bool
 
 
 _SUMMARY_TYPE = TypeAdapter(_Summary)
@@ -90,6 +92,10 @@ class FieldIndex:
         How the detections compare with the pixels, and with other tables, a line each.
     deferred : dict of str to int
         Sources in the image that belong to other fields, by the name of the field.
+    field : str
+        Name of this field in its run; empty where it is the only one.
+    complete : bool
+        Whether every source that is used has a row of its own in the catalogue.
     """
 
     url: str
@@ -102,6 +108,13 @@ class FieldIndex:
     nearest_arcsec: float | None = None
     said: tuple[str, ...] = ()
     deferred: dict[str, int] = dataclass_field(default_factory=dict)
+    field: str = ""
+    complete: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the index, which the files beside it have, too."""
+        return storage.name_of(self.url).removesuffix(".parquet")
 
     @property
     def n_blends(self) -> int:
@@ -157,6 +170,8 @@ def write_index(
         "nearest_arcsec": index.nearest_arcsec,
         "said": index.said,
         "deferred": index.deferred,
+        "field": index.field,
+        "complete": index.complete,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
     table = pa.table({"unit": units, **columns})
@@ -224,6 +239,8 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
         summary["nearest_arcsec"],
         tuple(summary["said"]),
         summary["deferred"],
+        summary["field"],
+        summary["complete"],
     )
 
 

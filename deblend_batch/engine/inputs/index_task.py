@@ -99,6 +99,8 @@ def _indexed(
         _nearest_arcsec(view) if alone else None,
         (*said, *view.said),
         view.deferred.counts(),
+        "" if task.entry.place is None else task.entry.place.name,
+        task.measures_all,
     )
     blends = blends[units.rows]
     columns = beside(blends, view.sky.detections.id, view.sky.detections.carried)

@@ -38,6 +38,11 @@ class IndexTask:
         """URL of the index."""
         return self.output.index_url(self.entry.index_name())
 
+    @property
+    def measures_all(self) -> bool:
+        """Whether every source in the image that belongs to the field is measured, and once."""
+        return self.rules is not None and self.pairs.table is None and self.rules.sources == "all"
+
     def reach_px(self, field: Field) -> float:
         """Return how far from an image a source may lie and still be of use in it, px.
 

@@ -35,7 +35,7 @@ def crowd(seed: int, n: int = 150) -> np.ndarray:
     beside = lone[: n // 3] + rng.uniform(4, 6, (n // 3, 2)) * rng.choice([-1, 1], (n // 3, 2))
     yx = np.concatenate([lone, beside])
     apart = np.linalg.norm(yx[:, None] - yx[None], axis=-1) + 1e9 * np.eye(len(yx))
-    return yx[~np.triu(apart < 3.5, 1).any(axis=0)]
+    return np.asarray(yx[~np.triu(apart < 3.5, 1).any(axis=0)])
 
 
 @pytest.mark.parametrize(
