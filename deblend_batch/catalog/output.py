@@ -132,6 +132,14 @@ class Output:
         names = storage.list_names(folder, self.options)
         return [storage.join(folder, name) for name in names if not name.endswith(_BESIDE_INDEXES)]
 
+    def index_files(self) -> list[str]:
+        """List the names of all files in the folder of the indexes."""
+        return storage.list_names(storage.join(self.url, _INDEXES), self.options)
+
+    def index_file_url(self, name: str) -> str:
+        """Return the URL of one of them."""
+        return storage.member(storage.join(self.url, _INDEXES), name)
+
     def remove_indexes(self) -> None:
         """Remove all pair indexes, and the lists beside them."""
         self.remove_tree(storage.join(self.url, _INDEXES))

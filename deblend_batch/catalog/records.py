@@ -18,7 +18,6 @@ from typing import (
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from deblend_batch import storage
 from deblend_batch.catalog.typed import (
     Id,
     Line,
@@ -171,6 +170,20 @@ class FingerprintParts(TypedDict):
     model: Word
 
 
+class RunPart(TypedDict):
+    """What the ``run.json`` of a merged catalogue keeps of that of a part."""
+
+    run: Word
+    state: State
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    fingerprint_of: Annotated[FingerprintParts, AfterValidator(check_plain)]
+    config: Values
+    versions: dict[Word, Word]
+    created_at: Moment
+    updated_at: Moment
+    totals: Totals
+
+
 class RunFile(TypedDict):
     """The content of ``run.json``."""
 
@@ -188,6 +201,7 @@ class RunFile(TypedDict):
     workers: list[Values]
     memory: Values | None
     error: Line | None
+    parts: NotRequired[list[RunPart]]
 
 
 R = TypeVar("R", Receipt, QuarantineRecord)
@@ -204,7 +218,7 @@ def parsed(kind: type[R], url: str, content: bytes) -> R:
     kind : {Receipt, QuarantineRecord}
         What it must be.
     url : str
-        Of the file, whose name must be that of the record's tile.
+        Of the file.
     content : bytes
         Of the file.
     """
@@ -214,9 +228,6 @@ def parsed(kind: type[R], url: str, content: bytes) -> R:
         record: R = typed(_KINDS[kind], loads(content))
     except ValueError as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
-    # What it says must not decide which file is read or removed.
-    if record.tile != storage.name_of(url).removesuffix(".json"):
-        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
     return record
 
 

@@ -38,7 +38,8 @@ def write_halves(
     image = np.asarray(member(zarr.open_group(small_field.url, mode="r"), "image")[0])
     cards = make_meta().wcs_cards
     rng = np.random.default_rng(2)
-    fields, truth = [], {}
+    fields: list[dict[str, str]] = []
+    truth: dict[tuple[str, int], int] = {}
     for name, x0, x1 in (("left", 0, 350), ("right", 250, 600)):
         place = {"CRPIX1": float(cards["CRPIX1"]) - x0}
         footprint = (footprints or {}).get(name)

@@ -9,7 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from deblend_batch import storage
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.parts import prefix_of
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.inputs.deferred import read_deferred
 from deblend_batch.engine.inputs.index import FieldIndex, read_index
@@ -60,7 +62,14 @@ def check_overlaps(output: Output, urls: Sequence[str]) -> list[str]:
     urls : sequence of str
         Of the indexes of its fields.
     """
-    indexes = {index.field: index for index in (read_index(output, url) for url in urls)}
+    runs: dict[str, list[FieldIndex]] = {}
+    for url in urls:  # of each part of a merged catalogue those of its own
+        runs.setdefault(prefix_of(storage.name_of(url)), []).append(read_index(output, url))
+    return [problem for indexes in runs.values() for problem in _check_run(output, indexes)]
+
+
+def _check_run(output: Output, found: Sequence[FieldIndex]) -> list[str]:
+    indexes = {index.field: index for index in found}
     lists, problems = _Lists(output, indexes), []
     for field, index in indexes.items():
         if index.complete and len(lists.measured(field)) != index.detections["used"]:

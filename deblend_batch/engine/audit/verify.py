@@ -231,6 +231,8 @@ def _recompute(
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     if not n_pairs or not found.written:
         return 0, (), ()
+    if (parts := run.get("parts")) is not None:
+        return 0, (), (f"not recomputed: merged of {len(parts)} outputs; verify each of them",)
     from deblend_batch.engine.audit.recompute import recompute  # torch and the model's code
 
     if seed is None:

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.parts import prefix_of
 from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.engine.inputs.carried import PREFIX
 from deblend_batch.errors import CatalogError
@@ -228,10 +229,11 @@ def _starts(index: BoundedParquet, n_units: int) -> NDArray[np.int64]:
 def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> FieldIndex:
     if len(summary["tile_names"]) != len(summary["tiles"]):
         raise ValueError("it has not one name a unit")
+    prefix = prefix_of(storage.name_of(url))
     return FieldIndex(
         url,
         np.array(summary["tiles"], np.int32),
-        tuple(summary["tile_names"]),
+        tuple(f"{prefix}{name}" for name in summary["tile_names"]),
         starts,
         tuple(summary["noise_sigma"]),
         summary["detections"],
