@@ -218,8 +218,8 @@ class RunConfig(Section):
     """Comparisons of the detections with the pixels that must not stop the run."""
     pairs: PairsConfig = PairsConfig()
     blends: BlendsConfig = BlendsConfig()
-    overlaps: OverlapsConfig = OverlapsConfig()
     tiles: TilesConfig = TilesConfig()
+    overlaps: OverlapsConfig = OverlapsConfig()
     engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     """fsspec options of the remote stores; never written to an output."""

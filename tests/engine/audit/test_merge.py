@@ -145,7 +145,7 @@ def test_pairs_that_another_part_holds_are_placed(parts: Parts, tmp_path: Path) 
         ledger = Ledger(Output(str(mine)))
         rows = read_shards(str(other)).slice(0, 4)
         ids = rows["source_id"].to_pylist()
-        lost = [UnplacedPair(*each, "r") for each in (ids[:2], ids[2:], (1, 2))]
+        lost = [UnplacedPair(a, b, "r") for a, b in (ids[:2], ids[2:], (1, 2))]
         ledger.quarantine(unplaced_record(lost))
         run = ledger.read_run()
         run["totals"]["pairs"]["expected"] += 3
