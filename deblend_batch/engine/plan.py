@@ -245,7 +245,10 @@ def plan_run(
         speed_is_given=speed is not None,
         duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair, start),
         checks=_checks(examined.indexes),
-        notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
+        notes=(
+            *_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
+            *examined.notes,
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ import zarr
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.run import process_field, settle
 from deblend_batch.errors import ConfigError, DetectionsError
@@ -182,3 +184,23 @@ def test_a_carried_column_may_not_be_called_field(
     config = config_of(small_field, halves, tmp_path / "out", carry=["Field"])
     with pytest.raises(ConfigError, match="the catalogue has a column 'field' of its own"):
         process_field(config)
+
+
+def test_fields_of_one_sky_in_different_bands_are_told_of(
+    small_field: SmallField, halves: Survey, tmp_path: Path
+) -> None:
+    other = str(tmp_path / "right.zarr")
+    shutil.copytree(halves.fields[1]["field"], other)
+    zarr.open_group(other, mode="r+").attrs.update(bands=["r"])
+    survey = Survey([halves.fields[0], {**halves.fields[1], "field": other}], halves.truth)
+    planned = plan_run(settle(config_of(small_field, survey, tmp_path / "out")))
+    assert any("to right, whose bands are r and not h: each source is" in n for n in planned.notes)
+
+
+def test_what_a_worker_is_sent_of_a_survey_is_small(
+    small_field: SmallField, halves: Survey, tmp_path: Path
+) -> None:
+    tasks = prepare(settle(config_of(small_field, halves, tmp_path / "out"))).index_tasks()
+    sent = pickle.dumps(tasks[0])
+    assert len(sent) < 10_000
+    assert pickle.loads(sent).entry.neighbours[0].name == "right"

@@ -34,7 +34,7 @@ class Prepared:
     config : RunConfig
         Its config.
     entries : tuple of SurveyEntry
-        Its fields, in the order that decides which of two overlapping ones owns a pair.
+        Its fields.
     fields : tuple of Field
         The same, opened.
     grids : tuple of TileGrid

@@ -23,6 +23,8 @@ from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import Memory, NodeSize, check_fits
 from deblend_batch.errors import DetectionsError
 
+_NOTES = 10
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -34,10 +36,13 @@ class Examined:
         The pairs of each field, by tile.
     unplaced : list of UnplacedPair
         Pre-detected pairs that no tile holds.
+    notes : tuple of str
+        What a reader of the catalogue should know of overlaps, one line each.
     """
 
     indexes: list[FieldIndex]
     unplaced: list[UnplacedPair]
+    notes: tuple[str, ...] = ()
 
 
 def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
@@ -49,7 +54,22 @@ def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
     several = [tasks] if len(tasks) > 1 and tasks[0].pairs.table is not None else []
     unplaced += [pair for found in workers.map(reconcile, several) for pair in found]
     _check_used(tasks, indexes)
-    return Examined(indexes, unplaced)
+    return Examined(indexes, unplaced, _note_bands(tasks, indexes))
+
+
+def _note_bands(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
+    """Say which fields have sources that are measured in the bands of others alone; at most a few."""
+    notes = []
+    for task, index in zip(tasks, indexes, strict=True):
+        bands = {each.name: each.field.meta.bands for each in task.entry.neighbours}
+        own = task.entry.place.field.meta.bands if task.entry.place else ()
+        notes += [
+            f"{index.field} leaves {n:,} sources to {other}, whose bands are {', '.join(bands[other])} and "
+            f"not {', '.join(own)}: each source is measured in one field; bands of one sky belong in one field"
+            for other, n in index.deferred.items()
+            if set(bands.get(other, own)) != set(own)
+        ]
+    return tuple(notes[:_NOTES])
 
 
 def _check_used(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> None:
