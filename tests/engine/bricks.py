@@ -66,11 +66,14 @@ def write_bricks(
     yx: NDArray[np.float64],
     *,
     centre: tuple[float, float] = CENTRES[0],
-    one_table: bool = False,
+    sharing: int = 0,
     jitter_px: float = 0.0,
     footprints: Sequence[Footprint | None] = (None,) * len(OFFSETS_YX),
 ) -> Bricks:
-    """Write fields and tables; ``yx`` are the true positions on the common grid."""
+    """Write fields and tables; ``yx`` are the true positions on the common grid.
+
+    The first ``sharing`` fields have one table, the others one each.
+    """
     rng = np.random.default_rng(5)
     names = [f"b{number}" for number in range(len(OFFSETS_YX))]
     urls = tuple(
@@ -90,9 +93,10 @@ def write_bricks(
         numbers = (
             rng.permutation(len(own)) + 1
         )  # those of two tables are the same, of other sources
-        if one_table:
+        shares = name in names[:sharing]
+        if shares:
             own, place, numbers = np.arange(len(yx)), radec, np.arange(len(yx)) + 1
-        table = str(folder / ("all.parquet" if one_table else f"{name}.parquet"))
+        table = str(folder / ("all.parquet" if shares else f"{name}.parquet"))
         columns = {"id": numbers, "ra": place[:, 0], "dec": place[:, 1], "mag": mag[own]}
         pq.write_table(pa.table(columns), table)
         tables.append(table)

@@ -194,7 +194,9 @@ def test_fields_of_one_sky_in_different_bands_are_told_of(
     zarr.open_group(other, mode="r+").attrs.update(bands=["r"])
     survey = Survey([halves.fields[0], {**halves.fields[1], "field": other}], halves.truth)
     planned = plan_run(settle(config_of(small_field, survey, tmp_path / "out")))
-    assert any("to right, whose bands are r and not h: each source is" in n for n in planned.notes)
+    assert any(
+        "to right, whose bands are r and not h: each is measured" in n for n in planned.notes
+    )
 
 
 def test_what_a_worker_is_sent_of_a_survey_is_small(

@@ -65,7 +65,7 @@ def _note_bands(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> tu
         own = task.entry.place.field.meta.bands if task.entry.place else ()
         notes += [
             f"{index.field} leaves {n:,} sources to {other}, whose bands are {', '.join(bands[other])} and "
-            f"not {', '.join(own)}: each source is measured in one field; bands of one sky belong in one field"
+            f"not {', '.join(own)}: each is measured in one field alone; put bands of one sky into one field"
             for other, n in index.deferred.items()
             if set(bands.get(other, own)) != set(own)
         ]

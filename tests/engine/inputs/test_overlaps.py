@@ -39,14 +39,14 @@ def crowd(seed: int, n: int = 150) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("centre", "one_table"), [(CENTRES[1], True), (CENTRES[0], False), (CENTRES[2], False)]
+    ("centre", "sharing"), [(CENTRES[1], 4), (CENTRES[0], 0), (CENTRES[2], 0), (CENTRES[3], 2)]
 )
 @pytest.mark.parametrize("kind", ["fit", "network"])
 def test_every_source_is_measured_once(
-    tmp_path: Path, model: str, centre: tuple[float, float], one_table: bool, kind: str
+    tmp_path: Path, model: str, centre: tuple[float, float], sharing: int, kind: str
 ) -> None:
-    jitter = 0.5 if not one_table else 0.0
-    bricks = write_bricks(tmp_path, crowd(1), centre=centre, one_table=one_table, jitter_px=jitter)
+    jitter = 0.5 if sharing < 4 else 0.0
+    bricks = write_bricks(tmp_path, crowd(1), centre=centre, sharing=sharing, jitter_px=jitter)
     changes: dict[str, Any] = {} if kind == "fit" else {"model": model}
     changes["pairs"] = {"max_separation": 0.9}
     rows = []
@@ -59,7 +59,7 @@ def test_every_source_is_measured_once(
             counts.update(index.detections)
             assert sum(index.deferred.values()) == _listed(prepared, index.url)
         parts = [counts[name] for name in ("used", "not_finite", "outside", "deferred")]
-        if not one_table:
+        if not sharing:
             assert counts["read"] == sum(parts)
     assert rows[0] == rows[1]
     primary = Counter(
