@@ -101,6 +101,14 @@ class BlendsConfig(Section):
     """Most members of a blend; a larger group is divided, each source beside its nearest neighbours."""
 
 
+class OverlapsConfig(Section):
+    """How fields of a survey that overlap share their sources."""
+
+    match: float = Field(0.5, gt=0, le=60)
+    """Sources of two detection tables are one where they are this near on the sky, in arcsec, and each the
+    nearest to the other."""
+
+
 class TilesConfig(Section):
     """How a field is divided."""
 
@@ -211,6 +219,7 @@ class RunConfig(Section):
     pairs: PairsConfig = PairsConfig()
     blends: BlendsConfig = BlendsConfig()
     tiles: TilesConfig = TilesConfig()
+    overlaps: OverlapsConfig = OverlapsConfig()
     engine: EngineConfig = EngineConfig()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     """fsspec options of the remote stores; never written to an output."""

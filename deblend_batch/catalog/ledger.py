@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.parts import inner_name
 from deblend_batch.catalog.records import (
     MAX_QUARANTINE_BYTES,
     MAX_RECORD_BYTES,
@@ -116,7 +117,7 @@ class Ledger:
                     yield CatalogError(str(content))
                     continue
                 try:
-                    yield parsed(kind, url, content)
+                    yield _of_name(url, parsed(kind, url, content))
                 except CatalogError as error:
                     yield error
 
@@ -182,6 +183,14 @@ class Ledger:
     def write_run(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
         self.output.write(self.output.run_url, as_json(run))
+
+
+def _of_name(url: str, record: R) -> R:
+    """Return a record under its file's name, that of its tile: what it says decides no file that is read."""
+    name = storage.name_of(url).removesuffix(".json")
+    if record.tile != inner_name(name):
+        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
+    return replace(record, tile=name)
 
 
 def _sound(record: R | CatalogError) -> R:

@@ -89,6 +89,13 @@ class MaskStore:
             raise storage.translate(url, error, writing=True) from error
         return sha256
 
+    def copy(self, tile: str, sha256: str, to: MaskStore, name: str) -> None:
+        """Copy a tile's masks, byte for byte, to another store, under another name of the tile."""
+        source, target = self._url(tile, sha256), to._url(name, sha256)
+        for path in storage.list_tree(source, self._output.options):
+            content = self._output.read(storage.join(source, path))
+            to._output.write(storage.join(target, path), content)
+
     def remove(self, tile: str, sha256: str) -> None:
         """Remove masks of a tile; absent ones are no error."""
         self._output.remove_tree(self._url(tile, sha256))

@@ -20,7 +20,8 @@ _SHARDS, _RECEIPTS, _QUARANTINE, _INDEXES = "shards", "ledger", "quarantine", "i
 _REPORT, _MASKS = "report.html", "masks.zarr"
 _PROBE = f"{storage.TEMPORARY_PREFIX}probe"
 _SHARD, _RECORD, _INDEX = ".parquet", ".json", ".parquet"
-_UNUSED = ".unused.parquet"
+_UNUSED, _OFFERS, _DEFERRED = ".unused.parquet", ".offers.parquet", ".deferred.parquet"
+_BESIDE_INDEXES = (_UNUSED, _OFFERS, _DEFERRED)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,14 @@ class Output:
         """Return the URL of the list of detections that a field's index could not use."""
         return storage.member(storage.join(self.url, _INDEXES), name, _UNUSED)
 
+    def offers_url(self, name: str) -> str:
+        """Return the URL of what a field offers to neighbours with other tables."""
+        return storage.member(storage.join(self.url, _INDEXES), name, _OFFERS)
+
+    def deferred_url(self, name: str) -> str:
+        """Return the URL of the list of a field's sources that belong to others."""
+        return storage.member(storage.join(self.url, _INDEXES), name, _DEFERRED)
+
     def shards(self) -> list[str]:
         """List the tiles that have a shard."""
         return self._names(_SHARDS, _SHARD)
@@ -121,7 +130,15 @@ class Output:
         """List the URLs of the pair indexes, one a field that has been indexed."""
         folder = storage.join(self.url, _INDEXES)
         names = storage.list_names(folder, self.options)
-        return [storage.join(folder, name) for name in names if not name.endswith(_UNUSED)]
+        return [storage.join(folder, name) for name in names if not name.endswith(_BESIDE_INDEXES)]
+
+    def index_files(self) -> list[str]:
+        """List the names of all files in the folder of the indexes."""
+        return storage.list_names(storage.join(self.url, _INDEXES), self.options)
+
+    def index_file_url(self, name: str) -> str:
+        """Return the URL of one of them."""
+        return storage.member(storage.join(self.url, _INDEXES), name)
 
     def remove_indexes(self) -> None:
         """Remove all pair indexes, and the lists beside them."""

@@ -6,12 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NotRequired,  # pydantic knows no other before Python 3.12
+    TypeVar,
+)
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
-from typing_extensions import TypedDict  # pydantic knows no other before Python 3.12
+from typing_extensions import TypedDict
 
-from deblend_batch import storage
 from deblend_batch.catalog.typed import (
     Id,
     Line,
@@ -147,6 +153,7 @@ class Totals(TypedDict):
     rows: Number
     tiles: Counts
     detections: dict[Word, Number]
+    deferred: NotRequired[dict[Word, Number]]
     retries: dict[Word, Number]
     flags: dict[Word, Number]
     flagged_tiles: Number
@@ -161,6 +168,20 @@ class FingerprintParts(TypedDict):
     fields: list[Word]
     detections: list[Word]
     model: Word
+
+
+class RunPart(TypedDict):
+    """What the ``run.json`` of a merged catalogue keeps of that of a part."""
+
+    run: Word
+    state: State
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    fingerprint_of: Annotated[FingerprintParts, AfterValidator(check_plain)]
+    config: Values
+    versions: dict[Word, Word]
+    created_at: Moment
+    updated_at: Moment
+    totals: Totals
 
 
 class RunFile(TypedDict):
@@ -180,6 +201,7 @@ class RunFile(TypedDict):
     workers: list[Values]
     memory: Values | None
     error: Line | None
+    parts: NotRequired[list[RunPart]]
 
 
 R = TypeVar("R", Receipt, QuarantineRecord)
@@ -196,7 +218,7 @@ def parsed(kind: type[R], url: str, content: bytes) -> R:
     kind : {Receipt, QuarantineRecord}
         What it must be.
     url : str
-        Of the file, whose name must be that of the record's tile.
+        Of the file.
     content : bytes
         Of the file.
     """
@@ -206,9 +228,6 @@ def parsed(kind: type[R], url: str, content: bytes) -> R:
         record: R = typed(_KINDS[kind], loads(content))
     except ValueError as error:
         raise CatalogError(f"{url}: damaged ({error}); remove it and run again") from error
-    # What it says must not decide which file is read or removed.
-    if record.tile != storage.name_of(url).removesuffix(".json"):
-        raise CatalogError(f"{url}: names another tile ({record.tile!r}); remove it and run again")
     return record
 
 

@@ -27,6 +27,33 @@ def demo(
 
 
 @app.command()
+def merge(
+    outputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Output folders of complete runs, then the folder of their catalogue; paths or URLs.",
+            metavar="OUTPUT... MERGED",
+            show_default=False,
+        ),
+    ],
+    storage_options: StorageOpt = None,
+    as_json: JsonOpt = False,
+) -> int:
+    """Merge the outputs of several sites, or of parts of a survey, to one; run again to go on."""
+    from deblend_batch.engine.audit.merge import merge_outputs
+    from deblend_batch.errors import ConfigError
+    from deblend_batch.progress import telling
+
+    if len(outputs) < 3:
+        raise ConfigError("merge: give two or more outputs, and then the folder of their catalogue")
+    *parts, merged = [open_output(output, storage_options) for output in outputs]
+    with telling("tiles") as progress:
+        made = merge_outputs(parts, merged, progress)
+    show(made, as_json=as_json)
+    return made.exit_code
+
+
+@app.command()
 def publish(
     output: OutputArg, storage_options: StorageOpt = None, as_json: JsonOpt = False
 ) -> None:

@@ -63,6 +63,8 @@ class RunPlan:
         Tiles that are already in the output, those in quarantine, and pairs of the others.
     detections : dict
         Rows ``read`` and ``used``, and why others are not.
+    deferred : dict
+        For each field that overlaps others how many of its sources it leaves to each of them.
     unplaced_pairs : int
         Pre-detected pairs that no tile holds.
     read_bytes : int
@@ -100,6 +102,7 @@ class RunPlan:
     pairs: int
     pairs_left: int
     detections: dict[str, int]
+    deferred: dict[str, dict[str, int]]
     unplaced_pairs: int
     read_bytes: int
     where: Where
@@ -129,6 +132,7 @@ class RunPlan:
             ("model", self.model),
             ("fields", f"{self.fields:,}"),
             ("detections", f"{self.detections.get('used', 0):,} used, {unused:,} not"),
+            *self._overlap_rows(),
             ("pairs", f"{self.pairs:,} in tiles, {self.unplaced_pairs:,} that no tile holds"),
             (
                 "tiles",
@@ -144,6 +148,16 @@ class RunPlan:
             *(("check", line) for line in self.checks),
             *(("note", note) for note in self.notes),
         ]
+
+    def _overlap_rows(self) -> list[tuple[str, str]]:
+        """Return what fields leave to others; of very many fields only the first."""
+        lines = [
+            f"{field} leaves {', '.join(f'{n:,} sources to {other}' for other, n in to.items())}"
+            for field, to in sorted(self.deferred.items())
+        ]
+        more = len(lines) - _CHECKED_FIELDS
+        shown = [*lines[:_CHECKED_FIELDS], *([f"and {more:,} more fields (--json)"] * (more > 0))]
+        return [("overlap", line) for line in shown]
 
     def _cost_rows(self) -> list[tuple[str, str]]:
         """Return what the rest will cost; where nothing is left, nothing was measured."""
@@ -226,6 +240,7 @@ def plan_run(
         pairs=tally.pairs.expected,
         pairs_left=left,
         detections=dict(tally.detections),
+        deferred={index.field: index.deferred for index in examined.indexes if index.deferred},
         unplaced_pairs=unplaced,
         read_bytes=_read_bytes(prepared, examined.indexes),
         where=where,
@@ -238,7 +253,10 @@ def plan_run(
         duration=project_time(left, stamps, pool, cores, rate, sample.seconds_per_pair, start),
         backgrounds=_backgrounds(prepared.fields),
         checks=_checks(examined.indexes),
-        notes=_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
+        notes=(
+            *_notes(prepared, tally, unplaced, sample, elsewhere=elsewhere),
+            *examined.notes,
+        ),
     )
 
 

@@ -149,6 +149,7 @@ class _Run:
         self._ledger = Ledger(Output(config.output, config.storage_options))
         self._tally = Tally()
         self._unused: list[str] = []
+        self._notes: tuple[str, ...] = ()
         self._uncounted: list[str] = []
         self._metrics: RunMetrics | None = None
         self._memory: Memory | None = None
@@ -249,6 +250,7 @@ class _Run:
         """Count what is there and what is left."""
         workload = self._workload(examined)
         prepared, tally = self._prepared, self._tally
+        self._notes = examined.notes
         tally.pairs, tally.tiles = workload.count()
         for entry, index in zip(prepared.entries, examined.indexes, strict=True):
             tally.add_index(index)
@@ -352,7 +354,7 @@ class _Run:
             seconds=self._seconds,
             pairs_per_second=tally.pairs_here / self._seconds if self._seconds else 0.0,
             unused=tuple(self._unused),
-            notes=notes_on(self._config, tally),
+            notes=(*notes_on(self._config, tally), *self._notes),
             memory=memory,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deblend_batch.errors import FieldError
+from deblend_batch.field.footprint import Footprint
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.field.wcs_cards import Card, Cards
@@ -48,6 +49,8 @@ class FieldMeta:
         Per band: rms of a sum over many pixels, over what independent pixels of the same rms would give.
     mask_bits : MaskBits, optional
         What the bits of the mask mean; without it every bit makes a pixel bad.
+    footprint : Footprint, optional
+        The part of the field that is its own where fields of a survey overlap.
     """
 
     name: str
@@ -59,6 +62,7 @@ class FieldMeta:
     saturate: tuple[float | None, ...] | None = None
     noise_correlation: tuple[float, ...] | None = None
     mask_bits: MaskBits | None = None
+    footprint: Footprint | None = None
 
     def to_attributes(self) -> dict[str, Any]:
         """Return the attributes of the Zarr group, JSON-able; the contract of the layout."""
@@ -78,6 +82,8 @@ class FieldMeta:
             attributes["noise_correlation"] = [float(value) for value in self.noise_correlation]
         if self.mask_bits is not None:
             attributes |= self.mask_bits.to_attributes()
+        if self.footprint is not None:
+            attributes |= self.footprint.to_attributes()
         return attributes
 
     @classmethod
@@ -101,6 +107,7 @@ class FieldMeta:
             saturate=_saturate(attributes, url, len(bands)),
             noise_correlation=_optional(attributes, url, "noise_correlation", len(bands)),
             mask_bits=MaskBits.from_attributes(attributes, url),
+            footprint=Footprint.from_attributes(attributes, url),
         )
 
 

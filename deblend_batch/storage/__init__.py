@@ -9,7 +9,14 @@ from __future__ import annotations
 from deblend_batch.storage.content import identity
 from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import check_regular, check_writable, filesystem
-from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
+from deblend_batch.storage.listing import (
+    StoredFile,
+    exists,
+    expand,
+    list_names,
+    list_newest,
+    list_tree,
+)
 from deblend_batch.storage.options import Options, options_of
 from deblend_batch.storage.places import check_apart
 from deblend_batch.storage.reading import (
@@ -48,6 +55,7 @@ __all__ = [
     "join",
     "list_names",
     "list_newest",
+    "list_tree",
     "local_path",
     "member",
     "name_of",

@@ -44,6 +44,16 @@ def list_names(url: str, options: Options | None = None) -> list[str]:
 
 
 @translated
+def list_tree(url: str, options: Options | None = None) -> list[str]:
+    """List the files in a folder and in those below, as paths within it, sorted; an absent one is empty."""
+    fs, path = filesystem(url, options)
+    fs.invalidate_cache(path)
+    start = len(str(path).rstrip("/")) + 1
+    names = [str(found)[start:] for found in fs.find(path)]
+    return sorted(name for name in names if not name_of(name).startswith(TEMPORARY_PREFIX))
+
+
+@translated
 def list_newest(url: str, options: Options | None = None) -> list[StoredFile]:
     """List the files in a folder, the last modified first; an absent folder is empty."""
     entries = _entries(url, options, detail=True)

@@ -32,11 +32,19 @@ class Sky:
         Their pixel positions (y, x).
     shape_yx : tuple of int
         Rows and columns of the image.
+    key : ndarray of int64, shape (n,), optional
+        What tells a source from all others of the run, which blend ids are hashes of; their ids if absent.
     """
 
     detections: Detections
     yx: NDArray[np.float64]
     shape_yx: tuple[int, int]
+    key: NDArray[np.int64] | None = None
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """What blend ids are hashes of."""
+        return self.detections.id if self.key is None else self.key
 
 
 def describe_pairs(rows: NDArray[np.int64], sky: Sky, stamp_size: int) -> Blends:
@@ -56,7 +64,7 @@ def describe_pairs(rows: NDArray[np.int64], sky: Sky, stamp_size: int) -> Blends
     Blends
         Of two members.
     """
-    grouping, blend_id = _sorted(Grouping.of_pairs(rows), sky.detections.id)
+    grouping, blend_id = _sorted(Grouping.of_pairs(rows), sky.keys)
     frame = _Frame(sky.yx[grouping.rows[:, 0]], np.full(len(grouping), stamp_size, np.int16))
     blends = _described(grouping, blend_id, frame, sky)
     crowded = flags.CROWDED.where(np.isfinite(blends.others_yx[:, 0, 0]))
@@ -85,7 +93,7 @@ def describe_blends(
     Blends
         With as many columns as the largest has members.
     """
-    grouping, blend_id = _sorted(grouping, sky.detections.id)
+    grouping, blend_id = _sorted(grouping, sky.keys)
     member = grouping.rows >= 0
     radius = np.where(member, sky.detections.radius_arcsec[grouping.rows], np.float32(np.nan))
     centre, extent = _extent(
@@ -197,7 +205,7 @@ def _psf_fwhm(central: NDArray[np.int64], detections: Detections) -> NDArray[np.
     return detections.psf_fwhm_arcsec[central]
 
 
-def _sorted(grouping: Grouping, ids: NDArray[np.int64]) -> tuple[Grouping, NDArray[np.int64]]:
+def _sorted(grouping: Grouping, keys: NDArray[np.int64]) -> tuple[Grouping, NDArray[np.int64]]:
     """Sort blends by their id: of the members that they measure, in which no two are alike.
 
     Those stand first; of a group that was divided, or that two fields share, several blends may have the same
@@ -207,7 +215,7 @@ def _sorted(grouping: Grouping, ids: NDArray[np.int64]) -> tuple[Grouping, NDArr
     hashes = np.empty(len(grouping), np.int64)
     for size in range(1, grouping.rows.shape[1] + 1):
         blends = n_measured == size
-        hashes[blends] = hash_members(ids[grouping.rows[blends, :size]])
+        hashes[blends] = hash_members(keys[grouping.rows[blends, :size]])
     order = np.argsort(hashes, kind="stable")
     return grouping[order], hashes[order]
 

@@ -1,6 +1,8 @@
-"""The id of a blend: a stable hash of its members' ids."""
+"""The id of a blend: a stable hash of what tells its members apart, their ids."""
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,11 @@ def hash_members(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     for column in ordered.T:
         mixed = _splitmix64(mixed + column)
     return (mixed >> np.uint64(1)).astype(np.int64)
+
+
+def hash_text(text: str) -> int:
+    """Hash a text to a non-negative int64, the same in every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 VERBS = (
     *("demo", "ingest", "detect", "simulate", "plan", "run", "status", "retry", "verify"),
-    *("publish", "report", "train", "evaluate", "models"),
+    *("merge", "publish", "report", "train", "evaluate", "models"),
 )
 
 

@@ -87,7 +87,11 @@ def _damaged_run(values: Values, folder: Path) -> None:
 
 
 def _two_bricks(values: Values, folder: Path) -> None:
-    """Two fields, each with its own table, which number their sources alike."""
+    """Two fields of one sky, each with its own table, and a table of pairs that names sources by ids."""
+    pairs = str(folder / "pairs.parquet")
+    columns = {"central_id": [1000, 1002], "companion_id": [1001, 1003]}
+    pq.write_table(pa.table(columns), pairs)
+    values.setdefault("pairs", {"table": pairs})
     table = str(folder / "brick.parquet")
     if Path(values["detections"]).exists():
         shutil.copy(values["detections"], table)
@@ -144,11 +148,11 @@ def test_plan_and_run_refuse_with_the_same_line(
     assert "\n" not in planned[1]
 
 
-def test_two_bricks_with_the_same_ids_are_refused_by_plan(
+def test_pairs_of_two_bricks_with_tables_of_their_own_are_refused_by_plan(
     small_field: SmallField, tmp_path: Path
 ) -> None:
     planned, _ = refusals(small_field, tmp_path, ["two_bricks"])
-    assert "pairs of the same ids in both; give every source of a survey its own id" in planned[1]
+    assert "where field and brick overlap one source has two" in planned[1]
 
 
 # A run may leave a claimed output behind, so that each example has a folder of its own.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import zarr
@@ -560,8 +561,8 @@ def _survey_of_two(small_field: SmallField, folder: Path) -> list[str]:
     return urls
 
 
-def test_a_survey_whose_tables_name_sources_alike_is_refused(
-    small_field: SmallField, tmp_path: Path
+def test_tables_of_a_survey_may_name_sources_alike(
+    small_field: SmallField, finished: str, tmp_path: Path
 ) -> None:
     import shutil
 
@@ -571,15 +572,16 @@ def test_a_survey_whose_tables_name_sources_alike_is_refused(
     config = small_field.config(str(tmp_path / "out"))
     del config["field"]
     config["survey"] = [first, {"field": second, "detections": other}]
-    with pytest.raises(DetectionsError, match="pairs of the same ids in both; give every source"):
-        process_field(config)
-    # Nothing was made, so the mended survey may use the same output.
-    table = pq.read_table(other)
-    ids = pa.array(table["id"].to_numpy() + 10_000)
-    pq.write_table(table.set_column(0, "id", ids), other)
     summary = process_field(config)
     assert summary.exit_code == 0
     assert summary.totals["pairs"]["written"] == 2 * 93
+    rows = read_shards(str(tmp_path / "out"))
+    assert len(np.unique(rows["blend_id"].to_numpy())) == 2 * 93
+    for field in ("a", "b"):
+        own = rows.filter(pc.equal(rows["field"], field))
+        assert sorted(own["source_id"].to_pylist()) == sorted(
+            read_shards(finished)["source_id"].to_pylist()
+        )
     assert verify_run(Output(str(tmp_path / "out"))).problems == ()
 
 

@@ -13,6 +13,8 @@ from deblend_batch.config import PairsConfig, RunConfig
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.needs.memory import MemoryUse
 
+_FIELDS_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -63,6 +65,10 @@ class RunSummary:
             ("shards", f"{tiles['written']:,} with {self.totals['rows']:,} rows"),
             ("flags", ", ".join(flagged) or "none"),
         ]
+        deferred = sorted(self.totals.get("deferred", {}).items())
+        rows += [("deferred", f"{n:,} to field {name}") for name, n in deferred[:_FIELDS_SHOWN]]
+        if len(deferred) > _FIELDS_SHOWN:
+            rows.append(("deferred", f"to {len(deferred) - _FIELDS_SHOWN:,} more fields (--json)"))
         if self.seconds:
             rate = f"{self.pairs_per_second:,.0f} pairs/s over {self.seconds:.1f} s"
             rows.append(("rate", rate))

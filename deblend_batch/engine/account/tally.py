@@ -36,6 +36,8 @@ class Tally:
         Tiles whose rows and flags these are.
     detections : Counter
         Rows read and used, and why others were not.
+    deferred : Counter
+        Sources in the images of fields that are left to other fields, by the name of that.
     nearest_arcsec : float, optional
         Where pairs were looked for and none was found: the least distance between two detections.
     workers : list of dict
@@ -54,6 +56,7 @@ class Tally:
     flags: dict[str, int] = field(default_factory=dict)
     flagged_tiles: int = 0
     detections: Counter[str] = field(default_factory=Counter)
+    deferred: Counter[str] = field(default_factory=Counter)
     nearest_arcsec: float | None = None
     workers: list[dict[str, Any]] = field(default_factory=list)
     peak_rss: int = 0
@@ -61,6 +64,7 @@ class Tally:
     def add_index(self, index: FieldIndex) -> None:
         """Count a field's detections."""
         self.detections.update(index.detections)
+        self.deferred.update(index.deferred)
         known = [d for d in (self.nearest_arcsec, index.nearest_arcsec) if d is not None]
         self.nearest_arcsec = min(known, default=None)
 
@@ -100,6 +104,7 @@ class Tally:
             "rows": self.rows,
             "tiles": self.tiles.to_dict(),
             "detections": dict(self.detections),
+            "deferred": dict(self.deferred),
             "retries": dict(self.retries),
             "flags": self.flags,
             "flagged_tiles": self.flagged_tiles,

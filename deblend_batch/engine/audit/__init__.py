@@ -1,1 +1,1 @@
-"""Whether an output is what it says: verification, recomputation, publication."""
+"""Whether an output is what it says: verification, recomputation, publication, merging."""

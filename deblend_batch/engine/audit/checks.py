@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deblend_batch import flags
+from deblend_batch.catalog.parts import inner_name
 from deblend_batch.catalog.records import Receipt
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.errors import IrregularFileError, TooLargeError
@@ -88,7 +89,7 @@ def read_shard(
             f"shard {tile}: not a shard ({reason}); remove it and its receipt, and run again"
         ]
     problems = []
-    if others := set(table["tile"].unique().to_pylist()) - {tile}:
+    if others := set(table["tile"].unique().to_pylist()) - {inner_name(tile)}:
         problems.append(
             f"shard {tile}: rows of another tile ({min(others)}); remove it and its receipt, and run again"
         )

@@ -6,15 +6,19 @@ A fingerprint says of what it is one, so a part that was altered shows; who alte
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from deblend_batch import flags
 from deblend_batch.catalog.ledger import differing, fingerprint, run_id
-from deblend_batch.catalog.records import Receipt, RunFile
+from deblend_batch.catalog.parts import fingerprint_at
+from deblend_batch.catalog.records import Receipt, RunFile, RunPart
 from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.inputs.fingerprint import OPTIONAL_PARTS, option_parts, release
 from deblend_batch.errors import ConfigError
 
+_ALTERED_PART = "it was altered: take it from a copy, or merge the parts again"
 _ALTERED = "it was altered: take it from a copy, or remove it and run again with the same config"
 
 
@@ -32,7 +36,7 @@ class Counted:
         Tiles of the index, and those of them that are whole.
     flags : dict
         Rows with each flag, as the receipts of these have them.
-    detections : Counter
+    detections, deferred : Counter
         Of the index.
     """
 
@@ -44,6 +48,7 @@ class Counted:
     tiles_written: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     detections: Counter[str] = field(default_factory=Counter)
+    deferred: Counter[str] = field(default_factory=Counter)
 
 
 def check_run(run: RunFile) -> list[str]:
@@ -57,6 +62,8 @@ def check_run(run: RunFile) -> list[str]:
         problems.append(f"its id is not that of its output and fingerprint; {_ALTERED}")
     if release(run["versions"].get("deblend_batch", "")) != parts["release"]:
         problems.append(f"its versions are not those of the release that it names; {_ALTERED}")
+    if (parts_of := run.get("parts")) is not None:
+        problems += _check_parts(parts_of, cast("Mapping[str, Any]", parts).get("parts"))
     try:
         config = make_config(run["config"])
     except ConfigError as error:
@@ -67,6 +74,18 @@ def check_run(run: RunFile) -> list[str]:
                 f"{', '.join(changed)} in its config and in fingerprint_of differ; {_ALTERED}"
             )
     return [f"run.json: {problem}" for problem in problems]
+
+
+def _check_parts(parts: Sequence[RunPart], listed: object) -> list[str]:
+    """Compare the parts of a merged catalogue with each other, and with what its fingerprint lists."""
+    problems = [
+        f"the fingerprint of its part {part['run']} is not that of what it lists; {_ALTERED_PART}"
+        for part in parts
+        if fingerprint(part["fingerprint_of"]) != part["fingerprint"]
+    ]
+    if [part["fingerprint"] for part in parts] != listed:
+        problems.append(f"its parts are not those of its fingerprint; {_ALTERED_PART}")
+    return problems
 
 
 def _differing(config: RunConfig, run: RunFile) -> list[str]:
@@ -88,7 +107,7 @@ def _differing(config: RunConfig, run: RunFile) -> list[str]:
 
 def check_receipt(tile: str, receipt: Receipt, run: RunFile) -> list[str]:
     """Compare a receipt with the run that it should be of."""
-    if receipt.fingerprint != run["fingerprint"]:
+    if receipt.fingerprint != fingerprint_at(run, tile):
         what = "fingerprint"
     elif receipt.model_sha256 != run["fingerprint_of"]["model"]:
         what = "model"
@@ -132,5 +151,6 @@ def _others(run: RunFile, found: Counted) -> list[str]:
         "tiles": (tiles["expected"], tiles["written"]) == (found.tiles, found.tiles_written),
         "flags": flags.add_counts([totals["flags"]]) == found.flags,
         "detections": Counter(totals["detections"]) == found.detections,
+        "deferred": Counter(totals.get("deferred", {})) == found.deferred,
     }
     return [name for name, does in fits.items() if not does]

@@ -16,6 +16,7 @@ from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt, RunFile
 from deblend_batch.engine.audit.checks import Expected, Ids, compare_pairs, read_shard, twice
 from deblend_batch.engine.audit.claims import Counted, check_receipt, check_run, compare_totals
+from deblend_batch.engine.audit.overlaps import check_overlaps
 from deblend_batch.engine.inputs.index import (
     IndexReader,
     count_missing,
@@ -194,6 +195,7 @@ def verify_run(
     if run["config"].get("masks"):
         found.problems += _check_masks(ledger, found, progress)
     found.problems += twice(found.blends)
+    found.problems += check_overlaps(output, indexes)
     again, problems, notes = _recompute(ledger, run, found, recompute, seed, progress)
     return Verification(
         output=output.url,
@@ -229,6 +231,8 @@ def _recompute(
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     if not n_pairs or not found.written:
         return 0, (), ()
+    if (parts := run.get("parts")) is not None:
+        return 0, (), (f"not recomputed: merged of {len(parts)} outputs; verify each of them",)
     from deblend_batch.engine.audit.recompute import recompute  # torch and the model's code
 
     if seed is None:
@@ -245,6 +249,7 @@ def _tile_groups(
         index, reader = read_index(ledger.output, url), IndexReader(ledger.output, url)
         counted.expected += index.n_blends
         counted.detections.update(index.detections)
+        counted.deferred.update(index.deferred)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
             some = slice(start, start + _RECEIPTS_TOGETHER)

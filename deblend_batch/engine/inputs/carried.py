@@ -19,9 +19,12 @@ PREFIX = "carried_"
 _NAME = b"name"
 
 
-def check_names(reading: DetectionsConfig, bands: Sequence[str], *, fitted: bool) -> None:
-    """Refuse columns to carry that the catalogue has already."""
-    taken = {name.lower(): name for name in shard_schema(bands, fitted=fitted).names}
+def check_names(
+    reading: DetectionsConfig, bands: Sequence[str], more: Sequence[str] = (), *, fitted: bool
+) -> None:
+    """Refuse columns to carry that the catalogue has already: those of its schema, and ``more``."""
+    names = (*shard_schema(bands, fitted=fitted).names, *more)
+    taken = {name.lower(): name for name in names}
     for name in reading.carry:
         if name.lower() in taken:
             raise ConfigError(

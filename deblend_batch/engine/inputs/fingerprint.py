@@ -15,7 +15,9 @@ from deblend_batch.field.layout import Field
 from deblend_batch.models.card import ModelCard
 from deblend_batch.version import __version__
 
-OPTIONAL_PARTS = ("blends", "sources", "where", "origin", "carry", "reading", "tables")
+OPTIONAL_PARTS = (
+    "blends", "sources", "overlaps", "where", "origin", "carry", "reading", "tables",
+)  # fmt: skip
 """Parts of a fingerprint that are left out where the config does not depart from 0.1."""
 
 
@@ -53,6 +55,7 @@ def option_parts(config: RunConfig) -> dict[str, Any]:
     new = {
         "blends": config.blends.model_dump(mode="json"),
         "sources": config.sources,
+        "overlaps": config.overlaps.model_dump(mode="json"),
         "where": config.where,
         "origin": config.origin,
         "carry": config.carry,

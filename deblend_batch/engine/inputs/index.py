@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from dataclasses import field as dataclass_field
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from typing_extensions import TypedDict
 
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
+from deblend_batch.catalog.parts import prefix_of
 from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
 from deblend_batch.engine.inputs.carried import PREFIX
 from deblend_batch.errors import CatalogError
@@ -56,6 +58,9 @@ class _Summary(TypedDict):
     unplaced: list[UnplacedPair]
     nearest_arcsec: float | None
     said: list[Line]
+    deferred: dict[Word, Number]
+    field: Word
+    complete: bool
 
 
 _SUMMARY_TYPE = TypeAdapter(_Summary)
@@ -85,7 +90,13 @@ class FieldIndex:
         Where pairs were looked for and none was found: the least distance between two detections, one of
         them in the image.
     said : tuple of str
-        How the detections compare with the pixels, a line each.
+        How the detections compare with the pixels, and with other tables, a line each.
+    deferred : dict of str to int
+        Sources in the image that belong to other fields, by the name of the field.
+    field : str
+        Name of this field in its run; empty where it is the only one.
+    complete : bool
+        Whether every source that is used has a row of its own in the catalogue.
     """
 
     url: str
@@ -97,6 +108,14 @@ class FieldIndex:
     unplaced: tuple[UnplacedPair, ...] = ()
     nearest_arcsec: float | None = None
     said: tuple[str, ...] = ()
+    deferred: dict[str, int] = dataclass_field(default_factory=dict)
+    field: str = ""
+    complete: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the index, which the files beside it have, too."""
+        return storage.name_of(self.url).removesuffix(".parquet")
 
     @property
     def n_blends(self) -> int:
@@ -151,6 +170,9 @@ def write_index(
         "unplaced": [asdict(pair) for pair in index.unplaced],
         "nearest_arcsec": index.nearest_arcsec,
         "said": index.said,
+        "deferred": index.deferred,
+        "field": index.field,
+        "complete": index.complete,
     }
     columns = {name: _column(getattr(blends, name)) for name in Blends.__dataclass_fields__}
     table = pa.table({"unit": units, **columns})
@@ -207,16 +229,20 @@ def _starts(index: BoundedParquet, n_units: int) -> NDArray[np.int64]:
 def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> FieldIndex:
     if len(summary["tile_names"]) != len(summary["tiles"]):
         raise ValueError("it has not one name a unit")
+    prefix = prefix_of(storage.name_of(url))
     return FieldIndex(
         url,
         np.array(summary["tiles"], np.int32),
-        tuple(summary["tile_names"]),
+        tuple(f"{prefix}{name}" for name in summary["tile_names"]),
         starts,
         tuple(summary["noise_sigma"]),
         summary["detections"],
         tuple(summary["unplaced"]),
         summary["nearest_arcsec"],
         tuple(summary["said"]),
+        summary["deferred"],
+        summary["field"],
+        summary["complete"],
     )
 
 

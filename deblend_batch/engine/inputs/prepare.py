@@ -13,8 +13,9 @@ from deblend_batch.engine.inputs.access import check_places, check_tables
 from deblend_batch.engine.inputs.carried import check_names
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
 from deblend_batch.engine.inputs.index import FieldIndex
-from deblend_batch.engine.inputs.index_task import IndexTask, index_tasks
 from deblend_batch.engine.inputs.survey import SurveyEntry, check_reachable, open_fields, tables_of
+from deblend_batch.engine.inputs.task import IndexTask, index_tasks
+from deblend_batch.engine.inputs.view import FIELD
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles
@@ -33,7 +34,7 @@ class Prepared:
     config : RunConfig
         Its config.
     entries : tuple of SurveyEntry
-        Its fields, in the order that decides which of two overlapping ones owns a pair.
+        Its fields.
     fields : tuple of Field
         The same, opened.
     grids : tuple of TileGrid
@@ -81,7 +82,8 @@ def prepare(config: RunConfig) -> Prepared:
     check_tables(tables, config.storage_options)
     card = find_run_card(config)
     for entry, field in opened:
-        check_names(entry.reading, field.meta.bands, fitted=not card.takes_pairs)
+        several = () if entry.alone else (FIELD,)
+        check_names(entry.reading, field.meta.bands, several, fitted=not card.takes_pairs)
     parts = fingerprint_parts(config, entries, fields, card)
     return Prepared(
         config=config,

@@ -1,4 +1,4 @@
-"""What only all fields of a run together can tell: ids that clash, and pairs that no field holds."""
+"""What only all fields of a run can tell of pre-detected pairs: ids that clash, and those that none holds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.inputs.index import UnplacedPair
-from deblend_batch.engine.inputs.index_task import IndexTask
 from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
+from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairing import blend_ids
 
@@ -21,13 +21,8 @@ Ids = NDArray[np.int64]
 def reconcile(tasks: Sequence[IndexTask]) -> list[UnplacedPair]:
     """Check the indexes of a survey against each other and against its pairs table."""
     first = tasks[0]
-    if first.rules is None or first.pairs.table is not None:
-        ids = _check_apart(tasks, [_blends(task) for task in tasks], "pairs")
-    else:
-        _check_apart(tasks, [_sources(task) for task in tasks], "sources")
-    if first.pairs.table is None:
-        return []
-    unplaced = Unplaced(first.pairs.table)
+    ids = _check_apart(tasks, [_blends(task) for task in tasks])
+    unplaced = Unplaced(str(first.pairs.table))
     reason = "no field of the survey holds it, or a member is not in the detection tables"
     for members in read_predetected(first.pairs, first.options):
         lost = ~np.isin(blend_ids(members[:, 0], members[:, 1]), ids)
@@ -44,8 +39,8 @@ def unplaced_record(unplaced: Sequence[UnplacedPair]) -> QuarantineRecord:
     return QuarantineRecord(UNPLACED, reason, "UnplacedPair", 0, pairs)
 
 
-def _check_apart(tasks: Sequence[IndexTask], found: Sequence[Ids], what: str) -> Ids:
-    """Refuse fields that hold the same pairs, or sources; return those of all."""
+def _check_apart(tasks: Sequence[IndexTask], found: Sequence[Ids]) -> Ids:
+    """Refuse fields that hold the same pairs; return those of all."""
     ids, counts = np.unique(np.concatenate(found), return_counts=True)
     if (counts > 1).any():
         twice = ids[counts > 1][0]
@@ -55,8 +50,8 @@ def _check_apart(tasks: Sequence[IndexTask], found: Sequence[Ids], what: str) ->
             if twice in own
         ]
         raise DetectionsError(
-            f"{tables[0]} and {tables[-1]}: {what} of the same ids in both; "
-            "give every source of a survey its own id"
+            f"{tables[0]} and {tables[-1]}: sources of the same ids in both, and pairs.table "
+            f"({tasks[0].pairs.table}) names them by their ids; give every source of a survey its own id"
         )
     return ids
 
@@ -65,14 +60,3 @@ def _blends(task: IndexTask) -> Ids:
     with task.output.open_read(task.url) as file:
         column: Ids = read_table(file, columns=["blend_id"])["blend_id"].to_numpy()
     return column
-
-
-def _sources(task: IndexTask) -> Ids:
-    """Ids of the sources that a field measures."""
-    with task.output.open_read(task.url) as file:
-        table = read_table(file, columns=["source_id", "is_measured"])
-    ids, measured = (
-        table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        for name in ("source_id", "is_measured")
-    )
-    return np.asarray(ids[measured], np.int64)

@@ -1,14 +1,16 @@
-"""The fields of a run, in the order that decides which of two overlapping ones owns a pair."""
+"""The fields of a run: what each is called, which table it reads, and which others are near it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from deblend_batch import storage
 from deblend_batch.arrays.bounds import MAX_DOCUMENT_BYTES
@@ -17,6 +19,37 @@ from deblend_batch.config import DetectionsConfig, RunConfig, SurveyField
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
+
+_STAMP_PX = 520
+"""A little more than half of the largest stamp that a model may have."""
+_BORDER = 9
+_WIDER = 1.01
+"""By how much a circle through points of an image's border is drawn too wide, since borders may be curved."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A field of a survey, as the others know it.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the run, unique there.
+    number : int
+        Its number in the order of names, which decides between equal claims to a source.
+    table : str
+        The name of its table: of the fields that use the table the first in the order of names.
+    index : str
+        Name of its index.
+    field : Field
+        The field.
+    """
+
+    name: str
+    number: int
+    table: str
+    index: str
+    field: Field
 
 
 @dataclass(frozen=True)
@@ -35,10 +68,12 @@ class SurveyEntry:
         Whether other fields use the same detection table.
     first_of_table : bool
         Whether no field before this one uses the same table: it then counts the table's rows.
-    alone : bool
-        Whether it is the only field of the run; else what no field can place is known at the end of them all.
-    earlier_overlaps : tuple of str
-        Fields before this one, of the same table, that may cover part of its sky; they own what they cover.
+    several_tables : bool
+        Whether the run has more than one detection table: ids of two may then be the same.
+    place : Place, optional
+        The field as the others know it; None where it is the only one of the run.
+    neighbours : tuple of Place
+        Other fields that may cover part of its sky, or so near that their sources matter here.
     """
 
     prefix: str
@@ -46,17 +81,39 @@ class SurveyEntry:
     reading: DetectionsConfig
     shared_table: bool
     first_of_table: bool = True
-    alone: bool = True
-    earlier_overlaps: tuple[str, ...] = ()
+    several_tables: bool = False
+    place: Place | None = None
+    neighbours: tuple[Place, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the only field; else what no field can place is known at the end of them all."""
+        return self.place is None
 
     @property
     def detections_url(self) -> str:
         """URL of its detection table."""
         return str(self.reading.table)
 
+    @property
+    def same_table(self) -> tuple[Place, ...]:
+        """Neighbours that use the same table."""
+        own = self.place
+        return tuple(each for each in self.neighbours if own and each.table == own.table)
+
+    @property
+    def other_tables(self) -> tuple[Place, ...]:
+        """Neighbours that use another one."""
+        own = self.place
+        return tuple(each for each in self.neighbours if own and each.table != own.table)
+
     def index_name(self) -> str:
         """Return the name of the field's pair index."""
-        return f"{self.prefix or 'field'}".rstrip("-")
+        return _index_name(self.prefix)
+
+
+def _index_name(prefix: str) -> str:
+    return f"{prefix or 'field'}".rstrip("-")
 
 
 def list_fields(config: RunConfig) -> list[tuple[str, DetectionsConfig]]:
@@ -90,24 +147,75 @@ def list_fields(config: RunConfig) -> list[tuple[str, DetectionsConfig]]:
 def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     """Open every field of a run, so that a broken one is known before any work is done."""
     pairs = list_fields(config)
-    fields = [Field.open(url, config.storage_options) for url, _ in pairs]
-    tables = [table for _, table in pairs]
-    for field in fields:
-        check_bands(field.meta.bands, field.url)
-    circles = [_circle(field) for field in fields]
-    entries = []
-    for number, (url, table) in enumerate(pairs):
-        shared = tables.count(table) > 1
-        earlier = [
-            pairs[other][0]
-            for other in range(number)
-            if tables[other] == table
-            and _overlap(circles[other], circles[number], config.pairs.max_separation)
-        ]
-        prefix = f"f{number:04d}-" if len(pairs) > 1 else ""
-        first, alone = table not in tables[:number], len(pairs) == 1
-        entries.append(SurveyEntry(prefix, url, table, shared, first, alone, tuple(earlier)))
-    return list(zip(entries, fields, strict=True))
+    opened = [Field.open(url, config.storage_options) for url, _ in pairs]
+    for each in opened:
+        check_bands(each.meta.bands, each.url)
+    if len(pairs) == 1:
+        ((url, table),) = pairs
+        return [(SurveyEntry("", url, table, shared_table=False), opened[0])]
+    tables = _numbered([table for _, table in pairs])
+    places = _places(opened, tables)
+    beside = find_neighbours(opened, 2 * (_apart_arcsec(config) + config.overlaps.match))
+    n_fields, firsts = Counter(tables), {table: tables.index(table) for table in set(tables)}
+    entries = [
+        SurveyEntry(
+            prefix=_prefix(number),
+            field_url=url,
+            reading=reading,
+            shared_table=n_fields[tables[number]] > 1,
+            first_of_table=firsts[tables[number]] == number,
+            several_tables=len(firsts) > 1,
+            place=places[number],
+            neighbours=tuple(places[other] for other in beside[number]),
+        )
+        for number, (url, reading) in enumerate(pairs)
+    ]
+    return list(zip(entries, opened, strict=True))
+
+
+def _apart_arcsec(config: RunConfig) -> float:
+    """Return how far apart two sources may be that a model is given together."""
+    return max(config.pairs.max_separation, config.blends.link or 0.0)
+
+
+def _prefix(number: int) -> str:
+    return f"f{number:04d}-"
+
+
+def _numbered(readings: Sequence[DetectionsConfig]) -> list[int]:
+    """Give each table of the fields a number; those are the same that are read in the same way."""
+    known: dict[str, int] = {}
+    return [known.setdefault(each.model_dump_json(), len(known)) for each in readings]
+
+
+def _places(opened: Sequence[Field], tables: Sequence[int]) -> list[Place]:
+    names = name_fields([(each.meta.name, each.url) for each in opened])
+    order = {name: number for number, name in enumerate(sorted(names))}
+    first: dict[int, str] = {}
+    for name, table in zip(names, tables, strict=True):
+        first[table] = min(name, first.get(table, name))
+    return [
+        Place(name, order[name], first[table], _index_name(_prefix(number)), field)
+        for number, (name, table, field) in enumerate(zip(names, tables, opened, strict=True))
+    ]
+
+
+def name_fields(fields: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what the fields of a survey are called: their names, if those tell them apart.
+
+    Else the last parts of their URLs, and where those are not enough, the URLs.
+
+    Examples
+    --------
+    >>> name_fields([("cosmos", "/a.zarr"), ("cosmos", "/b.zarr")])
+    ['a', 'b']
+    """
+    urls = [url.rstrip("/") for _, url in fields]
+    choices = (
+        [name for name, _ in fields],
+        [storage.name_of(url).removesuffix(".zarr") for url in urls],
+    )
+    return next((names for names in choices if len(set(names)) == len(names)), urls)
 
 
 def tables_of(config: RunConfig, detections: Sequence[str]) -> list[str]:
@@ -144,19 +252,44 @@ def field_identity(url: str, options: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def find_neighbours(fields: Sequence[Field], margin_arcsec: float) -> list[list[int]]:
+    """Find for each field the others that are near, on the sphere and without looking at every two.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+        The fields of a survey.
+    margin_arcsec : float
+        How far apart two images may be, beside what stamps reach beyond them.
+
+    Returns
+    -------
+    list of list of int
+        For each field the numbers of others, ascending; those whose images overlap are among them.
+    """
+    circles = [_circle(field) for field in fields]
+    centres = np.array([centre for centre, _ in circles])
+    reach = np.array([radius for _, radius in circles])
+    reach += margin_arcsec + _STAMP_PX * np.array([field.pixel_scale_arcsec for field in fields])
+    furthest = np.minimum(reach + reach.max(), 180 * 3600)
+    chords = 2 * np.sin(np.radians(furthest / 3600) / 2) * (1 + 1e-9)
+    near = cKDTree(centres).query_ball_point(centres, chords)
+    found = []
+    for number, close in enumerate(near):
+        others = np.array(sorted(set(close) - {number}), np.int64)
+        apart = separations_arcsec(centres[others], centres[[number]])
+        found.append(others[apart <= reach[others] + reach[number]].tolist())
+    return found
+
+
 def _circle(field: Field) -> tuple[np.ndarray, float]:
     """Return a circle that holds the field: its centre's direction, its radius in arcsec."""
-    height, width = field.shape_yx
-    corners = [(-0.5, -0.5), (-0.5, width - 0.5), (height - 0.5, -0.5), (height - 0.5, width - 0.5)]
-    points = np.array([((height - 1) / 2, (width - 1) / 2), *corners])
-    radec = field.pixel_to_world(points)
+    rows, columns = (np.linspace(-0.5, edge - 0.5, _BORDER) for edge in field.shape_yx)
+    border = [(y, x) for y in rows for x in (columns[0], columns[-1])]
+    border += [(y, x) for x in columns for y in (rows[0], rows[-1])]
+    middle = tuple((edge - 1) / 2 for edge in field.shape_yx)
+    radec = field.pixel_to_world(np.array([middle, *border]))
     vectors = unit_vectors(radec[:, 0], radec[:, 1])
-    centre = np.broadcast_to(vectors[0], vectors[1:].shape)
-    return vectors[0], float(separations_arcsec(centre, vectors[1:]).max())
-
-
-def _overlap(
-    first: tuple[np.ndarray, float], second: tuple[np.ndarray, float], margin_arcsec: float
-) -> bool:
-    distance = separations_arcsec(first[0][None], second[0][None])[0]
-    return bool(distance <= first[1] + second[1] + margin_arcsec)
+    if not np.isfinite(vectors).all():  # such an image may show any part of the sky
+        return np.array([1.0, 0.0, 0.0]), 180 * 3600.0
+    return vectors[0], _WIDER * float(separations_arcsec(vectors[1:], vectors[:1]).max())

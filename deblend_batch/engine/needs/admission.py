@@ -13,13 +13,17 @@ from functools import partial
 
 from deblend_batch.cluster.workers import Workers
 from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair
-from deblend_batch.engine.inputs.index_task import IndexTask, index_field
+from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.offers import offer_field
 from deblend_batch.engine.inputs.prepare import Prepared
 from deblend_batch.engine.inputs.reconcile import reconcile
+from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import Memory, NodeSize, check_fits
 from deblend_batch.errors import DetectionsError
+
+_NOTES = 10
 
 
 @dataclass(frozen=True)
@@ -32,20 +36,40 @@ class Examined:
         The pairs of each field, by tile.
     unplaced : list of UnplacedPair
         Pre-detected pairs that no tile holds.
+    notes : tuple of str
+        What a reader of the catalogue should know of overlaps, one line each.
     """
 
     indexes: list[FieldIndex]
     unplaced: list[UnplacedPair]
+    notes: tuple[str, ...] = ()
 
 
 def examine(tasks: Sequence[IndexTask], workers: Workers) -> Examined:
     """Index the fields of a run, and refuse tables that contradict each other."""
+    for _ in workers.map(offer_field, [task for task in tasks if task.entry.other_tables]):
+        pass
     indexes = list(workers.map(index_field, tasks))
     unplaced = [pair for index in indexes for pair in index.unplaced]
-    several = [tasks] if len(tasks) > 1 else []
+    several = [tasks] if len(tasks) > 1 and tasks[0].pairs.table is not None else []
     unplaced += [pair for found in workers.map(reconcile, several) for pair in found]
     _check_used(tasks, indexes)
-    return Examined(indexes, unplaced)
+    return Examined(indexes, unplaced, _note_bands(tasks, indexes))
+
+
+def _note_bands(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
+    """Say which fields have sources that are measured in the bands of others alone; at most a few."""
+    notes = []
+    for task, index in zip(tasks, indexes, strict=True):
+        bands = {each.name: each.field.meta.bands for each in task.entry.neighbours}
+        own = task.entry.place.field.meta.bands if task.entry.place else ()
+        notes += [
+            f"{index.field} leaves {n:,} sources to {other}, whose bands are {', '.join(bands[other])} and "
+            f"not {', '.join(own)}: each is measured in one field alone; put bands of one sky into one field"
+            for other, n in index.deferred.items()
+            if set(bands.get(other, own)) != set(own)
+        ]
+    return tuple(notes[:_NOTES])
 
 
 def _check_used(tasks: Sequence[IndexTask], indexes: Sequence[FieldIndex]) -> None:
