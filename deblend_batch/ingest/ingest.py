@@ -23,7 +23,7 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
-from deblend_batch.ingest.fits import open_files
+from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
 from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band

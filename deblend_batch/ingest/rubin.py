@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,35 +15,17 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.psf import square_grid
+from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.hdus import FitsFile
+from deblend_batch.ingest.reference import ImageRef
 
 _SCHEMA = "https://images.lsst.io/schemas/"
 _MOST_JSON_BYTES = 1 << 26
 _MOST_PSF_PX = 1 << 26
 
 
-@dataclass(frozen=True)
-class RubinImage:
-    """What such a file says of its image.
-
-    Parameters
-    ----------
-    band : str, optional
-        Name of the band.
-    variance_hdu, mask_hdu : str, optional
-        HDUs of the image's planes.
-    psf : FilePsf, optional
-        PSF by cells.
-    """
-
-    band: str | None
-    variance_hdu: str | None
-    mask_hdu: str | None
-    psf: FilePsf | None
-
-
-def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> RubinImage | None:
+def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> FileContents:
     """Read what a file says of its image.
 
     Parameters
@@ -52,23 +33,26 @@ def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> RubinImag
     file : FitsFile
         The file.
     url : str
-        Its place, for messages.
+        Its place.
     shape_yx : tuple of int
         Rows and columns of the image.
 
     Returns
     -------
-    RubinImage or None
-        None where it is no such file.
+    FileContents
+        Nothing where it is no such file.
     """
     if not str(file.primary_header().get("DATAMODL", "")).startswith(_SCHEMA):
-        return None
+        return FileContents()
     tree = _tree(file, url)
     band = tree.get("band")
-    return RubinImage(
+    variance = _source(tree, "variance", "data", "value")
+    mask = _source(tree, "mask", "data", 0)
+    return FileContents(
         band=band if isinstance(band, str) else None,
-        variance_hdu=_source(tree, "variance", "data", "value"),
-        mask_hdu=_source(tree, "mask", "data", 0),
+        noise=None if variance is None else ImageRef(url, variance),
+        noise_kind=None if variance is None else "variance",
+        mask=None if mask is None else ImageRef(url, mask),
         psf=_psf(file, url, tree, shape_yx),
     )
 
