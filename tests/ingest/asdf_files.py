@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import asdf
 import astropy.units as u
 import gwcs
 import numpy as np
@@ -50,6 +51,14 @@ def polynomial(strength: float, degree: int = 3) -> Any:
     return models.Mapping((0, 1, 0, 1)) | (
         models.Polynomial2D(degree, **terms) & models.Polynomial2D(degree, **mirrored)
     )
+
+
+def plain_asdf(path: Path, image: NDArray[np.float32], wcs: gwcs.WCS, packing: str = "") -> str:
+    """Write an image and its gWCS as no data model does."""
+    meta = {"wcs": wcs, "bunit_data": "nJy", "instrument": {"filter": "F200W"}}
+    file = asdf.AsdfFile({"data": image, "meta": meta})
+    file.write_to(path, all_array_compression=packing)
+    return str(path)
 
 
 def _rotation(angle_deg: float) -> NDArray[np.float64]:

@@ -179,28 +179,40 @@ class Blocks:
     def _unpacked(self, label: str, block: Block) -> BinaryIO:
         """Unpack a block into a file without a name: a packed one cannot be read by windows."""
         copy = self._stack.enter_context(tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115
-        digest, total = hashlib.md5(usedforsecurity=False), 0
+        digest = hashlib.md5(usedforsecurity=False)
         try:
-            for piece in _UNPACKERS[block.packing](_pieces(self._file, block)):
-                total += len(piece)
-                if total > block.size:
-                    raise TooLargeError(
-                        f"{label}: holds more than the {block.size:,} bytes that it announces"
-                    )
+            for piece in _unpacked(_pieces(self._file, block), block, label):
                 digest.update(piece)
                 copy.write(piece)
             copy.flush()
-        except (ValueError, RuntimeError, EOFError, zlib.error) as error:
-            raise FieldError(f"{label}: cannot be unpacked; fetch the file again") from error
         except OSError as error:
             raise storage.translate(f"{self._scratch} (unpacking {label})", error) from error
-        if total < block.size:
-            raise FieldError(
-                f"{label}: ends after {total:,} of {block.size:,} bytes; fetch it again"
-            )
         if self._check_sums and block.digest != _NO_SUM:
             _check_digest(label, block, (digest.digest(), _digest(_pieces(self._file, block))))
         return cast("BinaryIO", copy)
+
+
+def _unpacked(pieces: Iterator[bytes], block: Block, label: str) -> Iterator[bytes]:
+    """Unpack pieces, to the size that is announced and no more."""
+    left = block.size
+    unpacking = _UNPACKERS[block.packing](pieces)
+    while True:
+        try:
+            piece = next(unpacking, None)
+        except (ValueError, RuntimeError, EOFError, OSError, zlib.error) as error:
+            raise FieldError(f"{label}: cannot be unpacked; fetch the file again") from error
+        if piece is None:
+            break
+        left -= len(piece)
+        if left < 0:
+            raise TooLargeError(
+                f"{label}: holds more than the {block.size:,} bytes that it announces"
+            )
+        yield piece
+    if left:
+        raise FieldError(
+            f"{label}: ends after {block.size - left:,} of {block.size:,} bytes; fetch it again"
+        )
 
 
 def _pieces(file: BinaryIO, block: Block) -> Iterator[bytes]:

@@ -207,11 +207,12 @@ class AsdfPlane:
         self, rows: slice, columns: slice
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Read a window of a mask."""
-        raw = self._pixels.window(rows, columns)
-        if raw.dtype.kind == "f":
+        if self._pixels.array.dtype.kind == "f":
+            values = self.values(rows, columns)  # half precision has no room for the bound
             with np.errstate(invalid="ignore"):
-                unknown = ~((raw >= 0) & (raw < 2.0**63) & (raw == np.floor(raw)))
-            return np.where(unknown, 0, raw).astype(np.uint64), unknown
+                unknown = ~((values >= 0) & (values < 2.0**63) & (values == np.floor(values)))
+            return np.where(unknown, 0, values).astype(np.uint64), unknown
+        raw = self._pixels.window(rows, columns)
         return raw.astype(np.uint64), np.zeros(raw.shape, bool)
 
     def lost_step(self, rows: slice, columns: slice) -> NDArray[Any] | None:

@@ -197,11 +197,14 @@ def _candidates(model: Any, shape_yx: tuple[int, int]) -> Iterator[fits.Header]:
 
 
 def _own_points(model: Any) -> Iterator[list[float]]:
-    """Yield where the point about which the gWCS projects lies, in pixels from 1; it may be far away."""
+    """Yield the point about which a gWCS without distortion projects, pixels from 1; it may be far away."""
+    try:
+        inverse = model.forward_transform.inverse
+    except NotImplementedError:  # there is distortion, and no cards without it will do
+        return
     for part in model.forward_transform.traverse_postorder():
         if isinstance(part, RotateNative2Celestial):
-            # of the point itself: there the projection's plane has its origin
-            x, y = model.numerical_inverse(float(part.lon.value), float(part.lat.value))
+            x, y = inverse(float(part.lon.value), float(part.lat.value))
             if np.isfinite([x, y]).all():
                 yield [float(x) + 1, float(y) + 1]
 
