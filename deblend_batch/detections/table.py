@@ -16,6 +16,8 @@ from deblend_batch.detections import values
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
 from deblend_batch.detections.columns import Source
 from deblend_batch.detections.formats import scan_table
+from deblend_batch.detections.hats import sky_columns
+from deblend_batch.detections.parquet import is_folder
 from deblend_batch.detections.unique import Repeated, find_repeated
 from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
@@ -143,7 +145,7 @@ def read_detections(
         counts, unless ``columns`` names ``x`` and ``y`` alone. Masked and null values are NaN;
         units are converted where the table states them.
     """
-    mapping = columns or {}
+    mapping = _with_sky(columns or {}, url, options)
     known = (*cols.DETECTION_COLUMNS, *map(cols.psf_column, bands))
     cols.check_mapping(mapping, known, url)
     condition = None if where is None else Condition(where)
@@ -245,6 +247,15 @@ def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
     return DetectionsError(
         f"{url}: {n} pairs occur more than once, the first is {first}; keep one row of each"
     )
+
+
+def _with_sky(
+    columns: Mapping[str, Column], url: str, options: Options | None
+) -> Mapping[str, Column]:
+    """Add the positions that a HATS catalogue states, where the user names none."""
+    if {"ra", "dec", "x", "y"} & columns.keys() or not is_folder(url, options):
+        return columns
+    return {**sky_columns(url, options), **columns}
 
 
 def _rows_of(table: pa.Table, rows: slice | NDArray[np.generic]) -> pa.Table:

@@ -32,7 +32,8 @@ def packed(content: bytes, packing: str) -> bytes:
     if packing == "lz4":
         pieces = [bytes(LZ4().encode(content[at : at + 64])) for at in range(0, len(content), 64)]
         return b"".join(struct.pack(">I", len(piece)) + piece for piece in pieces)
-    return {"zlib": zlib.compress, "bzp2": bz2.compress, "": bytes}[packing](content)
+    packers: dict[str, Callable[[bytes], bytes]] = {"zlib": zlib.compress, "bzp2": bz2.compress}
+    return packers[packing](content) if packing else content
 
 
 def block(content: bytes, packing: str = "", **changes: int | bytes) -> bytes:
