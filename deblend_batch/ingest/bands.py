@@ -302,7 +302,7 @@ def _open_band(
     fwhm_arcsec: float | None,
     mask_bits: Sequence[str],
 ) -> Band:
-    image = files.plane(source.image)
+    image = files.plane(source.image, source.number)
     contents = files.contents(image)
     source = _completed(source, contents)
     cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
@@ -312,8 +312,8 @@ def _open_band(
     psf = contents.psf if fwhm_arcsec is None else None
     name = name or headers.band_name(image.headers) or contents.band
     name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
-    noise = files.plane(source.noise) if source.noise else None
-    mask = files.plane(source.mask) if source.mask else None
+    noise = files.plane(source.noise, source.number) if source.noise else None
+    mask = files.plane(source.mask, source.number) if source.mask else None
     covers = contents.is_coverage and source.mask == contents.mask
     for plane in (noise, mask):
         if plane is not None and plane.shape_yx != image.shape_yx:

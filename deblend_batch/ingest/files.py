@@ -1,41 +1,62 @@
-"""Image files of every format that is read, each opened once, told apart by content."""
+"""Images of every format that is read, each file opened once, told apart by content."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from astropy.io.fits import Header
 
 from deblend_batch import storage
-from deblend_batch.errors import DeblendError
+from deblend_batch.errors import ConfigError, DeblendError
 from deblend_batch.ingest.asdf.file import AsdfFile, AsdfPlane
 from deblend_batch.ingest.asdf.tree import MAGIC, is_asdf
 from deblend_batch.ingest.asdf.wcs import check_installed
 from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.fits import FitsPlane
-from deblend_batch.ingest.hdus import FitsFile
+from deblend_batch.ingest.hdus import FitsFile, is_meant, settled
 from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.rubin import read_rubin
+from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.unzipping import unzipped
+from deblend_batch.ingest.zarr_file import ZarrFile, is_zarr
 from deblend_batch.storage import Options
 
 
 class ImageFiles:
-    """Open FITS and ASDF files, each opened once; closed by :func:`open_files`."""
+    """Open FITS, ASDF and Zarr, each opened once; closed by :func:`open_files`."""
 
     def __init__(
-        self, options: Options | None, scratch: str, stack: ExitStack, *, check_sums: bool
+        self,
+        options: Options | None,
+        scratch: str,
+        stack: ExitStack,
+        *,
+        check_sums: bool,
+        header: ImageRef | None,
     ) -> None:
         self._options = options
         self._scratch = scratch
         self._check_sums = check_sums
+        self._header = header
         self._stack = stack
-        self._opened: dict[str, FitsFile | AsdfFile] = {}
+        self._opened: dict[str, FitsFile | AsdfFile | ZarrFile] = {}
 
-    def plane(self, ref: ImageRef) -> Plane:
-        """Open an image.
+    def by_bands(self, sources: Sequence[BandSource]) -> list[BandSource]:
+        """Return a source a band: an array of Zarr may hold several."""
+        found = []
+        for source in sources:
+            file = self._file(source.image.url)
+            count = file.n_bands(source.image.hdu) if isinstance(file, ZarrFile) else 1
+            found += [replace(source, number=number) for number in range(count)]
+        return found
+
+    def plane(self, ref: ImageRef, band: int = 0) -> Plane:
+        """Open an image; of an array of several bands the one of a number.
 
         Raises
         ------
@@ -53,7 +74,7 @@ class ImageFiles:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._plane(ref)
+                return self._plane(ref, band)
         except DeblendError:
             raise
         except Exception as error:
@@ -70,10 +91,10 @@ class ImageFiles:
             warnings.simplefilter("ignore")
             return read_rubin(file, plane.url, plane.shape_yx)
 
-    def _plane(self, ref: ImageRef) -> Plane:
-        if ref.url not in self._opened:
-            self._opened[ref.url] = self._open(ref.url)
-        file = self._opened[ref.url]
+    def _plane(self, ref: ImageRef, band: int) -> Plane:
+        file = self._file(ref.url)
+        if isinstance(file, ZarrFile):
+            return file.plane(ref, band)
         if isinstance(file, AsdfFile):
             return file.plane(ref)
         unit = file.select(ref)
@@ -84,7 +105,29 @@ class ImageFiles:
         primary = file.primary_header() if unit.number else None
         return FitsPlane(exact, hdu, primary, file.header(unit), streams)
 
-    def _open(self, url: str) -> FitsFile | AsdfFile:
+    def _file(self, url: str) -> FitsFile | AsdfFile | ZarrFile:
+        if url not in self._opened:
+            self._opened[url] = self._open(url)
+        return self._opened[url]
+
+    def _stated_header(self) -> Header | None:
+        """Return the header that the user names for images whose format has none."""
+        if self._header is None:
+            return None
+        file = self._file(self._header.url)
+        if not isinstance(file, FitsFile):
+            raise ConfigError(f"--header: {self._header.url} is no FITS file")
+        wanted = self._header.hdu
+        for unit in file.units():
+            header = settled(file.header(unit))
+            meant = "CTYPE1" in header if wanted is None else is_meant(unit, wanted)
+            if meant:
+                return header
+        raise ConfigError(f"--header: {self._header} has no header with a celestial WCS (CTYPE1)")
+
+    def _open(self, url: str) -> FitsFile | AsdfFile | ZarrFile:
+        if is_zarr(url, self._options):
+            return ZarrFile(url, self._options, self._stated_header())
         raw = self._stack.enter_context(storage.open_read(url, self._options))
         head = raw.read(len(MAGIC))
         raw.seek(0)
@@ -100,7 +143,11 @@ class ImageFiles:
 
 @contextmanager
 def open_files(
-    options: Options | None = None, scratch: str | None = None, *, check_sums: bool = True
+    options: Options | None = None,
+    scratch: str | None = None,
+    *,
+    check_sums: bool = True,
+    header: ImageRef | None = None,
 ) -> Iterator[ImageFiles]:
     """Open image files for the length of a ``with`` block.
 
@@ -112,7 +159,9 @@ def open_files(
         Folder on the disk where packed files are unpacked; the system's for temporary files if absent.
     check_sums : bool
         Refuse data that do not fit their ``DATASUM``, or MD5; of remote files it is not looked at.
+    header : ImageRef, optional
+        FITS header of images in Zarr; what their attributes hold if absent.
     """
     with ExitStack() as stack:
         scratch = scratch or tempfile.gettempdir()
-        yield ImageFiles(options, scratch, stack, check_sums=check_sums)
+        yield ImageFiles(options, scratch, stack, check_sums=check_sums, header=header)

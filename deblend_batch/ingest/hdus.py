@@ -157,7 +157,7 @@ class FitsFile:
         return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
 
     def _asked_for(self, ref: ImageRef) -> Unit:
-        unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
+        unit = next((unit for unit in self.units() if is_meant(unit, ref.hdu)), None)
         if unit is None:
             raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self._listing()}")
         if not unit.is_image_2d:
@@ -196,7 +196,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _is_meant(unit: Unit, hdu: str | int | None) -> bool:
+def is_meant(unit: Unit, hdu: str | int | None) -> bool:
     """Tell whether ``NAME``, ``N`` or ``NAME,VERSION`` means an HDU."""
     if not isinstance(hdu, str):
         return unit.number == hdu

@@ -6,11 +6,11 @@ place and renamed, an object is one put.
 
 from __future__ import annotations
 
-from deblend_batch.storage.content import identity
+from deblend_batch.storage.content import identity, stamp
 from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import check_regular, check_writable, filesystem
 from deblend_batch.storage.listing import StoredFile, exists, expand, list_names, list_newest
-from deblend_batch.storage.options import Options, options_of
+from deblend_batch.storage.options import Options, options_of, sections_of
 from deblend_batch.storage.places import check_apart
 from deblend_batch.storage.reading import (
     MAX_BYTES,
@@ -22,7 +22,15 @@ from deblend_batch.storage.reading import (
 )
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.unpacking import unpacked, without_packing
-from deblend_batch.storage.urls import is_local, join, local_path, member, name_of, scheme_of
+from deblend_batch.storage.urls import (
+    is_local,
+    join,
+    local_path,
+    member,
+    name_of,
+    parent,
+    scheme_of,
+)
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
     create_bytes,
@@ -53,6 +61,7 @@ __all__ = [
     "name_of",
     "open_read",
     "options_of",
+    "parent",
     "read_bytes",
     "read_many",
     "read_start",
@@ -60,6 +69,8 @@ __all__ = [
     "remove_tree",
     "repeat_async",
     "scheme_of",
+    "sections_of",
+    "stamp",
     "translate",
     "unpacked",
     "without_packing",
