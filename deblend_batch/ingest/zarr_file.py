@@ -191,9 +191,11 @@ class ZarrPlane:
 
 
 def _is_group(url: str, options: Options | None) -> bool:
+    if ".zarray" in storage.list_names(url, options):
+        return False
     try:
         stores.open_group(url, options)
-    except FieldError:  # it is an array
+    except FieldError:  # it is an array of format 3
         return False
     return True
 

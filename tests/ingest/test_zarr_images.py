@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.catalog.output import Output
+from deblend_batch.config import RunConfig
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.run import process_field
@@ -132,7 +133,11 @@ def test_what_an_image_is_stands_in_its_attributes_or_in_a_header(
     ("make", "options", "message"),
     [
         (lambda: {"image": sky() + 9}, {}, r"its background of 9\.\d* is not subtracted"),
-        (lambda: {"image": 1e-24 * sky().astype("f8")}, {}, "beyond the range of float32"),
+        (
+            lambda: {"image": 1e-24 * sky().astype("f8")},
+            {"zero_points": [-35.0]},
+            "beyond the range of float32",
+        ),
         (lambda: {"image": _rimmed()}, {}, "blocks of zeros, which are no data"),
         (lambda: {"image": (100 * sky()).astype("i4")}, {}, "its pixels are no float32"),
         (
@@ -167,7 +172,7 @@ def _rimmed() -> np.ndarray:
     [
         (lambda p: written(p, a=sky(), b=sky()), r"is a Zarr group; name the array: .*a, b"),
         (
-            lambda p: written(p, image=np.zeros((1, 2, 3, 4), "f4")),
+            lambda p: written(p, image=(np.zeros((1, 2, 3, 4), "f4"), {"chunks": (1, 2, 3, 4)})),
             r"must be \(y, x\) or \(band, y, x\)",
         ),
         (lambda p: written(p, image=np.zeros((4, 4), "c8")), "must hold numbers"),
@@ -287,7 +292,7 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
     zarr.open_array(f"{url}/image", mode="r+")[0, 0] = 5
     message = r"a.zarr/image, to which it refers, has changed since; ingest it again by reference"
     with pytest.raises(FieldError, match=message):
-        plan_run(config(tmp_path, "there", model))
+        plan_run(RunConfig.model_validate(config(tmp_path, "there", model)))
     with pytest.raises(FieldError, match=message):
         process_field(config(tmp_path, "there", model))
     shutil.rmtree(url)
