@@ -17,7 +17,7 @@ from deblend_batch.ingest.asdf.tree import MAGIC, is_asdf
 from deblend_batch.ingest.asdf.wcs import check_installed
 from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.fits import FitsPlane
-from deblend_batch.ingest.hdus import FitsFile, is_meant, settled
+from deblend_batch.ingest.hdus import FitsFile
 from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.rubin import read_rubin
@@ -50,7 +50,7 @@ class ImageFiles:
         """Return a source a band: an array of Zarr may hold several."""
         found = []
         for source in sources:
-            file = self._file(source.image.url)
+            file = self.file(source.image.url)
             count = file.n_bands(source.image.hdu) if isinstance(file, ZarrFile) else 1
             found += [replace(source, number=number) for number in range(count)]
         return found
@@ -92,7 +92,7 @@ class ImageFiles:
             return read_rubin(file, plane.url, plane.shape_yx)
 
     def _plane(self, ref: ImageRef, band: int) -> Plane:
-        file = self._file(ref.url)
+        file = self.file(ref.url)
         if isinstance(file, ZarrFile):
             return file.plane(ref, band)
         if isinstance(file, AsdfFile):
@@ -105,7 +105,8 @@ class ImageFiles:
         primary = file.primary_header() if unit.number else None
         return FitsPlane(exact, hdu, primary, file.header(unit), streams)
 
-    def _file(self, url: str) -> FitsFile | AsdfFile | ZarrFile:
+    def file(self, url: str) -> FitsFile | AsdfFile | ZarrFile:
+        """Open a file, once."""
         if url not in self._opened:
             self._opened[url] = self._open(url)
         return self._opened[url]
@@ -114,15 +115,12 @@ class ImageFiles:
         """Return the header that the user names for images whose format has none."""
         if self._header is None:
             return None
-        file = self._file(self._header.url)
+        file = self.file(self._header.url)
         if not isinstance(file, FitsFile):
             raise ConfigError(f"--header: {self._header.url} is no FITS file")
-        wanted = self._header.hdu
-        for unit in file.units():
-            header = settled(file.header(unit))
-            meant = "CTYPE1" in header if wanted is None else is_meant(unit, wanted)
-            if meant:
-                return header
+        header = file.celestial_header(self._header.hdu)
+        if header is not None:
+            return header
         raise ConfigError(f"--header: {self._header} has no header with a celestial WCS (CTYPE1)")
 
     def _open(self, url: str) -> FitsFile | AsdfFile | ZarrFile:

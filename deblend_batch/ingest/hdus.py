@@ -108,6 +108,14 @@ class FitsFile:
         """Return the header as it is in the file: of a compressed image that of its table."""
         return fits.Header.fromstring(self._header(unit))
 
+    def celestial_header(self, hdu: str | int | None) -> fits.Header | None:
+        """Return the header of an HDU, or of the first that has a celestial WCS; None where there is none."""
+        for unit in self.units():
+            header = settled(self.header(unit))
+            if ("CTYPE1" in header) if hdu is None else _is_meant(unit, hdu):
+                return header
+        return None
+
     def primary_header(self) -> fits.Header:
         """Return the header of the primary HDU."""
         return self.header(next(self.units()))
@@ -157,7 +165,7 @@ class FitsFile:
         return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
 
     def _asked_for(self, ref: ImageRef) -> Unit:
-        unit = next((unit for unit in self.units() if is_meant(unit, ref.hdu)), None)
+        unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
         if unit is None:
             raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self._listing()}")
         if not unit.is_image_2d:
@@ -196,7 +204,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def is_meant(unit: Unit, hdu: str | int | None) -> bool:
+def _is_meant(unit: Unit, hdu: str | int | None) -> bool:
     """Tell whether ``NAME``, ``N`` or ``NAME,VERSION`` means an HDU."""
     if not isinstance(hdu, str):
         return unit.number == hdu

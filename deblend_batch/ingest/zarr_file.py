@@ -165,14 +165,15 @@ class ZarrPlane:
         if raw.dtype.kind != "f":
             return raw
         chunk_yx = self._array.chunks[-2], self._array.chunks[-1]
-        planes: NDArray[Any] = without_unstored(
+        planes = without_unstored(
             raw[None],
             (rows.start, columns.start),
             self._array.fill_value,
             chunk_yx,
             lambda *chunk: self._raw(*chunk)[None],
         )
-        return planes[0]
+        window: NDArray[Any] = planes[0]
+        return window
 
     def _raw(self, rows: slice, columns: slice) -> NDArray[Any]:
         key = (rows, columns) if self._band is None else (self._band, rows, columns)
