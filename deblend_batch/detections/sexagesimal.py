@@ -63,14 +63,14 @@ def degrees(
     found = pc.extract_regex(texts, _FORM)
     wrong = pc.and_(pc.is_valid(texts), pc.is_null(found))
     if pc.any(wrong).as_py():
-        raise _no_position(texts.filter(wrong)[0].as_py(), ours, name, url)
+        raise _no_position(texts.filter(wrong)[0].as_py(), ours, url)
     parts = {
         key: pc.struct_field(found, key) for key in ("sign", "whole", "mark", "minutes", "seconds")
     }
     whole, minutes, seconds = (_numbers(parts[key]) for key in ("whole", "minutes", "seconds"))
     beyond = (minutes > 60) | (seconds > 60)
     if beyond.any():
-        raise _no_position(texts[int(beyond.argmax())].as_py(), ours, name, url)
+        raise _no_position(texts[int(beyond.argmax())].as_py(), ours, url)
     size = whole + minutes / 60 + seconds / 3600
     signed = np.where(np.asarray(pc.fill_null(pc.equal(parts["sign"], "-"), False)), -size, size)
     angle = signed * _per_unit(parts["mark"], ours, unit, name, url)
@@ -99,8 +99,8 @@ def _per_unit(
     return np.where(hours | (~told & (said in _HOURS)), 15.0, 1.0)
 
 
-def _no_position(text: object, ours: str, name: str, url: str) -> DetectionsError:
+def _no_position(text: object, ours: str, url: str) -> DetectionsError:
     return DetectionsError(
-        f"{url}: column '{ours}' holds text ({shown(text)!r} in {shown(name)}); it must be numbers, in "
-        "degrees, or texts such as 10h45m03.6s and -05d23m28s"
+        f"{url}: column '{ours}' holds string ({shown(text)!r}); it must be numbers, in degrees, or texts "
+        "such as 10h45m03.6s and -05d23m28s"
     )

@@ -101,6 +101,8 @@ class Band:
         What the bits of the field's mask mean.
     psf : FilePsf, optional
         What the file brings.
+    parent_yx : tuple of float, optional
+        Where the first pixel lies in the frame that the image was cut from, px (y, x), from 0.
     notes : tuple of str
         What the summary has to say of its header.
     """
@@ -116,6 +118,7 @@ class Band:
     factor: float = 1.0
     mask_bits: MaskBits | None = None
     psf: FilePsf | None = None
+    parent_yx: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -330,6 +333,7 @@ def _open_band(
         zero_point=found,
         psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
         psf=psf,
+        parent_yx=headers.parent_yx(image.headers) or contents.parent_yx,
         notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
     )
 

@@ -25,6 +25,8 @@ class FileContents:
         Whether the mask is positive where there are data, and has no bits.
     psf : FilePsf, optional
         PSF by cells.
+    parent_yx : tuple of float, optional
+        Where the first pixel lies in the frame that the image was cut from, px (y, x), from 0.
     """
 
     band: str | None = None
@@ -33,3 +35,4 @@ class FileContents:
     mask: ImageRef | None = None
     is_coverage: bool = False
     psf: FilePsf | None = None
+    parent_yx: tuple[float, float] | None = None

@@ -261,6 +261,7 @@ def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
         saturate=levels if any(level is not None for level in levels) else None,
         noise_correlation=_all_known(correlations),
         mask_bits=measured[0].band.mask_bits,
+        parent_yx=measured[0].band.parent_yx,
     )
 
 

@@ -54,6 +54,7 @@ def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> FileConte
         noise_kind=None if variance is None else "variance",
         mask=None if mask is None else ImageRef(url, mask),
         psf=_psf(file, url, tree, shape_yx),
+        parent_yx=_parent_yx(tree),
     )
 
 
@@ -95,7 +96,7 @@ def _psf(
     name = _source(tree, "psf", "array")
     cell = [_at(tree, "psf", "bounds", "grid", "cell_shape", axis) for axis in "yx"]
     start = [_at(tree, "psf", "bounds", "grid", "bbox", axis, "start") for axis in "yx"]
-    origin = _at(tree, "image", "yx0")
+    origin = _parent_yx(tree)
     unit = None if name is None else file.find(name, "image")
     if unit is None or not all(_is_whole(each) for each in (*cell, *start)):
         return None
@@ -103,10 +104,16 @@ def _psf(
     images = file.read_stack(unit, label, _MOST_PSF_PX)
     if images.ndim != 4 or cell[0] != cell[1] or cell[0] < 1:
         raise FieldError(f"{label}: is no grid of square cells with a kernel each; fetch it again")
-    offset = np.zeros(2)
-    if isinstance(origin, list) and len(origin) == 2 and all(_is_whole(each) for each in origin):
-        offset = np.array(origin) - np.array(start)
+    offset = np.zeros(2) if origin is None else np.array(origin) - np.array(start)
     return FilePsf.of_cells(_laid(images, cell[0], offset, shape_yx), cell[0])
+
+
+def _parent_yx(tree: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the first pixel's place in the tract."""
+    origin = _at(tree, "image", "yx0")
+    if not isinstance(origin, list) or len(origin) != 2 or not all(map(_is_whole, origin)):
+        return None
+    return float(origin[0]), float(origin[1])
 
 
 def _laid(

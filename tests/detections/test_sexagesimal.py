@@ -101,7 +101,7 @@ def test_a_text_that_is_no_position_is_shown(wrong: str, tmp_path: Path) -> None
         pa.table({"id": [1], "ra": [wrong], "dec": ["1d00m00s"]}), tmp_path / "a.parquet"
     )
     with pytest.raises(
-        DetectionsError, match=r"column 'ra' holds text .* such as 10h45m03.6s"
+        DetectionsError, match=r"column 'ra' holds string .* such as 10h45m03.6s"
     ) as e:
         read(tmp_path / "a.parquet", ra=ColumnConfig(column="ra", unit="hourangle"))
     assert len(str(e.value)) < 400
