@@ -75,8 +75,9 @@ class DetectionsConfig(Section):
     """Names of its columns; those that the config gives at its top if absent."""
     where: str | None = None
     """Condition of the rows that count."""
-    origin: Literal[0, 1] | None = None
-    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor."""
+    origin: Literal[0, 1, "parent"] | None = None
+    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor; ``parent`` where
+    they count in the larger frame (tract, mosaic) that the image was cut from."""
     carry: list[str] = Field(default_factory=list)
     """Columns that go through to the catalogue."""
 
@@ -200,8 +201,9 @@ class RunConfig(Section):
     """Names in the detection table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``."""
     where: str | None = None
     """Condition of the rows of the detection table that count."""
-    origin: Literal[0, 1] | None = None
-    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor."""
+    origin: Literal[0, 1, "parent"] | None = None
+    """What the first pixel is called in pixel positions: 0, or 1 as in FITS and SExtractor; ``parent`` where
+    they count in the larger frame (tract, mosaic) that the image was cut from."""
     carry: list[str] = Field(default_factory=list, max_length=64)
     """Columns of the detection table that go through to the catalogue, by their names there."""
     output: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,9 +13,30 @@ from deblend_batch.text import shown
 
 MAX_BYTES = 1 << 20
 """Size of a file of settings, bytes."""
-_MAX_DEPTH = 32
-_MAX_NODES = 100_000
 _MAX_SCALAR = 10_000
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of C, where PyYAML was built with it
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a document may be.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Of its text.
+    nodes : int
+        Values, aliases followed.
+    depth : int
+        Levels of nesting.
+    """
+
+    n_bytes: int
+    nodes: int
+    depth: int
+
+
+_SETTINGS = Extent(MAX_BYTES, 100_000, 32)
 
 
 class RepeatedKeyError(ValueError):
@@ -79,6 +101,33 @@ def records(content: bytes, key: str) -> list[dict[str, str]]:
         ]
 
 
+def compose(content: bytes, extent: Extent) -> yaml.Node | None:
+    """Return the nodes of a document with tags of any kind; nothing is made of them.
+
+    Parameters
+    ----------
+    content : bytes
+        UTF-8.
+    extent : Extent
+        Bounds; that of the text as it stands is known before a node is made.
+    """
+    if len(content) > extent.n_bytes:
+        raise ExtentError(f"is larger than {extent.n_bytes:,} bytes")
+    nodes = depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        nodes += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if nodes > extent.nodes or depth > extent.depth:
+            raise ExtentError(
+                f"holds more than {extent.nodes:,} values, or more than {extent.depth} levels of them"
+            )
+    node = yaml.compose(content, Loader=_LOADER)
+    if node is not None:
+        _count(node, {}, 0, extent)
+    return node
+
+
 @contextlib.contextmanager
 def _checked(content: bytes) -> Iterator[tuple[yaml.SafeLoader, yaml.Node | None]]:
     """Give a loader and the root of a document, once its extent is known to be that of settings."""
@@ -89,26 +138,26 @@ def _checked(content: bytes) -> Iterator[tuple[yaml.SafeLoader, yaml.Node | None
         node = loader.get_single_node()
         if node is not None:
             # Before anything is made of it: merge keys copy what they stand for.
-            _count(node, {}, 0)
+            _count(node, {}, 0, _SETTINGS)
         yield loader, node
     except RecursionError as error:
-        raise ExtentError(f"is nested deeper than {_MAX_DEPTH} levels") from error
+        raise ExtentError(f"is nested deeper than {_SETTINGS.depth} levels") from error
     finally:
         loader.dispose()
 
 
-def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+def _count(node: yaml.Node, known: dict[int, int], depth: int, extent: Extent) -> int:
     """Return how many values a node stands for, aliases followed; each node is looked into once."""
-    if depth > _MAX_DEPTH:
+    if depth > extent.depth:
         raise ExtentError(
-            f"is nested deeper than {_MAX_DEPTH} levels, or an alias is inside its anchor"
+            f"is nested deeper than {extent.depth} levels, or an alias is inside its anchor"
         )
     if id(node) not in known:
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
-        total = 1 + sum(_count(inner, known, depth + 1) for inner in _inside(node))
-        if total > _MAX_NODES:
-            raise ExtentError(f"holds more than {_MAX_NODES:,} values, its aliases followed")
+        total = 1 + sum(_count(inner, known, depth + 1, extent) for inner in _inside(node))
+        if total > extent.nodes:
+            raise ExtentError(f"holds more than {extent.nodes:,} values, its aliases followed")
         known[id(node)] = total
     return known[id(node)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = "azure,bench,dev,gcs,publish,s3"
+EXTRAS = "azure,bench,dev,gcs,publish,roman,s3"
 LEFT_OUT = frozenset({"torch"})
 _HEADER = """\
 # Written by deploy/lock.py; Python 3.11, Linux x86_64. torch is installed before, for the device at hand:

@@ -12,7 +12,13 @@ import zarr
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, Store, SuffixByteRequest
-from zarr.errors import ContainsArrayError, ContainsGroupError, GroupNotFoundError
+from zarr.errors import (
+    ContainsArrayError,
+    ContainsGroupError,
+    GroupNotFoundError,
+    NodeNotFoundError,
+    NodeTypeValidationError,
+)
 from zarr.storage import FsspecStore, LocalStore
 
 from deblend_batch import storage
@@ -55,6 +61,30 @@ def open_group(url: str, options: Options | None = None) -> zarr.Group:
         ) from error
     except Exception as error:
         raise _explained(url, "the group's metadata", error) from error
+
+
+def open_array(url: str, options: Options | None = None) -> zarr.Array[Any]:
+    """Open an existing Zarr array, format 3 or 2, for reading.
+
+    Parameters
+    ----------
+    url : str
+        Local path or fsspec URL of the array itself.
+    options : mapping, optional
+        fsspec storage options.
+    """
+    try:
+        if not storage.is_local(url):
+            _ask(url, options)
+        return zarr.open_array(_store(url, options, read_only=True), mode="r")
+    except UserError:
+        raise
+    except (NodeNotFoundError, FileNotFoundError) as error:
+        raise NotFoundError(f"{url}: no Zarr array here; check the URL") from error
+    except (NodeTypeValidationError, ContainsGroupError) as error:
+        raise FieldError(f"{url}: is a Zarr group; name one of its arrays") from error
+    except Exception as error:
+        raise _explained(url, "the array's metadata", error) from error
 
 
 def open_member(group: zarr.Group, url: str, name: str) -> zarr.Array[Any] | None:

@@ -36,7 +36,7 @@ def ingest(
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
             metavar="IMAGE [IMAGE ...] FIELD",
-            help="FITS images, FILE or FILE[HDU], one per band; then the field (Zarr) to write.",
+            help="Images (FITS, ASDF, Zarr), FILE or FILE[HDU], one per band; then the field to write.",
             show_default=False,
         ),
     ] = None,
@@ -75,11 +75,19 @@ def ingest(
             help="Go on although this cannot be by the image: psf, noise or mask; repeat for more."
         ),
     ] = None,
+    header: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="FITS file whose header describes an image in Zarr: FILE or FILE[HDU]."),
+    ] = None,
+    by_reference: Annotated[
+        bool,
+        typer.Option("--by-reference", help="Leave pixels that are in Zarr where they are."),
+    ] = False,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Make a field from FITS images, window by window."""
+    """Make a field from images, window by window."""
     from deblend_batch.ingest.ingest import ingest as make_field
     from deblend_batch.progress import telling
 
@@ -105,6 +113,8 @@ def ingest(
             background=background,
             ignore_checksum=ignore_checksum,
             meant=meant or (),
+            header=header,
+            by_reference=by_reference,
             overwrite=overwrite,
             options=read_storage_options(storage_options),
             progress=progress,

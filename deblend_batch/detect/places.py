@@ -54,13 +54,8 @@ def _part(cell: Cell, bounds: tuple[Cell, Cell], counts_yx: tuple[int, int], box
 
 
 def _image(field: Field, band: int, cell: Cell) -> NDArray[np.float32]:
-    """Return the PSF's image in a cell; of its width alone where there is none."""
-    psf = field.psf
-    if psf.kernels is not None:
-        image: NDArray[np.float32] = psf.kernels.images[(band, *cell)]
-        if np.isfinite(image).all():
-            return image
-        width = float(np.median(psf.fwhm_arcsec[band]))
-    else:
-        width = float(psf.fwhm_arcsec[(band, *cell)])
-    return psf_image(width / field.pixel_scale_arcsec, field.pixel_scale_arcsec)
+    """Return the PSF's image in a cell; of its width alone where that is all that is known."""
+    known = field.psf.of_cell(band, cell)
+    if isinstance(known, float):
+        return psf_image(known / field.pixel_scale_arcsec, field.pixel_scale_arcsec)
+    return known

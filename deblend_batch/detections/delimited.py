@@ -136,8 +136,6 @@ class _Text(io.RawIOBase):
 def _dialect(lines: io.BufferedReader, head: bytes) -> tuple[Dialect, bytes]:
     """Read up to the first row; return how the text is written, and that row."""
     comments, line = _up_to_text(lines)
-    if line.startswith("\\") or (line.startswith("|") and line.rstrip().endswith("|")):
-        raise DetectionsError("an IPAC table; give the same table as VOTable, CSV or Parquet")
     delimiter = _delimiter_of(line or (comments or [""])[-1])
     values = _split(line, delimiter)
     first = ""

@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 
 from deblend_batch import storage
-from deblend_batch.detections import delimited, ecsv, fits, parquet, sextractor, votable
+from deblend_batch.detections import delimited, ecsv, fits, ipac, parquet, sextractor, votable
 from deblend_batch.detections.bounds import Choose
 from deblend_batch.errors import DetectionsError, TooLargeError, UserError
 from deblend_batch.file_kinds import kind_of_other
@@ -33,6 +33,7 @@ SUFFIXES: Mapping[str, str] = {
     ".dat": "csv",
     ".cat": "csv",
     ".asc": "csv",
+    ".tbl": "ipac",
 }
 """Formats by the end of a file's name; ``.gz``, ``.bz2`` or ``.xz`` may follow."""
 
@@ -49,7 +50,7 @@ def scan_table(url: str, choose: Choose, options: Options | None = None) -> Iter
     Parameters
     ----------
     url : str
-        Parquet (a file, a folder of files, a HATS catalogue or collection), FITS, VOTable, ECSV,
+        Parquet (a file, a folder of files, a HATS catalogue or collection), FITS, VOTable, ECSV, IPAC,
         SExtractor's ASCII_HEAD or CSV, told apart by content and, failing that, by suffix; may be packed
         with gzip, bzip2 or xz. ``FILE[NAME]`` or ``FILE[NUMBER]`` is one of the tables of a FITS file (by
         HDU) or a VOTable (counted from 0).
@@ -151,6 +152,8 @@ def kind_of(url: str, head: bytes) -> str:
         return "ecsv"
     if _SEXTRACTOR.match(head):
         return "sextractor"
+    if ipac.is_ipac(head):
+        return "ipac"
     name = storage.without_packing(storage.name_of(url)).lower()
     kinds = [kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)]
     utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -207,5 +210,6 @@ _READERS: Mapping[str, Callable[[BinaryIO, Choose], Iterator[pa.Table]]] = {
     "parquet": parquet.scan_file,
     "ecsv": ecsv.scan,
     "sextractor": sextractor.scan,
+    "ipac": ipac.scan,
     "csv": delimited.scan,
 }

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import yaml
 
 from deblend_batch import storage, yaml_text
+from deblend_batch.detections import hats
 from deblend_batch.detections.arrow import check_frame
 from deblend_batch.detections.columns import shown
 from deblend_batch.errors import DetectionsError, TooLargeError
@@ -20,7 +21,6 @@ from deblend_batch.storage import Options
 Choose = Callable[[Sequence[str]], Sequence[str]]
 
 _MAX_FILES = 1_000_000
-_MAX_PROPERTIES_BYTES = 1 << 16
 _ASTROPY = b"table_meta_yaml"
 """Where astropy writes what it knows of columns."""
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -74,6 +74,11 @@ def _check_kind(schema: pa.Schema, name: str) -> None:
         raise DetectionsError(f"there are several columns {shown(name)!r}; give each its own name")
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_nested(kind):
+        raise DetectionsError(
+            f"column {shown(name)!r} is nested ({shown(kind)}), and those are left out; name one with a "
+            "value a row"
+        )
     tests = (
         pa.types.is_integer, pa.types.is_floating, pa.types.is_null, pa.types.is_boolean,
         pa.types.is_decimal, is_text,
@@ -160,9 +165,9 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
     options : mapping, optional
         fsspec storage options.
     """
-    root = _primary_table(url, options)
+    root = hats.primary_table(url, options)
     fs, path = storage.filesystem(root, options)
-    is_hats = "hats.properties" in storage.list_names(root, options)
+    is_hats = hats.is_catalogue(storage.list_names(root, options))
     try:
         found = sorted(str(name) for name in fs.find(path))
     except Exception as error:
@@ -173,6 +178,8 @@ def data_files(url: str, options: Options | None = None) -> list[str]:
         )
     base = path.rstrip("/")
     inner = [name[len(base) :].lstrip("/") for name in found]
+    if not is_hats:
+        hats.check_no_catalogues(inner, url)
     kept = [name for name in inner if _holds_rows(name, is_hats=is_hats)]
     if not kept:
         raise DetectionsError(
@@ -206,24 +213,3 @@ def _holds_rows(name: str, *, is_hats: bool) -> bool:
     if is_hats:
         return any(part.startswith("Npix=") for part in parts)
     return parts[-1].lower().endswith(_SUFFIXES)
-
-
-def _primary_table(url: str, options: Options | None) -> str:
-    """Return the folder of a HATS collection's primary table; any other folder is itself."""
-    names = storage.list_names(url, options)
-    if "collection.properties" not in names:
-        return url
-    properties = storage.join(url, "collection.properties")
-    start = storage.read_start(properties, _MAX_PROPERTIES_BYTES + 1, options)
-    if len(start) > _MAX_PROPERTIES_BYTES:
-        raise TooLargeError(
-            f"{properties}: more than {_MAX_PROPERTIES_BYTES:,} bytes; give its catalogue's folder"
-        )
-    text = start.decode(errors="replace")
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "hats_primary_table_url":
-            return storage.member(url, value.strip())
-    raise DetectionsError(
-        f"{url}: collection.properties names no hats_primary_table_url; give its catalogue's folder"
-    )

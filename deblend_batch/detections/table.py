@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from deblend_batch.detections import values
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
 from deblend_batch.detections.columns import Source
 from deblend_batch.detections.formats import scan_table
+from deblend_batch.detections.hats import sky_columns
+from deblend_batch.detections.parquet import is_folder
 from deblend_batch.detections.unique import Repeated, find_repeated
 from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
@@ -109,7 +111,8 @@ def read_detections(
     options: Options | None = None,
     *,
     where: str | None = None,
-    origin: int | None = None,
+    origin: int | Literal["parent"] | None = None,
+    parent_yx: tuple[float, float] | None = None,
     carry: Sequence[str] = (),
     pixel_arcsec: float | None = None,
     bands: Sequence[str] = (),
@@ -127,8 +130,11 @@ def read_detections(
         fsspec storage options.
     where : str, optional
         Condition of the rows that count.
-    origin : {0, 1}, optional
-        What the centre of the first pixel is called; by the names of the columns if absent, else 0.
+    origin : {0, 1, "parent"}, optional
+        What the centre of the first pixel is called; by the names of the columns if absent, else 0. With
+        ``parent`` positions count in the frame that the image was cut from.
+    parent_yx : tuple of float, optional
+        Where the first pixel lies in that frame, px (y, x).
     carry : sequence of str
         Columns that are kept as they are.
     pixel_arcsec : float, optional
@@ -143,7 +149,7 @@ def read_detections(
         counts, unless ``columns`` names ``x`` and ``y`` alone. Masked and null values are NaN;
         units are converted where the table states them.
     """
-    mapping = columns or {}
+    mapping = _with_sky(columns or {}, url, options)
     known = (*cols.DETECTION_COLUMNS, *map(cols.psf_column, bands))
     cols.check_mapping(mapping, known, url)
     condition = None if where is None else Condition(where)
@@ -170,7 +176,7 @@ def read_detections(
             for ours, source in found.items()
             if ours != "id"
         }
-        first = cols.origin_of(found) if origin is None else origin
+        first = _first_pixel(cols.origin_of(found) if origin is None else origin, parent_yx, url)
         made = _detections(ids, numbers, first)
         texts = {} if names is None else {SOURCE_NAME: names}
         carried = carried_columns(part, carry, texts, url)
@@ -247,6 +253,29 @@ def repeated_pairs(n: int, first: tuple[int, int], url: str) -> DetectionsError:
     )
 
 
+def _first_pixel(
+    origin: int | str, parent_yx: tuple[float, float] | None, url: str
+) -> tuple[float, float]:
+    """Return what the positions call the first pixel, (y, x)."""
+    if origin != "parent":
+        return float(origin), float(origin)
+    if parent_yx is None:
+        raise DetectionsError(
+            f"{url}: 'origin: parent' takes a field that knows its place in the larger frame, from LTV1 and "
+            "LTV2, or CRVAL1A and CRVAL2A, of its image; set its attribute 'parent_origin' to [y, x]"
+        )
+    return parent_yx
+
+
+def _with_sky(
+    columns: Mapping[str, Column], url: str, options: Options | None
+) -> Mapping[str, Column]:
+    """Add the positions that a HATS catalogue states, where the user names none."""
+    if {"ra", "dec", "x", "y"} & columns.keys() or not is_folder(url, options):
+        return columns
+    return {**sky_columns(url, options), **columns}
+
+
 def _rows_of(table: pa.Table, rows: slice | NDArray[np.generic]) -> pa.Table:
     return table.take(pa.array(np.arange(len(table))[rows]))
 
@@ -262,14 +291,16 @@ def _same_kind(before: bool | None, named: bool, column: str, url: str) -> bool:
 
 
 def _detections(
-    ids: NDArray[np.int64], numbers: Mapping[str, NDArray[np.float64]], origin: int
+    ids: NDArray[np.int64],
+    numbers: Mapping[str, NDArray[np.float64]],
+    origin_yx: tuple[float, float],
 ) -> Detections:
     unknown = np.full(len(ids), np.nan)
     return Detections(
         id=ids,
         ra=numbers.get("ra", unknown),
         dec=numbers.get("dec", unknown),
-        yx=np.stack([numbers["y"], numbers["x"]], axis=1) - origin if "x" in numbers else None,
+        yx=np.stack([numbers["y"], numbers["x"]], axis=1) - origin_yx if "x" in numbers else None,
         mag=numbers.get("mag", unknown).astype(np.float32),
         radius_arcsec=numbers.get("radius", unknown).astype(np.float32),
     )

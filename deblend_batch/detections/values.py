@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deblend_batch.detections import sexagesimal
 from deblend_batch.detections.columns import PSF_FWHM, Source, is_in_pixels, shown
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
@@ -106,6 +107,10 @@ def floats(
         NaN where it is null, or says that nothing is known.
     """
     values = _plain(part[source.name])
+    metadata = part.schema.field(source.name).metadata or {}
+    unit = source.unit or metadata.get(b"unit", b"").decode(errors="replace") or None
+    if ours in sexagesimal.AXES and sexagesimal.may_hold(values.type):
+        return sexagesimal.degrees(values, ours, unit, source.name, url)
     kind = values.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise DetectionsError(
@@ -114,8 +119,6 @@ def floats(
     numbers: NDArray[np.float64] = pc.fill_null(
         pc.cast(values, pa.float64(), safe=False), np.nan
     ).to_numpy()
-    metadata = part.schema.field(source.name).metadata or {}
-    unit = source.unit or metadata.get(b"unit", b"").decode(errors="replace") or None
     if ours == "mag":
         return _magnitudes(numbers, source, unit, url)
     if ours == "radius" or ours.startswith(PSF_FWHM):

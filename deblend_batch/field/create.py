@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError,
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
 from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.psf_members import write_psf
+from deblend_batch.field.references import ATTRIBUTE, Reference
 from deblend_batch.storage import Options
 
 CHUNK_PX = 512
@@ -66,6 +68,7 @@ def create_field(
     psf: FieldPsf | None = None,
     options: Options | None = None,
     attributes: Mapping[str, Any] | None = None,
+    references: Mapping[str, Reference] | None = None,
     overwrite: bool = False,
 ) -> zarr.Group:
     """Create the arrays of a field; it cannot be opened before :func:`finish_field`.
@@ -88,19 +91,20 @@ def create_field(
         fsspec storage options.
     attributes : mapping, optional
         More attributes of the group, such as where the pixels come from; JSON-able.
+    references : mapping, optional
+        Members that lie elsewhere; if given no array is made for pixels.
     overwrite : bool
         Replace a finished field; an unfinished one is always replaced.
     """
     FieldMeta.from_attributes(meta.to_attributes(), url)
     check_target(url, options, overwrite=overwrite)
     first = {**(attributes or {}), UNFINISHED_ATTRIBUTE: True}
+    if references:
+        first[ATTRIBUTE] = {name: asdict(each) for name, each in references.items()}
     group = stores.create_group(url, options, first)
     try:
-        _create_array(group, "image", "float32", meta, shape_yx)
-        if with_variance:
-            _create_array(group, "variance", "float32", meta, shape_yx)
-        if mask:
-            _create_array(group, "mask", _mask_type(meta), meta, shape_yx)
+        if not references:
+            _create_arrays(group, meta, shape_yx, with_variance=with_variance, mask=mask)
         if psf is not None:
             write_psf(group, psf, _compressors("float32"))
     except Exception as error:
@@ -137,6 +141,21 @@ def _is_unfinished(url: str, options: Options | None) -> bool:
         return UNFINISHED_ATTRIBUTE in stores.open_group(url, options).attrs
     except (FieldError, NotFoundError):
         return False
+
+
+def _create_arrays(
+    group: zarr.Group,
+    meta: FieldMeta,
+    shape_yx: tuple[int, int],
+    *,
+    with_variance: bool,
+    mask: bool,
+) -> None:
+    _create_array(group, "image", "float32", meta, shape_yx)
+    if with_variance:
+        _create_array(group, "variance", "float32", meta, shape_yx)
+    if mask:
+        _create_array(group, "mask", _mask_type(meta), meta, shape_yx)
 
 
 def _create_array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.references import Reference, open_member, references_of
 from deblend_batch.field.unstored import without_unstored
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.storage import Options
@@ -48,6 +50,8 @@ class Field:
         Rows and columns.
     members : frozenset of str
         Which of ``image``, ``variance``, ``mask`` exist.
+    references : mapping, optional
+        Those of them that lie elsewhere.
     """
 
     def __init__(
@@ -57,12 +61,14 @@ class Field:
         meta: FieldMeta,
         shape_yx: tuple[int, int],
         members: frozenset[str],
+        references: Mapping[str, Reference] | None = None,
     ) -> None:
         self.url = url
         self.options = dict(options or {})
         self.meta = meta
         self.shape_yx = shape_yx
         self._members = members
+        self._references = dict(references or {})
 
     @classmethod
     def open(cls, url: str, options: Options | None = None) -> Field:
@@ -92,6 +98,7 @@ class Field:
         """
         group = stores.open_group(url, options)
         opened = cls._of_group(group, url, options)
+        opened._check_references()  # noqa: SLF001
         SkyGrid.from_cards(opened.meta.wcs_cards, opened.shape_yx, url)
         psf_members.open_kernels(group, url, opened.meta, opened.shape_yx)
         psf_members.open_fwhm_map(group, url, opened.meta)
@@ -126,32 +133,43 @@ class Field:
 
     @classmethod
     def _of_group(cls, group: zarr.Group, url: str, options: Options | None) -> Field:
-        meta = FieldMeta.from_attributes(group.attrs.asdict(), url)
-        image = stores.open_member(group, url, "image")
+        attributes = group.attrs.asdict()
+        meta, places = FieldMeta.from_attributes(attributes, url), references_of(attributes, url)
+        image = open_member(group, url, options, "image", places)
         if image is None:
             raise FieldError(f"{url}: array 'image' is missing; ingest the image again")
-        shape_yx = _check_image(image, meta, url)
+        shape_yx = _check_image(image, meta, url, is_own="image" not in places)
         bounded(image, url, "image")
         members = {"image"}
         for name in ("variance", "mask"):
-            array = stores.open_member(group, url, name)
+            array = open_member(group, url, options, name, places)
             if array is not None:
-                _check_companion(array, name, image, url)
+                _check_companion(array, name, image, url, is_own=name not in places)
                 bounded(array, url, name)
                 members.add(name)
-        return cls(url, options, meta, shape_yx, frozenset(members))
+        return cls(url, options, meta, shape_yx, frozenset(members), places)
 
     def __repr__(self) -> str:
         return f"Field({self.url!r}, bands={self.meta.bands}, shape_yx={self.shape_yx})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("url", "options", "meta", "shape_yx", "_members")
+        kept = ("url", "options", "meta", "shape_yx", "_members", "_references")
         return {name: self.__dict__[name] for name in kept}
 
     @property
     def n_bands(self) -> int:
         """Number of bands."""
         return len(self.meta.bands)
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether all pixels lie on this machine."""
+        places = [each.url(self.url, self.options) for each in self._references.values()]
+        return all(map(storage.is_local, (self.url, *places)))
+
+    def _check_references(self) -> None:
+        for reference in self._references.values():
+            reference.check(reference.url(self.url, self.options), self.url, self.options)
 
     @cached_property
     def pixel_scale_arcsec(self) -> float:
@@ -314,7 +332,8 @@ class Field:
         return float(np.median(measured))
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        array = stores.open_member(stores.open_group(self.url, self.options), self.url, name)
+        group = stores.open_group(self.url, self.options)
+        array = open_member(group, self.url, self.options, name, self._references)
         if array is None:
             raise FieldError(f"{self.url}: array {name!r} has gone; ingest the image again")
         return bounded(array, self.url, name)
@@ -330,10 +349,11 @@ def _of_band(array: zarr.Array[Any], band: int, rows: slice, columns: slice) -> 
     return np.asarray(array[key])
 
 
-def _check_image(image: zarr.Array[Any], meta: FieldMeta, url: str) -> tuple[int, int]:
+def _check_image(
+    image: zarr.Array[Any], meta: FieldMeta, url: str, *, is_own: bool
+) -> tuple[int, int]:
     shape, n_bands = image.shape, len(meta.bands)
-    if image.dtype.kind != "f" or image.dtype.itemsize != 4:
-        raise FieldError(f"{url}: 'image' is {image.dtype}; it must be float32")
+    _check_float(image, "image", url, is_own=is_own)
     if image.ndim not in {2, 3}:
         raise FieldError(f"{url}: 'image' has shape {shape}; it must be (band, y, x) or (y, x)")
     planes = shape[0] if image.ndim == 3 else 1
@@ -349,7 +369,16 @@ def _check_image(image: zarr.Array[Any], meta: FieldMeta, url: str) -> tuple[int
     return int(shape[-2]), int(shape[-1])
 
 
-def _check_companion(array: zarr.Array[Any], name: str, image: zarr.Array[Any], url: str) -> None:
+def _check_float(array: zarr.Array[Any], name: str, url: str, *, is_own: bool) -> None:
+    """Refuse other types than float32; of what others have written double precision is read, too."""
+    sizes = (4,) if is_own else (4, 8)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in sizes:
+        raise FieldError(f"{url}: '{name}' is {array.dtype}; it must be float32")
+
+
+def _check_companion(
+    array: zarr.Array[Any], name: str, image: zarr.Array[Any], url: str, *, is_own: bool
+) -> None:
     allowed = {image.shape, image.shape[-2:]} if name == "mask" else {image.shape}
     if array.shape not in allowed:
         raise FieldError(
@@ -358,5 +387,5 @@ def _check_companion(array: zarr.Array[Any], name: str, image: zarr.Array[Any], 
         )
     if name == "mask" and array.dtype.kind not in "ub":
         raise FieldError(f"{url}: 'mask' is {array.dtype}; it must be an unsigned integer type")
-    if name == "variance" and (array.dtype.kind, array.dtype.itemsize) != ("f", 4):
-        raise FieldError(f"{url}: 'variance' is {array.dtype}; it must be float32")
+    if name == "variance":
+        _check_float(array, name, url, is_own=is_own)

@@ -51,6 +51,8 @@ class FieldMeta:
         What the bits of the mask mean; without it every bit makes a pixel bad.
     footprint : Footprint, optional
         The part of the field that is its own where fields of a survey overlap.
+    parent_yx : tuple of float, optional
+        Where the first pixel lies in the larger frame that the image was cut from, px (y, x), from 0.
     """
 
     name: str
@@ -63,6 +65,7 @@ class FieldMeta:
     noise_correlation: tuple[float, ...] | None = None
     mask_bits: MaskBits | None = None
     footprint: Footprint | None = None
+    parent_yx: tuple[float, float] | None = None
 
     def to_attributes(self) -> dict[str, Any]:
         """Return the attributes of the Zarr group, JSON-able; the contract of the layout."""
@@ -84,6 +87,8 @@ class FieldMeta:
             attributes |= self.mask_bits.to_attributes()
         if self.footprint is not None:
             attributes |= self.footprint.to_attributes()
+        if self.parent_yx is not None:
+            attributes["parent_origin"] = list(self.parent_yx)
         return attributes
 
     @classmethod
@@ -108,6 +113,7 @@ class FieldMeta:
             noise_correlation=_optional(attributes, url, "noise_correlation", len(bands)),
             mask_bits=MaskBits.from_attributes(attributes, url),
             footprint=Footprint.from_attributes(attributes, url),
+            parent_yx=_parent(attributes, url),
         )
 
 
@@ -117,6 +123,7 @@ _HELP = {
     "noise_sigma": "the background rms in image units, per band",
     "saturate": "the pixel value from which a band is saturated, null where it is not known",
     "noise_correlation": "the noise of sums over that of independent pixels, per band",
+    "parent_origin": "y and x of the first pixel in the frame that the image was cut from",
 }
 _RANGE = {
     "zero_point": ZERO_POINT_RANGE,
@@ -124,6 +131,7 @@ _RANGE = {
     "noise_sigma": (1e-45, 3.4e38),  # what a float32 can be
     "saturate": (1e-45, 3.4e38),
     "noise_correlation": (0.01, 1000.0),
+    "parent_origin": (-1e9, 1e9),
 }
 
 
@@ -209,6 +217,18 @@ def _saturate(
     known = [value for value in values if value is not None]
     numbers = iter(_numbers({"saturate": known}, url, "saturate", len(known)))
     return tuple(None if value is None else next(numbers) for value in values)
+
+
+def _parent(attributes: Mapping[str, Any], url: str) -> tuple[float, float] | None:
+    values = attributes.get("parent_origin")
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        raise FieldError(
+            f"{url}: attribute 'parent_origin' is {shown(values)}; give {_HELP['parent_origin']}"
+        )
+    y, x = _numbers(attributes, url, "parent_origin", 2)
+    return y, x
 
 
 def _cards(attributes: Mapping[str, Any], url: str) -> dict[str, Card]:

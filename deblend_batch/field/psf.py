@@ -122,6 +122,34 @@ class FieldPsf:
         """Cells of what says most of the PSF: of the kernels where there are any, else of the widths."""
         return self.grid if self.kernels is None else self.kernels.grid
 
+    def of_cell(self, band: int, cell_yx: tuple[int, int]) -> NDArray[np.float32] | float:
+        """Return what is known of the PSF in a cell of :attr:`finest`.
+
+        A cell without a kernel has that of the nearest cell of its band (:meth:`PsfKernels.of_cells`). A
+        band without any has widths alone, and the one at the cell's middle is taken: a PSF that varies is
+        most like itself nearby, which neither a median nor another cell's width knows.
+
+        Parameters
+        ----------
+        band : int
+            Number of the band.
+        cell_yx : tuple of int
+            The cell.
+
+        Returns
+        -------
+        ndarray of float32, shape (y, x), or float
+            A kernel, of unit sum, the pixel included; or the full width at half maximum, arcsec.
+        """
+        if self.kernels is not None:
+            kernel: NDArray[np.float32] = self.kernels.images[(band, *cell_yx)]
+            if np.isfinite(kernel).all():
+                return kernel
+        first, stop = self.finest.bounds(cell_yx)
+        middle = (np.array(first, np.float64) + np.array(stop) - 1) / 2
+        y, x = self.grid.cells(middle[None])[0]
+        return float(self.fwhm_arcsec[band, y, x])
+
     def digest(self) -> str:
         """Return the sha256, hexadecimal, of all that is known."""
         content = hashlib.sha256(repr(self.grid).encode())

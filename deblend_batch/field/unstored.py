@@ -35,7 +35,7 @@ def without_unstored(
     ndarray of float32, shape (band, y, x)
         NaN where nothing was stored.
     """
-    fill = np.float32(fill_value)  # type: ignore[arg-type]  # Zarr calls it any scalar
+    fill = planes.dtype.type(fill_value)  # type: ignore[arg-type]  # Zarr calls it any scalar
     if np.isnan(fill) or not planes.size:
         return planes
     if not planes.flags.writeable:

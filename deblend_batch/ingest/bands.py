@@ -16,15 +16,15 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.cards import celestial_cards, remarks
+from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.file_psf import FilePsf
-from deblend_batch.ingest.fits import FitsFiles, FitsPlane
+from deblend_batch.ingest.files import ImageFiles
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.mask_names import choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
 from deblend_batch.ingest.noise_plane import NoisePlane
 from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
-from deblend_batch.ingest.reference import ImageRef
-from deblend_batch.ingest.rubin import RubinImage
+from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.zero_point import zero_point
 
@@ -81,7 +81,7 @@ class Band:
     ----------
     name : str
         Name of the band.
-    image : FitsPlane
+    image : Plane
         The pixels.
     noise : NoisePlane, optional
         Plane of rms, weight or variance.
@@ -101,12 +101,14 @@ class Band:
         What the bits of the field's mask mean.
     psf : FilePsf, optional
         What the file brings.
+    parent_yx : tuple of float, optional
+        Where the first pixel lies in the frame that the image was cut from, px (y, x), from 0.
     notes : tuple of str
         What the summary has to say of its header.
     """
 
     name: str
-    image: FitsPlane
+    image: Plane
     noise: NoisePlane | None
     mask: MaskPlane | None
     wcs_cards: Cards
@@ -116,6 +118,7 @@ class Band:
     factor: float = 1.0
     mask_bits: MaskBits | None = None
     psf: FilePsf | None = None
+    parent_yx: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -177,7 +180,7 @@ class Band:
                 mask |= bits.astype(mask.dtype)
                 bad |= named
 
-    def _planes(self) -> list[FitsPlane]:
+    def _planes(self) -> list[Plane]:
         others = [each.plane for each in (self.noise, self.mask) if each is not None]
         return [self.image, *others]
 
@@ -218,7 +221,7 @@ class Band:
         )
 
 
-def _sampled(plane: FitsPlane, rows: slice, columns: slice) -> NDArray[np.float64]:
+def _sampled(plane: Plane, rows: slice, columns: slice) -> NDArray[np.float64]:
     """Pixel values of a window, with zeros where quantisation has moved them."""
     values = plane.values(rows, columns)
     step = plane.lost_step(rows, columns)
@@ -252,7 +255,7 @@ def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
 
 
 def open_bands(
-    files: FitsFiles,
+    files: ImageFiles,
     sources: Sequence[BandSource],
     names: Sequence[str | None],
     zero_points: Sequence[float | None],
@@ -263,7 +266,7 @@ def open_bands(
 
     Parameters
     ----------
-    files : FitsFiles
+    files : ImageFiles
         Opens files.
     sources : sequence of BandSource
         What makes each band.
@@ -295,26 +298,26 @@ def open_bands(
 
 
 def _open_band(
-    files: FitsFiles,
+    files: ImageFiles,
     source: BandSource,
     name: str | None,
     given_zero_point: float | None,
     fwhm_arcsec: float | None,
     mask_bits: Sequence[str],
 ) -> Band:
-    image = files.plane(source.image)
-    rubin = files.rubin(image)
-    if rubin is not None:
-        source = _completed(source, rubin)
+    image = files.plane(source.image, source.number)
+    contents = files.contents(image)
+    source = _completed(source, contents)
     cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
     grid = SkyGrid.from_cards(cards, image.shape_yx, image.label)
     scale = grid.pixel_scale_arcsec()
     found, said = _zero_point(image, given_zero_point, scale)
-    psf = rubin.psf if rubin is not None and fwhm_arcsec is None else None
-    name = name or headers.band_name(image.headers) or (rubin.band if rubin else None)
+    psf = contents.psf if fwhm_arcsec is None else None
+    name = name or headers.band_name(image.headers) or contents.band
     name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
-    noise = files.plane(source.noise) if source.noise else None
-    mask = files.plane(source.mask) if source.mask else None
+    noise = files.plane(source.noise, source.number) if source.noise else None
+    mask = files.plane(source.mask, source.number) if source.mask else None
+    covers = contents.is_coverage and source.mask == contents.mask
     for plane in (noise, mask):
         if plane is not None and plane.shape_yx != image.shape_yx:
             raise FieldError(
@@ -325,27 +328,25 @@ def _open_band(
         name=name,
         image=image,
         noise=NoisePlane(noise, source.noise_kind or "variance") if noise else None,
-        mask=_mask(mask, mask_bits, name) if mask else None,
+        mask=_mask(mask, mask_bits, name, covers=covers) if mask else None,
         wcs_cards=cards,
         zero_point=found,
         psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
         psf=psf,
+        parent_yx=headers.parent_yx(image.headers) or contents.parent_yx,
         notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
     )
 
 
-def _completed(source: BandSource, rubin: RubinImage) -> BandSource:
+def _completed(source: BandSource, contents: FileContents) -> BandSource:
     """Add the planes that belong to the image by what its file says, where the user names none."""
-    url = source.image.url
-    if source.noise is None and rubin.variance_hdu is not None:
-        source = replace(source, noise=ImageRef(url, rubin.variance_hdu), noise_kind="variance")
-    if source.mask is None and rubin.mask_hdu is not None:
-        source = replace(source, mask=ImageRef(url, rubin.mask_hdu))
-    return source
+    if source.noise is None and contents.noise is not None:
+        source = replace(source, noise=contents.noise, noise_kind=contents.noise_kind)
+    return source if source.mask else replace(source, mask=contents.mask)
 
 
 def _width(
-    image: FitsPlane, given: float | None, psf: FilePsf | None, scale_arcsec: float
+    image: Plane, given: float | None, psf: FilePsf | None, scale_arcsec: float
 ) -> Found | None:
     if given is not None:
         return Found(given, "option")
@@ -355,7 +356,7 @@ def _width(
 
 
 def _zero_point(
-    image: FitsPlane, given: float | None, scale_arcsec: float
+    image: Plane, given: float | None, scale_arcsec: float
 ) -> tuple[Found, tuple[str, ...]]:
     """Return the zero point, and what speaks against it."""
     if given is not None:
@@ -372,12 +373,14 @@ def _zero_point(
     return said.found, said.notes
 
 
-def _mask(plane: FitsPlane, chosen: Sequence[str], band: str) -> MaskPlane:
+def _mask(plane: Plane, chosen: Sequence[str], band: str, *, covers: bool) -> MaskPlane:
+    if covers:
+        return MaskPlane(plane, None, covers=True)
     named = named_bits(plane.headers, plane.url)
     return MaskPlane(plane, choose_bits(named, chosen, band, plane.label))
 
 
-def _encoding_notes(image: FitsPlane) -> tuple[str, ...]:
+def _encoding_notes(image: Plane) -> tuple[str, ...]:
     if image.encoding.asinh is None:
         return ()
     return ("its pixels are asinh magnitudes (BSOFTEN, BOFFSET): made linear",)

@@ -6,25 +6,18 @@ announces elsewhere costs nothing.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deblend_batch import storage
 from deblend_batch.errors import DeblendError
 from deblend_batch.ingest.encoding import Encoding
-from deblend_batch.ingest.hdus import FitsFile, first_line, meaning, settled
+from deblend_batch.ingest.hdus import first_line, meaning, settled
 from deblend_batch.ingest.reference import ImageRef
-from deblend_batch.ingest.rubin import RubinImage, read_rubin
 from deblend_batch.ingest.tiles import TileStreams
-from deblend_batch.ingest.unzipping import unzipped
-from deblend_batch.storage import Options
 
 
 class FitsPlane:
@@ -163,81 +156,3 @@ class FitsPlane:
             into = window[y.start - rows.start : y.stop - rows.start]
             into[:, x.start - columns.start : x.stop - columns.start] = block
         return np.empty((0, 0), np.float32) if window is None else window
-
-
-class FitsFiles:
-    """Open FITS files, each opened once; closed by :func:`open_files`."""
-
-    def __init__(
-        self, options: Options | None, scratch: str, stack: ExitStack, *, check_sums: bool
-    ) -> None:
-        self._options = options
-        self._scratch = scratch
-        self._check_sums = check_sums
-        self._stack = stack
-        self._opened: dict[str, FitsFile] = {}
-
-    def plane(self, ref: ImageRef) -> FitsPlane:
-        """Open an image.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such file.
-        FieldError
-            If it is no FITS file, is truncated, or has no such 2-d image; lists what it has.
-        TooLargeError
-            If what it announces, or unpacks to, is beyond the bounds.
-        StorageError
-            If it cannot be read.
-        """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return self._plane(ref)
-        except DeblendError:
-            raise
-        except Exception as error:
-            raise storage.translate(ref.url, error) from error
-
-    def rubin(self, plane: FitsPlane) -> RubinImage | None:
-        """Return what a file of Rubin's says of its image; None where it is no such file."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read_rubin(self._opened[plane.url], plane.url, plane.shape_yx)
-
-    def _plane(self, ref: ImageRef) -> FitsPlane:
-        if ref.url not in self._opened:
-            self._opened[ref.url] = self._open(ref.url)
-        file = self._opened[ref.url]
-        unit = file.select(ref)
-        exact = ref if ref.hdu is not None else ImageRef(ref.url, unit.name or unit.number)
-        hdu, streams = file.open(unit, str(exact))
-        if self._check_sums and storage.is_local(ref.url):  # elsewhere it would be fetched twice
-            file.check_data(unit, str(exact))
-        primary = file.primary_header() if unit.number else None
-        return FitsPlane(exact, hdu, primary, file.header(unit), streams)
-
-    def _open(self, url: str) -> FitsFile:
-        raw = self._stack.enter_context(storage.open_read(url, self._options))
-        return FitsFile(unzipped(raw, url, self._scratch, self._stack), url)
-
-
-@contextmanager
-def open_files(
-    options: Options | None = None, scratch: str | None = None, *, check_sums: bool = True
-) -> Iterator[FitsFiles]:
-    """Open FITS files for the length of a ``with`` block.
-
-    Parameters
-    ----------
-    options : mapping, optional
-        fsspec storage options.
-    scratch : str, optional
-        Folder on the disk where packed files are unpacked; the system's for temporary files if absent.
-    check_sums : bool
-        Refuse data that do not fit their ``DATASUM``; of remote files it is not looked at.
-    """
-    with ExitStack() as stack:
-        scratch = scratch or tempfile.gettempdir()
-        yield FitsFiles(options, scratch, stack, check_sums=check_sums)

@@ -108,6 +108,14 @@ class FitsFile:
         """Return the header as it is in the file: of a compressed image that of its table."""
         return fits.Header.fromstring(self._header(unit))
 
+    def celestial_header(self, hdu: str | int | None) -> fits.Header | None:
+        """Return the header of an HDU, or of the first that has a celestial WCS; None where there is none."""
+        for unit in self.units():
+            header = settled(self.header(unit))
+            if ("CTYPE1" in header) if hdu is None else _is_meant(unit, hdu):
+                return header
+        return None
+
     def primary_header(self) -> fits.Header:
         """Return the header of the primary HDU."""
         return self.header(next(self.units()))

@@ -17,6 +17,7 @@ _PSF_KEYS = ("PSF_FWHM", "PSFFWHM", "SEEING", "FWHM")
 _SATURATION_KEYS = ("SATURATE", "SATLEVEL", "SATURAT")
 _BAND_KEYS = ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2", "ESO INS FILT1 NAME")
 _MAX_BAND_NAME = 64
+_FAR_PX = 1e9
 _MAX_PIXEL = 3.4e38  # what a float32 can be
 
 
@@ -102,6 +103,35 @@ def saturation(headers: Headers) -> Found | None:
         if value is not None and 0 < value <= _MAX_PIXEL:
             return Found(value, key)
     return None
+
+
+def parent_yx(headers: Headers) -> tuple[float, float] | None:
+    """Find where the first pixel lies in the larger frame that an image was cut from.
+
+    ``LTV1`` and ``LTV2`` (IRAF: what is added to a position in the parent), or a second, linear description
+    of the axes, ``CRVAL1A`` at ``CRPIX1A`` (afw's XY0).
+
+    Returns
+    -------
+    tuple of float or None
+        (y, x), px from 0; None where the header tells none, or a scale beside the shift.
+    """
+    found = [_parent_origin(headers, axis) for axis in (2, 1)]
+    y, x = found
+    return None if y is None or x is None or max(abs(y), abs(x)) > _FAR_PX else (y, x)
+
+
+def _parent_origin(headers: Headers, axis: int) -> float | None:
+    shift, scale = number(headers, f"LTV{axis}"), number(headers, f"LTM{axis}_{axis}")
+    if shift is not None and scale in (None, 1.0):
+        return -shift
+    if text(headers, f"CTYPE{axis}A") != "LINEAR" or shift is not None:
+        return None
+    value, pixel = number(headers, f"CRVAL{axis}A"), number(headers, f"CRPIX{axis}A")
+    steps = {number(headers, f"{key}A") for key in (f"CD{axis}_{axis}", f"CDELT{axis}")}
+    if value is None or not steps <= {None, 1.0}:
+        return None
+    return value + 1 - (1.0 if pixel is None else pixel)
 
 
 def number(headers: Headers, key: str) -> float | None:

@@ -1,4 +1,4 @@
-"""FITS images become a field: headers checked first, two windowed passes, attributes last.
+"""Images become a field: headers checked first, two windowed passes, attributes last.
 
 The first pass measures the sky in a coarse mesh (and the PSF and the noise's correlation, from a sample of
 windows), the second subtracts it and writes whole shards. Memory holds one shard, whatever the image's size.
@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import zarr
 
@@ -19,13 +19,16 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.references import Reference
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
+from deblend_batch.ingest.by_reference import as_stored, check_as_stored, references_to
 from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
-from deblend_batch.ingest.fits import open_files
+from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
+from deblend_batch.ingest.reference import parse_image
 from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.progress import Progress, silent
@@ -51,17 +54,20 @@ def ingest(
     background: Background = "auto",
     ignore_checksum: bool = False,
     meant: Sequence[str] = (),
+    header: str | None = None,
+    by_reference: bool = False,
     overwrite: bool = False,
     options: Options | None = None,
     progress: Progress = silent,
 ) -> IngestSummary:
-    """Make a field from FITS images.
+    """Make a field from images: FITS, ASDF or Zarr.
 
     Parameters
     ----------
     images : sequence of str
-        ``FILE`` or ``FILE[HDU]``, local or remote, plain, tile-compressed or packed (gzip, bzip2, xz): one
-        file per band, or one file with several bands (``hdu``). All bands must lie on one grid of pixels.
+        ``FILE`` or ``FILE[HDU]``, local or remote: FITS, plain, tile-compressed or packed (gzip, bzip2,
+        xz), ASDF, or arrays of Zarr; one file per band, or one file with several bands (``hdu``). All bands
+        must lie on one grid of pixels.
     field_url : str
         Where to write the field.
     hdu : sequence of str or int
@@ -92,6 +98,10 @@ def ingest(
         Take data that do not fit the ``DATASUM`` of their header.
     meant : sequence of {"psf", "noise", "mask"}
         Comparisons of what a file says with what its image shows that must not stop the ingestion.
+    header : str, optional
+        ``FILE`` or ``FILE[HDU]``: the FITS header of images in Zarr, whose attributes say no WCS.
+    by_reference : bool
+        Leave the pixels, which are in Zarr, where they are: the field refers to them.
     overwrite : bool
         Replace an existing field.
     options : mapping, optional
@@ -130,11 +140,13 @@ def ingest(
         "variance": variance_hdu,
     }
     sources = list_sources(images, hdu, noise, mask_hdu)
-    count = len(sources)
     planes = [plane for source in sources for plane in source.planes]
     check_target(field_url, options, overwrite=overwrite, inputs=[each.url for each in planes])
     scratch = _scratch(field_url, options)
-    with open_files(options, scratch, check_sums=not ignore_checksum) as files:
+    stated = None if header is None else parse_image(header)
+    with open_files(options, scratch, check_sums=not ignore_checksum, header=stated) as files:
+        sources = files.by_bands(sources)
+        count = len(sources)
         opened = open_bands(
             files,
             sources,
@@ -144,9 +156,12 @@ def ingest(
             [name for given in mask_bits for name in given.replace(",", " ").split()],
         )
         measured = _measure(opened, background, meant, progress)
+        references = _references(measured, field_url, options) if by_reference else {}
         psf = _measure_psf(measured)
         bands_found = tuple(summarise(item, n, psf) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
+        if by_reference:
+            meta = replace(meta, mask_bits=as_stored(meta.mask_bits))
         group = create_field(
             field_url,
             meta,
@@ -156,9 +171,11 @@ def ingest(
             psf=_given_psf(measured) or (None if psf is None else psf.psf),
             options=options,
             attributes={"provenance": [asdict(found) for found in bands_found]},
+            references=references,
             overwrite=overwrite,
         )
-        bad_fraction = _write(group, field_url, measured, progress)
+        if not by_reference:
+            _write(group, field_url, measured, progress)
         finish_field(group, meta)
     return IngestSummary(
         url=field_url,
@@ -166,7 +183,7 @@ def ingest(
         shape_yx=opened[0].shape_yx,
         pixel_scale_arcsec=_grid(opened[0]).pixel_scale_arcsec(),
         bands=bands_found,
-        bad_fraction=bad_fraction,
+        bad_fraction=_bad_fraction(measured),
         seconds=time.monotonic() - started,
     )
 
@@ -244,6 +261,7 @@ def _meta(name: str, measured: Sequence[MeasuredBand]) -> FieldMeta:
         saturate=levels if any(level is not None for level in levels) else None,
         noise_correlation=_all_known(correlations),
         mask_bits=measured[0].band.mask_bits,
+        parent_yx=measured[0].band.parent_yx,
     )
 
 
@@ -253,27 +271,38 @@ def _all_known(values: Sequence[float | None]) -> tuple[float, ...] | None:
     return known if len(known) == len(values) else None
 
 
+def _references(
+    measured: Sequence[MeasuredBand], url: str, options: Options | None
+) -> dict[str, Reference]:
+    """Refer to the pixels where they are, if they can stay as they are."""
+    for item in measured:
+        check_as_stored(item)
+    return references_to(measured, url, options)
+
+
+def _bad_fraction(measured: Sequence[MeasuredBand]) -> float:
+    height, width = measured[0].band.shape_yx
+    return sum(item.n_bad for item in measured) / (len(measured) * height * width)
+
+
 def _write(
     group: zarr.Group, url: str, measured: Sequence[MeasuredBand], progress: Progress
-) -> float:
-    """Write all shards; return the fraction of bad pixels."""
+) -> None:
+    """Write all shards."""
     windows = [
         (number, item, window)
         for number, item in enumerate(measured)
         for window in shard_windows(item.band.shape_yx, local=storage.is_local(item.band.image.url))
     ]
-    bad = 0
     for done, (number, item, (rows, columns)) in enumerate(windows, start=1):
-        bad += _write_window(group, url, number, item, rows, columns)
+        _write_window(group, url, number, item, rows, columns)
         progress("writing", done, len(windows))
-    height, width = measured[0].band.shape_yx
-    return bad / (len(measured) * height * width)
 
 
 def _write_window(
     group: zarr.Group, url: str, number: int, item: MeasuredBand, rows: slice, columns: slice
-) -> int:
-    """Write one window of one band; return its number of bad pixels."""
+) -> None:
+    """Write one window of one band."""
     window = item.band.read(rows, columns)
     if item.surface is not None:
         item.surface.subtract_from(window.image, rows, columns)
@@ -285,7 +314,6 @@ def _write_window(
                 group[name][number, rows, columns] = plane  # type: ignore[index]
     except Exception as error:
         raise storage.translate(url, error, writing=True) from error
-    return window.count_bad()
 
 
 def shard_windows(

@@ -22,6 +22,24 @@ SURVEY_BITS: dict[str, tuple[str, ...]] = {
         *("BPM", "SATURATE", "INTERP", "BADAMP", "CRAY", "STAR", "TRAIL", "EDGEBLEED", "SSXTALK"),
         *("EDGE", "STREAK", "SUSPECT", "FIXED", "NEAREDGE", "TAPEBUMP"),
     ),
+    # https://roman-pipeline.readthedocs.io, data quality flags; roman_datamodels.dqflags.pixel
+    "roman": (
+        *("DO_NOT_USE", "SATURATED", "JUMP_DET", "DROPOUT", "GW_AFFECTED_DATA", "PERSISTENCE"),
+        *(
+            "AD_FLOOR",
+            "OUTLIER",
+            "UNRELIABLE_ERROR",
+            "NON_SCIENCE",
+            "DEAD",
+            "HOT",
+            "WARM",
+            "LOW_QE",
+        ),
+        *("RESERVED_14", "TELEGRAPH", "NONLINEAR", "BAD_REF_PIXEL", "NO_FLAT_FIELD"),
+        *("NO_GAIN_VALUE", "NO_LIN_CORR", "NO_SAT_CHECK", "UNRELIABLE_BIAS", "UNRELIABLE_DARK"),
+        *("UNRELIABLE_SLOPE", "UNRELIABLE_FLAT", "RESERVED_5", "RESERVED_6", "UNRELIABLE_RESET"),
+        *("RESERVED_7", "OTHER_BAD_PIXEL", "REFERENCE_PIXEL"),
+    ),
 }
 """Names of the bits from 0 on, of masks whose headers do not tell them."""
 
@@ -32,6 +50,8 @@ _REMARKS = re.compile(
     r"|WISEM\d|RESOLVED|TAPEBUMP|COSMIC_RAY|PARTLY_VIGNETTED",
     re.IGNORECASE,
 )
+_SUMMED = ("DO_NOT_USE", "NON_SCIENCE")
+"""Roman's and Webb's pipelines set the first wherever one of the others spoils a pixel."""
 _OF_BAND = re.compile(r"(SATUR|ALLMASK)_(?P<band>[A-Z]\d?)")
 _AFW = re.compile(r"MP_(?P<name>\w+)")
 _NAMED = re.compile(r"MSKN(?P<number>\d{4})")
@@ -99,7 +119,7 @@ def choose_bits(
     bad = [_chosen(each, bits, where) for each in chosen]
     if not bits:
         return None
-    return MaskBits(bits, tuple(bad or (name for name in bits if _is_bad(name))))
+    return MaskBits(bits, tuple(bad or _usually_bad(bits)))
 
 
 def _chosen(text: str, bits: dict[str, int], where: str) -> str:
@@ -123,6 +143,12 @@ def _chosen(text: str, bits: dict[str, int], where: str) -> str:
             f"--mask-bits: {name} marks the sources themselves; leave it out, or nothing is left to measure"
         )
     return name
+
+
+def _usually_bad(bits: Mapping[str, int]) -> list[str]:
+    """Return the bits that say that a pixel is damaged or empty; where one sums them up, that one."""
+    summed = [name for name in bits if name in _SUMMED]
+    return summed if "DO_NOT_USE" in summed else [name for name in bits if _is_bad(name)]
 
 
 def _is_bad(name: str) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.mask_bits import MaskBits, bad_pixels
-from deblend_batch.ingest.fits import FitsPlane
+from deblend_batch.ingest.plane import Plane
 
 UNOBSERVED = "UNOBSERVED"
 """Name of the bit of pixels that are bad for another reason: no weight, no value in the mask, padding."""
@@ -22,14 +22,17 @@ class MaskPlane:
 
     Parameters
     ----------
-    plane : FitsPlane
+    plane : Plane
         Its pixels.
     bits : MaskBits, optional
         What its bits mean; None where any bit is bad.
+    covers : bool
+        Whether it has no bits, and is positive where there are data.
     """
 
-    plane: FitsPlane
+    plane: Plane
     bits: MaskBits | None
+    covers: bool = False
 
     def read(
         self, rows: slice, columns: slice
@@ -50,6 +53,10 @@ class MaskPlane:
         unknown : ndarray of bool, shape (y, x)
             Where the mask has no value.
         """
+        if self.covers:
+            with np.errstate(invalid="ignore"):
+                empty = ~(self.plane.values(rows, columns) > 0)
+            return np.zeros(empty.shape, np.uint64), np.zeros(empty.shape, bool), empty
         bits, unknown = self.plane.read_bits(rows, columns)
         if self.bits is None:
             return bits, bits != 0, unknown

@@ -58,6 +58,8 @@ class MeasuredBand:
         Those that show the PSF; none where an option says what it is, or they are no stars.
     checks : tuple of Check
         What the file says against what the image shows.
+    n_bad : int
+        Pixels that are bad.
     """
 
     band: Band
@@ -71,6 +73,7 @@ class MeasuredBand:
     noise_correlation: float | None
     stars: tuple[FittedStar, ...]
     checks: tuple[Check, ...] = ()
+    n_bad: int = 0
 
 
 def measure_band(
@@ -79,10 +82,11 @@ def measure_band(
     """Read a band once, window by window, and measure it; stop where what it says cannot be."""
     band = band.with_pixels_sampled()
     mesh = BackgroundMesh(band.shape_yx)
-    plane_levels = []
+    plane_levels, n_bad = [], 0
     for rows, columns in mesh.windows(_WINDOW_PX):
         window = band.read(rows, columns)
         mesh.add(rows, columns, window.good_pixels())
+        n_bad += window.count_bad()
         if window.variance is not None:
             sample = window.variance[::4, ::4]
             plane_levels.append(
@@ -119,6 +123,7 @@ def measure_band(
         noise_correlation=correlation,
         stars=tuple(stars),
         checks=checks,
+        n_bad=n_bad,
     )
 
 

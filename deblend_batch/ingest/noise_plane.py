@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from deblend_batch.ingest.fits import FitsPlane
+from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.sources import NoiseKind
 
 LEAST_WEIGHT = 1e-6
@@ -23,7 +23,7 @@ class NoisePlane:
 
     Parameters
     ----------
-    plane : FitsPlane
+    plane : Plane
         Its pixels.
     kind : {"rms", "weight", "variance"}
         What it holds; a weight is an inverse variance.
@@ -33,7 +33,7 @@ class NoisePlane:
         Largest variance of a pixel with data, in units of the file.
     """
 
-    plane: FitsPlane
+    plane: Plane
     kind: NoiseKind
     factor: float = 1.0
     most: float = np.inf

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".xz")
+_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".asdf", ".gz", ".bz2", ".xz")
 _WITH_HDU = re.compile(r"^(?P<url>.+)\[(?P<hdu>[^\[\]]+)\]$")
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image in a FITS file.
+    """An image in a file.
 
     Parameters
     ----------
     url : str
         Local path or fsspec URL.
     hdu : str or int, optional
-        Number (0 the primary), ``NAME`` or ``NAME,VERSION``; chosen by content if absent.
+        Number (0 the primary), ``NAME`` or ``NAME,VERSION``; of ASDF an array's path; chosen by content if
+        absent.
     """
 
     url: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,35 +15,17 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.psf import square_grid
+from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.hdus import FitsFile
+from deblend_batch.ingest.reference import ImageRef
 
 _SCHEMA = "https://images.lsst.io/schemas/"
 _MOST_JSON_BYTES = 1 << 26
 _MOST_PSF_PX = 1 << 26
 
 
-@dataclass(frozen=True)
-class RubinImage:
-    """What such a file says of its image.
-
-    Parameters
-    ----------
-    band : str, optional
-        Name of the band.
-    variance_hdu, mask_hdu : str, optional
-        HDUs of the image's planes.
-    psf : FilePsf, optional
-        PSF by cells.
-    """
-
-    band: str | None
-    variance_hdu: str | None
-    mask_hdu: str | None
-    psf: FilePsf | None
-
-
-def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> RubinImage | None:
+def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> FileContents:
     """Read what a file says of its image.
 
     Parameters
@@ -52,24 +33,28 @@ def read_rubin(file: FitsFile, url: str, shape_yx: tuple[int, int]) -> RubinImag
     file : FitsFile
         The file.
     url : str
-        Its place, for messages.
+        Its place.
     shape_yx : tuple of int
         Rows and columns of the image.
 
     Returns
     -------
-    RubinImage or None
-        None where it is no such file.
+    FileContents
+        Nothing where it is no such file.
     """
     if not str(file.primary_header().get("DATAMODL", "")).startswith(_SCHEMA):
-        return None
+        return FileContents()
     tree = _tree(file, url)
     band = tree.get("band")
-    return RubinImage(
+    variance = _source(tree, "variance", "data", "value")
+    mask = _source(tree, "mask", "data", 0)
+    return FileContents(
         band=band if isinstance(band, str) else None,
-        variance_hdu=_source(tree, "variance", "data", "value"),
-        mask_hdu=_source(tree, "mask", "data", 0),
+        noise=None if variance is None else ImageRef(url, variance),
+        noise_kind=None if variance is None else "variance",
+        mask=None if mask is None else ImageRef(url, mask),
         psf=_psf(file, url, tree, shape_yx),
+        parent_yx=_parent_yx(tree),
     )
 
 
@@ -111,7 +96,7 @@ def _psf(
     name = _source(tree, "psf", "array")
     cell = [_at(tree, "psf", "bounds", "grid", "cell_shape", axis) for axis in "yx"]
     start = [_at(tree, "psf", "bounds", "grid", "bbox", axis, "start") for axis in "yx"]
-    origin = _at(tree, "image", "yx0")
+    origin = _parent_yx(tree)
     unit = None if name is None else file.find(name, "image")
     if unit is None or not all(_is_whole(each) for each in (*cell, *start)):
         return None
@@ -119,10 +104,16 @@ def _psf(
     images = file.read_stack(unit, label, _MOST_PSF_PX)
     if images.ndim != 4 or cell[0] != cell[1] or cell[0] < 1:
         raise FieldError(f"{label}: is no grid of square cells with a kernel each; fetch it again")
-    offset = np.zeros(2)
-    if isinstance(origin, list) and len(origin) == 2 and all(_is_whole(each) for each in origin):
-        offset = np.array(origin) - np.array(start)
+    offset = np.zeros(2) if origin is None else np.array(origin) - np.array(start)
     return FilePsf.of_cells(_laid(images, cell[0], offset, shape_yx), cell[0])
+
+
+def _parent_yx(tree: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the first pixel's place in the tract."""
+    origin = _at(tree, "image", "yx0")
+    if not isinstance(origin, list) or len(origin) != 2 or not all(map(_is_whole, origin)):
+        return None
+    return float(origin[0]), float(origin[1])
 
 
 def _laid(

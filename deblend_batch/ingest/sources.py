@@ -27,12 +27,15 @@ class BandSource:
         What ``noise`` holds; a weight is an inverse variance.
     mask : ImageRef, optional
         Plane of bad pixels, non-zero is bad.
+    number : int
+        Of the plane, in an array of several bands.
     """
 
     image: ImageRef
     noise: ImageRef | None = None
     noise_kind: NoiseKind | None = None
     mask: ImageRef | None = None
+    number: int = 0
 
     @property
     def planes(self) -> list[ImageRef]:

@@ -36,7 +36,7 @@ def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO
         copy = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         tee = _Tee(stream, cast("BinaryIO", copy))
         for unit in structure.walk(cast("BinaryIO", tee), url):
-            _check(unit.stop, most, url, folder)
+            check_room(unit.stop, most, url, folder)
         copy.flush()
     except UserError:
         raise
@@ -46,7 +46,8 @@ def unzipped(raw: BinaryIO, url: str, folder: str, stack: ExitStack) -> BinaryIO
     return cast("BinaryIO", copy)
 
 
-def _check(size: int, most: int, url: str, folder: str) -> None:
+def check_room(size: int, most: int, url: str, folder: str) -> None:
+    """Refuse to unpack what no such file holds, or what a disk has no room for."""
     if size > most:
         raise TooLargeError(
             f"{url}: announces {size:,} bytes, and no packed file of its size is unpacked to more than "

@@ -6,7 +6,7 @@ place and renamed, an object is one put.
 
 from __future__ import annotations
 
-from deblend_batch.storage.content import identity
+from deblend_batch.storage.content import identity, stamp
 from deblend_batch.storage.failures import translate
 from deblend_batch.storage.filesystems import check_regular, check_writable, filesystem
 from deblend_batch.storage.listing import (
@@ -17,7 +17,7 @@ from deblend_batch.storage.listing import (
     list_newest,
     list_tree,
 )
-from deblend_batch.storage.options import Options, options_of
+from deblend_batch.storage.options import Options, options_of, sections_of
 from deblend_batch.storage.places import check_apart
 from deblend_batch.storage.reading import (
     MAX_BYTES,
@@ -29,7 +29,15 @@ from deblend_batch.storage.reading import (
 )
 from deblend_batch.storage.retrying import repeat_async
 from deblend_batch.storage.unpacking import unpacked, without_packing
-from deblend_batch.storage.urls import is_local, join, local_path, member, name_of, scheme_of
+from deblend_batch.storage.urls import (
+    is_local,
+    join,
+    local_path,
+    member,
+    name_of,
+    parent,
+    scheme_of,
+)
 from deblend_batch.storage.writing import (
     TEMPORARY_PREFIX,
     create_bytes,
@@ -61,6 +69,7 @@ __all__ = [
     "name_of",
     "open_read",
     "options_of",
+    "parent",
     "read_bytes",
     "read_many",
     "read_start",
@@ -68,6 +77,8 @@ __all__ = [
     "remove_tree",
     "repeat_async",
     "scheme_of",
+    "sections_of",
+    "stamp",
     "translate",
     "unpacked",
     "without_packing",

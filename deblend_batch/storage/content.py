@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from deblend_batch.errors import TooLargeError
 from deblend_batch.storage.failures import translated
 from deblend_batch.storage.filesystems import filesystem
 from deblend_batch.storage.options import Options
-from deblend_batch.storage.urls import is_local
+from deblend_batch.storage.urls import is_local, scheme_of
+
+_MOST_FILES = 1_000_000
 
 
 @translated
@@ -21,6 +24,30 @@ def identity(url: str, options: Options | None = None) -> str:
         parts = [f"{file[len(path) :]}={_file_identity(fs, file, url)}" for file in files]
         return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return _file_identity(fs, path, url)
+
+
+@translated
+def stamp(url: str, options: Options | None = None) -> str:
+    """Return what changes when a file of a folder does: names, sizes, and ETags or times; nothing is read.
+
+    A web server lists nothing: of its folders this is no more than that they are there.
+    """
+    fs, path = filesystem(url, options)
+    if scheme_of(url) in {"http", "https"}:
+        return "none"
+    found = fs.find(path, detail=True)
+    if not found:
+        raise FileNotFoundError(url)
+    if len(found) > _MOST_FILES:
+        raise TooLargeError(f"{url}: holds {len(found):,} files, more than {_MOST_FILES:,}")
+    lines = sorted(f"{name[len(path) :]}={_file_stamp(info)}" for name, info in found.items())
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _file_stamp(info: dict[str, Any]) -> str:
+    keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+    changed = next((info[key] for key in keys if info.get(key) is not None), "")
+    return f"{info.get('size')}:{changed}"
 
 
 def _file_identity(fs: Any, path: str, url: str) -> str:

@@ -46,7 +46,7 @@ def options_of(url: str, options: Options | None) -> dict[str, Any]:
     """
     if is_local(url) or not options:
         return {}
-    under = [key for key in options if "://" in key and _is_under(url, key)]
+    under = sections_of(url, options)
     if not under:
         return {key: value for key, value in options.items() if "://" not in key}
     longest = max(under, key=len)
@@ -56,6 +56,11 @@ def options_of(url: str, options: Options | None) -> dict[str, Any]:
             f"storage_options: {longest!r} must be a section of options; see docs/config.md"
         )
     return dict(chosen)
+
+
+def sections_of(url: str, options: Options | None) -> list[str]:
+    """Return the keys such as ``s3://bucket`` under which a URL lies: the user knows its store."""
+    return [key for key in options or {} if "://" in key and _is_under(url, key)]
 
 
 def _is_under(url: str, prefix: str) -> bool:

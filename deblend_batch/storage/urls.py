@@ -38,6 +38,12 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *[part.strip("/") for part in parts]])
 
 
+def parent(url: str) -> str:
+    """Return the folder that ``url`` lies in."""
+    head, slash, _ = url.rstrip("/").rpartition("/")
+    return head or slash or "."
+
+
 def name_of(url: str) -> str:
     """Return the last part of ``url``, without slashes."""
     return url.rstrip("/").rsplit("/", 1)[-1]

@@ -25,7 +25,7 @@ from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels, saturated_pixels
 from deblend_batch.field.unstored import without_unstored
-from deblend_batch.storage import is_local, translate
+from deblend_batch.storage import translate
 from deblend_batch.text import cause
 from deblend_batch.tiling.tile import Box
 
@@ -74,8 +74,8 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     Returns
     -------
     TilePixels
-        Image and variance; pixels that the mask calls bad, non-finite ones, and those of chunks that were
-        never stored are NaN.
+        Image and variance; pixels that the mask calls bad, non-finite ones, those without a positive
+        variance, and those of chunks that were never stored are NaN.
     """
     inside = box.clipped(field.shape_yx)
     image = _without_unstored(field, _read(field, field.image, inside), inside)
@@ -85,9 +85,11 @@ def read_tile(field: Field, box: Box) -> TilePixels:
         image = np.where(bad_pixels(mask, field.meta.mask_bits), np.float32(np.nan), image)
     variance = None
     if field.variance is not None:
-        variance = _padded(
-            _read(field, field.variance, inside).astype(np.float32, copy=False), box, inside
-        )
+        variance = _read(field, field.variance, inside).astype(np.float32, copy=False)
+        known = np.isfinite(variance) & (variance > 0)
+        if not known.all():
+            image = np.where(known, image, np.float32(np.nan))
+        variance = _padded(variance, box, inside)
     if saturated is not None:
         saturated = _padded(saturated, box, inside)
     return TilePixels(
@@ -154,7 +156,7 @@ def _way(field: Field, array: zarr.Array[Any]) -> tuple[tuple[int, ...], Callabl
     Zarr reads the chunks of a shard one after the other, which with one graph node a shard is the faster way
     where they are at hand; where they are not, each has a node, and thereby a thread, to itself.
     """
-    if is_local(field.url):
+    if field.is_local:
         return array.shards or array.chunks, dask.get
     return array.chunks, partial(dask.threaded.get, pool=_requests)
 

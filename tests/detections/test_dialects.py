@@ -72,9 +72,8 @@ def test_what_stands_for_no_magnitude_is_unknown(null: str, tmp_path: Path) -> N
     [
         ("id,ra,dec\n1,150,2\n#2,150,2\n", "a row that begins with '#' has as many values"),
         ("id,ra,dec,id\n1,150,2,1\n", "several columns 'id'"),
-        ("\\fixlen = T\n|id|ra|dec|\n", "an IPAC table"),
         ("id;ra;dec\n1;1.150,5;2\n", "column 'ra' holds string \\('1.150,5'\\)"),
-        ("id,ra,dec\n1,10:00:00,2\n", "column 'ra' holds time.*in degrees"),
+        ("id,ra,dec\n1,10:00:00,2\n", r"column 'ra' \(ra\) holds texts such as hh:mm:ss"),
         ("id,ra,dec\n18446744073709551615,150,2\n", "column 'id' holds double"),
         ("id,coord_ra,coord_dec,x,y\n1,1,1,1,1\n", "has pixel positions .*'coord_ra'.*say which"),
     ],

@@ -63,6 +63,78 @@ def test_a_hats_collection_by_its_primary_table(tmp_path: Path) -> None:
     assert ids(str(tmp_path)) == list(range(6))
 
 
+def nested(n: int) -> pa.Table:
+    """What LSDB makes of sources with light curves, and other columns without a value a row."""
+    curve = {"t": [1.0, 2.0], "flux": [3.0, 4.0]}
+    lists = pa.list_(pa.float64())
+    return pa.table(
+        {
+            "curve": pa.array([curve] * n, pa.struct([("t", lists), ("flux", lists)])),
+            "spectrum": pa.array([[1.0] * 8] * n, pa.list_(pa.float32(), 8)),
+            "epochs": pa.array([[{"a": 1}]] * n),
+            "pairs": pa.array([[("a", 1)]] * n, pa.map_(pa.string(), pa.int64())),
+        }
+    )
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A catalogue with its margin cache and its index beside it."""
+    for name, kind in (("cat", "object"), ("cat_10arcs", "margin"), ("cat_id", "index")):
+        leaf = tmp_path / name / "dataset/Norder=0/Dir=0/Npix=1.parquet"
+        write(leaf, 0)
+        table = pq.read_table(leaf).rename_columns(["id", "coord_ra", "coord_dec"])
+        for column in nested(3).column_names:
+            table = table.append_column(column, nested(3)[column])
+        pq.write_table(table, leaf)
+        (tmp_path / name / "hats.properties").write_text(
+            f"dataproduct_type = {kind}\nhats_col_ra = coord_ra\nhats_col_dec=coord_dec\n"
+        )
+    (tmp_path / "collection.properties").write_text(
+        "hats_primary_table_url=cat\nall_margins=cat_10arcs\nall_indexes=id cat_id\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "cat"])
+def test_a_catalogue_says_where_its_positions_are(name: str, collection: Path) -> None:
+    """Beside nested columns, which are left out."""
+    (found,) = read_detections(str(collection / name))
+    np.testing.assert_array_equal(found.ra, [0, 1, 2])
+    np.testing.assert_array_equal(found.dec, [0, 0.5, 1])
+
+
+def test_what_the_user_maps_counts_for_more(collection: Path) -> None:
+    (found,) = read_detections(str(collection), {"x": "coord_ra", "y": "coord_dec"})
+    assert found.yx is not None
+    with pytest.raises(
+        DetectionsError, match=r"'curve' is nested \(struct.* name one with a value a"
+    ):
+        list(read_detections(str(collection), {"mag": "curve"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cat_10arcs", "is the 'margin' of a catalogue, in which rows stand twice"),
+        ("cat_id", "is the 'index' of a catalogue"),
+    ],
+)
+def test_what_stands_beside_a_catalogue_is_no_table(
+    name: str, message: str, collection: Path
+) -> None:
+    with pytest.raises(DetectionsError, match=message):
+        list(read_detections(str(collection / name)))
+
+
+def test_a_folder_of_catalogues_is_asked_which(collection: Path) -> None:
+    (collection / "collection.properties").unlink()
+    with pytest.raises(
+        DetectionsError, match=r"HATS catalogues \(cat, cat_10arcs, cat_id\); give the"
+    ):
+        list(read_detections(str(collection)))
+
+
 def test_a_collection_names_no_table_outside_itself(tmp_path: Path) -> None:
     hats_catalogue(tmp_path / "cat")
     (tmp_path / "in").mkdir()

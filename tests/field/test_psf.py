@@ -12,6 +12,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deblend_batch.detect.places import places_of
+from deblend_batch.engine.methods.psf_mixtures import PsfMixtures
 from deblend_batch.errors import BadDataError, FieldError, TooLargeError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.field.psf import (
@@ -21,6 +23,10 @@ from deblend_batch.field.psf import (
     even_grid,
     square_grid,
 )
+from deblend_batch.field.psf_profile import psf_image
+from deblend_batch.models.profile_fit.psf import psf_of_width
+from deblend_batch.tiling.tile import Box
+from tests.blends import blends_of_two
 from tests.field.test_layout import meta
 
 SHAPE = (300, 700)
@@ -284,3 +290,49 @@ def test_members_of_another_tool_are_read_in_either_format(
     found = Field.open(url).psf.kernels
     assert found is not None
     np.testing.assert_array_equal(found.images, images)
+
+
+@given(known=st.lists(st.booleans(), min_size=16, max_size=16), cell_px=st.floats(60.0, 400.0))
+def test_a_cell_has_its_own_kernel_the_nearest_or_the_width_at_its_middle(
+    known: list[bool], cell_px: float
+) -> None:
+    grid = square_grid(cell_px, SHAPE)
+    is_known = np.resize(known, (2, *grid.counts_yx))
+    images = gaussian_kernels(is_known.shape)
+    given_images = np.where(is_known[..., None, None], images, np.float32(np.nan))
+    widths = np.linspace(0.5, 0.9, 2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    psf = FieldPsf(even_grid((3, 4), SHAPE), widths, PsfKernels.of_cells(grid, given_images))
+    for band, *cell in np.ndindex(is_known.shape):
+        (y, x), found = cell, psf.of_cell(band, (cell[0], cell[1]))
+        there = np.argwhere(is_known[band])
+        if len(there):
+            distance = ((there - (y, x)) ** 2).sum(axis=1)
+            nearest = there[distance == distance.min()]
+            assert any(np.array_equal(found, images[(band, *each)]) for each in nearest)
+        else:
+            (y0, x0), (y1, x1) = grid.bounds((y, x))
+            middle = np.array([[(y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2]])
+            assert found == psf.fwhm_at(middle)[0, band]
+
+
+def test_detection_and_fit_take_the_same_psf(tmp_path: Path) -> None:
+    """Of a band without kernels, in a field where another has some: of the width of the place."""
+    psf = varying()
+    assert psf.kernels is not None
+    images = psf.kernels.images.copy()
+    images[1] = np.nan
+    grid = psf.kernels.grid
+    psf = FieldPsf(psf.grid, psf.fwhm_arcsec, PsfKernels.of_cells(grid, images))
+    field = field_with(f"{tmp_path}/a.zarr", psf)
+    scale = field.pixel_scale_arcsec
+    places = places_of(field, 1, Box(0, 0, *SHAPE))
+    yx = np.array([[100.0, 100.0], [250.0, 650.0]])
+    found = PsfMixtures(field).at(blends_of_two(np.repeat(yx[:, None], 2, axis=1)))
+    assert found.is_uncertain[:, 1].all()
+    for number, place in ((0, places[0]), (1, places[-1])):
+        cell = tuple(grid.cells(yx)[number])
+        width = psf.of_cell(1, (int(cell[0]), int(cell[1])))
+        assert isinstance(width, float)
+        np.testing.assert_array_equal(place.psf, psf_image(width / scale, scale))
+        expected = psf_of_width(width / scale, scale)
+        np.testing.assert_array_equal(found.covariance[number, 1], expected.covariance)

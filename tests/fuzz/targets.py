@@ -31,7 +31,10 @@ from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import BadDataError, UserError
 from deblend_batch.field.layout import Field
+from deblend_batch.ingest.cards import celestial_cards
+from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.ingest import ingest
+from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.models import load_model
 from deblend_batch.report.survey import survey_catalog
 from deblend_batch.tiling.reader import read_tile
@@ -39,6 +42,7 @@ from deblend_batch.tiling.tile import Box
 from tests.engine.finished import finish_run, leave_out
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation
+from tests.ingest.asdf_files import gnomonic_wcs, plain_asdf
 from tests.ingest.fits_files import celestial_header, noise_image
 from tests.support import SmallField, make_meta, write_tiny_model
 
@@ -152,6 +156,21 @@ def _compressed(kind: str) -> bytes:
     )
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(sink)
     return sink.getvalue()
+
+
+def _asdf_image(folder: Path, packing: str) -> bytes:
+    path = folder / "seed.asdf"
+    plain_asdf(path, _image(), gnomonic_wcs((10.0, 20.0)), packing=packing)
+    return path.read_bytes()
+
+
+def _read_asdf(content: bytes, folder: Path) -> None:
+    path = folder / "image.asdf"
+    path.write_bytes(content)
+    with open_files(scratch=str(folder)) as files:
+        plane = files.plane(ImageRef(str(path)))
+        celestial_cards(plane.unsettled, plane.shape_yx, plane.label)
+        plane.read(slice(0, 8), slice(0, 8))
 
 
 def _ingest(content: bytes, folder: Path, suffix: str) -> None:
@@ -281,6 +300,11 @@ TARGETS: Mapping[str, Target] = {
         lambda _: tuple(map(_compressed, _COMPRESSIONS)),
         partial(_ingest, suffix=".fits.fz"),
         mutations.FITS,
+    ),
+    "asdf-image": Target(
+        lambda folder: tuple(_asdf_image(folder, packing) for packing in ("", "lz4")),
+        _read_asdf,
+        mutations.TEXT,
     ),
     "fits-table": Target(
         lambda _: _with_gzipped(_written("fits")),

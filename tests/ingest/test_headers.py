@@ -40,7 +40,7 @@ VALUES = st.one_of(
 )
 KEYS = (
     *("MAGZERO", "PHOTZP", "FLUXMAG0", "PHOTFLAM", "PHOTPLAM", "EXPTIME", "BUNIT", "PIXAR_SR"),
-    *("PSF_FWHM", "SEEING", "FWHM", "SATURATE", "FILTER", "HIERARCH ESO QC MAGZPT"),
+    *("PSF_FWHM", "SEEING", "FWHM", "SATURATE", "FILTER", "LTV1", "LTV2", "HIERARCH ESO QC MAGZPT"),
 )
 
 
@@ -56,6 +56,51 @@ def test_whatever_a_header_says_is_plausible_or_nothing(cards: dict[str, Any]) -
     assert level is None or 0 < level.value < 3.5e38
     name = headers.band_name(made)
     assert name is None or 0 < len(name) <= 64
+    place = headers.parent_yx(made)
+    assert place is None or max(map(abs, place)) <= 1e9
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"LTV1": -4000.0, "LTV2": -8000.0}, (8000.0, 4000.0)),
+        ({"LTV1": -4000.0, "LTV2": -8000.0, "LTM1_1": 1.0, "LTM2_2": 1}, (8000.0, 4000.0)),
+        ({"LTV1": -4000.0, "LTV2": -8000.0, "LTM1_1": 0.5, "LTM2_2": 0.5}, None),  # binned
+        ({"LTV1": -4000.0}, None),
+        ({"LTV1": "x", "LTV2": 1.0}, None),
+        (
+            {
+                "CTYPE1A": "LINEAR",
+                "CTYPE2A": "LINEAR",
+                "CRPIX1A": 1.0,
+                "CRPIX2A": 1.0,
+                "CRVAL1A": 30,
+                "CRVAL2A": 9,
+            },
+            (9.0, 30.0),
+        ),
+        (
+            {
+                "CTYPE1A": "LINEAR",
+                "CTYPE2A": "LINEAR",
+                "CRPIX1A": 11.0,
+                "CRVAL1A": 30,
+                "CRVAL2A": 9,
+            },
+            (9.0, 20.0),
+        ),
+        ({"CTYPE1A": "RA---TAN", "CTYPE2A": "DEC--TAN", "CRVAL1A": 30, "CRVAL2A": 9}, None),
+        (
+            {"CTYPE1A": "LINEAR", "CTYPE2A": "LINEAR", "CRVAL1A": 30, "CRVAL2A": 9, "CDELT1A": 2.0},
+            None,
+        ),
+        ({}, None),
+    ],
+)
+def test_an_image_knows_what_it_was_cut_from(
+    cards: dict[str, Any], expected: tuple[float, float] | None
+) -> None:
+    assert headers.parent_yx([header(**cards)]) == expected
 
 
 def test_the_images_own_header_comes_first() -> None:

@@ -11,7 +11,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.ingest.fits import open_files
+from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.noise_plane import NoisePlane, typical_variance, variance_of
 from deblend_batch.ingest.reference import ImageRef
 

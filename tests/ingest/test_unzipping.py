@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import FieldError, StorageError, TooLargeError
-from deblend_batch.ingest.fits import open_files
+from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.ingest import ingest
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import noise_image, write_image

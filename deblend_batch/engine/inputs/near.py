@@ -115,6 +115,7 @@ def _read(task: IndexTask, opened: Field) -> Iterator[Detections]:
         task.options,
         where=reading.where,
         origin=reading.origin,
+        parent_yx=opened.meta.parent_yx,
         carry=reading.carry,
         pixel_arcsec=opened.pixel_scale_arcsec,
         bands=opened.meta.bands,

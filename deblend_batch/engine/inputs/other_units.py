@@ -1,4 +1,4 @@
-"""Sky positions of which none is in the image: whether they would be, were they in another unit."""
+"""Positions of which none is in the image: whether they would be, were they in another unit or frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FACTORS: Mapping[str, tuple[float, float, str]] = {
 
 
 class OtherUnits:
-    """Counts how many detections would be in an image, were their positions in another unit.
+    """Counts how many detections would be in an image, were their positions in another unit or frame.
 
     Parameters
     ----------
@@ -35,10 +35,13 @@ class OtherUnits:
     def __init__(self, field: Field) -> None:
         self._field = field
         self._counts: Counter[str] = Counter()
+        self._in_parent = 0
 
     def look(self, part: Detections) -> None:
         """Look at a part of a table."""
         if part.yx is not None:
+            if (parent := self._field.meta.parent_yx) is not None:
+                self._in_parent += int(inside_image(part.yx - parent, self._field.shape_yx).sum())
             return
         ra, dec = part.ra, part.dec
         for unit, (of_ra, of_dec, _) in _FACTORS.items():
@@ -49,6 +52,12 @@ class OtherUnits:
 
     def check(self, url: str) -> None:
         """Refuse a table whose positions fit the image in another unit alone; none is in it as degrees."""
+        if self._in_parent:
+            raise DetectionsError(
+                f"{url}: as pixels of {self._field.url}, no position is in it; as those of the larger frame "
+                f"that it was cut from (tract, mosaic), {self._in_parent:,} would be: say so with "
+                "'origin: parent'"
+            )
         unit, n = max(self._counts.items(), key=lambda each: each[1], default=("", 0))
         if n:
             raise DetectionsError(

@@ -103,9 +103,9 @@ class PsfMixtures:
             return self._of_widths[width]
 
     def _fitted(self, cell: Cell) -> PsfMixture:
-        psf = self.of.psf
-        if psf.kernels is not None and np.isfinite(psf.kernels.images[cell]).all():
-            return psf_from_kernel(psf.kernels.images[cell])
-        band, y, x = cell if psf.kernels is None else (cell[0], 0, 0)
-        scale = self.of.pixel_scale_arcsec
-        return psf_of_width(float(psf.fwhm_arcsec[band, y, x]) / scale, scale)
+        band, y, x = cell
+        known = self.of.psf.of_cell(band, (y, x))
+        if isinstance(known, float):
+            scale = self.of.pixel_scale_arcsec
+            return psf_of_width(known / scale, scale)
+        return psf_from_kernel(known)
