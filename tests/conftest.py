@@ -132,7 +132,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             break
         with contextlib.suppress(OSError):
             urllib.request.urlopen(request, timeout=5).close()
-            return
+            if "Ray runtime started" in log.read_text():  # and with it a node that takes drivers
+                return
         time.sleep(0.5)
     pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
 
