@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Each of the many processes that tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 _TOKEN = secrets.token_hex(32)
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = _TOKEN
@@ -129,7 +132,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             break
         with contextlib.suppress(OSError):
             urllib.request.urlopen(request, timeout=5).close()
-            return
+            if "Ray runtime started" in log.read_text():  # and with it a node that takes drivers
+                return
         time.sleep(0.5)
     pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
 

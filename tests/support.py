@@ -209,9 +209,11 @@ def shards_of(output: Path) -> dict[str, bytes]:
 
 
 def wait_until(ready: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + seconds
+    """Wait for something that must come; to look for it takes a third of a core at most."""
+    began = time.monotonic()
+    deadline = began + seconds
     while not ready():
         if time.monotonic() > deadline:
             pytest.fail(f"still not so after {seconds:g} s")
-        time.sleep(0.05)
+        time.sleep(max(0.05, 2 * (time.monotonic() - began)))
+        began = time.monotonic()

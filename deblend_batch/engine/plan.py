@@ -40,7 +40,6 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.sky import describe_sky, sample_sky
 from deblend_batch.models import load_model
-from deblend_batch.models.device import one_thread
 from deblend_batch.progress import clock
 
 _PROBE_BATCHES = 2
@@ -278,6 +277,8 @@ def _pool(
 
 def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
     """Read and cut a few tiles of as many fields as there is time for."""
+    from deblend_batch.models.device import one_thread  # torch, for which no mistake has to wait
+
     sample = Sample()
     with one_thread():  # as a worker does
         for tiles in fields:
@@ -342,6 +343,8 @@ def _read_bytes(prepared: Prepared, indexes: Sequence[FieldIndex]) -> int:
 
 def _speed(config: RunConfig, pool: ActorPool) -> float:
     """Stamps per second of the model on the device of one actor, from two batches after one to warm up."""
+    from deblend_batch.models.device import one_thread
+
     device = "cuda" if pool.gpus else "cpu"
     model = load_model(config.model, config.storage_options, device, config.model_sha256)
     method = method_of(model)

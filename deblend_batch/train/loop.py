@@ -32,6 +32,8 @@ _NO_INFLUENCE: Any = {
     "pool": {"processes": True},
 }
 """Keys that may change between a training and its resumption."""
+_DRAW_SECONDS = 30.0
+"""Between pictures of a training under way: one takes as long as many steps of a small network."""
 
 
 class Training:
@@ -71,6 +73,7 @@ class Training:
         self._kind = ARCHITECTURES[self._recipe.architecture]
         self._trainee = build_trainee(config, replica.device, options)
         self._checkpoint = storage.join(folder, "checkpoint.safetensors")
+        self._drawn = time.monotonic()
         self.progress = load_checkpoint(
             self._checkpoint, self._trainee, _fingerprint(config), options
         )
@@ -182,6 +185,12 @@ class Training:
             _fingerprint(self._config),
             self._options,
         )
+        if time.monotonic() - self._drawn > _DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the curves as far as they go."""
+        self._drawn = time.monotonic()
         picture = learning_curves(self.progress, self._config.name or self._config.model)
         storage.write_bytes(
             storage.join(self._folder, "learning_curves.png"), picture, self._options
@@ -198,7 +207,8 @@ class Training:
         )
 
     def _finish(self, source: PairSource, validation: HeldOut) -> None:
-        """Calibrate the best average, test it and write the weights file."""
+        """Draw the curves; calibrate the best average, test it and write the weights file."""
+        self._draw()
         config, best = self._config, self._trainee.best
         test = self._held_out(source, "test")
         initial = read_weights(config.initial, self._options).card if config.initial else None

@@ -1,4 +1,4 @@
-"""A real server of each other cloud's protocol, for as long as the session lasts."""
+"""A real server of each other cloud's protocol, for one file of tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.storage_clouds import servers
 
 
-@pytest.fixture(scope="session", params=["gs", "az"])
+@pytest.fixture(scope="module", params=["gs", "az"])
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:

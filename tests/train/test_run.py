@@ -24,6 +24,7 @@ from deblend_batch.models.architectures import RECIPES
 from deblend_batch.models.weights import read_weights
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import save_pool
+from deblend_batch.train import loop
 from deblend_batch.train.config import TrainConfig, make_train_config
 from deblend_batch.train.news import Report
 from deblend_batch.train.run import train
@@ -185,12 +186,17 @@ def test_a_relative_folder_in_a_job_is_refused(
         train(_config(pool_url), "out")
 
 
-def test_interruption_is_said_in_one_line(pool_url: str, tmp_path: Path) -> None:
+def test_interruption_is_said_in_one_line_and_leaves_the_curves(
+    pool_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_DRAW_SECONDS", 0.0)
+
     def interrupt(_: Report) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(InterruptedRunError, match="training interrupted; run again to resume"):
         train(_config(pool_url), str(tmp_path), interrupt)
+    assert (tmp_path / "learning_curves.png").stat().st_size > 1000
 
 
 def test_weights_of_a_unet_start_a_blend2mask2flux(pool_url: str, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
-from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
+from deblend_batch.engine.inputs.cross_checks import compare_with_pixels, rank_correlation
 from deblend_batch.errors import DetectionsError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.field.mask_bits import MaskBits
@@ -108,3 +111,11 @@ def test_without_sources_nothing_is_compared(tmp_path: Path) -> None:
     for yx in (np.empty((0, 2)), np.full((3, 2), np.nan), np.array([[150.0, 150.0]])):
         lines = compare_with_pixels(field, yx, np.full(len(yx), np.nan), "t", ())
         assert lines[0].startswith("positions not compared")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-9, 9)), min_size=2, max_size=20))
+def test_the_correlation_of_ranks_is_spearman_s(pairs: list[tuple[int, float]]) -> None:
+    first, second = np.array(pairs).T
+    if np.ptp(first) > 0 and np.ptp(second) > 0:
+        expected = spearmanr(first, second).statistic
+        assert rank_correlation(first, second) == pytest.approx(expected, abs=1e-12)
