@@ -6,64 +6,20 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.settings import Section, checked, read_mapping
+from deblend_batch.table_columns import Columns
 from deblend_batch.text import has_secret, redacted
 
 DEFAULT_MODEL = "blend2mask2flux-small"
 
 
 _FAR_SECONDS = 1e12  # no deadline is in thirty thousand years
-
-
-class ColumnConfig(Section):
-    """A column of a table that its name alone does not explain."""
-
-    column: str | None = None
-    """Its name."""
-    flux: str | None = None
-    """Its name, where it is a flux that a magnitude is to come from."""
-    unit: str | None = None
-    """Its unit; the table's own word counts if absent."""
-    zero_point: float | None = Field(None, ge=-60, le=60)
-    """AB magnitude of one unit of the flux, where that is no flux density."""
-
-    @model_validator(mode="after")
-    def check_names(self) -> ColumnConfig:
-        """Refuse a column without a name, or with two."""
-        if (self.column is None) == (self.flux is None):
-            raise ValueError("give exactly one of 'column' and 'flux'")
-        if self.zero_point is not None and (self.flux is None or self.unit is not None):
-            raise ValueError("'zero_point' goes with 'flux', and in the place of 'unit'")
-        return self
-
-
-Column = str | list[str] | ColumnConfig
-"""Which column, or columns, of a table are one of ours."""
-
-
-def _check_columns(columns: Any) -> Any:
-    """Refuse what is no mapping of columns, in fewer words than a union of types."""
-    if not isinstance(columns, Mapping):
-        return columns
-    for key, column in columns.items():
-        several = isinstance(column, list) and column
-        if several and all(isinstance(name, str) for name in column):
-            continue
-        if not isinstance(column, str | Mapping | ColumnConfig):
-            raise ValueError(  # noqa: TRY004  # pydantic takes no other
-                f"must name a column for {key!r}: NAME, a list of names, or "
-                "{column: NAME, unit: UNIT} ({flux: NAME, unit: UNIT} of mag)"
-            )
-    return columns
-
-
-Columns = Annotated[dict[str, Column], BeforeValidator(_check_columns)]
 
 
 class DetectionsConfig(Section):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch.config import Column
+from deblend_batch.table_columns import Column
 from deblend_batch.detections import columns as cols
 from deblend_batch.detections import values
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns

@@ -16,17 +16,19 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.cards import celestial_cards, remarks
-from deblend_batch.ingest.file_psf import FilePsf
+from deblend_batch.ingest.file_psf import FilePsf, WidthMap
 from deblend_batch.ingest.fits import FitsFiles, FitsPlane
+from deblend_batch.ingest.given import GivenBand
 from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.mask_names import choose_bits, named_bits
+from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
 from deblend_batch.ingest.noise_plane import NoisePlane
 from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.psf_plane import read_psf
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.rubin import RubinImage
 from deblend_batch.ingest.sources import BandSource
-from deblend_batch.ingest.zero_point import zero_point
+from deblend_batch.ingest.zero_point import AGREE_MAG, zero_point
 
 _STRIP_ROWS = 512
 _LEAST = 1e-200
@@ -99,8 +101,8 @@ class Band:
         What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
     mask_bits : MaskBits, optional
         What the bits of the field's mask mean.
-    psf : FilePsf, optional
-        What the file brings.
+    psf : FilePsf or WidthMap, optional
+        What files bring.
     notes : tuple of str
         What the summary has to say of its header.
     """
@@ -115,7 +117,7 @@ class Band:
     zero_is_missing: bool = False
     factor: float = 1.0
     mask_bits: MaskBits | None = None
-    psf: FilePsf | None = None
+    psf: FilePsf | WidthMap | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -251,38 +253,22 @@ def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
     return float(2.0 ** -np.round(np.log2(typical)))
 
 
-def open_bands(
-    files: FitsFiles,
-    sources: Sequence[BandSource],
-    names: Sequence[str | None],
-    zero_points: Sequence[float | None],
-    psf_fwhm_arcsec: Sequence[float | None],
-    mask_bits: Sequence[str] = (),
-) -> list[Band]:
+def open_bands(files: FitsFiles, given: Sequence[GivenBand]) -> list[Band]:
     """Open the planes of all bands and read their headers.
 
     Parameters
     ----------
     files : FitsFiles
         Opens files.
-    sources : sequence of BandSource
-        What makes each band.
-    names, zero_points, psf_fwhm_arcsec : sequence
-        Options, one per band, None where the header is to say.
-    mask_bits : sequence of str
-        Names or numbers of the bits that make a pixel bad; their own sense if empty.
+    given : sequence of GivenBand
+        What is given of each band.
 
     Returns
     -------
     list of Band
         On one grid of pixels, with names of their own.
     """
-    bands = [
-        _open_band(files, source, name, zero_point, fwhm, mask_bits)
-        for source, name, zero_point, fwhm in zip(
-            sources, names, zero_points, psf_fwhm_arcsec, strict=True
-        )
-    ]
+    bands = [_open_band(files, each) for each in given]
     found = [band.name for band in bands]
     if len(set(found)) < len(found):
         raise ConfigError(
@@ -294,14 +280,8 @@ def open_bands(
     return [replace(band, mask_bits=bits) for band in bands]
 
 
-def _open_band(
-    files: FitsFiles,
-    source: BandSource,
-    name: str | None,
-    given_zero_point: float | None,
-    fwhm_arcsec: float | None,
-    mask_bits: Sequence[str],
-) -> Band:
+def _open_band(files: FitsFiles, given: GivenBand) -> Band:
+    source = given.source
     image = files.plane(source.image)
     rubin = files.rubin(image)
     if rubin is not None:
@@ -309,9 +289,9 @@ def _open_band(
     cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
     grid = SkyGrid.from_cards(cards, image.shape_yx, image.label)
     scale = grid.pixel_scale_arcsec()
-    found, said = _zero_point(image, given_zero_point, scale)
-    psf = rubin.psf if rubin is not None and fwhm_arcsec is None else None
-    name = name or headers.band_name(image.headers) or (rubin.band if rubin else None)
+    found, said = _zero_point(image, given, scale)
+    psf = _psf(files, given, image, grid, rubin)
+    name = given.name or headers.band_name(image.headers) or (rubin.band if rubin else None)
     name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
     noise = files.plane(source.noise) if source.noise else None
     mask = files.plane(source.mask) if source.mask else None
@@ -325,12 +305,17 @@ def _open_band(
         name=name,
         image=image,
         noise=NoisePlane(noise, source.noise_kind or "variance") if noise else None,
-        mask=_mask(mask, mask_bits, name) if mask else None,
+        mask=_mask(mask, given.bits, name) if mask else None,
         wcs_cards=cards,
         zero_point=found,
-        psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
+        psf_fwhm_arcsec=_width(image, given.psf_fwhm_arcsec, psf, scale),
         psf=psf,
-        notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
+        notes=(
+            *remarks(image.unsettled),
+            *said,
+            *_encoding_notes(image),
+            *(() if psf is None else psf.notes),
+        ),
     )
 
 
@@ -344,23 +329,37 @@ def _completed(source: BandSource, rubin: RubinImage) -> BandSource:
     return source
 
 
+def _psf(
+    files: FitsFiles, given: GivenBand, image: FitsPlane, grid: SkyGrid, rubin: RubinImage | None
+) -> FilePsf | WidthMap | None:
+    """Return the PSF that files bring, unless the user says its width."""
+    if given.psf_fwhm_arcsec is not None:
+        return None
+    if given.source.psf is not None:
+        return read_psf(files, given.source.psf, image, grid)
+    return rubin.psf if rubin is not None else None
+
+
 def _width(
-    image: FitsPlane, given: float | None, psf: FilePsf | None, scale_arcsec: float
+    image: FitsPlane, given: float | None, psf: FilePsf | WidthMap | None, scale_arcsec: float
 ) -> Found | None:
     if given is not None:
         return Found(given, "option")
     if psf is not None and psf.typical_fwhm_px is not None:
-        return Found(psf.typical_fwhm_px * scale_arcsec, "kernels of the file")
+        return Found(psf.typical_fwhm_px * scale_arcsec, psf.source)
     return headers.psf_fwhm_arcsec(image.headers, scale_arcsec)
 
 
 def _zero_point(
-    image: FitsPlane, given: float | None, scale_arcsec: float
+    image: FitsPlane, given: GivenBand, scale_arcsec: float
 ) -> tuple[Found, tuple[str, ...]]:
     """Return the zero point, and what speaks against it."""
-    if given is not None:
-        return Found(given, "option"), ()
+    if given.zero_point is not None:
+        return Found(given.zero_point, "option"), ()
     said = zero_point(image.headers, float(np.radians(scale_arcsec / 3600)) ** 2)
+    usual = given.usual_zero_point
+    if said.found is None and usual is not None and not said.problem:
+        return Found(usual.value, usual.survey), ()
     if said.found is None:
         why = said.problem or (
             "no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, FLUXMAG0, PHOTFLAM, "
@@ -369,12 +368,17 @@ def _zero_point(
         raise FieldError(
             f"{image.label}: {why}; give --zero-point, the AB magnitude of one image unit"
         )
+    if usual is not None and abs(said.found.value - usual.value) > AGREE_MAG:
+        raise FieldError(
+            f"{image.label}: its zero point is {said.found.value:.3f} by {said.found.source}, and that of "
+            f"{usual.survey} is {usual.value:g}: is it of another survey? Give the right --survey, or --zero-point"
+        )
     return said.found, said.notes
 
 
-def _mask(plane: FitsPlane, chosen: Sequence[str], band: str) -> MaskPlane:
+def _mask(plane: FitsPlane, choice: BitChoice, band: str) -> MaskPlane:
     named = named_bits(plane.headers, plane.url)
-    return MaskPlane(plane, choose_bits(named, chosen, band, plane.label))
+    return MaskPlane(plane, choose_bits(named, choice, band, plane.label))
 
 
 def _encoding_notes(image: FitsPlane) -> tuple[str, ...]:

@@ -206,10 +206,14 @@ class FitsFiles:
             warnings.simplefilter("ignore")
             return read_rubin(self._opened[plane.url], plane.url, plane.shape_yx)
 
+    def file(self, url: str) -> FitsFile:
+        """Open a file, once."""
+        if url not in self._opened:
+            self._opened[url] = self._open(url)
+        return self._opened[url]
+
     def _plane(self, ref: ImageRef) -> FitsPlane:
-        if ref.url not in self._opened:
-            self._opened[ref.url] = self._open(ref.url)
-        file = self._opened[ref.url]
+        file = self.file(ref.url)
         unit = file.select(ref)
         exact = ref if ref.hdu is not None else ImageRef(ref.url, unit.name or unit.number)
         hdu, streams = file.open(unit, str(exact))

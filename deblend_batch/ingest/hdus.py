@@ -74,6 +74,21 @@ class FitsFile:
             )
         return unit
 
+    def select_stack(self, ref: ImageRef) -> Unit:
+        """Return the image of any number of axes that is meant; the first one that has pixels if none is named."""
+        images = [unit for unit in self.units() if unit.kind in {"image", "compressed"}]
+        chosen = next(
+            (
+                unit
+                for unit in images
+                if (bool(unit.shape) if ref.hdu is None else _is_meant(unit, ref.hdu))
+            ),
+            None,
+        )
+        if chosen is None or not chosen.shape:
+            raise FieldError(f"{ref}: holds no such image; it has {self.listing()}")
+        return chosen
+
     def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
         """Open an image as astropy's HDU, whose pixels are as the file has them, without BSCALE and BZERO.
 
@@ -153,18 +168,18 @@ class FitsFile:
     def _first_image(self) -> Unit:
         images = [unit for unit in self.units() if unit.is_image_2d]
         if not images:
-            raise FieldError(f"{self._url}: holds no 2-d image; it has {self._listing()}")
+            raise FieldError(f"{self._url}: holds no 2-d image; it has {self.listing()}")
         return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
 
     def _asked_for(self, ref: ImageRef) -> Unit:
         unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
         if unit is None:
-            raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self._listing()}")
+            raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self.listing()}")
         if not unit.is_image_2d:
-            raise FieldError(f"{ref}: is not a 2-d image; the file has {self._listing()}")
+            raise FieldError(f"{ref}: is not a 2-d image; the file has {self.listing()}")
         return unit
 
-    def _listing(self) -> str:
+    def listing(self) -> str:
         """Name what the file has, for messages."""
         texts = [str(unit) for unit in self.units()]
         more = f", and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""

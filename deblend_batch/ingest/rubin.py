@@ -122,7 +122,8 @@ def _psf(
     offset = np.zeros(2)
     if isinstance(origin, list) and len(origin) == 2 and all(_is_whole(each) for each in origin):
         offset = np.array(origin) - np.array(start)
-    return FilePsf.of_cells(_laid(images, cell[0], offset, shape_yx), cell[0])
+    kernels = _laid(images, cell[0], offset, shape_yx)
+    return FilePsf.of_cells(kernels, cell[0], "kernels of the file", label)
 
 
 def _laid(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.config import Column
+from deblend_batch.table_columns import Column
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DetectionsError
 

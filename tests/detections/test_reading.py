@@ -16,7 +16,8 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.config import Column, ColumnConfig, make_config
+from deblend_batch.config import make_config
+from deblend_batch.table_columns import Column, ColumnConfig
 from deblend_batch.detections.columns import Source
 from deblend_batch.detections.table import Detections, read_detections, read_pairs_table
 from deblend_batch.detections.values import floats, hashed, ids

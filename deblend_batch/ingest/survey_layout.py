@@ -1,0 +1,124 @@
+"""Whether files are laid out as a survey's are: by their names, cards and HDUs."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from itertools import islice
+
+from astropy.io import fits
+
+from deblend_batch import storage
+from deblend_batch.errors import DeblendError, FieldError
+from deblend_batch.ingest.fits import FitsFiles
+from deblend_batch.ingest.given import Given
+from deblend_batch.ingest.hdus import FitsFile, settled
+from deblend_batch.ingest.reference import parse_image
+from deblend_batch.surveys.names import NamePattern
+from deblend_batch.surveys.record import SurveyRecord
+
+_MOST_HDUS = 64
+
+
+def check_layout(files: FitsFiles, given: Given, record: SurveyRecord) -> None:
+    """Refuse images that are not laid out as a survey's are: another's cards, or without its HDUs.
+
+    Parameters
+    ----------
+    files : FitsFiles
+        Opens files.
+    given : Given
+        As the record has filled it.
+    record : SurveyRecord
+        The survey's.
+    """
+    if record.format != "fits":
+        return
+    for text in given.images:
+        url = parse_image(text).url
+        file = files.file(url)
+        wrong = _wrong_card(file, record)
+        if wrong:
+            raise FieldError(f"{url}: is none of {record.name}: {wrong}; {_ELSE}")
+        for hdu in _own_hdus(given, record):
+            if not _has(file, hdu):
+                raise FieldError(
+                    f"{url}: is not laid out as {record.name}: no HDU {hdu!r}; it has {file.listing()}; {_ELSE}"
+                )
+
+
+_ELSE = "give another --survey (deblend-batch surveys), or the options instead of one"
+
+
+def recognised(
+    files: FitsFiles, url: str, records: Mapping[str, SurveyRecord]
+) -> SurveyRecord | None:
+    """Return the survey whose layout a file has; None where it is none's, or that of several.
+
+    A record says what tells its files: cards and HDUs that all must be there, or the image's name where it
+    says neither.
+    """
+    try:
+        file = files.file(url)
+        found = [each for each in records.values() if _is_of(file, storage.name_of(url), each)]
+    except DeblendError:
+        return None
+    return found[0] if len(found) == 1 else None
+
+
+def _is_of(file: FitsFile, name: str, record: SurveyRecord) -> bool:
+    layout = record.layout
+    if not layout.cards and not layout.hdus:
+        return record.image.file is not None and bool(NamePattern(record.image.file).match(name))
+    return all(_has(file, hdu) for hdu in layout.hdus) and all(
+        fnmatch.fnmatchcase(said, value)
+        for key, value in layout.cards.items()
+        for said in [_card(file, key)]
+    )
+
+
+def _wrong_card(file: FitsFile, record: SurveyRecord) -> str:
+    """Say which card has another value than the survey's; one that is missing says nothing."""
+    for key, value in record.layout.cards.items():
+        said = _card(file, key)
+        if said and not fnmatch.fnmatchcase(said, value):
+            return f"{key} is {said!r}, not {value!r}"
+    return ""
+
+
+def _own_hdus(given: Given, record: SurveyRecord) -> list[str | int]:
+    """Return the HDUs of the image's file that the record names, and no option instead."""
+    wanted: list[str | int] = []
+    if record.image.hdu is not None and not given.hdu:
+        wanted.append(record.image.hdu)
+    for plane, places in ((record.noise, _noise(given)), (record.mask, given.mask)):
+        if plane is not None and plane.file is None and plane.hdu is not None:
+            wanted += [plane.hdu] if set(map(str, places)) == {str(plane.hdu)} else []
+    return wanted
+
+
+def _noise(given: Given) -> list[str | int]:
+    return [place for places in given.noise.values() for place in places]
+
+
+def _has(file: FitsFile, hdu: str | int) -> bool:
+    return any(
+        unit.number == hdu if isinstance(hdu, int) else unit.is_called(hdu)
+        for unit in islice(file.units(), _MOST_HDUS)
+    )
+
+
+def _card(file: FitsFile, key: str) -> str:
+    """Return a card's value as text: the primary header's, else that of the first image's."""
+    for header in _headers(file):
+        value = header.get(key)
+        if isinstance(value, str | int | float):
+            return str(value).strip()
+    return ""
+
+
+def _headers(file: FitsFile) -> list[fits.Header]:
+    units = list(islice(file.units(), _MOST_HDUS))
+    image = next((unit for unit in units if unit.is_image_2d), None)
+    numbers = {0} if image is None else {0, image.number}
+    return [settled(file.header(unit)) for unit in units if unit.number in numbers]
