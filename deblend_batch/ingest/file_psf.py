@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.psf import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
-from deblend_batch.ingest.moffat import fit_moffat
 
 _HALF_RANGE = 127
 _UNIT_SUM = 0.01
+_FINE_PX = 200
+_FINEST = 16
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,37 @@ class FilePsf:
             unit = np.where(known[..., None, None], kernels / total[..., None, None], np.nan)
         widths = np.full(known.shape, np.nan)
         for y, x in np.argwhere(known).tolist():
-            fit = fit_moffat(unit[y, x])
-            widths[y, x] = np.nan if fit is None else fit[0].fwhm_px
+            widths[y, x] = kernel_fwhm(unit[y, x])
         return cls(cell_px, unit.astype(np.float32), widths, source, _sums(total[known]))
 
     @property
     def typical_fwhm_px(self) -> float | None:
         """Median width; None where no cell has one."""
         return _median(self.fwhm_px)
+
+
+def kernel_fwhm(image: NDArray[np.float64]) -> float:
+    """Return the full width at half maximum of a kernel without noise: that of a disk of as large an area.
+
+    Parameters
+    ----------
+    image : ndarray of float64, shape (y, x)
+        The kernel.
+
+    Returns
+    -------
+    float
+        Pixels of the kernel.
+    """
+    high = np.argwhere(image > image.max() / 10)
+    (top, left), (bottom, right) = high.min(axis=0), high.max(axis=0)
+    rim = 2  # so that the spline's ends are in the wings
+    core = image[max(top - rim, 0) : bottom + rim + 1, max(left - rim, 0) : right + rim + 1]
+    finer = int(np.clip(_FINE_PX // max(core.shape), 1, _FINEST))
+    steps = [np.arange(0, edge - 1 + 1e-9, 1 / finer) for edge in core.shape]
+    fine = map_coordinates(core, np.meshgrid(*steps, indexing="ij"), order=3, mode="nearest")
+    area = float((fine > fine.max() / 2).sum()) / finer**2
+    return 2 * math.sqrt(area / math.pi)
 
 
 @dataclass(frozen=True)
