@@ -50,7 +50,7 @@ def print_table(rows: list[tuple[str, str]]) -> None:
 
 
 def print_columns(rows: list[tuple[str, ...]], *, as_remark: bool = False) -> None:
-    """Print a table of any number of columns; as a remark on the standard error, where a script reads ours."""
+    """Print a table of several columns; on the standard error where a script reads the other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -371,7 +371,7 @@ def _zero_point(
     if usual is not None and abs(said.found.value - usual.value) > AGREE_MAG:
         raise FieldError(
             f"{image.label}: its zero point is {said.found.value:.3f} by {said.found.source}, and that of "
-            f"{usual.survey} is {usual.value:g}: is it of another survey? Give the right --survey, or --zero-point"
+            f"{usual.survey} is {usual.value:g}: give the right --survey, or --zero-point"
         )
     return said.found, said.notes
 

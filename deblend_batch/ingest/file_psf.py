@@ -51,7 +51,7 @@ class FilePsf:
         edge = images.shape[-1]
         if images.shape[-2] != edge or edge % 2 == 0:
             raise FieldError(
-                f"{where}: has kernels of {images.shape[-2]} x {edge} px; they must be square, and their edge "
+                f"{where}: has kernels of {images.shape[-2]} x {edge} px; they must be square, their edge "
                 "odd, so that the PSF's centre is that of a pixel"
             )
         half = edge // 2
@@ -166,7 +166,7 @@ def field_psf(
     maps = [psf for psf in bands if isinstance(psf, WidthMap)]
     if kernels is None and not maps:
         return measured
-    grid = even_grid(maps[0].fwhm_px.shape, shape_yx) if maps else None  # type: ignore[arg-type]
+    grid = even_grid(maps[0].fwhm_px.shape, shape_yx) if maps else None
     if grid is None and kernels is not None:
         grid = even_grid(kernels.grid.counts_yx, shape_yx)
     assert grid is not None
@@ -212,8 +212,8 @@ def _at_cells(
     own = (
         square_grid(psf.cell_px, shape_yx)
         if isinstance(psf, FilePsf)
-        else even_grid(psf.fwhm_px.shape, shape_yx)  # type: ignore[arg-type]
+        else even_grid(psf.fwhm_px.shape, shape_yx)
     )
-    middles = (np.indices(grid.counts_yx).reshape(2, -1).T + 0.5) * grid.edge_yx - 0.5
-    y, x = own.cells(middles).T
-    return psf.fwhm_px[y, x].reshape(grid.counts_yx)
+    number = np.indices(grid.counts_yx, np.float64).reshape(2, -1).T
+    y, x = own.cells((number + 0.5) * np.array(grid.edge_yx) - 0.5).T
+    return np.asarray(psf.fwhm_px[y, x].reshape(grid.counts_yx))

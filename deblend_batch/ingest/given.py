@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.ingest.mask_names import BitChoice
+from deblend_batch.ingest.mask_names import NO_CHOICE, BitChoice
 from deblend_batch.ingest.sources import BandSource, NoiseKind, list_sources, per_band
 
 
@@ -56,7 +56,7 @@ class Given:
     noise: Mapping[NoiseKind, Sequence[str | int]] = field(default_factory=dict)
     mask: tuple[str | int, ...] = ()
     psf: tuple[str | int, ...] = ()
-    bits: BitChoice = BitChoice()
+    bits: BitChoice = NO_CHOICE
     bands: tuple[str, ...] = ()
     zero_points: tuple[float, ...] = ()
     psf_fwhm_arcsec: tuple[float, ...] = ()
@@ -87,7 +87,7 @@ class GivenBand:
     name: str | None = None
     zero_point: float | None = None
     psf_fwhm_arcsec: float | None = None
-    bits: BitChoice = BitChoice()
+    bits: BitChoice = NO_CHOICE
     usual_zero_point: UsualZeroPoint | None = None
 
 
@@ -108,9 +108,7 @@ def by_band(given: Given) -> list[GivenBand]:
     widths = per_band(_positive(given.psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm")
     return [
         GivenBand(source, name, zero_point, width, given.bits, given.usual_zero_point)
-        for source, name, zero_point, width in zip(
-            sources, names, zero_points, widths, strict=True
-        )
+        for source, name, zero_point, width in zip(sources, names, zero_points, widths, strict=True)
     ]
 
 

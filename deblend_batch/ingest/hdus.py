@@ -75,7 +75,7 @@ class FitsFile:
         return unit
 
     def select_stack(self, ref: ImageRef) -> Unit:
-        """Return the image of any number of axes that is meant; the first one that has pixels if none is named."""
+        """Return the image of any number of axes that is meant; if none is, the first that has pixels."""
         images = [unit for unit in self.units() if unit.kind in {"image", "compressed"}]
         chosen = next(
             (

@@ -24,18 +24,18 @@ from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
 from deblend_batch.ingest.fits import open_files
-from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
-from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
 from deblend_batch.ingest.given import Given, by_band
 from deblend_batch.ingest.mask_names import BitChoice
+from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
+from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
 from deblend_batch.ingest.sources import NoiseKind
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.ingest.survey_files import ListNames
 from deblend_batch.ingest.survey_given import ShowFiles, completed, show_nothing
 from deblend_batch.ingest.survey_layout import check_layout
-from deblend_batch.surveys.shipped import load_survey
 from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
+from deblend_batch.surveys.shipped import load_survey
 
 _REMOTE_SHARDS = 4
 
@@ -90,8 +90,8 @@ def ingest(
     zero_points : sequence of float
         AB magnitudes of one image unit, one for all or one per band; from the header if absent.
     psf : sequence of str or int
-        What holds the PSF, given as planes are: kernels in an HDU (y, x, or cell_y, cell_x, y, x), a map of its
-        width (arcsec, of the image's size), PSFEx's model, or Euclid's stamps.
+        What holds the PSF, given as planes are: kernels in an HDU (y, x, or cell_y, cell_x, y, x), a map of
+        its width (arcsec, of the image's size), PSFEx's model, or Euclid's stamps.
     psf_fwhm_arcsec : sequence of float
         One for all or one per band; from the header, else measured from stars, if absent. If absent,
         stars also give the PSF's image and its variation.

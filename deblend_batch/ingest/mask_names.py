@@ -56,6 +56,10 @@ class BitChoice:
         return cls(tuple(mask.bad or ()), mask.bits or None)
 
 
+NO_CHOICE = BitChoice()
+"""Where nothing is said of bits."""
+
+
 def named_bits(headers: Headers, url: str) -> dict[str, int]:
     """Return the bits that a mask's header names, or that its survey's files are known to have.
 

@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 
 _MAX_SHEAR = 0.5
 _GAUSSIAN = 1e-3
-"""Inverse of a slope that is a Gaussian's, to a thousandth; the fit is in the inverse, which has that limit."""
+"""Inverse of a slope that is a Gaussian's, to a thousandth: the fit is in the inverse, for that limit."""
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,12 @@ class StampGrid:
             if min(y, x) < half:
                 continue
             stamp = read(slice(y - half, y + half + 1), slice(x - half, x + half + 1))
-            if stamp.shape == (self.edge, self.edge) and np.isfinite(stamp).all():
-                peak = np.unravel_index(stamp.argmax(), stamp.shape)
-                if peak == (half, half):
-                    return stamp
+            is_whole = stamp.shape == (self.edge, self.edge) and bool(np.isfinite(stamp).all())
+            if is_whole and int(stamp.argmax()) == half * self.edge + half:
+                return stamp
         raise FieldError(
-            f"{where}: has no PSF with its peak at {centre_yx[1]:g}, {centre_yx[0]:g} of its canvas, where its "
-            "table has one; give --psf-fwhm ARCSEC"
+            f"{where}: has no PSF with its peak at {centre_yx[1]:g}, {centre_yx[0]:g} of its canvas, where "
+            "its table has one; give --psf-fwhm ARCSEC"
         )
 
 
@@ -131,4 +130,3 @@ def read_places(
     if not good.any():
         raise FieldError(f"{where}: has no row with a place; give --psf-fwhm ARCSEC")
     return canvas[good], radec[good]
-

@@ -107,9 +107,7 @@ def _of_map(plane: FitsPlane, scale_arcsec: float) -> WidthMap:
     """Take the median width of each cell of a map."""
     unit = text(plane.headers, "BUNIT").lower()
     in_pixels = "pix" in unit
-    counts = tuple(
-        min(_MAP_MOST_CELLS, math.ceil(edge / _MAP_CELL_PX)) for edge in plane.shape_yx
-    )
+    counts = tuple(min(_MAP_MOST_CELLS, math.ceil(edge / _MAP_CELL_PX)) for edge in plane.shape_yx)
     grid = even_grid((counts[0], counts[1]), plane.shape_yx)
     widths = np.full(grid.counts_yx, np.nan)
     for y in range(grid.counts_yx[0]):
@@ -143,8 +141,8 @@ def _of_images(images: NDArray[np.float64], shape_yx: tuple[int, int], label: st
         if square_grid(cell_px, shape_yx).counts_yx == images.shape[:2]:
             return FilePsf.of_cells(images, cell_px, "kernels by cell", label)
     raise FieldError(
-        f"{label}: holds {' x '.join(map(str, images.shape))} pixels, neither a kernel nor one for each square "
-        "cell of the image (cell_y, cell_x, y, x); give --psf-fwhm ARCSEC"
+        f"{label}: holds {' x '.join(map(str, images.shape))} pixels, neither a kernel nor one for each "
+        "square cell of the image (cell_y, cell_x, y, x); give --psf-fwhm ARCSEC"
     )
 
 
@@ -159,8 +157,8 @@ def _check_sampling(file: FitsFile, unit: object, scale_arcsec: float, label: st
         ratio = 1 / over
     if abs(ratio - 1) > _SAME_SCALE:
         raise FieldError(
-            f"{label}: its pixels are {ratio:.3g} of the image's; resample it to the image's, each the mean over "
-            "a pixel, or give --psf-fwhm ARCSEC"
+            f"{label}: its pixels are {ratio:.3g} of the image's; resample it to the image's, each the mean "
+            "over a pixel, or give --psf-fwhm ARCSEC"
         )
 
 

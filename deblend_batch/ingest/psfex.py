@@ -102,9 +102,7 @@ class PsfexModel:
             (at + 1 - zero) / scale
             for at, zero, scale in zip(yx[::-1], self.zero_xy, self.scale_xy, strict=True)
         )
-        powers = [
-            x**i * y**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)
-        ]
+        powers = [x**i * y**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
         image = np.tensordot(powers, self.terms, axes=1)
         drawn = galsim.InterpolatedImage(
             galsim.Image(image), scale=self.sample_px, x_interpolant=galsim.Lanczos(3), flux=1.0
@@ -124,9 +122,7 @@ def _card(header: Header, key: str, where: str) -> float:
 def _check_positions(header: Header, count: int, where: str) -> None:
     """Refuse a model that varies with something else than the position in the image."""
     names = [text([header], f"POLNAME{n + 1}") for n in range(count)]
-    if count != 2 or not all(
-        name in known for name, known in zip(names, _POSITIONS, strict=True)
-    ):
+    if count != 2 or not all(name in known for name, known in zip(names, _POSITIONS, strict=True)):
         raise FieldError(
             f"{where}: its PSF varies with {', '.join(names) or 'nothing'}, not X_IMAGE and Y_IMAGE alone; "
             "make the model with PSFVAR_KEYS X_IMAGE,Y_IMAGE"

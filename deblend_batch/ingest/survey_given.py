@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from deblend_batch.ingest.given import Given, UsualZeroPoint
-from deblend_batch.ingest.mask_names import BitChoice
+from deblend_batch.ingest.mask_names import NO_CHOICE, BitChoice
 from deblend_batch.ingest.reference import ImageRef, parse_image
 from deblend_batch.ingest.sources import WITHOUT, NoiseKind
 from deblend_batch.ingest.survey_files import PLANES, BandFiles, ListNames, find_files
@@ -83,7 +83,7 @@ def completed(
         noise=given.noise or _noise(files, record),
         mask=given.mask or _planes(files, "mask"),
         psf=given.psf or _planes(files, "psf"),
-        bits=given.bits if given.bits != BitChoice() else BitChoice.of_record(record.mask),
+        bits=given.bits if given.bits != NO_CHOICE else BitChoice.of_record(record.mask),
         bands=given.bands or _bands(files),
         usual_zero_point=None
         if record.zero_point is None

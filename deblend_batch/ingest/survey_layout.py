@@ -43,7 +43,8 @@ def check_layout(files: FitsFiles, given: Given, record: SurveyRecord) -> None:
         for hdu in _own_hdus(given, record):
             if not _has(file, hdu):
                 raise FieldError(
-                    f"{url}: is not laid out as {record.name}: no HDU {hdu!r}; it has {file.listing()}; {_ELSE}"
+                    f"{url}: is not laid out as {record.name}: no HDU {hdu!r}; it has {file.listing()}; "
+                    f"{_ELSE}"
                 )
 
 

@@ -90,7 +90,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _closing(text: str, start: int) -> int:
-    """Return where the brace that opens at ``start`` is closed: regular expressions have some of their own."""
+    """Return where the brace at ``start`` is closed: regular expressions have some of their own."""
     depth = 0
     for at in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[at], 0)

@@ -34,7 +34,7 @@ def is_record_file(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES)
 
 
-def load_survey(name: str, options: Options | None = None) -> SurveyRecord:
+def load_survey(name: str, options: Options | None = None, key: str = "--survey") -> SurveyRecord:
     """Return a survey's record.
 
     Parameters
@@ -43,6 +43,8 @@ def load_survey(name: str, options: Options | None = None) -> SurveyRecord:
         Name of one that comes with the package, or path or URL of a YAML file.
     options : mapping, optional
         fsspec storage options, for a file.
+    key : str
+        What the name was given as, for messages.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def load_survey(name: str, options: Options | None = None) -> SurveyRecord:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(
-            f"--survey: no survey {name!r}; {hint}known are {', '.join(known)}, or give a record of your own, "
+            f"{key}: no survey {name!r}; {hint}known are {', '.join(known)}, or give a record of your own, "
             "FILE.yaml"
         )
     return known[name]

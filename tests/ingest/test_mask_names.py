@@ -48,7 +48,11 @@ def test_headers_name_bits() -> None:
     [
         (AFW, "i", ("BAD", "SAT", "CR", "EDGE", "NO_DATA")),
         ({name: n for n, name in enumerate(RUBIN)}, "i", ("NO_DATA", "SATURATED")),
-        (dict.fromkeys(BitChoice.of_words(["legacy-dr10"]).names or {}, 0), "r", ("SATUR_R", "ALLMASK_R")),
+        (
+            dict.fromkeys(BitChoice.of_words(["legacy-dr10"]).names or {}, 0),
+            "r",
+            ("SATUR_R", "ALLMASK_R"),
+        ),
         ({"DETECTED": 3, "SOMETHING": 4}, "r", ("SOMETHING",)),
     ],
 )
