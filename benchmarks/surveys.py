@@ -1,9 +1,9 @@
-"""Files in the layouts of surveys, by their presets, to a catalogue: do its fluxes agree with the truth?
+"""Files in the layouts of surveys, by their presets, to a catalogue, which is compared with the truth.
 
-``python benchmarks/surveys.py FOLDER`` takes a folder that holds ``make_images.py``, which writes files of one
-sky in several layouts and its truth (``src.npy``: y, x, flux), and other files of that sky. Each is ingested with
-``--survey`` alone, fitted where the truth has sources (positions are off by 0.2 px, as detections are), and
-compared. Sources within reach of pixels without data are left out.
+``python benchmarks/surveys.py FOLDER`` takes a folder that holds ``make_images.py``, which writes files of
+one sky in several layouts and its truth (``src.npy``: y, x, flux), and other files of that sky. Each is
+ingested with ``--survey`` alone, fitted where the truth has sources (positions are off by 0.2 px), and compared.
+Sources within reach of pixels without data are left out.
 """
 
 from __future__ import annotations
@@ -202,7 +202,8 @@ def main() -> None:
         subprocess.run([sys.executable, source / "make_images.py"], cwd=made, check=True)
         truth = np.load(made / "src.npy")
         print(
-            "| survey | file | bands | PSF cells | bad centres | rows, compared | bias | bright | pull | offset, px |"
+            "| survey | file | bands | PSF cells | bad centres | rows, compared | bias | bright "
+            "| pull | offset, px |"
         )
         for number, (survey, file, unit) in enumerate(_FILES):
             path = made / file if (made / file).exists() else source / file
@@ -210,7 +211,8 @@ def main() -> None:
             os.mkdir(folder)
             found = compare(survey, str(path), truth, unit, folder)
             print(
-                f"| {survey} | {file} | {' '.join(found.bands)} | {found.kernel_cells_yx} | {found.bad_share:.2%} "
+                f"| {survey} | {file} | {' '.join(found.bands)} | {found.kernel_cells_yx} "
+                f"| {found.bad_share:.2%} "
                 f"| {found.rows}, {found.compared} | {found.bias:+.2%} | {found.bright_bias:+.2%} "
                 f"| {found.pull:.2f} | {found.offset_yx[0]:+.4f} {found.offset_yx[1]:+.4f}, "
                 f"{found.scatter_px:.4f} |",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 
 import zarr
 
 from deblend_batch import storage
-from deblend_batch.errors import ConfigError
+from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.psf import FieldPsf
@@ -23,8 +24,8 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
-from deblend_batch.ingest.fits import open_files
-from deblend_batch.ingest.given import Given, by_band
+from deblend_batch.ingest.fits import FitsFiles, open_files
+from deblend_batch.ingest.given import Given, GivenBand, by_band
 from deblend_batch.ingest.mask_names import BitChoice
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
@@ -32,10 +33,11 @@ from deblend_batch.ingest.sources import NoiseKind
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.ingest.survey_files import ListNames
 from deblend_batch.ingest.survey_given import ShowFiles, completed, show_nothing
-from deblend_batch.ingest.survey_layout import check_layout
+from deblend_batch.ingest.survey_layout import check_layout, missing_options, recognised
 from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
-from deblend_batch.surveys.shipped import load_survey
+from deblend_batch.surveys.record import SurveyRecord
+from deblend_batch.surveys.shipped import load_survey, shipped_surveys
 
 _REMOTE_SHARDS = 4
 
@@ -162,8 +164,9 @@ def ingest(
     with open_files(options, scratch, check_sums=not ignore_checksum) as files:
         if record is not None:
             check_layout(files, given, record)
-        opened = open_bands(files, each)
-        measured = _measure(opened, background, meant, progress)
+        with _suggesting(files, each, record) as suggestion:
+            opened = open_bands(files, each)
+            measured = _measure(opened, background, meant, progress)
         stars = _measure_psf(measured)
         bands_found = tuple(summarise(item, n, stars) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
@@ -188,7 +191,25 @@ def ingest(
         bands=bands_found,
         bad_fraction=bad_fraction,
         seconds=time.monotonic() - started,
+        suggestion=suggestion,
     )
+
+
+@contextmanager
+def _suggesting(
+    files: FitsFiles, bands: Sequence[GivenBand], record: SurveyRecord | None
+) -> Iterator[str]:
+    """Give what to say of a layout that is known; an error for want of what its survey says ends with it."""
+    found = None
+    if record is None:
+        found = recognised(files, bands[0].source.image.url, shipped_surveys())
+    option = "" if found is None else f"--survey {found.name}"
+    try:
+        yield option and f"its layout is that of {found.title}: {option}"  # type: ignore[union-attr]
+    except (ConfigError, FieldError) as error:
+        if found is None or not any(each in str(error) for each in missing_options(found)):
+            raise
+        raise type(error)(f"{error}; its layout is known: {option}") from error
 
 
 def _noise_planes(

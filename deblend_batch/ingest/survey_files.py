@@ -149,8 +149,8 @@ def _place(
         if plane.optional:
             return WITHOUT
         raise FieldError(
-            f"{image.url}: is not called as the images of {record.name} are ({record.image.file}), so that "
-            f"its {key} plane cannot be found; give {option} FILE, or another --survey (deblend-batch surveys)"
+            f"{image.url}: is not called as {record.name}'s images are ({record.image.file}), so that its "
+            f"{key} plane cannot be found; give {option} FILE, or another --survey (deblend-batch surveys)"
         )
     found = [url for url in near if wanted.matches(_split(url)[1], parts)]
     if len(found) == 1:
@@ -166,8 +166,8 @@ def _place(
     if plane.optional:
         return WITHOUT
     raise NotFoundError(
-        f"{image.url}: no {key} plane {called} beside it, as --survey {record.name} has it; fetch it, or "
-        f"give {option} FILE, or {option} {WITHOUT}"
+        f"{image.url}: no {key} plane {called} beside it, as --survey {record.name} has it; fetch it, "
+        f"or give {option} FILE, or {option} {WITHOUT}"
     )
 
 

@@ -56,26 +56,40 @@ def recognised(
 ) -> SurveyRecord | None:
     """Return the survey whose layout a file has; None where it is none's, or that of several.
 
-    A record says what tells its files: cards and HDUs that all must be there, or the image's name where it
-    says neither.
+    All HDUs that a record's layout names must be there, no card may say otherwise, and the cards or the
+    file's name must be the survey's. Of several the one counts whose layout says most.
     """
+    name = storage.name_of(url)
     try:
         file = files.file(url)
-        found = [each for each in records.values() if _is_of(file, storage.name_of(url), each)]
+        scores = {each.name: _score(file, name, each) for each in records.values()}
     except DeblendError:
         return None
-    return found[0] if len(found) == 1 else None
+    best = max(scores.values(), default=0)
+    found = [each for each, score in scores.items() if score == best]
+    return records[found[0]] if best > 0 and len(found) == 1 else None
 
 
-def _is_of(file: FitsFile, name: str, record: SurveyRecord) -> bool:
-    layout = record.layout
-    if not layout.cards and not layout.hdus:
-        return record.image.file is not None and bool(NamePattern(record.image.file).match(name))
-    return all(_has(file, hdu) for hdu in layout.hdus) and all(
-        fnmatch.fnmatchcase(said, value)
-        for key, value in layout.cards.items()
-        for said in [_card(file, key)]
-    )
+def _score(file: FitsFile, name: str, record: SurveyRecord) -> int:
+    """Count what of a record's layout a file has; 0 where it is not the survey's."""
+    layout, pattern = record.layout, record.image.file
+    if not all(_has(file, hdu) for hdu in layout.hdus) or _wrong_card(file, record):
+        return 0
+    named = pattern is not None and NamePattern(pattern).match(name) is not None
+    carded = all(_card(file, key) for key in layout.cards)
+    if not named and not (carded and (layout.cards or layout.hdus)):
+        return 0
+    return len(layout.hdus) + carded * len(layout.cards) + 2 * named
+
+
+def missing_options(record: SurveyRecord) -> set[str]:
+    """Return the options that a record makes needless."""
+    given = {
+        "--zero-point": record.zero_point is not None,
+        "--mask-bits": record.mask is not None,
+        "--psf-fwhm": record.psf is not None,
+    }
+    return {option for option, is_given in given.items() if is_given}
 
 
 def _wrong_card(file: FitsFile, record: SurveyRecord) -> str:
