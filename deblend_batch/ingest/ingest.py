@@ -33,7 +33,7 @@ from deblend_batch.ingest.sources import NoiseKind
 from deblend_batch.ingest.summary import IngestSummary, summarise
 from deblend_batch.ingest.survey_files import ListNames
 from deblend_batch.ingest.survey_given import ShowFiles, completed, show_nothing
-from deblend_batch.ingest.survey_layout import check_layout, missing_options, recognised
+from deblend_batch.ingest.survey_layout import check_layout, needless_options, recognised
 from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
 from deblend_batch.surveys.record import SurveyRecord
@@ -207,7 +207,7 @@ def _suggesting(
     try:
         yield option and f"its layout is that of {found.title}: {option}"  # type: ignore[union-attr]
     except (ConfigError, FieldError) as error:
-        if found is None or not any(each in str(error) for each in missing_options(found)):
+        if found is None or not any(each in str(error) for each in needless_options(found)):
             raise
         raise type(error)(f"{error}; its layout is known: {option}") from error
 

@@ -82,7 +82,7 @@ def _score(file: FitsFile, name: str, record: SurveyRecord) -> int:
     return len(layout.hdus) + carded * len(layout.cards) + 2 * named
 
 
-def missing_options(record: SurveyRecord) -> set[str]:
+def needless_options(record: SurveyRecord) -> set[str]:
     """Return the options that a record makes needless."""
     given = {
         "--zero-point": record.zero_point is not None,
