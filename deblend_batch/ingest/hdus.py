@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -98,11 +99,13 @@ class FitsFile:
         layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
         view = HduView(header, self._file, unit.data_start, unit.data_stop)
         try:
-            hdu: Any = fits.open(
-                view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
-            )[0]
-            streams = None if layout is None else _streams(layout, view, hdu)
-            agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a view ends where its data do, without fill
+                hdu: Any = fits.open(
+                    view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
+                )[0]
+                streams = None if layout is None else _streams(layout, view, hdu)
+                agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
         except DeblendError:
             raise
         except Exception as error:
