@@ -2,8 +2,8 @@
 
 ``python benchmarks/surveys.py FOLDER`` takes a folder that holds ``make_images.py``, which writes files of
 one sky in several layouts and its truth (``src.npy``: y, x, flux), and other files of that sky. Each is
-ingested with ``--survey`` alone, fitted where the truth has sources (positions are off by 0.2 px), and compared.
-Sources within reach of pixels without data are left out.
+ingested with ``--survey`` alone, fitted from positions that are off by 0.2 px, and compared. Sources within
+reach of pixels without data are left out.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _bad(field: Field) -> NDArray[np.bool_]:
     if mask is not None:
         plane = np.asarray(mask[0] if mask.ndim == 3 else mask[:])
         bad |= bad_pixels(plane, field.meta.mask_bits)
-    return bad
+    return np.asarray(bad)
 
 
 def _write_detections(folder: Path, truth: NDArray[np.float64], njy: NDArray[np.float64]) -> str:

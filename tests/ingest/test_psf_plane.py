@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import ConfigError, FieldError
-from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.layout import Field
+from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.cards import celestial_cards
 from deblend_batch.ingest.file_psf import FilePsf, WidthMap, kernel_fwhm
 from deblend_batch.ingest.fits import open_files
@@ -54,12 +54,32 @@ def psfex_file(path: Path, degree: int, sample: float, **cards: Any) -> str:
         terms += [wider * (0.1 + 0.1 * j)] * (degree + 1 - j - (j == 0))
     mask = np.array(terms, np.float32)
     n, height, width = mask.shape
-    column = fits.Column("PSF_MASK", f"{mask.size}E", dim=f"({width},{height},{n})", array=mask[None])
+    column = fits.Column(
+        "PSF_MASK", f"{mask.size}E", dim=f"({width},{height},{n})", array=mask[None]
+    )
     table = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
-    header = {"PSF_SAMP": sample, "PSFNAXIS": 3, "PSFAXIS1": width, "PSFAXIS2": height, "PSFAXIS3": n}
-    header |= {"POLNAXIS": 2, "POLNGRP": 1, "POLDEG1": degree, "LOADED": 9, "ACCEPTED": 9, "CHI2": 1.0}
+    header = {
+        "PSF_SAMP": sample,
+        "PSFNAXIS": 3,
+        "PSFAXIS1": width,
+        "PSFAXIS2": height,
+        "PSFAXIS3": n,
+    }
+    header |= {
+        "POLNAXIS": 2,
+        "POLNGRP": 1,
+        "POLDEG1": degree,
+        "LOADED": 9,
+        "ACCEPTED": 9,
+        "CHI2": 1.0,
+    }
     for axis, name, half in ((1, "X_IMAGE", 300.0), (2, "Y_IMAGE", 350.0)):
-        header |= {f"POLGRP{axis}": 1, f"POLNAME{axis}": name, f"POLZERO{axis}": half, f"POLSCAL{axis}": half}
+        header |= {
+            f"POLGRP{axis}": 1,
+            f"POLNAME{axis}": name,
+            f"POLZERO{axis}": half,
+            f"POLSCAL{axis}": half,
+        }
     table.header.update(header | {"PSF_FWHM": 3.0} | cards)
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
     return str(path)
@@ -189,14 +209,18 @@ def test_what_is_no_psf_of_the_image_is_refused(
 @settings(deadline=None, max_examples=25)
 @given(st.floats(2, 12), st.floats(1.8, 8))
 def test_the_width_of_a_kernel(fwhm_px: float, beta: float) -> None:
-    drawn = galsim.Moffat(beta=beta, fwhm=fwhm_px).drawImage(nx=61, ny=61, scale=1, method="no_pixel")
+    drawn = galsim.Moffat(beta=beta, fwhm=fwhm_px).drawImage(
+        nx=61, ny=61, scale=1, method="no_pixel"
+    )
     assert kernel_fwhm(drawn.array.astype(float)) == pytest.approx(fwhm_px, rel=0.04)
 
 
 def test_a_field_has_what_the_files_bring(tmp_path: Path) -> None:
     shape = (300, 320)
     urls = [
-        write_image(tmp_path / f"{band}.fits", noise_image(shape, seed=n), magzero=25.0, filter=band)
+        write_image(
+            tmp_path / f"{band}.fits", noise_image(shape, seed=n), magzero=25.0, filter=band
+        )
         for n, band in enumerate("gri")
     ]
     fits.PrimaryHDU(gaussian(4.0)).writeto(tmp_path / "k.fits")

@@ -32,14 +32,18 @@ SETS: dict[str, list[str]] = {
         f"EUC_MER_MOSAIC-VIS-RMS_{TILE.replace('102070858', '102070859')}",
     ],
     "legacy-dr10": [
-        f"{BRICK}-{kind}.fits.fz" for kind in ("image-r", "invvar-r", "maskbits", "psfsize-r", "image-g")
+        f"{BRICK}-{kind}.fits.fz"
+        for kind in ("image-r", "invvar-r", "maskbits", "psfsize-r", "image-g")
     ],
     "des-y6": ["DES0131-3206_r4920p01_r.fits.fz", "DES0131-3206_r4920p01_r_psfcat.psf"],
     "kids-dr5": [f"KiDS_DR5.0_140.0_-0.5_r_{kind}.fits" for kind in ("sci", "wei", "msk")],
     "jwst-i2d": ["jw01345-o001_t021_nircam_clear-f444w_i2d.fits"],
     "hst-drz": ["j8pu01010_drc.fits"],
     "roman-l3": ["r00001_p_visit_f158_coadd.asdf"],
-    "panstarrs": [f"rings.v3.skycell.1335.014.stk.i.unconv.{kind}" for kind in ("fits", "wt.fits", "mask.fits")],
+    "panstarrs": [
+        f"rings.v3.skycell.1335.014.stk.i.unconv.{kind}"
+        for kind in ("fits", "wt.fits", "mask.fits")
+    ],
 }
 """The first is the image."""
 
@@ -121,7 +125,10 @@ def test_bands_without_a_mask_have_none() -> None:
         for kind in (f"BGSUB-MOSAIC-{band}", f"MOSAIC-{band}-RMS", f"MOSAIC-{band}-FLAG")
     ]
     bands = by_band(found("euclid-mer", names, ["/data"]))
-    assert {each.name: each.source.mask is not None for each in bands} == {"VIS": True, "NIR-H": False}
+    assert {each.name: each.source.mask is not None for each in bands} == {
+        "VIS": True,
+        "NIR-H": False,
+    }
 
 
 def test_what_is_found_is_shown() -> None:
@@ -142,7 +149,7 @@ def test_what_is_found_is_shown() -> None:
             [f"{BRICK}-image-r.fits"],
             (),
             NotFoundError,
-            rf"no noise plane {BRICK}-invvar-r\.fits\* beside it.*give --weight-hdu FILE, or --weight-hdu none",
+            rf"no noise plane {BRICK}-invvar-r\.fits\* beside it.*--weight-hdu FILE, or --weight-hdu none",
         ),
         (
             "legacy-dr10",
@@ -151,7 +158,13 @@ def test_what_is_found_is_shown() -> None:
             FieldError,
             "2 files may be its noise plane",
         ),
-        ("legacy-dr10", ["mosaic.fits"], (), FieldError, "is not called as legacy-dr10's images are"),
+        (
+            "legacy-dr10",
+            ["mosaic.fits"],
+            (),
+            FieldError,
+            "is not called as legacy-dr10's images are",
+        ),
         (
             "legacy-dr10",
             ["a-image-r.fits", "b-image-r.fits"],

@@ -49,7 +49,9 @@ def afw(path: Path, names: bool, bit: int = 5, **cards: Any) -> str:
 
 def test_hsc_without_a_zero_point_in_its_header(tmp_path: Path) -> None:
     url = afw(tmp_path / "calexp-HSC-I-9813-4,5.fits", names=False)
-    with pytest.raises(FieldError, match="give --zero-point.*; its layout is known: --survey hsc-pdr3"):
+    with pytest.raises(
+        FieldError, match=r"give --zero-point.*; its layout is known: --survey hsc-pdr3"
+    ):
         ingest([url], f"{tmp_path}/a.zarr")
     summary = ingest([url], f"{tmp_path}/f.zarr", survey="hsc-pdr3")
     field = Field.open(f"{tmp_path}/f.zarr")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deblend_batch.config import make_config
 from deblend_batch.detections.columns import DETECTION_COLUMNS, check_mapping
 from deblend_batch.detections.where import Condition
+from deblend_batch.engine.inputs.survey import list_fields
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.field.mask_bits import marks_sources
 from deblend_batch.settings import checked
@@ -72,11 +73,20 @@ def test_a_record_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"titel": "x"}, "unknown key 'titel'; did you mean 'title'"),
-        ({"noise": {"kindd": "rms", "hdu": 1}}, r"unknown key 'noise\.kindd'; did you mean 'noise\.kind'"),
-        ({"noise": {"kind": "sigma", "hdu": 1}}, "noise.kind must be 'rms', 'weight' or 'variance'"),
+        ({"titles": "x"}, "unknown key 'titles'; did you mean 'title'"),
+        (
+            {"noise": {"kindd": "rms", "hdu": 1}},
+            r"unknown key 'noise\.kindd'; did you mean 'noise\.kind'",
+        ),
+        (
+            {"noise": {"kind": "sigma", "hdu": 1}},
+            "noise.kind must be 'rms', 'weight' or 'variance'",
+        ),
         ({"noise": {"kind": "rms"}}, "give 'file', 'hdu' or both"),
-        ({"noise": {"kind": "rms", "file": "{cell}.fits"}}, r"part \{cell\} that 'image.file' does not"),
+        (
+            {"noise": {"kind": "rms", "file": "{cell}.fits"}},
+            r"part \{cell\} that 'image.file' does not",
+        ),
         ({"image": {"hdu": 1}, "noise": None}, "'band: name' needs a part"),
         ({"image": {"file": "{band"}}, "not closed"),
         ({"mask": {"hdu": 2, "bits": {"A": 1, "B": 1}}}, "two names to one bit"),
@@ -143,15 +153,19 @@ def test_a_condition_can_be_left_out_and_pixels_can_count() -> None:
 
 def test_each_field_of_a_survey_may_have_its_own() -> None:
     entries = [{"field": "/a.zarr", "detections": {"survey": "kids-dr5", "table": "/a.fits"}}]
-    made = make_config({"survey": entries, "output": "/o"})
-    assert made.reading(made.survey[0].detections).columns["id"] == "ID"
+    ((_, reading),) = list_fields(make_config({"survey": entries, "output": "/o"}))
+    assert reading.columns is not None
+    assert reading.columns["id"] == "ID"
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
         ({"survey": "hst-drz"}, "the record of hst-drz tells nothing of a catalogue"),
-        ({"survey": "rubin-dp3"}, r"detections\.survey: no survey 'rubin-dp3'; did you mean rubin-dp2"),
+        (
+            {"survey": "rubin-dp3"},
+            r"detections\.survey: no survey 'rubin-dp3'; did you mean rubin-dp2",
+        ),
         ({"band": "r"}, r"give detections\.survey too"),
         ({"surve": "x"}, "did you mean 'detections.survey'"),
     ],
