@@ -66,6 +66,8 @@ class FilePsf:
         widths = np.full(known.shape, np.nan)
         for y, x in np.argwhere(known).tolist():
             widths[y, x] = kernel_fwhm(unit[y, x])
+        height, width = known.shape
+        source += f", {height} x {width} cells" if known.size > 1 else ""
         return cls(cell_px, unit.astype(np.float32), widths, source, _sums(total[known]))
 
     @property

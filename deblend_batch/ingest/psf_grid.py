@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from deblend_batch.errors import FieldError
+from deblend_batch.ingest.headers import number
 
 _MOST_STAMP_PX = 255
 _COLUMNS = {
@@ -86,10 +87,10 @@ class StampGrid:
 
 def stamp_edge(header: fits.Header) -> int | None:
     """Return the edge of a canvas' stamps, made odd; None where its header tells none."""
-    value = header.get("STMPSIZE")
-    if not isinstance(value, int) or isinstance(value, bool) or not 3 <= value <= _MOST_STAMP_PX:
+    value = number([header], "STMPSIZE")
+    if value is None or value != int(value) or not 3 <= value <= _MOST_STAMP_PX:
         return None
-    return value - 1 + value % 2
+    return int(value) - 1 + int(value) % 2
 
 
 def read_places(

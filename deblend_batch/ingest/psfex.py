@@ -61,7 +61,8 @@ class PsfexModel:
         n_terms = (degree + 1) * (degree + 2) // 2
         count = int(np.prod(axes, dtype=np.float64))
         if (
-            not 0 <= degree <= _MOST_DEGREE
+            number([header], "TFIELDS") != 1
+            or not 0 <= degree <= _MOST_DEGREE
             or axes[0] != n_terms
             or not all(0 < edge <= _MOST_EDGE for edge in axes[1:])
             or len(data) < 4 * count

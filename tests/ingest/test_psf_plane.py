@@ -175,7 +175,7 @@ def test_stamps_on_a_canvas_go_to_their_places(origin: int, tmp_path: Path) -> N
     found = read(tmp_path, canvas_file(tmp_path / "grid.fits", origin))
     assert isinstance(found, FilePsf)
     assert found.images.shape == (3, 3, 15, 15)
-    assert found.source == "nearest of 16 stamps"
+    assert found.source == "nearest of 16 stamps, 3 x 3 cells"
     np.testing.assert_allclose(found.fwhm_px[:, 0], 2.0, rtol=0.03)
     np.testing.assert_allclose(found.fwhm_px[:, -1], 3.5, rtol=0.03)
 
