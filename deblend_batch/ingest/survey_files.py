@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deblend_batch import storage
 from deblend_batch.errors import FieldError, NotFoundError
-from deblend_batch.ingest.reference import ImageRef, parse_image
+from deblend_batch.ingest.reference import SUFFIXES, ImageRef, parse_image
 from deblend_batch.ingest.sources import WITHOUT
 from deblend_batch.surveys.names import NamePattern
 from deblend_batch.surveys.record import PlaneConfig, SurveyRecord
@@ -71,13 +71,15 @@ def find_files(
     if pattern is not None:
         refs = [each for ref in refs for each in _expanded(ref, pattern, record, list_names)]
     beside = _planes_given(refs, pattern, planes)
+    has_files = any(plane.file for plane in planes.values())
     found = []
     for ref in refs:
         if ref.url in beside:
             continue
         folder, name = _split(ref.url)
         parts = (pattern.match(name) if pattern else None) or {}
-        here = [f"{folder}{each}" for each in list_names(folder or ".")]
+        names = list_names(folder or ".") if has_files else ()
+        here = [f"{folder}{each}" for each in names]
         near = [*here, *(each for each in beside if each not in here)]
         places = {
             key: _place(key, plane, record, ref, parts, near) for key, plane in planes.items()
@@ -92,12 +94,11 @@ def _expanded(
 ) -> list[ImageRef]:
     """Return the images of a folder, or what was given where it is a file."""
     url, name = ref.url.rstrip("/"), _split(ref.url)[1]
-    if ref.hdu is not None or (name and pattern.match(name)):
+    is_file = name.lower().endswith(SUFFIXES) or pattern.match(name)
+    if ref.hdu is not None or is_file or not list_names(url):
         return [ref]
     names = [each for each in list_names(url) if pattern.match(each)]
     if not names:
-        if not list_names(url):  # a file that is called otherwise
-            return [ref]
         raise NotFoundError(
             f"{url}: holds no image of {record.name} ({pattern.text}); name the images"
         )

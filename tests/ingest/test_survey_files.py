@@ -172,7 +172,7 @@ def test_what_is_found_is_shown() -> None:
             FieldError,
             r"holds images of 2 fields of legacy-dr10 \(a-image-r\.fits, b-image-r\.fits",
         ),
-        ("legacy-dr10", ["a.txt"], ["/data"], NotFoundError, "holds no image of legacy-dr10"),
+        ("legacy-dr10", ["a.txt"], ["/data/"], NotFoundError, "holds no image of legacy-dr10"),
     ],
     ids=["missing", "ambiguous", "called otherwise", "two fields", "none"],
 )
@@ -182,6 +182,15 @@ def test_what_is_missing_or_ambiguous_ends_in_one_line(
     with pytest.raises(kind, match=message) as caught:
         found(survey, names, images)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("survey", ["rubin-dp2", "jwst-i2d", "hst-drz", "roman-l3"])
+def test_where_all_is_in_one_file_no_folder_is_listed(survey: str) -> None:
+    def refuse(_: str) -> list[str]:
+        raise AssertionError
+
+    given_ = Given(images=("https://archive.org/called/otherwise.fits",))
+    assert completed(given_, load_survey(survey), refuse).images[0].startswith("https://archive")
 
 
 def test_planes_may_lie_elsewhere() -> None:
