@@ -1,10 +1,10 @@
-"""Detection on fields whose sources are known: which settings find most and invent least, and what fragments are.
+"""Detection on fields whose sources are known: which settings find most and invent least; fragments.
 
     python benchmarks/tune_detection.py --preset lsst-i --preset kids-r contrast=0.2,0.3,0.5 peak=4,6
     python benchmarks/tune_detection.py --preset euclid-vis --preset candels-h --fragments
 
 The first prints completeness and purity of each combination; the second fits the weights of
-``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; the PSF is given, not measured.
+``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; the PSF is given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from deblend_batch.detect import extract
 from deblend_batch.detect.extract import ExtractParams, SourceTable, extract_sources
 from deblend_batch.detect.filters import Place
 from deblend_batch.detect.fragments import features
-from deblend_batch.detect.hosts import Hosting, stands_out
+from deblend_batch.detect.hosts import Hosting, measure_hosting, stands_out
 from deblend_batch.field.psf_profile import is_seeing, psf_image
 from deblend_batch.tiling.tile import Box
 
@@ -47,9 +48,7 @@ def detect(scene: FieldScene, params: ExtractParams) -> SourceTable:
     place = Place(Box(0, 0, *scene.image.shape), psf_image(scene.psf_fwhm_px, scale))
     saturated = scene.image >= scene.saturate * (1 - 1e-6)
     params = replace(params, from_space=not is_seeing(scene.psf_fwhm_px, scale))
-    return extract_sources(
-        scene.image, scene.preset.noise_sigma, None, [place], params, saturated
-    )
+    return extract_sources(scene.image, scene.preset.noise_sigma, None, [place], params, saturated)
 
 
 def score(scenes: Sequence[FieldScene], params: ExtractParams) -> str:
@@ -85,18 +84,14 @@ def score(scenes: Sequence[FieldScene], params: ExtractParams) -> str:
 def sample_fragments(scene: FieldScene) -> tuple[Array, NDArray[np.bool_]]:
     """Return the features of the detections of a field that have a host, and which are fragments."""
     kept: dict[str, Any] = {}
-    measure = extract.measure_hosting
 
     def keep(segments: Any, smooth: Array, objects: Any, peaks_yx: Array, *more: Any) -> Hosting:
-        hosting = measure(segments, smooth, objects, peaks_yx, *more)
+        hosting = measure_hosting(segments, smooth, objects, peaks_yx, *more)
         kept.update(hosting=hosting, smooth=smooth, yx=peaks_yx, saturated=more[0])
         return hosting
 
-    extract.measure_hosting = keep
-    try:
+    with mock.patch.object(extract, "measure_hosting", keep):
         detect(scene, ExtractParams(**_EVERYTHING))
-    finally:
-        extract.measure_hosting = measure
     hosting, yx = kept["hosting"], kept["yx"]
     peak = kept["smooth"][tuple(np.rint(yx).astype(np.int64).T)]
     chosen = (hosting.host >= 0) & ~kept["saturated"]
@@ -106,7 +101,7 @@ def sample_fragments(scene: FieldScene) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def fit_weights(columns: Array, is_fragment: NDArray[np.bool_]) -> Array:
-    """Fit a logistic model by Newton's method, its weights held small by a ridge; the constant comes first."""
+    """Fit a logistic model by Newton's method, its weights kept small by a ridge; the constant is first."""
     terms = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     ridge = _RIDGE * np.diag([0.0] + [1.0] * columns.shape[1])
     weights = np.zeros(terms.shape[1])
@@ -143,7 +138,8 @@ def main() -> None:
     ]
     for settings in itertools.product(*axes):
         text = " ".join(f"{name}={value:g}" for name, value in settings)
-        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**dict(settings)))}", flush=True)
+        chosen: dict[str, Any] = dict(settings)
+        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**chosen))}", flush=True)
 
 
 def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
@@ -153,7 +149,8 @@ def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
     chance = 1 / (1 + np.exp(-(weights[0] + columns @ weights[1:])))
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         part = (chance >= low) & (chance < low + 0.2)
-        print(f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {is_fragment[part].mean():.2f}")
+        share = is_fragment[part].mean()
+        print(f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {share:.2f}")
     for cut in (0.5, 0.7, 0.9):
         gone, lost = (chance[is_fragment] > cut).mean(), (chance[~is_fragment] > cut).mean()
         print(f"above {cut}: {100 * gone:.0f} % of fragments, {100 * lost:.1f} % of sources")

@@ -6,13 +6,16 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
 from deblend_batch.settings import Section, checked, read_mapping
+from deblend_batch.surveys.shipped import load_survey
+from deblend_batch.surveys.tables import table_of
+from deblend_batch.table_columns import Columns
 from deblend_batch.text import has_secret, redacted
 
 DEFAULT_MODEL = "profile-fit"
@@ -21,56 +24,15 @@ DEFAULT_MODEL = "profile-fit"
 _FAR_SECONDS = 1e12  # no deadline is in thirty thousand years
 
 
-class ColumnConfig(Section):
-    """A column of a table that its name alone does not explain."""
-
-    column: str | None = None
-    """Its name."""
-    flux: str | None = None
-    """Its name, where it is a flux that a magnitude is to come from."""
-    unit: str | None = None
-    """Its unit; the table's own word counts if absent."""
-    zero_point: float | None = Field(None, ge=-60, le=60)
-    """AB magnitude of one unit of the flux, where that is no flux density."""
-
-    @model_validator(mode="after")
-    def check_names(self) -> ColumnConfig:
-        """Refuse a column without a name, or with two."""
-        if (self.column is None) == (self.flux is None):
-            raise ValueError("give exactly one of 'column' and 'flux'")
-        if self.zero_point is not None and (self.flux is None or self.unit is not None):
-            raise ValueError("'zero_point' goes with 'flux', and in the place of 'unit'")
-        return self
-
-
-Column = str | list[str] | ColumnConfig
-"""Which column, or columns, of a table are one of ours."""
-
-
-def _check_columns(columns: Any) -> Any:
-    """Refuse what is no mapping of columns, in fewer words than a union of types."""
-    if not isinstance(columns, Mapping):
-        return columns
-    for key, column in columns.items():
-        several = isinstance(column, list) and column
-        if several and all(isinstance(name, str) for name in column):
-            continue
-        if not isinstance(column, str | Mapping | ColumnConfig):
-            raise ValueError(  # noqa: TRY004  # pydantic takes no other
-                f"must name a column for {key!r}: NAME, a list of names, or "
-                "{column: NAME, unit: UNIT} ({flux: NAME, unit: UNIT} of mag)"
-            )
-    return columns
-
-
-Columns = Annotated[dict[str, Column], BeforeValidator(_check_columns)]
-
-
 class DetectionsConfig(Section):
     """A detection table, and how it is to be read."""
 
     table: str | None = None
     """URL of the table; of one of several in a FITS file or VOTable ``FILE[NAME]`` or ``FILE[NUMBER]``."""
+    survey: str | None = None
+    """A survey, or the file of its record: what the other keys do not say is as its catalogues have it."""
+    band: str | None = None
+    """Which band of the survey's catalogue gives magnitudes."""
     columns: Columns | None = None
     """Names of its columns; those that the config gives at its top if absent."""
     where: str | None = None
@@ -286,6 +248,48 @@ class RunConfig(Section):
         }
         return reading.model_copy(update=top)
 
+    def with_surveys(self) -> RunConfig:
+        """Return the config with what surveys' records say in the place of their names.
+
+        So ``run.json`` holds all that decides a run, whatever becomes of a record.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such survey, or its record tells nothing of a catalogue.
+        """
+        update: dict[str, Any] = {"detections": self._spelt_out(self.detections)}
+        if isinstance(self.survey, list):
+            update["survey"] = [
+                entry
+                if isinstance(entry, str)
+                else entry.model_copy(update={"detections": self._spelt_out(entry.detections)})
+                for entry in self.survey
+            ]
+        return self.model_copy(update=update)
+
+    def _spelt_out(
+        self, detections: str | DetectionsConfig | None
+    ) -> str | DetectionsConfig | None:
+        if not isinstance(detections, DetectionsConfig):
+            return detections
+        if detections.survey is None:
+            if detections.band is not None:
+                raise ConfigError(
+                    "detections.band: is that of a survey; give detections.survey too"
+                )
+            return detections
+        record = load_survey(detections.survey, self.storage_options, "detections.survey")
+        usual = table_of(record, detections.band)
+        own = detections.columns if detections.columns is not None else self.columns
+        update: dict[str, Any] = {"survey": None, "band": None}
+        update["columns"] = {**_of_one_kind(usual.columns, own), **own}
+        for key in ("where", "origin"):
+            if key not in detections.model_fields_set:
+                top = getattr(self, key)
+                update[key] = getattr(usual, key) if top is None else top
+        return detections.model_copy(update=update)
+
     def with_absolute_paths(self) -> RunConfig:
         """Return the config with its local paths made absolute, so that every worker sees the same files.
 
@@ -313,6 +317,13 @@ class RunConfig(Section):
     def public(self) -> dict[str, Any]:
         """Return the config as JSON-able values, without anything that may hold a secret."""
         return self.model_dump(mode="json", exclude={"storage_options"})
+
+
+def _of_one_kind(usual: Columns, own: Columns) -> Columns:
+    """Return the usual columns that go with the user's: one kind of position counts."""
+    if {"x", "y"} <= own.keys() and not {"ra", "dec"} & own.keys():
+        return {key: column for key, column in usual.items() if key not in {"ra", "dec"}}
+    return usual
 
 
 def _absolute_entry(entry: str | SurveyField) -> str | SurveyField | None:
@@ -436,4 +447,4 @@ def make_config(
     ConfigError
         If a key is unknown (the nearest known one is named) or a value is wrong.
     """
-    return checked(RunConfig, values, overrides, where).with_absolute_paths()
+    return checked(RunConfig, values, overrides, where).with_surveys().with_absolute_paths()

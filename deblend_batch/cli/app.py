@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deblend_batch.cli import fields, products, runs, science
+from deblend_batch.cli import fields, products, runs, science, surveys
 from deblend_batch.cli.output import show_help_alone
 from deblend_batch.version import __version__
 
@@ -20,7 +20,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for module in (products.demo_app, fields.app, runs.app, products.app, science.app):
+    for module in (products.demo_app, fields.app, surveys.app, runs.app, products.app, science.app):
         app.registered_commands += module.registered_commands
     app.add_typer(fields.simulate_app, name="simulate")
     return app

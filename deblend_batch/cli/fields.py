@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal, Optional
 import typer
 
 from deblend_batch.cli.options import StorageOpt, read_storage_options
-from deblend_batch.cli.output import JsonOpt, print_json, print_table, show, show_help_alone
+from deblend_batch.cli.output import (
+    JsonOpt,
+    print_columns,
+    print_json,
+    print_table,
+    show,
+    show_help_alone,
+)
 from deblend_batch.errors import ConfigError
 
 app = typer.Typer()
@@ -50,16 +57,24 @@ def ingest(
         PlaneOpt, typer.Option(help="Mask: bits that its header names, else non-zero is bad.")
     ] = None,
     mask_bits: Annotated[
-        PlaneOpt, typer.Option(help="Bits that are bad: NAME,... or their numbers; or legacy-dr10.")
+        PlaneOpt, typer.Option(help="Bits that are bad: NAME,... or their numbers; or a survey.")
     ] = None,
     band: Annotated[PlaneOpt, typer.Option(help="Name of a band; repeat per band.")] = None,
     zero_point: Annotated[
         Optional[list[float]],  # noqa: UP045
         typer.Option(help="AB magnitude of one image unit; repeat per band."),
     ] = None,
+    psf: Annotated[
+        PlaneOpt,
+        typer.Option(help="What holds the PSF: kernels, a map of widths, PSFEx, Euclid's stamps."),
+    ] = None,
     psf_fwhm: Annotated[
         Optional[list[float]],  # noqa: UP045
         typer.Option(help="PSF FWHM, arcsec; repeat per band."),
+    ] = None,
+    survey: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Survey whose files these are ('surveys' lists them), or FILE.yaml."),
     ] = None,
     name: Annotated[Optional[str], typer.Option(help="Name of the field.")] = None,  # noqa: UP045
     background: Annotated[
@@ -108,7 +123,9 @@ def ingest(
             mask_bits=mask_bits or (),
             bands=band or (),
             zero_points=zero_point or (),
+            psf=psf or (),
             psf_fwhm_arcsec=psf_fwhm or (),
+            survey=survey,
             name=name,
             background=background,
             ignore_checksum=ignore_checksum,
@@ -118,6 +135,7 @@ def ingest(
             overwrite=overwrite,
             options=read_storage_options(storage_options),
             progress=progress,
+            show_files=lambda found: print_columns(found.to_rows(), as_remark=as_json),
         )
     if as_json:
         print_json(summary.to_json())

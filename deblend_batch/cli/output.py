@@ -47,3 +47,11 @@ def print_table(rows: list[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         typer.echo(f"{printable(name):<{width}}  {printable(value)}")
+
+
+def print_columns(rows: list[tuple[str, ...]], *, as_remark: bool = False) -> None:
+    """Print a table of several columns; on the standard error where a script reads the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip(), err=as_remark)

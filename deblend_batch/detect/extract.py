@@ -67,7 +67,8 @@ class ExtractParams:
         (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
         are raised by it.
     max_fragment : float
-        Largest probability of being a fragment of a brighter neighbour (:mod:`deblend_batch.detect.fragments`).
+        Largest probability of being a fragment of a brighter neighbour, by
+        :mod:`deblend_batch.detect.fragments`.
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
@@ -86,8 +87,10 @@ class ExtractParams:
         """Return what tells two peaks apart under a PSF of this width."""
         usual = _FROM_SPACE if self.from_space else _FROM_GROUND
         given = (self.peak_sigma, self.prominence_sigma, self.contrast)
-        chosen = (best if mine is None else mine for mine, best in zip(given, usual, strict=True))
-        return Peaks(*chosen, reach_px=int(np.ceil(_RIPPLE_FWHM * fwhm_px)))
+        peak, prominence, contrast = (
+            best if mine is None else mine for mine, best in zip(given, usual, strict=True)
+        )
+        return Peaks(peak, prominence, contrast, reach_px=int(np.ceil(_RIPPLE_FWHM * fwhm_px)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def extract_sources(
     params : ExtractParams
         What counts as a source.
     saturated : ndarray of bool, shape (y, x), or None
-        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then recognised.
+        Which pixels are saturated, bad ones among them; None where nobody says: flat tops then are.
 
     Returns
     -------
@@ -261,16 +264,16 @@ def _search(
 def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
     """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
     width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
-    return np.hypot(
-        _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX
-    )
+    noise = _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0)
+    return np.asarray(np.hypot(noise, _POSITION_FLOOR_PX))
 
 
 def _check_number(found: int, pixels: int) -> None:
     if found > max(_FEW, pixels // _LEAST_PX_A_SOURCE):
         raise ConfigError(
-            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are noise, or "
-            "more sources than a PSF can tell apart; raise --threshold, or check the field's noise and PSF"
+            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are "
+            "noise, or more sources than a PSF can tell apart; raise --threshold, or check the field's noise "
+            "and PSF"
         )
 
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deblend_batch.config import Column, ColumnConfig
 from deblend_batch.errors import DetectionsError
+from deblend_batch.table_columns import Column, ColumnConfig
 from deblend_batch.text import printable
 
 PSF_FWHM = "psf_fwhm"

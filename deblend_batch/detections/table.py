@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deblend_batch.config import Column
 from deblend_batch.detections import columns as cols
 from deblend_batch.detections import values
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
@@ -22,6 +21,7 @@ from deblend_batch.detections.unique import Repeated, find_repeated
 from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
 from deblend_batch.storage import Options
+from deblend_batch.table_columns import Column
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,18 @@ from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
 from deblend_batch.ingest.cards import celestial_cards, remarks
 from deblend_batch.ingest.contents import FileContents
-from deblend_batch.ingest.file_psf import FilePsf
+from deblend_batch.ingest.file_psf import FilePsf, WidthMap
 from deblend_batch.ingest.files import ImageFiles
+from deblend_batch.ingest.given import GivenBand
 from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.mask_names import choose_bits, named_bits
+from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
 from deblend_batch.ingest.noise_plane import NoisePlane
 from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
 from deblend_batch.ingest.plane import Plane
+from deblend_batch.ingest.psf_plane import read_psf
 from deblend_batch.ingest.sources import BandSource
-from deblend_batch.ingest.zero_point import zero_point
+from deblend_batch.ingest.zero_point import AGREE_MAG, zero_point
 
 _STRIP_ROWS = 512
 _LEAST = 1e-200
@@ -99,8 +101,8 @@ class Band:
         What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
     mask_bits : MaskBits, optional
         What the bits of the field's mask mean.
-    psf : FilePsf, optional
-        What the file brings.
+    psf : FilePsf or WidthMap, optional
+        What files bring.
     parent_yx : tuple of float, optional
         Where the first pixel lies in the frame that the image was cut from, px (y, x), from 0.
     notes : tuple of str
@@ -117,7 +119,7 @@ class Band:
     zero_is_missing: bool = False
     factor: float = 1.0
     mask_bits: MaskBits | None = None
-    psf: FilePsf | None = None
+    psf: FilePsf | WidthMap | None = None
     parent_yx: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
@@ -254,38 +256,22 @@ def factor_of(windows: Sequence[NDArray[np.float64]]) -> float:
     return float(2.0 ** -np.round(np.log2(typical)))
 
 
-def open_bands(
-    files: ImageFiles,
-    sources: Sequence[BandSource],
-    names: Sequence[str | None],
-    zero_points: Sequence[float | None],
-    psf_fwhm_arcsec: Sequence[float | None],
-    mask_bits: Sequence[str] = (),
-) -> list[Band]:
+def open_bands(files: ImageFiles, given: Sequence[GivenBand]) -> list[Band]:
     """Open the planes of all bands and read their headers.
 
     Parameters
     ----------
     files : ImageFiles
         Opens files.
-    sources : sequence of BandSource
-        What makes each band.
-    names, zero_points, psf_fwhm_arcsec : sequence
-        Options, one per band, None where the header is to say.
-    mask_bits : sequence of str
-        Names or numbers of the bits that make a pixel bad; their own sense if empty.
+    given : sequence of GivenBand
+        What is given of each band.
 
     Returns
     -------
     list of Band
         On one grid of pixels, with names of their own.
     """
-    bands = [
-        _open_band(files, source, name, zero_point, fwhm, mask_bits)
-        for source, name, zero_point, fwhm in zip(
-            sources, names, zero_points, psf_fwhm_arcsec, strict=True
-        )
-    ]
+    bands = [_open_band(files, each) for each in given]
     found = [band.name for band in bands]
     if len(set(found)) < len(found):
         raise ConfigError(
@@ -297,23 +283,16 @@ def open_bands(
     return [replace(band, mask_bits=bits) for band in bands]
 
 
-def _open_band(
-    files: ImageFiles,
-    source: BandSource,
-    name: str | None,
-    given_zero_point: float | None,
-    fwhm_arcsec: float | None,
-    mask_bits: Sequence[str],
-) -> Band:
-    image = files.plane(source.image, source.number)
+def _open_band(files: ImageFiles, given: GivenBand) -> Band:
+    image = files.plane(given.source.image, given.source.number)
     contents = files.contents(image)
-    source = _completed(source, contents)
+    source = _completed(given.source, contents)
     cards = celestial_cards(image.unsettled, image.shape_yx, image.label)
     grid = SkyGrid.from_cards(cards, image.shape_yx, image.label)
     scale = grid.pixel_scale_arcsec()
-    found, said = _zero_point(image, given_zero_point, scale)
-    psf = contents.psf if fwhm_arcsec is None else None
-    name = name or headers.band_name(image.headers) or contents.band
+    found, said = _zero_point(image, given, scale)
+    psf = _psf(files, given, image, grid, contents)
+    name = given.name or headers.band_name(image.headers) or contents.band
     name = name or headers.word_of(storage.name_of(source.image.url).split(".")[0]) or "image"
     noise = files.plane(source.noise, source.number) if source.noise else None
     mask = files.plane(source.mask, source.number) if source.mask else None
@@ -328,13 +307,18 @@ def _open_band(
         name=name,
         image=image,
         noise=NoisePlane(noise, source.noise_kind or "variance") if noise else None,
-        mask=_mask(mask, mask_bits, name, covers=covers) if mask else None,
+        mask=_mask(mask, given.bits, name, covers=covers) if mask else None,
         wcs_cards=cards,
         zero_point=found,
-        psf_fwhm_arcsec=_width(image, fwhm_arcsec, psf, scale),
+        psf_fwhm_arcsec=_width(image, given.psf_fwhm_arcsec, psf, scale),
         psf=psf,
         parent_yx=headers.parent_yx(image.headers) or contents.parent_yx,
-        notes=(*remarks(image.unsettled), *said, *_encoding_notes(image)),
+        notes=(
+            *remarks(image.unsettled),
+            *said,
+            *_encoding_notes(image),
+            *(() if psf is None else psf.notes),
+        ),
     )
 
 
@@ -345,23 +329,37 @@ def _completed(source: BandSource, contents: FileContents) -> BandSource:
     return source if source.mask else replace(source, mask=contents.mask)
 
 
+def _psf(
+    files: ImageFiles, given: GivenBand, image: Plane, grid: SkyGrid, contents: FileContents
+) -> FilePsf | WidthMap | None:
+    """Return the PSF that files bring, unless the user says its width."""
+    if given.psf_fwhm_arcsec is not None:
+        return None
+    if given.source.psf is not None:
+        return read_psf(files, given.source.psf, image, grid)
+    return contents.psf
+
+
 def _width(
-    image: Plane, given: float | None, psf: FilePsf | None, scale_arcsec: float
+    image: Plane, given: float | None, psf: FilePsf | WidthMap | None, scale_arcsec: float
 ) -> Found | None:
     if given is not None:
         return Found(given, "option")
     if psf is not None and psf.typical_fwhm_px is not None:
-        return Found(psf.typical_fwhm_px * scale_arcsec, "kernels of the file")
+        return Found(psf.typical_fwhm_px * scale_arcsec, psf.source)
     return headers.psf_fwhm_arcsec(image.headers, scale_arcsec)
 
 
 def _zero_point(
-    image: Plane, given: float | None, scale_arcsec: float
+    image: Plane, given: GivenBand, scale_arcsec: float
 ) -> tuple[Found, tuple[str, ...]]:
     """Return the zero point, and what speaks against it."""
-    if given is not None:
-        return Found(given, "option"), ()
+    if given.zero_point is not None:
+        return Found(given.zero_point, "option"), ()
     said = zero_point(image.headers, float(np.radians(scale_arcsec / 3600)) ** 2)
+    usual = given.usual_zero_point
+    if said.found is None and usual is not None and not said.problem:
+        return Found(usual.value, usual.survey), ()
     if said.found is None:
         why = said.problem or (
             "no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, FLUXMAG0, PHOTFLAM, "
@@ -370,14 +368,19 @@ def _zero_point(
         raise FieldError(
             f"{image.label}: {why}; give --zero-point, the AB magnitude of one image unit"
         )
+    if usual is not None and abs(said.found.value - usual.value) > AGREE_MAG:
+        raise FieldError(
+            f"{image.label}: its zero point is {said.found.value:.3f} by {said.found.source}, and that of "
+            f"{usual.survey} is {usual.value:g}: give the right --survey, or --zero-point"
+        )
     return said.found, said.notes
 
 
-def _mask(plane: Plane, chosen: Sequence[str], band: str, *, covers: bool) -> MaskPlane:
+def _mask(plane: Plane, choice: BitChoice, band: str, *, covers: bool) -> MaskPlane:
     if covers:
         return MaskPlane(plane, None, covers=True)
     named = named_bits(plane.headers, plane.url)
-    return MaskPlane(plane, choose_bits(named, chosen, band, plane.label))
+    return MaskPlane(plane, choose_bits(named, choice, band, plane.label))
 
 
 def _encoding_notes(image: Plane) -> tuple[str, ...]:

@@ -64,7 +64,9 @@ def stop_at(checks: Collection[Check], meant: Collection[str], label: str) -> No
             raise FieldError(f"{label}: {check.problem}; if it is meant give --meant {check.name}")
 
 
-def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tuple[Found, Check]:
+def settle_width(
+    said: Found, stars: PsfWidth | None, scale_arcsec: float, *, by_card: bool = True
+) -> tuple[Found, Check]:
     """Compare the width that a card or the user says with that of the image's stars.
 
     A card that gives pixels says so rarely: where they fit the stars and arcsec do not, pixels are meant. No
@@ -78,6 +80,8 @@ def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tu
         Of the image; None where it shows too few.
     scale_arcsec : float
         Edge of a pixel.
+    by_card : bool
+        Whether a card said it, which may mean pixels; an option or a file of the PSF does not.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def settle_width(said: Found, stars: PsfWidth | None, scale_arcsec: float) -> tu
     ratio = seen / said.value
     fits_as_pixels = 1 / _ALIKE < stars.fwhm_px / said.value < _ALIKE
     if ratio < _SMALLER or (ratio > _ALIKE and fits_as_pixels):
-        if fits_as_pixels and said.source != "option":
+        if fits_as_pixels and by_card and said.source != "option":
             found = Found(said.value * scale_arcsec, f"{said.source}, in pixels")
             return found, Check("psf", f"{said.source} {said.value:g} is in pixels, by the stars")
         unit = ", the number that the stars have in pixels" if fits_as_pixels else ""

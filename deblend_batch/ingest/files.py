@@ -111,14 +111,18 @@ class ImageFiles:
             self._opened[url] = self._open(url)
         return self._opened[url]
 
+    def fits(self, url: str, option: str) -> FitsFile:
+        """Open a file that an option names and that only FITS can be."""
+        file = self.file(url)
+        if not isinstance(file, FitsFile):
+            raise ConfigError(f"{option}: {url} is no FITS file")
+        return file
+
     def _stated_header(self) -> Header | None:
         """Return the header that the user names for images whose format has none."""
         if self._header is None:
             return None
-        file = self.file(self._header.url)
-        if not isinstance(file, FitsFile):
-            raise ConfigError(f"--header: {self._header.url} is no FITS file")
-        header = file.celestial_header(self._header.hdu)
+        header = self.fits(self._header.url, "--header").celestial_header(self._header.hdu)
         if header is not None:
             return header
         raise ConfigError(f"--header: {self._header} has no header with a celestial WCS (CTYPE1)")

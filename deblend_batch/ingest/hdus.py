@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -74,6 +75,21 @@ class FitsFile:
             )
         return unit
 
+    def select_stack(self, ref: ImageRef) -> Unit:
+        """Return the image of any number of axes that is meant; if none is, the first that has pixels."""
+        images = [unit for unit in self.units() if unit.kind in {"image", "compressed"}]
+        chosen = next(
+            (
+                unit
+                for unit in images
+                if (bool(unit.shape) if ref.hdu is None else _is_meant(unit, ref.hdu))
+            ),
+            None,
+        )
+        if chosen is None or not chosen.shape:
+            raise FieldError(f"{ref}: holds no such image; it has {self.listing()}")
+        return chosen
+
     def open(self, unit: Unit, label: str) -> tuple[Any, TileStreams | None]:
         """Open an image as astropy's HDU, whose pixels are as the file has them, without BSCALE and BZERO.
 
@@ -83,11 +99,13 @@ class FitsFile:
         layout = TileLayout.of(Cards.of(header, label)) if unit.kind == "compressed" else None
         view = HduView(header, self._file, unit.data_start, unit.data_stop)
         try:
-            hdu: Any = fits.open(
-                view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
-            )[0]
-            streams = None if layout is None else _streams(layout, view, hdu)
-            agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a view ends where its data do, without fill
+                hdu: Any = fits.open(
+                    view, memmap=False, ignore_missing_simple=True, do_not_scale_image_data=True
+                )[0]
+                streams = None if layout is None else _streams(layout, view, hdu)
+                agrees = hdu.is_image and tuple(hdu.shape) == unit.shape
         except DeblendError:
             raise
         except Exception as error:
@@ -161,18 +179,18 @@ class FitsFile:
     def _first_image(self) -> Unit:
         images = [unit for unit in self.units() if unit.is_image_2d]
         if not images:
-            raise FieldError(f"{self._url}: holds no 2-d image; it has {self._listing()}")
+            raise FieldError(f"{self._url}: holds no 2-d image; it has {self.listing()}")
         return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
 
     def _asked_for(self, ref: ImageRef) -> Unit:
         unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
         if unit is None:
-            raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self._listing()}")
+            raise FieldError(f"{ref.url}: has no HDU {ref.hdu!r}; it has {self.listing()}")
         if not unit.is_image_2d:
-            raise FieldError(f"{ref}: is not a 2-d image; the file has {self._listing()}")
+            raise FieldError(f"{ref}: is not a 2-d image; the file has {self.listing()}")
         return unit
 
-    def _listing(self) -> str:
+    def listing(self) -> str:
         """Name what the file has, for messages."""
         texts = [str(unit) for unit in self.units()]
         more = f", and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""

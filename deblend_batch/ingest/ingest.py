@@ -6,16 +6,17 @@ windows), the second subtracts it and writes whole shards. Memory holds one shar
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 
 import zarr
 
 from deblend_batch import storage
-from deblend_batch.errors import ConfigError
+from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.psf import FieldPsf
@@ -25,14 +26,21 @@ from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.by_reference import as_stored, check_as_stored, references_to
 from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files import ImageFiles, open_files
+from deblend_batch.ingest.given import Given, by_band
+from deblend_batch.ingest.mask_names import BitChoice
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
-from deblend_batch.ingest.reference import parse_image
-from deblend_batch.ingest.sources import NoiseKind, list_sources, per_band
+from deblend_batch.ingest.reference import ImageRef, parse_image
+from deblend_batch.ingest.sources import NoiseKind
 from deblend_batch.ingest.summary import IngestSummary, summarise
+from deblend_batch.ingest.survey_files import ListNames
+from deblend_batch.ingest.survey_given import ShowFiles, completed, show_nothing
+from deblend_batch.ingest.survey_layout import check_layout, needless_options, recognised
 from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
+from deblend_batch.surveys.record import SurveyRecord
+from deblend_batch.surveys.shipped import load_survey, shipped_surveys
 
 _REMOTE_SHARDS = 4
 
@@ -49,7 +57,9 @@ def ingest(
     mask_bits: Sequence[str] = (),
     bands: Sequence[str] = (),
     zero_points: Sequence[float] = (),
+    psf: Sequence[str | int] = (),
     psf_fwhm_arcsec: Sequence[float] = (),
+    survey: str | None = None,
     name: str | None = None,
     background: Background = "auto",
     ignore_checksum: bool = False,
@@ -59,6 +69,7 @@ def ingest(
     overwrite: bool = False,
     options: Options | None = None,
     progress: Progress = silent,
+    show_files: ShowFiles = show_nothing,
 ) -> IngestSummary:
     """Make a field from images: FITS, ASDF or Zarr.
 
@@ -73,22 +84,28 @@ def ingest(
     hdu : sequence of str or int
         Names or numbers of the image HDUs: one for all files, or one per band.
     rms_hdu, weight_hdu, variance_hdu : sequence of str or int
-        The noise planes, of one kind: an HDU of the image's own file, or ``FILE`` or ``FILE[HDU]``. A
-        weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
+        The noise planes, of one kind: an HDU of the image's own file, ``FILE``, ``FILE[HDU]``, or ``none``.
+        A weight is an inverse variance; pixels whose rms, weight or variance is not positive are bad.
     mask_hdu : sequence of str or int
         Planes of bad pixels, given likewise. Where a header names the bits, those are bad that say so;
         else all that is not zero. Blocks of zeros in an image with noise, the rim that mosaicking leaves,
         are masked without being asked for.
     mask_bits : sequence of str
-        Names or numbers (0 is the lowest) of the bits that make a pixel bad, or the name of a table of
-        them: ``legacy-dr10``, ``des-y6``.
+        Names or numbers (0 is the lowest) of the bits that make a pixel bad, or the name of a survey, whose
+        record then says.
     bands : sequence of str
         Names of the bands; the headers' ``FILTER`` if absent.
     zero_points : sequence of float
         AB magnitudes of one image unit, one for all or one per band; from the header if absent.
+    psf : sequence of str or int
+        What holds the PSF, given as planes are: kernels in an HDU (y, x, or cell_y, cell_x, y, x), a map of
+        its width (arcsec, of the image's size), PSFEx's model, or Euclid's stamps.
     psf_fwhm_arcsec : sequence of float
         One for all or one per band; from the header, else measured from stars, if absent. If absent,
         stars also give the PSF's image and its variation.
+    survey : str, optional
+        Name of a survey, or its record's file (YAML): what options do not say is as its files have it, and
+        planes in files of their own are found beside the images. A folder of one field may be an image.
     name : str, optional
         Name of the field; the last part of ``field_url`` if absent.
     background : {"auto", "keep", "subtract"}
@@ -108,6 +125,8 @@ def ingest(
         fsspec storage options, for reading and writing.
     progress : callable, optional
         Progress of windows done.
+    show_files : callable, optional
+        Is called with the files that a survey's record finds, before they are read.
 
     Returns
     -------
@@ -134,31 +153,34 @@ def ingest(
     if background not in {"auto", "keep", "subtract"}:
         raise ConfigError(f"background: {background!r} is none of auto, keep, subtract")
     check_names(meant)
-    noise: dict[NoiseKind, Sequence[str | int]] = {
-        "rms": rms_hdu,
-        "weight": weight_hdu,
-        "variance": variance_hdu,
-    }
-    sources = list_sources(images, hdu, noise, mask_hdu)
+    given = Given(
+        images=tuple(images),
+        hdu=tuple(hdu),
+        noise=_noise_planes(rms_hdu, weight_hdu, variance_hdu),
+        mask=tuple(mask_hdu),
+        psf=tuple(psf),
+        bits=BitChoice.of_words(mask_bits, options),
+        bands=tuple(bands),
+        zero_points=tuple(zero_points),
+        psf_fwhm_arcsec=tuple(psf_fwhm_arcsec),
+    )
+    record = None if survey is None else load_survey(survey, options)
+    if record is not None:
+        given = completed(given, record, _lister(options), show_files)
+    sources = given.sources()
     planes = [plane for source in sources for plane in source.planes]
-    check_target(field_url, options, overwrite=overwrite, inputs=[each.url for each in planes])
+    check_target(field_url, options, overwrite=overwrite, inputs=[plane.url for plane in planes])
     scratch = _scratch(field_url, options)
     stated = None if header is None else parse_image(header)
     with open_files(options, scratch, check_sums=not ignore_checksum, header=stated) as files:
-        sources = files.by_bands(sources)
-        count = len(sources)
-        opened = open_bands(
-            files,
-            sources,
-            per_band(bands, count, "--band"),
-            per_band(_finite(zero_points, "--zero-point"), count, "--zero-point"),
-            per_band(_positive(psf_fwhm_arcsec, "--psf-fwhm"), count, "--psf-fwhm"),
-            [name for given in mask_bits for name in given.replace(",", " ").split()],
-        )
-        measured = _measure(opened, background, meant, progress)
+        if record is not None:
+            check_layout(files, given, record)
+        with _suggesting(files, sources[0].image, record) as suggestion:
+            opened = open_bands(files, by_band(given, files.by_bands(sources)))
+            measured = _measure(opened, background, meant, progress)
         references = _references(measured, field_url, options) if by_reference else {}
-        psf = _measure_psf(measured)
-        bands_found = tuple(summarise(item, n, psf) for n, item in enumerate(measured))
+        stars = _measure_psf(measured)
+        bands_found = tuple(summarise(item, n, stars) for n, item in enumerate(measured))
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
         if by_reference:
             meta = replace(meta, mask_bits=as_stored(meta.mask_bits))
@@ -168,7 +190,7 @@ def ingest(
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
             mask=any(item.band.has_mask for item in measured),
-            psf=_given_psf(measured) or (None if psf is None else psf.psf),
+            psf=_psf(measured, None if stars is None else stars.psf),
             options=options,
             attributes={"provenance": [asdict(found) for found in bands_found]},
             references=references,
@@ -185,7 +207,44 @@ def ingest(
         bands=bands_found,
         bad_fraction=_bad_fraction(measured),
         seconds=time.monotonic() - started,
+        suggestion=suggestion,
     )
+
+
+@contextmanager
+def _suggesting(files: ImageFiles, image: ImageRef, record: SurveyRecord | None) -> Iterator[str]:
+    """Give what to say of a layout that is known; an error for want of what its survey says ends with it."""
+    found = None
+    if record is None:
+        found = recognised(files, image.url, shipped_surveys())
+    option = "" if found is None else f"--survey {found.name}"
+    try:
+        yield option and f"its layout is that of {found.title}: {option}"  # type: ignore[union-attr]
+    except (ConfigError, FieldError) as error:
+        if found is None or not any(each in str(error) for each in needless_options(found)):
+            raise
+        raise type(error)(f"{error}; its layout is known: {option}") from error
+
+
+def _noise_planes(
+    rms: Sequence[str | int], weight: Sequence[str | int], variance: Sequence[str | int]
+) -> dict[NoiseKind, Sequence[str | int]]:
+    kinds: dict[NoiseKind, Sequence[str | int]] = {
+        "rms": rms,
+        "weight": weight,
+        "variance": variance,
+    }
+    return {kind: planes for kind, planes in kinds.items() if planes}
+
+
+def _lister(options: Options | None) -> ListNames:
+    """Return what lists each folder once."""
+
+    @cache
+    def names(folder: str) -> Sequence[str]:
+        return storage.list_names(folder, options)
+
+    return names
 
 
 def _scratch(field_url: str, options: Options | None) -> str | None:
@@ -193,20 +252,6 @@ def _scratch(field_url: str, options: Options | None) -> str | None:
     if not storage.is_local(field_url):
         return None
     return os.path.dirname(os.path.abspath(storage.filesystem(field_url, options)[1]))
-
-
-def _finite(values: Sequence[float], option: str) -> Sequence[float]:
-    for value in values:
-        if not math.isfinite(value):
-            raise ConfigError(f"{option} must be a finite number, not {value:g}")
-    return values
-
-
-def _positive(values: Sequence[float], option: str) -> Sequence[float]:
-    for value in _finite(values, option):
-        if value <= 0:
-            raise ConfigError(f"{option} must be positive, not {value:g}")
-    return values
 
 
 def _grid(band: Band) -> SkyGrid:
@@ -235,11 +280,12 @@ def _measure_psf(measured: Sequence[MeasuredBand]) -> MeasuredPsf | None:
     )
 
 
-def _given_psf(measured: Sequence[MeasuredBand]) -> FieldPsf | None:
-    """Return the PSF that the files bring, which counts for more than one made of a few stars."""
+def _psf(measured: Sequence[MeasuredBand], stars: FieldPsf | None) -> FieldPsf | None:
+    """Return the PSF that files bring, which counts for more than one made of a few stars."""
     first = measured[0].band
     return field_psf(
         [item.band.psf for item in measured],
+        stars,
         first.shape_yx,
         [item.psf_fwhm_arcsec.value for item in measured],
         _grid(first).pixel_scale_arcsec(),

@@ -5,43 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.mask_bits import MaskBits, marks_sources
 from deblend_batch.ingest.headers import Headers, number, text
-
-SURVEY_BITS: dict[str, tuple[str, ...]] = {
-    # https://www.legacysurvey.org/dr10/bitmasks/#maskbits
-    "legacy-dr10": (
-        *("NPRIMARY", "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R"),
-        *("ALLMASK_Z", "WISEM1", "WISEM2", "BAILOUT", "MEDIUM", "GALAXY", "CLUSTER", "SATUR_I"),
-        *("ALLMASK_I", "SUB_BLOB"),
-    ),
-    # maskbits of despyfits, Morganson et al. 2018 (doi:10.1088/1538-3873/aab4ef)
-    "des-y6": (
-        *("BPM", "SATURATE", "INTERP", "BADAMP", "CRAY", "STAR", "TRAIL", "EDGEBLEED", "SSXTALK"),
-        *("EDGE", "STREAK", "SUSPECT", "FIXED", "NEAREDGE", "TAPEBUMP"),
-    ),
-    # https://roman-pipeline.readthedocs.io, data quality flags; roman_datamodels.dqflags.pixel
-    "roman": (
-        *("DO_NOT_USE", "SATURATED", "JUMP_DET", "DROPOUT", "GW_AFFECTED_DATA", "PERSISTENCE"),
-        *(
-            "AD_FLOOR",
-            "OUTLIER",
-            "UNRELIABLE_ERROR",
-            "NON_SCIENCE",
-            "DEAD",
-            "HOT",
-            "WARM",
-            "LOW_QE",
-        ),
-        *("RESERVED_14", "TELEGRAPH", "NONLINEAR", "BAD_REF_PIXEL", "NO_FLAT_FIELD"),
-        *("NO_GAIN_VALUE", "NO_LIN_CORR", "NO_SAT_CHECK", "UNRELIABLE_BIAS", "UNRELIABLE_DARK"),
-        *("UNRELIABLE_SLOPE", "UNRELIABLE_FLAT", "RESERVED_5", "RESERVED_6", "UNRELIABLE_RESET"),
-        *("RESERVED_7", "OTHER_BAD_PIXEL", "REFERENCE_PIXEL"),
-    ),
-}
-"""Names of the bits from 0 on, of masks whose headers do not tell them."""
+from deblend_batch.storage import Options
+from deblend_batch.surveys.record import MaskConfig
+from deblend_batch.surveys.shipped import is_record_file, load_survey, shipped_surveys
 
 # The pixel holds what the sky gave, or the mean of what good inputs gave.
 _REMARKS = re.compile(
@@ -55,6 +26,40 @@ _SUMMED = ("DO_NOT_USE", "NON_SCIENCE")
 _OF_BAND = re.compile(r"(SATUR|ALLMASK)_(?P<band>[A-Z]\d?)")
 _AFW = re.compile(r"MP_(?P<name>\w+)")
 _NAMED = re.compile(r"MSKN(?P<number>\d{4})")
+
+
+@dataclass(frozen=True)
+class BitChoice:
+    """What is said of a mask's bits, beside its header.
+
+    Parameters
+    ----------
+    words : tuple of str
+        Names or numbers of the bits that make a pixel bad; their own sense counts if empty.
+    names : mapping of str to int
+        Names of all bits, which then count for more than the header's; those of the header if empty.
+    """
+
+    words: tuple[str, ...] = ()
+    names: Mapping[str, int] | None = None
+
+    @classmethod
+    def of_words(cls, given: Sequence[str], options: Options | None = None) -> BitChoice:
+        """Read ``--mask-bits``: names and numbers, or a survey's name, whose record then counts."""
+        if len(given) == 1 and (given[0] in shipped_surveys() or is_record_file(given[0])):
+            return cls.of_record(load_survey(given[0], options).mask)
+        return cls(tuple(word for each in given for word in each.replace(",", " ").split()))
+
+    @classmethod
+    def of_record(cls, mask: MaskConfig | None) -> BitChoice:
+        """Take what a survey's record says."""
+        if mask is None:
+            return cls()
+        return cls(tuple(mask.bad or ()), mask.bits or None)
+
+
+NO_CHOICE = BitChoice()
+"""Where nothing is said of bits."""
 
 
 def named_bits(headers: Headers, url: str) -> dict[str, int]:
@@ -86,13 +91,14 @@ def named_bits(headers: Headers, url: str) -> dict[str, int]:
     return found
 
 
-def survey_bits(survey: str) -> dict[str, int]:
-    """Return the bits of a survey's masks, by name."""
-    return {name: bit for bit, name in enumerate(SURVEY_BITS[survey])}
+def survey_bits(name: str) -> dict[str, int]:
+    """Return the bits that a survey's record names."""
+    mask = load_survey(name).mask
+    return {} if mask is None else dict(mask.bits)
 
 
 def choose_bits(
-    named: Mapping[str, int], chosen: Sequence[str], band: str, where: str
+    named: Mapping[str, int], choice: BitChoice, band: str, where: str
 ) -> MaskBits | None:
     """Say which bits make a pixel bad.
 
@@ -100,9 +106,8 @@ def choose_bits(
     ----------
     named : mapping
         Bits that have names.
-    chosen : sequence of str
-        What the user says: names or numbers of bits that are bad, or a survey's name, whose table then
-        counts; else all are that are no remark.
+    choice : BitChoice
+        What the user or a survey's record says; else all are bad that are no remark.
     band : str
         Name of the band: what is said of others is left out.
     where : str
@@ -113,13 +118,12 @@ def choose_bits(
     MaskBits or None
         None where nothing is known: any bit is bad.
     """
-    if len(chosen) == 1 and chosen[0] in SURVEY_BITS:
-        named, chosen = survey_bits(chosen[0]), ()
+    named = choice.names or named
     bits = {name: bit for name, bit in named.items() if _is_of(name, band)}
-    bad = [_chosen(each, bits, where) for each in chosen]
+    bad = [_chosen(each, bits, where) for each in choice.words if _is_of(each, band)]
     if not bits:
         return None
-    return MaskBits(bits, tuple(bad or _usually_bad(bits)))
+    return MaskBits(bits, tuple(bad if choice.words else _usually_bad(bits)))
 
 
 def _chosen(text: str, bits: dict[str, int], where: str) -> str:

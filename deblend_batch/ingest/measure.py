@@ -15,6 +15,7 @@ from deblend_batch.ingest import headers
 from deblend_batch.ingest.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.ingest.bands import Band
 from deblend_batch.ingest.checks import Check, MaskedPeaks, compare_noise, settle_width, stop_at
+from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.moffat import FittedStar
 from deblend_batch.ingest.noise_correlation import BlockSums
@@ -174,8 +175,9 @@ def _psf(
     width = measure_width(stars)
     scale = grid.pixel_scale_arcsec()
     if band.psf_fwhm_arcsec is not None:
-        said, check = settle_width(band.psf_fwhm_arcsec, width, scale)
-        known = said.source == "option" or band.psf is not None
+        by_card = band.psf is None
+        said, check = settle_width(band.psf_fwhm_arcsec, width, scale, by_card=by_card)
+        known = said.source == "option" or isinstance(band.psf, FilePsf)
         shown = not known and _agrees(width, said.value / scale)
         return said, stars if shown else (), check
     if width is None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 _MAX_SHEAR = 0.5
+_GAUSSIAN = 1e-3
+"""Inverse of a slope that is a Gaussian's, to a thousandth: the fit is in the inverse, for that limit."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,20 @@ def fit_moffat(stamp: NDArray[np.floating]) -> tuple[Moffat, tuple[float, float]
     half_width = max(1.0, float((stamp > peak / 2).sum() / np.pi) ** 0.5)
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        log_flux, y0, x0, log_fwhm, beta, g1, g2, sky = parameters
-        shape = Moffat(float(np.exp(log_fwhm)), float(beta), float(g1), float(g2))
+        log_flux, y0, x0, log_fwhm, slope, g1, g2, sky = parameters
+        shape = Moffat(float(np.exp(log_fwhm)), 1 / float(slope), float(g1), float(g2))
         model = np.exp(log_flux) * shape.at(y - y0, x - x0) + sky
         return np.asarray((model - stamp).ravel() / peak)
 
     width = 2 * half_width
-    start = [np.log(peak * width**2), *centre, np.log(width), 3.0, 0.0, 0.0, 0.0]
-    low = [start[0] - 3, *(centre - 2), np.log(0.3), 1.2, -_MAX_SHEAR, -_MAX_SHEAR, -peak]
-    high = [start[0] + 3, *(centre + 2), np.log(10 * width), 20.0, _MAX_SHEAR, _MAX_SHEAR, peak]
+    start = [np.log(peak * width**2), *centre, np.log(width), 1 / 3, 0.0, 0.0, 0.0]
+    low = [start[0] - 3, *(centre - 2), np.log(0.3), _GAUSSIAN, -_MAX_SHEAR, -_MAX_SHEAR, -peak]
+    high = [start[0] + 3, *(centre + 2), np.log(10 * width), 1 / 1.2, _MAX_SHEAR, _MAX_SHEAR, peak]
     try:
         fit = least_squares(residuals, start, bounds=(low, high), max_nfev=100)
     except ValueError:
         return None
     if not fit.success:
         return None
-    _, y0, x0, log_fwhm, beta, g1, g2, _ = (float(value) for value in fit.x)
-    return Moffat(float(np.exp(log_fwhm)), beta, g1, g2), (y0, x0)
+    _, y0, x0, log_fwhm, slope, g1, g2, _ = (float(value) for value in fit.x)
+    return Moffat(float(np.exp(log_fwhm)), 1 / slope, g1, g2), (y0, x0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".asdf", ".gz", ".bz2", ".xz")
+SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".asdf", ".gz", ".bz2", ".xz", ".psf")
+"""How names of files end, which names of HDUs do not."""
 _WITH_HDU = re.compile(r"^(?P<url>.+)\[(?P<hdu>[^\[\]]+)\]$")
 
 
@@ -54,7 +55,7 @@ def parse_plane(text: str | int, image: ImageRef) -> ImageRef:
     if isinstance(text, int):
         return ImageRef(image.url, text)
     other = parse_image(text)
-    is_file = "/" in other.url or other.url.lower().endswith(_SUFFIXES)
+    is_file = "/" in other.url or other.url.lower().endswith(SUFFIXES)
     return other if is_file else ImageRef(image.url, parse_hdu(text))
 
 

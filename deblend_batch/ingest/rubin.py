@@ -105,7 +105,8 @@ def _psf(
     if images.ndim != 4 or cell[0] != cell[1] or cell[0] < 1:
         raise FieldError(f"{label}: is no grid of square cells with a kernel each; fetch it again")
     offset = np.zeros(2) if origin is None else np.array(origin) - np.array(start)
-    return FilePsf.of_cells(_laid(images, cell[0], offset, shape_yx), cell[0])
+    kernels = _laid(images, cell[0], offset, shape_yx)
+    return FilePsf.of_cells(kernels, cell[0], "kernels of the file", label)
 
 
 def _parent_yx(tree: dict[str, Any]) -> tuple[float, float] | None:

@@ -10,6 +10,9 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.ingest.reference import ImageRef, parse_hdu, parse_image, parse_plane
 
 NoiseKind = Literal["rms", "weight", "variance"]
+WITHOUT = "none"
+"""What stands for a plane that a band does not have."""
+
 T = TypeVar("T")
 
 
@@ -26,7 +29,9 @@ class BandSource:
     noise_kind : {"rms", "weight", "variance"}, optional
         What ``noise`` holds; a weight is an inverse variance.
     mask : ImageRef, optional
-        Plane of bad pixels, non-zero is bad.
+        Plane of bad pixels.
+    psf : ImageRef, optional
+        What holds the PSF: kernels, a map of widths, or a model.
     number : int
         Of the plane, in an array of several bands.
     """
@@ -35,12 +40,14 @@ class BandSource:
     noise: ImageRef | None = None
     noise_kind: NoiseKind | None = None
     mask: ImageRef | None = None
+    psf: ImageRef | None = None
     number: int = 0
 
     @property
     def planes(self) -> list[ImageRef]:
         """All that are given."""
-        return [each for each in (self.image, self.noise, self.mask) if each is not None]
+        given = (self.image, self.noise, self.mask, self.psf)
+        return [each for each in given if each is not None]
 
 
 def list_sources(
@@ -48,8 +55,9 @@ def list_sources(
     hdu: Sequence[str | int],
     noise: dict[NoiseKind, Sequence[str | int]],
     mask_hdu: Sequence[str | int],
+    psf: Sequence[str | int] = (),
 ) -> list[BandSource]:
-    """Match images with their HDUs, noise planes and mask planes."""
+    """Match images with their HDUs, and with the planes of noise, mask and PSF."""
     refs = _images(images, hdu)
     given = {kind: planes for kind, planes in noise.items() if planes}
     if len(given) > 1:
@@ -57,13 +65,19 @@ def list_sources(
             f"--{'-hdu and --'.join(given)}-hdu exclude each other; give the one kind of noise plane"
         )
     kind = next(iter(given), None)
-    noise_refs = _planes(given[kind], refs, f"--{kind}-hdu") if kind else [None] * len(refs)
-    if kind and len(set(noise_refs)) < len(noise_refs):
+    noise_refs = _planes(given[kind] if kind else (), refs, f"--{kind}-hdu")
+    known = [ref for ref in noise_refs if ref is not None]
+    if len(set(known)) < len(known):
         raise ConfigError(f"--{kind}-hdu: bands share a plane; give one per band, in order")
-    mask_refs = _planes(mask_hdu, refs, "--mask-hdu") if mask_hdu else [None] * len(refs)
+    if 0 < len(known) < len(refs):
+        raise ConfigError(f"--{kind}-hdu: some bands have none; give one per band, or for none")
+    mask_refs = _planes(mask_hdu, refs, "--mask-hdu")
+    psf_refs = _planes(psf, refs, "--psf")
     return [
-        BandSource(image, noise_ref, kind, mask_ref)
-        for image, noise_ref, mask_ref in zip(refs, noise_refs, mask_refs, strict=True)
+        BandSource(image, noise_ref, kind if noise_ref else None, mask_ref, psf_ref)
+        for image, noise_ref, mask_ref, psf_ref in zip(
+            refs, noise_refs, mask_refs, psf_refs, strict=True
+        )
     ]
 
 
@@ -111,11 +125,18 @@ def _images(images: Sequence[str], hdu: Sequence[str | int]) -> list[ImageRef]:
     return [ImageRef(ref.url, number) for ref, number in zip(refs, numbers, strict=True)]
 
 
-def _planes(texts: Sequence[str | int], images: list[ImageRef], option: str) -> list[ImageRef]:
-    if len(texts) == 1:
-        return [parse_plane(texts[0], image) for image in images]
-    if len(texts) != len(images):
+def _planes(
+    texts: Sequence[str | int], images: list[ImageRef], option: str
+) -> list[ImageRef | None]:
+    """Return one plane a band; None where nothing or ``none`` was given."""
+    if not texts:
+        return [None] * len(images)
+    if len(texts) not in {1, len(images)}:
         raise ConfigError(
             f"{option}: {len(texts)} planes for {len(images)} bands; give one per band"
         )
-    return [parse_plane(text, image) for text, image in zip(texts, images, strict=True)]
+    each = list(texts) * len(images) if len(texts) == 1 else texts
+    return [
+        None if text == WITHOUT else parse_plane(text, image)
+        for text, image in zip(each, images, strict=True)
+    ]

@@ -137,6 +137,8 @@ class IngestSummary:
         Fraction of pixels, over all bands, that are NaN or masked.
     seconds : float
         Wall time.
+    suggestion : str
+        The survey's preset that knows such files, where none was asked for.
     """
 
     url: str
@@ -146,6 +148,7 @@ class IngestSummary:
     bands: tuple[BandSummary, ...]
     bad_fraction: float
     seconds: float
+    suggestion: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON-able values."""
@@ -160,6 +163,7 @@ class IngestSummary:
             *((f"band {band.name}", band.describe()) for band in self.bands),
             *((f"check {band.name}", text) for band in self.bands for text in band.checks),
             *((f"note {band.name}", note) for band in self.bands for note in band.notes),
+            *([("suggestion", self.suggestion)] if self.suggestion else []),
             ("bad pixels", f"{self.bad_fraction:.2%}"),
             ("seconds", f"{self.seconds:.1f}"),
         ]

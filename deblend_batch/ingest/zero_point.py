@@ -20,7 +20,8 @@ CARDS = ("MAGZERO", "ZEROPNT", "MAGZPT", "PHOTZP", "MAGZP", "ABMAGZP")
 
 _ESO = re.compile(r"^ESO .*(MAGZERO|ZEROPNT|MAGZPT|PHOTZP|ZEROPOINT)$")
 _SYSTEM_CARDS = ("PHOTSYS", "MAGSYS", "ZPSYS")
-_AGREE_MAG = 0.02
+AGREE_MAG = 0.02
+"""What differs by more contradicts."""
 _PLACE_AGREE = 0.01
 _PS1_ZERO_POINT = "FPA.ZP"
 _PER_SECOND = re.compile(r"\b(1|one) ?s(ec|econd)?\b|/ ?s(ec)?\b|per sec", re.IGNORECASE)
@@ -230,7 +231,7 @@ _RULES: tuple[Callable[[_Image], Found | None], ...] = (
 def _contradictions(answers: list[Found]) -> Iterator[str]:
     first, *others = answers
     for other in others:
-        if abs(other.value - first.value) > _AGREE_MAG:
+        if abs(other.value - first.value) > AGREE_MAG:
             yield (
                 f"zero point {first.value:.3f} of {first.source} counts; {other.source} says "
                 f"{other.value:.3f}"

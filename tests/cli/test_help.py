@@ -26,7 +26,18 @@ from deblend_batch.version import __version__
 ROOT = Path(__file__).parents[2]
 
 VERBS = (
-    *("demo", "ingest", "detect", "simulate", "plan", "run", "status", "retry", "verify"),
+    *(
+        "demo",
+        "ingest",
+        "surveys",
+        "detect",
+        "simulate",
+        "plan",
+        "run",
+        "status",
+        "retry",
+        "verify",
+    ),
     *("merge", "publish", "report", "train", "evaluate", "models"),
 )
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.config import Column
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DetectionsError
+from deblend_batch.table_columns import Column
 
 ROWS = [(1, 150.5, 2.25, 21.5), (2, 150.0, -2.5, 22.0), (30, 0.125, 2.0, 23.75)]
 NAMES = ["id", "ra", "dec", "mag"]

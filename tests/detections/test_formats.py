@@ -19,10 +19,10 @@ from astropy.io import fits
 from astropy.io.votable import from_table
 from astropy.table import MaskedColumn, Table
 
-from deblend_batch.config import Column
 from deblend_batch.detections.formats import kind_of, scan_table
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DamagedFileError, DetectionsError, NotFoundError
+from deblend_batch.table_columns import Column
 
 IDS = np.array([5, 2**61 + 1, -7], np.int64)
 RA = np.array([150.0, 150.1, np.nan])

@@ -16,12 +16,13 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.config import Column, ColumnConfig, make_config
+from deblend_batch.config import make_config
 from deblend_batch.detections.columns import Source
 from deblend_batch.detections.table import Detections, read_detections, read_pairs_table
 from deblend_batch.detections.values import floats, hashed, ids
 from deblend_batch.detections.where import Condition
 from deblend_batch.errors import ConfigError, DetectionsError
+from deblend_batch.table_columns import Column, ColumnConfig
 
 PLACE = {"ra": [150.0, 150.1, 150.2], "dec": [2.0, 2.1, 2.2]}
 WRITERS = {"parquet": "parquet", "fits": "fits", "ecsv": "ascii.ecsv", "vot": "votable"}

@@ -14,9 +14,9 @@ from astropy.table import Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.config import Column, ColumnConfig
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DetectionsError
+from deblend_batch.table_columns import Column, ColumnConfig
 
 FORMS = ("colon", "letters", "blank")
 

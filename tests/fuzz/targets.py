@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+import yaml
 import zarr
 from astropy.io import fits
 from astropy.table import Table
@@ -31,19 +32,23 @@ from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import BadDataError, UserError
 from deblend_batch.field.layout import Field
+from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.cards import celestial_cards
 from deblend_batch.ingest.files import open_files
 from deblend_batch.ingest.ingest import ingest
+from deblend_batch.ingest.psf_plane import read_psf
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.models import load_model
 from deblend_batch.report.survey import survey_catalog
+from deblend_batch.surveys.shipped import load_survey, shipped_surveys
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box
 from tests.engine.finished import finish_run, leave_out
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation
 from tests.ingest.asdf_files import gnomonic_wcs, plain_asdf
-from tests.ingest.fits_files import celestial_header, noise_image
+from tests.ingest.fits_files import celestial_header, noise_image, write_image
+from tests.ingest.psf_files import canvas_file, gaussian, psfex_file
 from tests.support import SmallField, make_meta, write_tiny_model
 
 EXPECTED = (UserError, BadDataError)
@@ -182,6 +187,41 @@ def _ingest(content: bytes, folder: Path, suffix: str) -> None:
         bands=("r",),
         overwrite=True,
     )
+
+
+def _psf_seeds(folder: Path) -> tuple[bytes, ...]:
+    kernel = fits.HDUList([fits.PrimaryHDU(gaussian(3.0, 11)), fits.ImageHDU(gaussian(3.0, 11))])
+    kernel.writeto(folder / "kernel.fits", overwrite=True)
+    for name in ("model.psf", "grid.fits"):
+        (folder / name).unlink(missing_ok=True)
+    files = (
+        str(folder / "kernel.fits"),
+        psfex_file(folder / "model.psf", 1, 0.9, edge=11),
+        canvas_file(folder / "grid.fits", 1),
+    )
+    return tuple(Path(file).read_bytes() for file in files)
+
+
+def _read_psf(content: bytes, folder: Path) -> None:
+    image, psf = folder / "of_psf.fits", folder / "psf.fits"
+    if not image.exists():
+        write_image(image, noise_image((_EDGE, _EDGE)))
+    psf.write_bytes(content)
+    with open_files() as files:
+        plane = files.plane(ImageRef(str(image)))
+        cards = celestial_cards(plane.unsettled, plane.shape_yx, plane.label)
+        read_psf(files, ImageRef(str(psf)), plane, SkyGrid.from_cards(cards, plane.shape_yx, ""))
+
+
+def _read_record(content: bytes, folder: Path) -> None:
+    path = folder / "survey.yaml"
+    path.write_bytes(content)
+    load_survey(str(path))
+
+
+def _records(_: Path) -> tuple[bytes, ...]:
+    known = shipped_surveys().values()
+    return tuple(yaml.safe_dump(each.model_dump(mode="json")).encode() for each in known)
 
 
 def _make_field(url: Path, zarr_format: int, *, shards: bool) -> None:
@@ -362,6 +402,8 @@ TARGETS: Mapping[str, Target] = {
         mutations.JSON,
     ),
     "safetensors": Target(_weights, _read_weights, mutations.TEXT),
+    "psf-file": Target(_psf_seeds, _read_psf, mutations.FITS),
+    "survey-record": Target(_records, _read_record, mutations.TEXT),
     "yaml": Target(lambda _: (_CONFIG,), _read_config, mutations.TEXT),
     **{
         name: Target(

@@ -11,6 +11,7 @@ import pytest
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.given import GivenBand
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.sources import BandSource, list_sources
 from tests.ingest.fits_files import noise_image, write_extensions, write_image
@@ -20,13 +21,16 @@ SHAPE = (1100, 60)
 
 def opened(files: Any, sources: list[BandSource], **options: Any) -> list[Band]:
     nothing = [None] * len(sources)
-    return open_bands(
-        files,
-        sources,
-        options.get("names", nothing),
-        options.get("zero_points", [25.0] * len(sources)),
-        options.get("fwhm", nothing),
+    names, zero_points, widths = (
+        options.get(key, default)
+        for key, default in (
+            ("names", nothing),
+            ("zero_points", [25.0] * len(sources)),
+            ("fwhm", nothing),
+        )
     )
+    given = [GivenBand(*each) for each in zip(sources, names, zero_points, widths, strict=True)]
+    return open_bands(files, given)
 
 
 @pytest.mark.parametrize("rows", [slice(0, 1100), slice(500, 530), slice(1000, 1100)])

@@ -16,7 +16,7 @@ from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels, marks_sources
 from deblend_batch.ingest.ingest import ingest
-from deblend_batch.ingest.mask_names import SURVEY_BITS, choose_bits, named_bits
+from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image, write_extensions
 
 AFW = {"BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4, "DETECTED": 5, "NO_DATA": 8}
@@ -48,27 +48,31 @@ def test_headers_name_bits() -> None:
     [
         (AFW, "i", ("BAD", "SAT", "CR", "EDGE", "NO_DATA")),
         ({name: n for n, name in enumerate(RUBIN)}, "i", ("NO_DATA", "SATURATED")),
-        (dict.fromkeys(SURVEY_BITS["legacy-dr10"], 0), "r", ("SATUR_R", "ALLMASK_R")),
+        (
+            dict.fromkeys(BitChoice.of_words(["legacy-dr10"]).names or {}, 0),
+            "r",
+            ("SATUR_R", "ALLMASK_R"),
+        ),
         ({"DETECTED": 3, "SOMETHING": 4}, "r", ("SOMETHING",)),
     ],
 )
 def test_what_is_bad_unless_the_user_says_so(
     named: dict[str, int], band: str, bad: tuple[str, ...]
 ) -> None:
-    bits = choose_bits(named, (), band, "a")
+    bits = choose_bits(named, BitChoice(), band, "a")
     assert bits is not None
     assert bits.bad == bad
 
 
 def test_the_user_chooses_by_name_number_and_table() -> None:
-    chosen = choose_bits(AFW, ["cr", "8", "20"], "i", "a")
+    chosen = choose_bits(AFW, BitChoice.of_words(["cr,8", "20"]), "i", "a")
     assert chosen is not None
     assert chosen.bad == ("CR", "NO_DATA", "BIT20")
     assert chosen.bits["BIT20"] == 20
-    table = choose_bits({}, ["des-y6"], "i", "a")
+    table = choose_bits({}, BitChoice.of_words(["des-y6"]), "i", "a")
     assert table is not None
     assert (table.bits["CRAY"], "CRAY" in table.bad, "SUSPECT" in table.bad) == (4, True, False)
-    assert choose_bits({}, (), "i", "a") is None
+    assert choose_bits({}, BitChoice(), "i", "a") is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_the_user_chooses_by_name_number_and_table() -> None:
 )
 def test_a_choice_that_is_none_says_what_there_is(chosen: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        choose_bits(AFW, chosen, "i", "a")
+        choose_bits(AFW, BitChoice.of_words(chosen), "i", "a")
 
 
 @given(
@@ -93,7 +97,7 @@ def test_a_choice_that_is_none_says_what_there_is(chosen: list[str], message: st
     )
 )
 def test_sources_are_never_bad(names: dict[str, int]) -> None:
-    bits = choose_bits(names, (), "i", "a")
+    bits = choose_bits(names, BitChoice(), "i", "a")
     assert bits is not None
     assert not any(marks_sources(name) for name in bits.bad)
     only = 1 << bits.bits[min(names)]

@@ -71,7 +71,7 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     summary = ingest([url], f"{tmp_path}/a.zarr")
     field = Field.open(f"{tmp_path}/a.zarr")
     assert (field.meta.bands, field.meta.zero_point) == (("i",), (31.4,))
-    assert summary.bands[0].psf_fwhm_arcsec.source == "kernels of the file"
+    assert summary.bands[0].psf_fwhm_arcsec.source == "kernels of the file, 3 x 4 cells"
     assert field.variance is not None
     assert summary.bad_fraction == pytest.approx(3 / SHAPE[0])
     found = field.psf.kernels

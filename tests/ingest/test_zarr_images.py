@@ -241,7 +241,7 @@ def test_another_store_is_read_where_the_user_names_it(tmp_path: Path) -> None:
     url = written(tmp_path / "a.zarr", image=sky())
     fs = fsspec.filesystem("memory")
     fs.put(str(url), "/public/a.zarr", recursive=True)
-    known = {"memory://public": {}}
+    known: dict[str, Any] = {"memory://public": {}}
     with pytest.raises(FieldError, match=r"refers to memory://.*as a section 'memory://public'"):
         ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, **HOW)
     ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, options=known, **HOW)
@@ -303,9 +303,8 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
 
 
 def config(folder: Path, name: str, model: str) -> dict[str, Any]:
-    field = SmallField(
-        f"{folder}/{name}.zarr", f"{folder}/d.parquet", np.empty(0), np.empty(0), np.empty(0), model
-    )
+    nothing = np.empty(0, np.int64), np.empty((0, 2)), np.empty(0, np.float32)
+    field = SmallField(f"{folder}/{name}.zarr", f"{folder}/d.parquet", *nothing, model)
     return field.config(f"{folder}/{name}", engine={"actors": 1})
 
 

@@ -102,7 +102,7 @@ class AsdfFile:
         if _ROMAN.fullmatch(self._top.tag) is None:
             return fits.Header()
         return fits.Header(
-            [(f"HIERARCH MP_{name}", bit) for name, bit in survey_bits("roman").items()]
+            [(f"HIERARCH MP_{name}", bit) for name, bit in survey_bits("roman-l3").items()]
         )
 
     def _unit(self, array: Array) -> str:
