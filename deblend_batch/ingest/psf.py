@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from deblend_batch.field.noise import clipped_median_sigma
 from deblend_batch.ingest.moffat import FittedStar, fit_moffat
@@ -60,11 +61,19 @@ def fit_stars(candidates: Sequence[StarCandidate], shape_yx: tuple[int, int]) ->
     # The locus is that of the brightest; where the PSF varies others lie a little beside it.
     low = radii[locus].min() * (1 - _VARIATION)
     high = radii[locus].max() * (1 + _VARIATION)
+    alike = [star for star in brightest if low <= star.radius_px <= high]
+    # Of matrices this small threads make nothing faster, and on a busy machine each fit much slower.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _fitted(alike, shape_yx)
+
+
+def _fitted(candidates: Sequence[StarCandidate], shape_yx: tuple[int, int]) -> list[FittedStar]:
+    """Fit them in their order, until each region has its dozen."""
     taken: dict[tuple[int, int], int] = {}
     found = []
-    for star in brightest:
+    for star in candidates:
         y, x = (int(at * _REGIONS / edge) for at, edge in zip(star.yx, shape_yx, strict=True))
-        if not low <= star.radius_px <= high or taken.get((y, x), 0) >= _PER_REGION:
+        if taken.get((y, x), 0) >= _PER_REGION:
             continue
         fit = fit_moffat(star.stamp)
         if fit is not None:
