@@ -324,9 +324,11 @@ def _open_band(files: ImageFiles, given: GivenBand) -> Band:
 
 def _completed(source: BandSource, contents: FileContents) -> BandSource:
     """Add the planes that belong to the image by what its file says, where the user names none."""
-    if source.noise is None and contents.noise is not None:
+    if source.noise is None and "noise" not in source.left_out:
         source = replace(source, noise=contents.noise, noise_kind=contents.noise_kind)
-    return source if source.mask else replace(source, mask=contents.mask)
+    if source.mask is None and "mask" not in source.left_out:
+        source = replace(source, mask=contents.mask)
+    return source
 
 
 def _psf(
@@ -337,7 +339,7 @@ def _psf(
         return None
     if given.source.psf is not None:
         return read_psf(files, given.source.psf, image, grid)
-    return contents.psf
+    return None if "psf" in given.source.left_out else contents.psf
 
 
 def _width(

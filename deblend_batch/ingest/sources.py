@@ -32,6 +32,8 @@ class BandSource:
         Plane of bad pixels.
     psf : ImageRef, optional
         What holds the PSF: kernels, a map of widths, or a model.
+    left_out : frozenset of {"noise", "mask", "psf"}
+        What the band is not to have, whatever its file says of it.
     number : int
         Of the plane, in an array of several bands.
     """
@@ -41,6 +43,7 @@ class BandSource:
     noise_kind: NoiseKind | None = None
     mask: ImageRef | None = None
     psf: ImageRef | None = None
+    left_out: frozenset[str] = frozenset()
     number: int = 0
 
     @property
@@ -73,12 +76,16 @@ def list_sources(
         raise ConfigError(f"--{kind}-hdu: some bands have none; give one per band, or for none")
     mask_refs = _planes(mask_hdu, refs, "--mask-hdu")
     psf_refs = _planes(psf, refs, "--psf")
-    return [
-        BandSource(image, noise_ref, kind if noise_ref else None, mask_ref, psf_ref)
-        for image, noise_ref, mask_ref, psf_ref in zip(
-            refs, noise_refs, mask_refs, psf_refs, strict=True
+    said = {"noise": bool(given), "mask": bool(mask_hdu), "psf": bool(psf)}
+    found = []
+    for image, *planes in zip(refs, noise_refs, mask_refs, psf_refs, strict=True):
+        noise_ref, mask_ref, psf_ref = planes
+        left_out = frozenset(
+            key for key, plane in zip(said, planes, strict=True) if said[key] and plane is None
         )
-    ]
+        noise_kind = kind if noise_ref else None
+        found.append(BandSource(image, noise_ref, noise_kind, mask_ref, psf_ref, left_out))
+    return found
 
 
 def per_band(values: Sequence[T], count: int, option: str) -> list[T | None]:

@@ -26,7 +26,7 @@ from tests.ingest.asdf_files import (
     roman_image,
     roman_mosaic,
 )
-from tests.ingest.fits_files import noise_image
+from tests.ingest.fits_files import noise_image, write_image
 
 SHAPE = (120, 150)
 SIGMA = 0.02
@@ -52,6 +52,21 @@ def test_a_mosaic_is_a_field(tmp_path: Path) -> None:
     np.testing.assert_allclose(field.plane(0, *whole, "variance")[6:], SIGMA**2, rtol=1e-6)
     assert field.plane(0, *whole, "mask")[:6].all()
     _check_positions(field, gnomonic_wcs())
+
+
+def test_its_record_takes_the_format_of_its_files(tmp_path: Path) -> None:
+    """The tree says where the planes are, and a file of PSFs is FITS."""
+    url = roman_mosaic(tmp_path / "a.asdf", sky(), SIGMA, unseen=UNSEEN)
+    how: dict[str, Any] = {"survey": "roman-l3", "psf_fwhm_arcsec": [0.13]}
+    summary = ingest([url], f"{tmp_path}/a.zarr", **how)
+    assert summary.bad_fraction == pytest.approx(6 / SHAPE[0])
+    other = write_image(tmp_path / "b.fits", sky())
+    with pytest.raises(FieldError, match=r"b\.fits: is none of roman-l3: those are ASDF; give an"):
+        ingest([other], f"{tmp_path}/b.zarr", **how)
+    with pytest.raises(FieldError, match=r"a\.asdf: is none of hst-drz: those are FITS; give an"):
+        ingest([url], f"{tmp_path}/b.zarr", survey="hst-drz")
+    with pytest.raises(ConfigError, match=r"--psf: .*a\.asdf is no FITS file"):
+        ingest([url], f"{tmp_path}/b.zarr", psf=["err"])
 
 
 def _check_positions(field: Any, wcs: Any, within_px: float = 0.01) -> None:

@@ -12,6 +12,9 @@ from astropy.io import fits
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.layout import Field
+from deblend_batch.ingest.bands import open_bands
+from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.given import Given, GivenBand
 from deblend_batch.ingest.ingest import ingest
 from tests.ingest.fits_files import celestial_header, noise_image
 
@@ -92,6 +95,15 @@ def test_options_count_for_more(tmp_path: Path) -> None:
     assert field.psf.kernels is None
     assert field.meta.mask_bits is not None
     assert field.meta.mask_bits.bad == ("INTERPOLATED", "UNOBSERVED")
+
+
+def test_none_leaves_out_what_the_file_has(tmp_path: Path) -> None:
+    url = written(tmp_path / "a.fits", json.dumps(tree()).encode(), kernels((2, 3)))
+    with open_files() as files:
+        (source,) = Given(images=(url,), mask=("none",), psf=("none",)).sources()
+        (band,) = open_bands(files, [GivenBand(source)])
+    assert (band.mask, band.psf) == (None, None)
+    assert band.noise is not None
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"psf": [], "band": 3, "mask": {"data": "x"}}'])
