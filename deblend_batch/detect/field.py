@@ -195,7 +195,20 @@ def detect_field(
 
 
 def beside_url(detections_url: str, name: str) -> str:
-    """Return where a table that belongs to a detection table is: ``sources-<name>.parquet`` beside it."""
+    """Return where a table that belongs to a detection table is: ``sources-<name>.parquet`` beside it.
+
+    Parameters
+    ----------
+    detections_url : str
+        The detection table.
+    name : str
+        What the other table holds.
+
+    Returns
+    -------
+    str
+        Its place.
+    """
     folder, _, file = detections_url.rpartition("/")
     stem = file.removesuffix(".gz").rpartition(".")[0]
     return f"{folder}/{stem}-{name}.parquet"
