@@ -76,7 +76,7 @@ def refine(
         fits = fit_all(blends, number == 1)
         fwhm_px = float(max(field.meta.psf_fwhm_arcsec)) / field.pixel_scale_arcsec
         last = number == rules.rounds
-        verdicts = judge(fits, sources.yx, fwhm_px, rules, last=last)
+        verdicts = judge(fits, sources, fwhm_px, rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)
         dropped.append(gone)
     return sources, dropped
