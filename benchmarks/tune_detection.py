@@ -47,9 +47,7 @@ def detect(scene: FieldScene, params: ExtractParams) -> SourceTable:
     place = Place(Box(0, 0, *scene.image.shape), psf_image(scene.psf_fwhm_px, scale))
     saturated = scene.image >= scene.saturate * (1 - 1e-6)
     params = replace(params, from_space=not is_seeing(scene.psf_fwhm_px, scale))
-    return extract_sources(
-        scene.image, scene.preset.noise_sigma, None, [place], params, saturated
-    )
+    return extract_sources(scene.image, scene.preset.noise_sigma, None, [place], params, saturated)
 
 
 def score(scenes: Sequence[FieldScene], params: ExtractParams) -> str:
@@ -143,7 +141,9 @@ def main() -> None:
     ]
     for settings in itertools.product(*axes):
         text = " ".join(f"{name}={value:g}" for name, value in settings)
-        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**dict(settings)))}", flush=True)
+        print(
+            f"{text or 'defaults':40} {score(scenes, ExtractParams(**dict(settings)))}", flush=True
+        )
 
 
 def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
@@ -153,7 +153,9 @@ def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
     chance = 1 / (1 + np.exp(-(weights[0] + columns @ weights[1:])))
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         part = (chance >= low) & (chance < low + 0.2)
-        print(f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {is_fragment[part].mean():.2f}")
+        print(
+            f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {is_fragment[part].mean():.2f}"
+        )
     for cut in (0.5, 0.7, 0.9):
         gone, lost = (chance[is_fragment] > cut).mean(), (chance[~is_fragment] > cut).mean()
         print(f"above {cut}: {100 * gone:.0f} % of fragments, {100 * lost:.1f} % of sources")

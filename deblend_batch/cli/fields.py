@@ -135,7 +135,8 @@ def detect(
     peak: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Least height of a peak that divides an isophote, noise; by the PSF if absent.", min=0
+            help="Least height of a peak that divides an isophote, noise; by the PSF if absent.",
+            min=0,
         ),
     ] = None,
     prominence: Annotated[

@@ -261,7 +261,9 @@ def _search(
 def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
     """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
     width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
-    return np.hypot(_POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX)
+    return np.hypot(
+        _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0), _POSITION_FLOOR_PX
+    )
 
 
 def _check_number(found: int, pixels: int) -> None:

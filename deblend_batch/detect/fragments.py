@@ -49,9 +49,7 @@ def features(hosting: Hosting, peak: Array, fwhm_px: float) -> Array:
     return np.where(hosting.host[:, None] >= 0, np.stack(columns, axis=1), 0.0)
 
 
-def fragment_score(
-    hosting: Hosting, peak: Array, fwhm_px: float, *, from_space: bool
-) -> Array:
+def fragment_score(hosting: Hosting, peak: Array, fwhm_px: float, *, from_space: bool) -> Array:
     """Return the probability that each detection is a fragment; 0 without a host.
 
     Parameters
