@@ -1,10 +1,10 @@
-"""Detection on fields whose sources are known: which settings find most and invent least, and what fragments are.
+"""Detection on fields whose sources are known: what finds most and invents least, and what fragments are.
 
     python benchmarks/tune_detection.py --preset lsst-i --preset kids-r contrast=0.2,0.3,0.5 peak=4,6
     python benchmarks/tune_detection.py --preset euclid-vis --preset candels-h --fragments
 
 The first prints completeness and purity of each combination; the second fits the weights of
-``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; the PSF is given, not measured.
+``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; their PSF is given.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def sample_fragments(scene: FieldScene) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def fit_weights(columns: Array, is_fragment: NDArray[np.bool_]) -> Array:
-    """Fit a logistic model by Newton's method, its weights held small by a ridge; the constant comes first."""
+    """Fit a logistic model by Newton's method, weights held small by a ridge; the constant comes first."""
     terms = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     ridge = _RIDGE * np.diag([0.0] + [1.0] * columns.shape[1])
     weights = np.zeros(terms.shape[1])
@@ -153,9 +153,8 @@ def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
     chance = 1 / (1 + np.exp(-(weights[0] + columns @ weights[1:])))
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         part = (chance >= low) & (chance < low + 0.2)
-        print(
-            f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {is_fragment[part].mean():.2f}"
-        )
+        share = is_fragment[part].mean()
+        print(f"score {low:.1f}-{low + 0.2:.1f}: {part.sum():5} rows, fragments {share:.2f}")
     for cut in (0.5, 0.7, 0.9):
         gone, lost = (chance[is_fragment] > cut).mean(), (chance[~is_fragment] > cut).mean()
         print(f"above {cut}: {100 * gone:.0f} % of fragments, {100 * lost:.1f} % of sources")

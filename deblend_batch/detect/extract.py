@@ -67,7 +67,8 @@ class ExtractParams:
         (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
         are raised by it.
     max_fragment : float
-        Largest probability of being a fragment of a brighter neighbour (:mod:`deblend_batch.detect.fragments`).
+        Largest probability of being a fragment of a brighter neighbour
+        (:mod:`deblend_batch.detect.fragments`).
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
@@ -175,7 +176,8 @@ def extract_sources(
     params : ExtractParams
         What counts as a source.
     saturated : ndarray of bool, shape (y, x), or None
-        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then recognised.
+        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then
+        recognised.
 
     Returns
     -------
@@ -269,8 +271,9 @@ def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
 def _check_number(found: int, pixels: int) -> None:
     if found > max(_FEW, pixels // _LEAST_PX_A_SOURCE):
         raise ConfigError(
-            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are noise, or "
-            "more sources than a PSF can tell apart; raise --threshold, or check the field's noise and PSF"
+            f"detect: {found:,} peaks in {pixels:,} px, more than one in {_LEAST_PX_A_SOURCE}: they are "
+            "noise, or more sources than a PSF can tell apart; raise --threshold, or check the field's noise "
+            "and PSF"
         )
 
 

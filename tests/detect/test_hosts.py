@@ -139,7 +139,8 @@ def test_a_fragment_is_told_by_its_company_and_a_row_without_a_host_is_none() ->
         reach_px=np.zeros(n),
     )
     score = fragment_score(hosting, np.array([80.0, 200.0, 500.0]), FWHM, from_space=True)
-    assert score[0] > 0.7 > 0.4 > score[1] > score[2] == 0
+    assert score[0] > ExtractParams().max_fragment
+    assert 0.4 > score[1] > score[2] == 0
 
 
 def test_more_peaks_than_a_psf_can_tell_apart_are_refused_in_one_line() -> None:
