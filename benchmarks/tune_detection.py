@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,9 +147,8 @@ def main() -> None:
     ]
     for settings in itertools.product(*axes):
         text = " ".join(f"{name}={value:g}" for name, value in settings)
-        print(
-            f"{text or 'defaults':40} {score(scenes, ExtractParams(**dict(settings)))}", flush=True
-        )
+        changes: dict[str, Any] = dict(settings)
+        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**changes))}", flush=True)
 
 
 def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
