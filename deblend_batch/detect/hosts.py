@@ -1,8 +1,9 @@
 """The light that a bright source's halo leaves under its neighbours: which of them stand above it.
 
-At the rim of a halo noise alone passes the threshold, and rings, spikes and arms do everywhere in it. So a bright
-source's profile is taken as the median of ellipses round it, and the scatter along them: what does not stand
-above both is the halo's. Nothing need be known of the PSF's wings or of the galaxy, but that they are even.
+At the rim of a halo noise alone passes the threshold, and rings, spikes and arms do everywhere in it. So a
+bright source's profile is taken as the median of ellipses round it, and the scatter along them: what does not
+stand above both is the halo's. Nothing need be known of the PSF's wings, or of the galaxy, but that they are
+even.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def measure_hosting(
     order = np.argsort(peaks_yx[:, 0], kind="stable")
     rows = peaks_yx[order, 0]
     brightest = np.zeros(n)
-    for host in hosts:
+    for host in hosts.tolist():
         out = min(float(reach[host] * _stretch(objects, host)), _MOST_REACH_PX)
         centre = peaks_yx[host]
         near = order[slice(*np.searchsorted(rows, [centre[0] - out, centre[0] + out]))]
@@ -247,7 +248,7 @@ def _sums(segments: NDArray[np.int32], smooth: Array, n: int) -> tuple[Array, Ar
     top = np.zeros(n)
     np.maximum.at(top, number, value)
     return (
-        np.bincount(number, value, n),
+        np.asarray(np.bincount(number, value, n), np.float64),
         np.bincount(number, minlength=n).astype(np.float64),
         top,
     )

@@ -14,7 +14,7 @@ from deblend_batch.config import absolute_url
 from deblend_batch.detect.extract import ExtractParams
 from deblend_batch.detect.field import Columns, Finished
 from deblend_batch.field.layout import Field
-from deblend_batch.field.photometry import magnitude
+from deblend_batch.field.photometry import magnitude, magnitude_error
 from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.progress import telling
 from deblend_batch.refine.fits import Fits, Survey, fit_part
@@ -114,6 +114,7 @@ def _sources(found: Columns) -> Sources:
     return Sources(
         found["id"],
         np.stack([found["y"], found["x"]], axis=1),
+        np.stack([found["y_err"], found["x_err"]], axis=1).astype(np.float64),
         found["flux"].astype(np.float64),
         found["flux_err"].astype(np.float64),
         found["radius"].astype(np.float64),
@@ -137,7 +138,10 @@ def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
             "dec": radec[:, 1],
             "x": sources.yx[:, 1],
             "y": sources.yx[:, 0],
+            "x_err": sources.yx_err[:, 1],
+            "y_err": sources.yx_err[:, 0],
             "mag": magnitude(sources.flux),
+            "mag_err": magnitude_error(sources.flux, sources.flux_err),
             "radius": sources.radius_arcsec,
             "flux": sources.flux,
             "flux_err": sources.flux_err,

@@ -115,7 +115,7 @@ def _updated(sources: Sources, fits: Fits, number: int) -> Sources:
     usable = np.isfinite(fits.snr) & np.isfinite(fits.yx).all(axis=1)
     rows = np.searchsorted(sources.id, fits.source_id[usable])
     columns = {}
-    for name in ("yx", "flux", "flux_err", "radius_arcsec"):
+    for name in ("yx", "yx_err", "flux", "flux_err", "radius_arcsec"):
         values = getattr(sources, name).copy()
         values[rows] = getattr(fits, name)[usable]
         columns[name] = values

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deblend_batch.detect.filters import Place, filter_places
 from deblend_batch.detect.bits import MERGED
+from deblend_batch.detect.filters import Place, filter_places
 from deblend_batch.detect.moments import measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
 from deblend_batch.field.psf_profile import psf_image

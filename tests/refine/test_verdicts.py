@@ -24,6 +24,7 @@ def known(*yx: tuple[float, float], added: bool = False) -> Sources:
     return Sources(
         np.arange(1, n + 1),
         np.array(yx),
+        np.zeros((n, 2)),
         nothing,
         nothing,
         nothing,
@@ -43,6 +44,7 @@ def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None =
         np.arange(1, n + 1),
         np.array(neighbour or [-1] * n),
         np.stack([np.full(n, 10.0), 10.0 * np.arange(n)], axis=1),
+        np.zeros((n, 2)),
         nothing,
         nothing,
         np.array(snr),
