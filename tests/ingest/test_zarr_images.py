@@ -241,7 +241,7 @@ def test_another_store_is_read_where_the_user_names_it(tmp_path: Path) -> None:
     url = written(tmp_path / "a.zarr", image=sky())
     fs = fsspec.filesystem("memory")
     fs.put(str(url), "/public/a.zarr", recursive=True)
-    known = {"memory://public": {}}
+    known: dict[str, Any] = {"memory://public": {}}
     with pytest.raises(FieldError, match=r"refers to memory://.*as a section 'memory://public'"):
         ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, **HOW)
     ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, options=known, **HOW)
@@ -303,9 +303,11 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
 
 
 def config(folder: Path, name: str, model: str) -> dict[str, Any]:
+    none = np.empty(0)
     field = SmallField(
-        f"{folder}/{name}.zarr", f"{folder}/d.parquet", np.empty(0), np.empty(0), np.empty(0), model
-    )
+        f"{folder}/{name}.zarr", f"{folder}/d.parquet",
+        none.astype(np.int64), none, none.astype(np.float32), model,
+    )  # fmt: skip
     return field.config(f"{folder}/{name}", engine={"actors": 1})
 
 
