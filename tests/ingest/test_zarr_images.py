@@ -22,7 +22,13 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.errors import ConfigError, FieldError, NotFoundError, UserError
+from deblend_batch.errors import (
+    ConfigError,
+    FieldError,
+    NotFoundError,
+    OutputConflictError,
+    UserError,
+)
 from deblend_batch.field.layout import Field
 from deblend_batch.field.references import Reference
 from deblend_batch.ingest.ingest import ingest
@@ -241,7 +247,7 @@ def test_another_store_is_read_where_the_user_names_it(tmp_path: Path) -> None:
     url = written(tmp_path / "a.zarr", image=sky())
     fs = fsspec.filesystem("memory")
     fs.put(str(url), "/public/a.zarr", recursive=True)
-    known = {"memory://public": {}}
+    known: dict[str, Any] = {"memory://public": {}}
     with pytest.raises(FieldError, match=r"refers to memory://.*as a section 'memory://public'"):
         ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, **HOW)
     ingest([f"{store}/image"], f"{tmp_path}/f.zarr", by_reference=True, options=known, **HOW)
@@ -289,6 +295,9 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
     assert len(rows) > 20
     assert same_rows(rows, read_shards(f"{tmp_path}/here"))
     assert not verify_run(Output(f"{tmp_path}/there")).problems
+    inside = {**config(tmp_path, "there", model), "output": f"{url}/image/out"}
+    with pytest.raises(OutputConflictError, match=r"lies in .*a.zarr/image, which is read"):
+        plan_run(RunConfig.model_validate(inside))
     zarr.open_array(f"{url}/image", mode="r+")[0, 0] = 5
     message = r"a.zarr/image, to which it refers, has changed since; ingest it again by reference"
     with pytest.raises(FieldError, match=message):
@@ -303,9 +312,11 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
 
 
 def config(folder: Path, name: str, model: str) -> dict[str, Any]:
+    none = np.empty(0)
     field = SmallField(
-        f"{folder}/{name}.zarr", f"{folder}/d.parquet", np.empty(0), np.empty(0), np.empty(0), model
-    )
+        f"{folder}/{name}.zarr", f"{folder}/d.parquet",
+        none.astype(np.int64), none, none.astype(np.float32), model,
+    )  # fmt: skip
     return field.config(f"{folder}/{name}", engine={"actors": 1})
 
 

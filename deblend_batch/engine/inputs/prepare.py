@@ -77,7 +77,7 @@ def prepare(config: RunConfig) -> Prepared:
     check_reachable(config)
     opened = open_fields(config)
     entries, fields = (tuple(each) for each in zip(*opened, strict=True))
-    check_places(config, entries)
+    check_places(config, entries, fields)
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)
