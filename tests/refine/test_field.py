@@ -47,7 +47,7 @@ def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = str(tmp_path_factory.mktemp("refine") / "field.zarr")
     meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(0.4,), noise_sigma=(NOISE,))
     group = create_field(url, meta, SHAPE_YX, with_variance=False)
-    dict(group.arrays())["image"][0] = drawn(np.random.default_rng(3))  # type: ignore[index]
+    dict(group.arrays())["image"][0] = drawn(np.random.default_rng(3))
     finish_field(group, meta)
     return url
 
@@ -143,7 +143,7 @@ def test_empty_sky_stays_empty(tmp_path: Path) -> None:
     meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(0.4,), noise_sigma=(NOISE,))
     group = create_field(url, meta, SHAPE_YX, with_variance=False)
     image = np.random.default_rng(5).normal(0, NOISE, SHAPE_YX)
-    dict(group.arrays())["image"][0] = image  # type: ignore[index]
+    dict(group.arrays())["image"][0] = image
     finish_field(group, meta)
     assert len(refined(url, tmp_path / "none.parquet")) == 0
 

@@ -23,7 +23,7 @@ from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit import merge as merge_module
 from deblend_batch.engine.audit.merge import merge_outputs
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.inputs.index import UnplacedPair
+from deblend_batch.engine.inputs.index.file import UnplacedPair
 from deblend_batch.engine.inputs.reconcile import unplaced_record
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.errors import CatalogError, OutputConflictError, UserError

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from deblend_batch.detections.table import Detections
 from deblend_batch.detections.unique import find_repeated
-from deblend_batch.engine.inputs.near import Near
-from deblend_batch.engine.inputs.offers import best_claims, read_neighbours
-from deblend_batch.engine.inputs.task import IndexTask
+from deblend_batch.engine.inputs.index.near import Near
+from deblend_batch.engine.inputs.index.offers import best_claims, read_neighbours
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.errors import DetectionsError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.blending import Sky
