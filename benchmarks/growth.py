@@ -48,7 +48,7 @@ from deblend_batch import storage
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import Receipt
-from deblend_batch.engine.inputs.index import read_index
+from deblend_batch.engine.inputs.index.file import read_index
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
 

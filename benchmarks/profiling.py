@@ -25,7 +25,7 @@ _STEPS: Sequence[tuple[str, str]] = (
     ("tiling/stamps.py", "cut"),
     ("copy (deblend_batch/engine/batching/batcher.py", "copy to a batch"),
     ("engine/batching/batcher.py", "batches, else"),
-    ("engine/inputs/index.py", "read the index"),
+    ("engine/inputs/index/file.py", "read the index"),
     ("catalog/shard.py", "rows and Parquet"),
     ("catalog/ledger.py", "write shard and receipt"),
     ("engine/worker/reduce.py", "reduce answers, flags"),

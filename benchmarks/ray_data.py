@@ -23,7 +23,7 @@ from benchmarks.metering import measured_tree
 from benchmarks.support import MODEL, Stub
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.shard import Measurement, make_rows
-from deblend_batch.engine.inputs.index import read_index
+from deblend_batch.engine.inputs.index.file import read_index
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends
 from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.engine.worker.cut import cut_parts

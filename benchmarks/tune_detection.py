@@ -1,10 +1,10 @@
-"""Detection on fields whose sources are known: which settings find most and invent least; fragments.
+"""Detection on fields whose sources are known: what finds most and invents least, and what fragments are.
 
     python benchmarks/tune_detection.py --preset lsst-i --preset kids-r contrast=0.2,0.3,0.5 peak=4,6
     python benchmarks/tune_detection.py --preset euclid-vis --preset candels-h --fragments
 
 The first prints completeness and purity of each combination; the second fits the weights of
-``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; the PSF is given.
+``deblend_batch/detect/fragments.py``. Fields are those of ``field_scenes.py``; their PSF is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,29 +25,44 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.end_to_end import PRESETS, _match
 from benchmarks.field_scenes import FieldScene, draw_field
-from deblend_batch.detect import extract
-from deblend_batch.detect.extract import ExtractParams, SourceTable, extract_sources
+from deblend_batch.detect.extract import (
+    ExtractParams,
+    SourceTable,
+    extract_sources,
+    find_candidates,
+)
 from deblend_batch.detect.filters import Place
 from deblend_batch.detect.fragments import features
-from deblend_batch.detect.hosts import Hosting, measure_hosting, stands_out
+from deblend_batch.detect.hosts import stands_out
 from deblend_batch.field.psf_profile import is_seeing, psf_image
 from deblend_batch.tiling.tile import Box
 
 _MATCH_FWHM = 0.6
 _LEAST_SNR = 10.0
 _RIDGE = 1.0
-_EVERYTHING: dict[str, Any] = {"min_snr": 0.0, "max_fragment": 1.0}
 
 Array = NDArray[np.float64]
 
 
 def detect(scene: FieldScene, params: ExtractParams) -> SourceTable:
     """Detect in a field whose PSF is given."""
-    scale = scene.preset.pixel_scale_arcsec
-    place = Place(Box(0, 0, *scene.image.shape), psf_image(scene.psf_fwhm_px, scale))
-    saturated = scene.image >= scene.saturate * (1 - 1e-6)
-    params = replace(params, from_space=not is_seeing(scene.psf_fwhm_px, scale))
-    return extract_sources(scene.image, scene.preset.noise_sigma, None, [place], params, saturated)
+    params = replace(params, from_space=_is_from_space(scene))
+    return extract_sources(
+        scene.image, scene.preset.noise_sigma, None, [_place(scene)], params, _saturated(scene)
+    )
+
+
+def _place(scene: FieldScene) -> Place:
+    psf = psf_image(scene.psf_fwhm_px, scene.preset.pixel_scale_arcsec)
+    return Place(Box(0, 0, *scene.image.shape), psf)
+
+
+def _is_from_space(scene: FieldScene) -> bool:
+    return not is_seeing(scene.psf_fwhm_px, scene.preset.pixel_scale_arcsec)
+
+
+def _saturated(scene: FieldScene) -> NDArray[np.bool_]:
+    return np.asarray(scene.image >= scene.saturate * (1 - 1e-6))
 
 
 def score(scenes: Sequence[FieldScene], params: ExtractParams) -> str:
@@ -83,25 +97,20 @@ def score(scenes: Sequence[FieldScene], params: ExtractParams) -> str:
 
 def sample_fragments(scene: FieldScene) -> tuple[Array, NDArray[np.bool_]]:
     """Return the features of the detections of a field that have a host, and which are fragments."""
-    kept: dict[str, Any] = {}
-
-    def keep(segments: Any, smooth: Array, objects: Any, peaks_yx: Array, *more: Any) -> Hosting:
-        hosting = measure_hosting(segments, smooth, objects, peaks_yx, *more)
-        kept.update(hosting=hosting, smooth=smooth, yx=peaks_yx, saturated=more[0])
-        return hosting
-
-    with mock.patch.object(extract, "measure_hosting", keep):
-        detect(scene, ExtractParams(**_EVERYTHING))
-    hosting, yx = kept["hosting"], kept["yx"]
-    peak = kept["smooth"][tuple(np.rint(yx).astype(np.int64).T)]
-    chosen = (hosting.host >= 0) & ~kept["saturated"]
-    chosen &= stands_out(hosting, peak, ExtractParams().threshold_sigma)
-    of_row, _ = _match(yx, scene.yx, _MATCH_FWHM * scene.psf_fwhm_px)
-    return features(hosting, peak, scene.psf_fwhm_px)[chosen], of_row[chosen] < 0
+    places = [_place(scene)]
+    snr = scene.image / np.float64(scene.preset.noise_sigma)
+    params = ExtractParams(from_space=_is_from_space(scene))
+    found = find_candidates(snr, np.zeros(snr.shape, bool), _saturated(scene), places, params)
+    assert found is not None
+    chosen = (found.hosting.host >= 0) & ~found.saturated
+    chosen &= stands_out(found.hosting, found.peak, params.threshold_sigma)
+    of_row, _ = _match(found.yx, scene.yx, _MATCH_FWHM * scene.psf_fwhm_px)
+    columns = features(found.hosting, found.peak, scene.psf_fwhm_px)
+    return columns[chosen], of_row[chosen] < 0
 
 
 def fit_weights(columns: Array, is_fragment: NDArray[np.bool_]) -> Array:
-    """Fit a logistic model by Newton's method, its weights kept small by a ridge; the constant is first."""
+    """Fit a logistic model by Newton's method, weights held small by a ridge; the constant comes first."""
     terms = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     ridge = _RIDGE * np.diag([0.0] + [1.0] * columns.shape[1])
     weights = np.zeros(terms.shape[1])
@@ -138,8 +147,8 @@ def main() -> None:
     ]
     for settings in itertools.product(*axes):
         text = " ".join(f"{name}={value:g}" for name, value in settings)
-        chosen: dict[str, Any] = dict(settings)
-        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**chosen))}", flush=True)
+        changes: dict[str, Any] = dict(settings)
+        print(f"{text or 'defaults':40} {score(scenes, ExtractParams(**changes))}", flush=True)
 
 
 def _show_weights(samples: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:

@@ -110,7 +110,7 @@ def run_demo(
     from deblend_batch.detect.field import detect_field
     from deblend_batch.engine.run import process_field
     from deblend_batch.evaluation.evaluate import evaluate_catalog
-    from deblend_batch.refine.field import CANDIDATES, Refinement
+    from deblend_batch.refine.field import how_to_detect
     from deblend_batch.report.page import write_report
     from deblend_batch.simulate.fields.field import simulate_field
 
@@ -138,7 +138,8 @@ def run_demo(
         }
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say("finding its sources ...")
-        seen = detect_field(truth.field_url, found, params=CANDIDATES, finish=Refinement())
+        params, finish = how_to_detect(truth.field_url, None, None, refine=None)
+        seen = detect_field(truth.field_url, found, params=params, finish=finish)
         say(f"measuring {seen.sources:,} sources ...")
         summary = process_field(config)
     say("comparing with the truth ...")

@@ -198,12 +198,13 @@ def detect(
         typer.Option(help="Least signal to noise of a detected source; 5.", min=0),
     ] = None,
     refine: Annotated[
-        bool,
+        Optional[bool],  # noqa: UP045
         typer.Option(
             "--refine/--no-refine",
-            help="Fit the blends of what was found: drop what is no source, add what is missing.",
+            help="Fit the blends of what was found: drop what is no source, add what is missing. Images "
+            "from the ground are refined where nothing is said.",
         ),
-    ] = True,
+    ] = None,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,
@@ -212,17 +213,11 @@ def detect(
     """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
     from dataclasses import replace
 
-    from deblend_batch.detect.extract import ExtractParams
     from deblend_batch.detect.field import detect_field
-    from deblend_batch.progress import ProgressMeter
+    from deblend_batch.refine.field import how_to_detect
 
     options = read_storage_options(storage_options)
-    meter = ProgressMeter("tiles")
-    params, finish = ExtractParams(), None
-    if refine:
-        from deblend_batch.refine.field import CANDIDATES, Refinement
-
-        params, finish = CANDIDATES, Refinement(options=options)
+    params, finish = how_to_detect(field, band, options, refine=refine)
     given: dict[str, Any] = {
         "threshold_sigma": threshold,
         "min_area_px": min_area,
@@ -241,7 +236,6 @@ def detect(
         tile_size=tile_size,
         overwrite=overwrite,
         options=options,
-        progress=meter,
         finish=finish,
     )
     show(summary, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Cores of saturated stars: flat, or a hole where pixels are masked; each is one peak, whatever is in it."""
+"""Cores of saturated stars, flat or a hole of masked pixels: each is one peak, whatever its pixels say."""
 
 from __future__ import annotations
 
@@ -49,12 +49,11 @@ class Cores:
     def owners(self, segments: NDArray[np.int32]) -> NDArray[np.int64]:
         """Return the number of the source, from 0, that holds each core; -1 where none does."""
         y, x = np.rint(self.yx).astype(np.int64).T
-        numbers: NDArray[np.int64] = segments[y, x].astype(np.int64) - 1
-        return numbers
+        return np.asarray(segments[y, x].astype(np.int64) - 1)
 
 
 def find_cores(saturated: Mask, fwhm_px: float) -> Cores:
-    """Give numbers to the saturated cores of an image; those whose surroundings touch are one.
+    """Find the saturated cores of an image; those whose surroundings touch are one.
 
     Parameters
     ----------

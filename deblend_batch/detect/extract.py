@@ -18,7 +18,7 @@ from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.filters import Place, filter_places
 from deblend_batch.detect.fragments import fragment_score
-from deblend_batch.detect.hosts import is_near_star, measure_hosting, stands_out
+from deblend_batch.detect.hosts import Hosting, is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
 from deblend_batch.errors import ConfigError
@@ -67,8 +67,8 @@ class ExtractParams:
         (:func:`deblend_batch.detect.correlation.measure_correlation`): thresholds and flux errors
         are raised by it.
     max_fragment : float
-        Largest probability of being a fragment of a brighter neighbour, by
-        :mod:`deblend_batch.detect.fragments`.
+        Largest probability of being a fragment of a brighter neighbour
+        (:mod:`deblend_batch.detect.fragments`).
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
@@ -85,12 +85,13 @@ class ExtractParams:
 
     def peaks(self, fwhm_px: float) -> Peaks:
         """Return what tells two peaks apart under a PSF of this width."""
-        usual = _FROM_SPACE if self.from_space else _FROM_GROUND
-        given = (self.peak_sigma, self.prominence_sigma, self.contrast)
-        peak, prominence, contrast = (
-            best if mine is None else mine for mine, best in zip(given, usual, strict=True)
+        peak, prominence, contrast = _FROM_SPACE if self.from_space else _FROM_GROUND
+        return Peaks(
+            peak if self.peak_sigma is None else self.peak_sigma,
+            prominence if self.prominence_sigma is None else self.prominence_sigma,
+            contrast if self.contrast is None else self.contrast,
+            int(np.ceil(_RIPPLE_FWHM * fwhm_px)),
         )
-        return Peaks(peak, prominence, contrast, reach_px=int(np.ceil(_RIPPLE_FWHM * fwhm_px)))
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def extract_sources(
     params : ExtractParams
         What counts as a source.
     saturated : ndarray of bool, shape (y, x), or None
-        Which pixels are saturated, bad ones among them; None where nobody says: flat tops then are.
+        Which pixels are saturated, bad ones among them; None where nobody says: flat tops are then
+        recognised.
 
     Returns
     -------
@@ -220,52 +222,113 @@ def _search(
     params: ExtractParams,
 ) -> SourceTable:
     """Find the sources of an image without a hole, and drop what halos alone make."""
-    fwhm_px = max(place.fwhm_px for place in places)
-    smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
-    islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
-    _check_number(int(islands.max()), smooth.size)
-    cores = find_cores(saturated, fwhm_px)
-    sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
-    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
-    _check_number(int(segments.max()), smooth.size)
-    objects = measure_isophotes(segments, islands, smooth * noise)
-    if len(objects) == 0:
+    candidates = find_candidates(snr, masked, saturated, places, params)
+    if candidates is None:
         return _no_sources()
-    peaks_yx = peak_positions(segments, sharp)
-    owners = cores.owners(segments)
-    known = owners >= 0
-    peaks_yx[owners[known]] = cores.yx[known]
-    is_saturated = np.zeros(len(objects), bool)
-    is_saturated[owners[known]] = True
-    hosting = measure_hosting(
-        segments, smooth, objects, peaks_yx, is_saturated, fwhm_px, params.threshold_sigma
-    )
-    at_peak = smooth[tuple(np.rint(peaks_yx).astype(np.int64).T)]
-    fragment = fragment_score(hosting, at_peak, fwhm_px, from_space=params.from_space)
-    stands = stands_out(hosting, at_peak, params.threshold_sigma)
+    fwhm_px = _width(places)
+    hosting, peak, is_saturated = candidates.hosting, candidates.peak, candidates.saturated
+    fragment = fragment_score(hosting, peak, fwhm_px, from_space=params.from_space)
+    stands = stands_out(hosting, peak, params.threshold_sigma)
     kept = is_saturated | (stands & (fragment <= params.max_fragment))
-    near_star = is_near_star(hosting, peaks_yx, is_saturated)
-    found = _measure(pixels, noise, masked, objects, segments)
+    near_star = is_near_star(hosting, candidates.yx, is_saturated)
+    found = _measure(pixels, noise, masked, candidates.objects, candidates.segments)
     # The window of a centroid would hold a neighbour's light, too.
-    shared = is_saturated | ((objects.flags & MERGED) != 0)
+    shared = is_saturated | ((found.flags & MERGED) != 0)
     bits = (
         SATURATED * is_saturated + NEAR_BRIGHT_STAR * near_star + LARGE * _is_large(found, fwhm_px)
     )
     found = replace(
         found,
-        yx=np.where(shared[:, None], peaks_yx, found.yx),
-        yx_err=_position_error(found.radius_px, at_peak, fwhm_px),
+        yx=np.where(shared[:, None], candidates.yx, found.yx),
+        yx_err=_position_error(found.radius_px, peak, fwhm_px),
         fragment=np.where(is_saturated, 0.0, fragment),
         flags=(found.flags | bits).astype(np.int32),
     )
     return found[np.flatnonzero((found.snr >= params.min_snr) & kept)]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Peaks of an image before halos and fragments are judged; row ``i`` is segment ``i + 1``.
+
+    Parameters
+    ----------
+    segments : ndarray of int32, shape (y, x)
+        Number of each pixel's candidate; 0 where there is none.
+    objects : Isophotes
+        Their moments.
+    yx : ndarray of float64, shape (n, 2)
+        Their highest places, or the middles of saturated cores.
+    peak : ndarray of float64, shape (n,)
+        The image filtered with its PSF there, in units of its noise.
+    saturated : ndarray of bool, shape (n,)
+        Which have a saturated core.
+    hosting : Hosting
+        What lies under them.
+    """
+
+    segments: NDArray[np.int32]
+    objects: Isophotes
+    yx: Array
+    peak: Array
+    saturated: NDArray[np.bool_]
+    hosting: Hosting
+
+
+def find_candidates(
+    snr: Array,
+    masked: NDArray[np.bool_],
+    saturated: NDArray[np.bool_],
+    places: Sequence[Place],
+    params: ExtractParams,
+) -> Candidates | None:
+    """Find the peaks of an image, and what lies under each; None where there is none.
+
+    Parameters
+    ----------
+    snr : ndarray of float64, shape (y, x)
+        The image over its noise, finite.
+    masked, saturated : ndarray of bool, shape (y, x)
+        Pixels to leave out; and those of saturated cores, which are not.
+    places : sequence of Place
+        The PSF: parts that cover the image once.
+    params : ExtractParams
+        What counts as a peak.
+    """
+    fwhm_px = _width(places)
+    smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
+    islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
+    _check_number(int(islands.max(initial=0)), smooth.size)
+    cores = find_cores(saturated, fwhm_px)
+    sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
+    n = int(segments.max(initial=0))
+    _check_number(n, smooth.size)
+    if n == 0:
+        return None
+    objects = measure_isophotes(segments, islands, smooth)
+    yx = peak_positions(segments, sharp)
+    owners = cores.owners(segments)
+    known = owners >= 0
+    yx[owners[known]] = cores.yx[known]
+    is_saturated = np.zeros(n, bool)
+    is_saturated[owners[known]] = True
+    hosting = measure_hosting(
+        segments, smooth, objects, yx, is_saturated, fwhm_px, params.threshold_sigma
+    )
+    peak = smooth[tuple(np.rint(yx).astype(np.int64).T)]
+    return Candidates(segments, objects, yx, peak, is_saturated, hosting)
+
+
+def _width(places: Sequence[Place]) -> float:
+    return max(place.fwhm_px for place in places)
+
+
 def _position_error(radius_px: Array, peak: Array, fwhm_px: float) -> Array:
     """Error of a position: that of a Gaussian of the source's width under white noise, and of the pixels."""
     width = np.fmax(_RADIUS_TO_SIGMA * radius_px, _FWHM_TO_SIGMA * fwhm_px)
-    noise = _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0)
-    return np.asarray(np.hypot(noise, _POSITION_FLOOR_PX))
+    error = _POSITION_FACTOR * np.sqrt(2) * width / np.maximum(peak, 1.0)
+    return np.asarray(np.hypot(error, _POSITION_FLOOR_PX))
 
 
 def _check_number(found: int, pixels: int) -> None:

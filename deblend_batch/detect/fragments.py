@@ -13,7 +13,7 @@ from deblend_batch.detect.hosts import Hosting
 
 SPACE_WEIGHTS = (6.044, 0.291, -1.713, -0.874, -2.824, 0.070, 1.617)
 GROUND_WEIGHTS = (-0.035, 0.348, -0.065, -0.697, -1.643, -0.420, 2.046)
-"""Of a constant and of :func:`features`, in their order. Seeing smooths clumps that are peaks from space."""
+"""Of a constant and of :func:`features`, in order. Seeing smooths the clumps that are peaks from space."""
 
 Array = NDArray[np.float64]
 
@@ -33,8 +33,8 @@ def features(hosting: Hosting, peak: Array, fwhm_px: float) -> Array:
     Returns
     -------
     ndarray of float64, shape (n, 6)
-        log10 of: the light over the host's; the peak over the host's profile there; the same in units of the
-        scatter along it; the area over the PSF's. Then the distance in radii of the host, at most 3, and
+        log10 of: the light over the host's; the peak over the host's profile there; the same in units of
+        the scatter along it; the area over the PSF's. Then the distance in radii of the host, at most 3, and
         log10 of the number of detections about the host. 0 without a host.
     """
     excess = np.maximum(peak - hosting.halo, 0.1)

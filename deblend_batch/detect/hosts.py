@@ -1,9 +1,9 @@
 """The light that a bright source's halo leaves under its neighbours: which of them stand above it.
 
 At the rim of a halo noise alone passes the threshold, and rings, spikes and arms do everywhere in it. So a
-bright source's profile is taken as the median of ellipses round it, and the scatter along them: what does
-not stand above both is the halo's. Nothing need be known of the PSF's wings or of the galaxy, but that they
-are even.
+bright source's profile is taken as the median of ellipses round it, and the scatter along them: what does not
+stand above both is the halo's. Nothing need be known of the PSF's wings, or of the galaxy, but that they are
+even.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def _sums(segments: NDArray[np.int32], smooth: Array, n: int) -> tuple[Array, Ar
     top = np.zeros(n)
     np.maximum.at(top, number, value)
     return (
-        np.bincount(number, value, n).astype(np.float64, copy=False),
+        np.asarray(np.bincount(number, value, n), np.float64),
         np.bincount(number, minlength=n).astype(np.float64),
         top,
     )

@@ -20,7 +20,7 @@ from deblend_batch.engine.account.summary import no_pairs
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.crew.where import Where, place_of, start_seconds
 from deblend_batch.engine.driver.depth import GROWTH
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles, Workload

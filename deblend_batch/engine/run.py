@@ -40,7 +40,12 @@ from deblend_batch.engine.needs.pool import ActorPool, plan_pool
 from deblend_batch.engine.needs.projection import Memory, most_that_fit
 from deblend_batch.engine.worker.exchange import ModelLoader, WorkerInfo, load_run_model
 from deblend_batch.engine.worker.process import peak_rss_bytes
-from deblend_batch.errors import InterruptedRunError, RunStoppedError, TransientStorageError
+from deblend_batch.errors import (
+    CatalogError,
+    InterruptedRunError,
+    RunStoppedError,
+    TransientStorageError,
+)
 from deblend_batch.failure import Failure, one_line
 from deblend_batch.logs import tell_always
 from deblend_batch.progress import ProgressMeter
@@ -107,7 +112,13 @@ def retry_run(output: Output) -> RunSummary:
     InterruptedRunError
         On SIGINT or SIGTERM; running again resumes.
     """
-    config = config_of(output, Ledger(output).read_run())
+    run = Ledger(output).read_run()
+    if (parts := run.get("parts")) is not None:
+        raise CatalogError(
+            f"{output}: merged of {len(parts)} outputs; retry those that have pairs in quarantine, and merge "
+            "again"
+        )
+    config = config_of(output, run)
     return _Run(config, ProgressMeter("pairs"), load_run_model, retry=True).execute()
 
 

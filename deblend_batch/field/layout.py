@@ -164,8 +164,13 @@ class Field:
     @cached_property
     def is_local(self) -> bool:
         """Whether all pixels lie on this machine."""
-        places = [each.url(self.url, self.options) for each in self._references.values()]
-        return all(map(storage.is_local, (self.url, *places)))
+        return all(map(storage.is_local, self.places))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """URLs of the field, and of the arrays to which it refers."""
+        referred = (each.url(self.url, self.options) for each in self._references.values())
+        return (self.url, *referred)
 
     def _check_references(self) -> None:
         for reference in self._references.values():

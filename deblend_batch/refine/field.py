@@ -10,10 +10,12 @@ import numpy as np
 
 from deblend_batch.cluster.naming import is_named
 from deblend_batch.cluster.workers import open_workers
+from deblend_batch.config import absolute_url
 from deblend_batch.detect.extract import ExtractParams
 from deblend_batch.detect.field import Columns, Finished
 from deblend_batch.field.layout import Field
-from deblend_batch.field.photometry import magnitude
+from deblend_batch.field.photometry import magnitude, magnitude_error
+from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.progress import telling
 from deblend_batch.refine.fits import Fits, Survey, fit_part
 from deblend_batch.refine.rounds import Dropped, refine
@@ -32,6 +34,31 @@ _PART_BLENDS = 64
 """Blends of a task: their pixels are read at once."""
 _ALONE_SOURCES = 1000
 """Sources that are fitted without Ray, unless a cluster is named: its start takes longer."""
+
+
+def how_to_detect(
+    field_url: str, band: str | None, options: Options | None, *, refine: bool | None
+) -> tuple[ExtractParams, Refinement | None]:
+    """Say with what settings to detect, and whether to refine.
+
+    Parameters
+    ----------
+    field_url : str
+        The field.
+    band : str, optional
+        The band to detect in; the first if None.
+    options : dict, optional
+        Storage options.
+    refine : bool, optional
+        What the user wishes. If None, images through seeing are refined: those from space show galaxies in
+        such detail that the residual of a profile is full of arms and clumps.
+    """
+    if refine is None:
+        opened = Field.open(absolute_url("field", field_url), options)
+        meta, scale = opened.meta, opened.pixel_scale_arcsec
+        number = meta.bands.index(band) if band in meta.bands else 0
+        refine = is_seeing(meta.psf_fwhm_arcsec[number] / scale, scale)
+    return (CANDIDATES, Refinement(options=options)) if refine else (ExtractParams(), None)
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,7 @@ def _sources(found: Columns) -> Sources:
     return Sources(
         found["id"],
         np.stack([found["y"], found["x"]], axis=1),
+        np.stack([found["y_err"], found["x_err"]], axis=1).astype(np.float64),
         found["flux"].astype(np.float64),
         found["flux_err"].astype(np.float64),
         found["radius"].astype(np.float64),
@@ -110,7 +138,10 @@ def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
             "dec": radec[:, 1],
             "x": sources.yx[:, 1],
             "y": sources.yx[:, 0],
+            "x_err": sources.yx_err[:, 1],
+            "y_err": sources.yx_err[:, 0],
             "mag": magnitude(sources.flux),
+            "mag_err": magnitude_error(sources.flux, sources.flux_err),
             "radius": sources.radius_arcsec,
             "flux": sources.flux,
             "flux_err": sources.flux_err,

@@ -71,8 +71,8 @@ class Fits:
         The members.
     neighbour_id : ndarray of int64, shape (n,)
         The nearest other member; -1 where there is none.
-    yx : ndarray of float64, shape (n, 2)
-        Their positions, px.
+    yx, yx_err : ndarray of float64, shape (n, 2)
+        Their positions and the errors of these, px.
     flux, flux_err : ndarray of float64, shape (n,)
         In the band of the detection, nJy.
     snr : ndarray of float64, shape (n,)
@@ -95,6 +95,7 @@ class Fits:
     source_id: NDArray[np.int64]
     neighbour_id: NDArray[np.int64]
     yx: NDArray[np.float64]
+    yx_err: NDArray[np.float64]
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
     snr: NDArray[np.float64]
@@ -221,6 +222,7 @@ def _read(
         source_id=blends.source_id[blend, member],
         neighbour_id=np.where(neighbour < 0, -1, blends.source_id[blend, neighbour]),
         yx=np.stack([columns["y"], columns["x"]], axis=-1)[blend, member],
+        yx_err=np.stack([columns["y_err"], columns["x_err"]], axis=-1)[blend, member],
         flux=flux[:, band] * unit[band],
         flux_err=err[:, band] * unit[band],
         snr=np.fmax.reduce(snr, axis=1),

@@ -76,7 +76,7 @@ def refine(
         fits = fit_all(blends, number == 1)
         fwhm_px = float(max(field.meta.psf_fwhm_arcsec)) / field.pixel_scale_arcsec
         last = number == rules.rounds
-        verdicts = judge(fits, sources.yx, fwhm_px, rules, last=last)
+        verdicts = judge(fits, sources, fwhm_px, rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)
         dropped.append(gone)
     return sources, dropped
@@ -115,7 +115,7 @@ def _updated(sources: Sources, fits: Fits, number: int) -> Sources:
     usable = np.isfinite(fits.snr) & np.isfinite(fits.yx).all(axis=1)
     rows = np.searchsorted(sources.id, fits.source_id[usable])
     columns = {}
-    for name in ("yx", "flux", "flux_err", "radius_arcsec"):
+    for name in ("yx", "yx_err", "flux", "flux_err", "radius_arcsec"):
         values = getattr(sources, name).copy()
         values[rows] = getattr(fits, name)[usable]
         columns[name] = values

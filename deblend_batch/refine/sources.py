@@ -23,6 +23,8 @@ class Sources:
         Of the place where it was first seen: it stays when the source moves.
     yx : ndarray of float64, shape (n, 2)
         Position, 0-based pixel centres.
+    yx_err : ndarray of float64, shape (n, 2)
+        Its one-sigma errors, px.
     flux, flux_err : ndarray of float64, shape (n,)
         In the band of the detection, nJy.
     radius_arcsec : ndarray of float64, shape (n,)
@@ -35,6 +37,7 @@ class Sources:
 
     id: NDArray[np.int64]
     yx: NDArray[np.float64]
+    yx_err: NDArray[np.float64]
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
     radius_arcsec: NDArray[np.float64]
@@ -79,6 +82,7 @@ class Sources:
         return cls(
             ids[rows],
             yx[rows],
+            np.full((len(rows), 2), np.nan),
             flux[rows],
             unknown,
             unknown,

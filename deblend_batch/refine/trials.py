@@ -17,7 +17,8 @@ from deblend_batch.engine.methods.method import Arrays
 
 LEAST_SNR = 20.0
 """Of a member that is tried: with less, two of half its light would not stand."""
-_RADIUS_FWHM = (0.3, 4.0)
+_RADIUS_FWHM = (0.3, 1.3)
+"""Half-light radii of two galaxies in one peak: wider ones show their shape, clumps and all."""
 _MOST_MEMBERS = 7
 _STEP = 0.8  # of the radius, at most of the PSF's width
 
@@ -78,7 +79,7 @@ def try_divided(
 
 
 def _eligible(answer: Arrays, fwhm_px: float) -> NDArray[np.bool_]:
-    """Bright members that are wider than a point, and no giants."""
+    """Tell which members are bright, and a little wider than a point."""
     radius = answer["radius_px"] / fwhm_px
     wide = (radius > _RADIUS_FWHM[0]) & (radius < _RADIUS_FWHM[1]) & ~answer["is_star"]
     return np.asarray(wide & (_best_snr(answer) > LEAST_SNR))

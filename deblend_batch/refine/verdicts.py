@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.sources import Sources
 
 NO_FLUX = "no flux of its own"
 EXPLAINED = "its light is explained by its neighbours"
+UNPROVEN = "a residual of its neighbour"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class RefineRules:
         Significance of a peak in the residual that becomes a source.
     apart_fwhm : float
         How far from every source it must be, in PSF widths.
+    least_share : float
+        What it must have, once it was fitted, of the brightest member's flux, beside a flux of ``half_snr``
+        errors: profiles leave so much over of bright galaxies.
     half_snr, half_shared : float
         Each half of a source that is two has more, and shares less.
     half_apart_fwhm : tuple of float
@@ -44,6 +49,7 @@ class RefineRules:
     shared: float = 0.8
     peak_snr: float = 6.0
     apart_fwhm: float = 0.5
+    least_share: float = 0.01
     half_snr: float = 3.4
     half_shared: float = 0.55
     half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
@@ -81,7 +87,7 @@ class Verdicts:
 
 
 def judge(
-    fits: Fits, known_yx: NDArray[np.float64], psf_fwhm_px: float, rules: RefineRules, *, last: bool
+    fits: Fits, sources: Sources, psf_fwhm_px: float, rules: RefineRules, *, last: bool
 ) -> Verdicts:
     """Say what a round of fits shows.
 
@@ -89,8 +95,8 @@ def judge(
     ----------
     fits : Fits
         Of that round.
-    known_yx : ndarray of float64, shape (n, 2)
-        All sources of the field, before the round, px.
+    sources : Sources
+        All of the field, before the round.
     psf_fwhm_px : float
         Full width at half maximum of the PSF.
     rules : RefineRules
@@ -105,14 +111,15 @@ def judge(
     """
     absent = fits.snr < rules.absent_snr
     explained = (fits.snr < rules.least_snr) & (fits.shared > rules.shared)
-    dropped = _weakest_first(fits, absent | explained)
+    unproven = _unproven(fits, sources, rules)
+    dropped = absent | unproven | _weakest_first(fits, explained & ~absent)
     rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]
     two = _divided(fits, fits.source_id[rows], psf_fwhm_px, rules)
     halves = fits.halves
-    peaks = np.empty(0, np.int64) if last else _missing(fits, known_yx, psf_fwhm_px, rules)
+    peaks = np.empty(0, np.int64) if last else _missing(fits, sources.yx, psf_fwhm_px, rules)
     return Verdicts(
         fits.source_id[rows],
-        np.where(absent[rows], NO_FLUX, EXPLAINED),
+        np.select([absent[rows], explained[rows]], [NO_FLUX, EXPLAINED], UNPROVEN),
         fits.neighbour_id[rows],
         np.concatenate([fits.peak_yx[peaks], halves.yx[two, 1]]),
         np.concatenate([fits.peak_flux[peaks], halves.flux[two, 1]]),
@@ -137,8 +144,16 @@ def _divided(
     return found[np.argsort(halves.source_id[found], kind="stable")]
 
 
+def _unproven(fits: Fits, sources: Sources, rules: RefineRules) -> NDArray[np.bool_]:
+    """Tell which added members a fit does not bear out."""
+    brightest = np.full(len(fits.peak_sn), -np.inf)
+    np.fmax.at(brightest, fits.blend, fits.flux)
+    weak = (fits.snr < rules.half_snr) | (fits.flux < rules.least_share * brightest[fits.blend])
+    return np.asarray(weak & np.isin(fits.source_id, sources.id[sources.is_added]))
+
+
 def _weakest_first(fits: Fits, doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Spare a doubtful member whose nearest neighbour is weaker and goes now: it may gain its light."""
+    """Spare a member whose nearest neighbour is weaker and goes now: it may gain its light."""
     order = np.argsort(fits.source_id, kind="stable")
     place = np.searchsorted(fits.source_id[order], fits.neighbour_id)
     place = order[np.minimum(place, len(order) - 1)] if len(order) else place

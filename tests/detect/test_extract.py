@@ -188,8 +188,9 @@ def _on_borders() -> SourceTable:
     rng = np.random.default_rng(4)
     yx = rng.integers(0, 399, (400, 2)) + rng.choice([-0.5, 0.0, 0.49999, 0.5, 0.25], (400, 2))
     yx = np.clip(yx, -0.5, 399.4)
-    n = np.arange(400.0)
-    return SourceTable(yx, n, n, n, n, n, n, n, n, flags=np.zeros(400, np.int32))
+    number = np.arange(400.0)
+    flags = np.zeros(400, np.int32)
+    return SourceTable(yx, number, number, number, number, number, number, number, number, flags)
 
 
 ON_BORDERS = _on_borders()

@@ -103,6 +103,17 @@ def test_each_source_is_found_once_where_it_is(
     assert (summary.sources, summary.tiles, summary.band) == (len(SOURCES_YX), 1, "h")
 
 
+def test_what_later_stages_need_is_in_the_table(detected: tuple[str, DetectionSummary]) -> None:
+    table = pq.read_table(detected[0])
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    assert ((columns["x_err"] > 0) & (columns["x_err"] < 0.5)).all()
+    np.testing.assert_array_equal(columns["x_err"], columns["y_err"])
+    error = 2.5 / np.log(10) * columns["flux_err"] / columns["flux"]
+    np.testing.assert_allclose(columns["mag_err"], error, rtol=1e-4)
+    assert ((columns["fragment"] >= 0) & (columns["fragment"] <= 0.7)).all()
+    assert {"radius", "snr", "flags"} <= set(columns)
+
+
 def test_a_few_tiles_need_no_ray(
     field_url: str,
     detected: tuple[str, DetectionSummary],

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deblend_batch.cluster.workers import ALONE
 from deblend_batch.config import make_config
-from deblend_batch.engine.inputs.carried import rows_of
-from deblend_batch.engine.inputs.index import IndexReader
+from deblend_batch.engine.inputs.index.carried import rows_of
+from deblend_batch.engine.inputs.index.file import IndexReader
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.needs.admission import Examined, examine
 from deblend_batch.field.footprint import Footprint

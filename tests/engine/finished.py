@@ -17,7 +17,7 @@ from deblend_batch.config import make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.batching.batcher import Batcher
-from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.index.indexing import index_field
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.work import load_blends
 from deblend_batch.engine.inputs.workload import Workload

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import DetectionsConfig, PairsConfig
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.engine.inputs.survey import SurveyEntry
-from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.tiling.blends import Blends
 from tests.support import make_meta

@@ -25,7 +25,7 @@ from deblend_batch.config import make_config
 from deblend_batch.engine.account.summary import RunSummary
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.batching.batcher import Batcher
-from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.index.indexing import index_field
 from deblend_batch.engine.inputs.prepare import prepare
 from deblend_batch.engine.inputs.work import load_blends
 from deblend_batch.engine.methods.choice import method_of

@@ -22,7 +22,13 @@ from deblend_batch.config import RunConfig
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.plan import plan_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.errors import ConfigError, FieldError, NotFoundError, UserError
+from deblend_batch.errors import (
+    ConfigError,
+    FieldError,
+    NotFoundError,
+    OutputConflictError,
+    UserError,
+)
 from deblend_batch.field.layout import Field
 from deblend_batch.field.references import Reference
 from deblend_batch.ingest.ingest import ingest
@@ -289,6 +295,9 @@ def test_a_run_on_pixels_of_others(tmp_path: Path) -> None:
     assert len(rows) > 20
     assert same_rows(rows, read_shards(f"{tmp_path}/here"))
     assert not verify_run(Output(f"{tmp_path}/there")).problems
+    inside = {**config(tmp_path, "there", model), "output": f"{url}/image/out"}
+    with pytest.raises(OutputConflictError, match=r"lies in .*a.zarr/image, which is read"):
+        plan_run(RunConfig.model_validate(inside))
     zarr.open_array(f"{url}/image", mode="r+")[0, 0] = 5
     message = r"a.zarr/image, to which it refers, has changed since; ingest it again by reference"
     with pytest.raises(FieldError, match=message):

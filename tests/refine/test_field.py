@@ -15,7 +15,7 @@ from deblend_batch.cli.main import main
 from deblend_batch.detect.extract import ExtractParams
 from deblend_batch.detect.field import Columns, detect_field
 from deblend_batch.field.layout import Field, create_field, finish_field
-from deblend_batch.refine.field import CANDIDATES, Refinement
+from deblend_batch.refine.field import CANDIDATES, Refinement, how_to_detect
 from deblend_batch.refine.fits import Fits
 from tests.support import make_meta
 
@@ -158,6 +158,18 @@ def test_the_command_refines_unless_told_not_to(
     assert pq.read_table(fine).equals(pq.read_table(table[0]))
     assert len(pq.read_table(plain)) == len(TRUE_YX) - 1
     assert not plain.with_name("plain-provenance.parquet").exists()
+
+
+@pytest.mark.parametrize(("width_arcsec", "is_refined"), [(0.4, True), (0.15, False)])
+def test_images_from_the_ground_are_refined(
+    tmp_path: Path, width_arcsec: float, is_refined: bool
+) -> None:
+    url = str(tmp_path / "field.zarr")
+    meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(width_arcsec,))
+    finish_field(create_field(url, meta, (64, 64), with_variance=False), meta)
+    for wish, refined_too in ((None, is_refined), (True, True), (False, False)):
+        _, finish = how_to_detect(url, None, None, refine=wish)
+        assert (finish is not None) == refined_too
 
 
 def test_fits_of_parts_are_put_end_to_end() -> None:

@@ -10,11 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.refine.fits import Fits, Halves
-from deblend_batch.refine.verdicts import EXPLAINED, NO_FLUX, RefineRules, judge
+from deblend_batch.refine.sources import Sources
+from deblend_batch.refine.verdicts import EXPLAINED, NO_FLUX, UNPROVEN, RefineRules, judge
 
 RULES = RefineRules()
 FWHM_PX = 4.0
-FAR = np.array([[500.0, 500.0]])
+
+
+def known(*yx: tuple[float, float], added: bool = False) -> Sources:
+    """Return sources 1, 2, ... at some positions."""
+    n = len(yx)
+    nothing = np.full(n, np.nan)
+    return Sources(
+        np.arange(1, n + 1),
+        np.array(yx),
+        np.zeros((n, 2)),
+        nothing,
+        nothing,
+        nothing,
+        np.full(n, added),
+        np.zeros(n, np.int16),
+    )
+
+
+FAR = known((500.0, 500.0))
 
 
 def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None = None) -> Fits:
@@ -25,6 +44,7 @@ def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None =
         np.arange(1, n + 1),
         np.array(neighbour or [-1] * n),
         np.stack([np.full(n, 10.0), 10.0 * np.arange(n)], axis=1),
+        np.zeros((n, 2)),
         nothing,
         nothing,
         np.array(snr),
@@ -71,6 +91,23 @@ def test_a_member_is_dropped_for_a_reason(snr: float, shared: float, reason: str
     assert found.reason.tolist() == ([] if reason is None else [reason])
 
 
+@pytest.mark.parametrize(
+    ("snr", "flux", "added", "stays"),
+    [
+        (3.5, 3.0, True, True),
+        (3.3, 3.0, True, False),
+        (20.0, 0.9, True, False),
+        (3.3, 0.9, False, True),
+    ],
+)
+def test_what_was_added_must_prove_itself(
+    snr: float, flux: float, added: bool, stays: bool
+) -> None:
+    fits = replace(fits_of([snr, 90.0], [0.1, 0.1]), flux=np.array([flux, 100.0]))
+    found = judge(fits, known((0.0, 0.0), added=added), FWHM_PX, RULES, last=True)
+    assert found.reason.tolist() == ([] if stays else [UNPROVEN])
+
+
 def test_of_two_neighbours_the_weaker_goes_first() -> None:
     fits = fits_of([3.0, 2.0, 60.0], [0.9, 0.95, 0.1], [2, 1, 2])
     found = judge(fits, FAR, FWHM_PX, RULES, last=True)
@@ -85,8 +122,8 @@ def test_a_peak_becomes_a_source(
     significance: float, distance_px: float, last: bool, n: int
 ) -> None:
     fits = replace(fits_of([50.0], [0.0]), peak_sn=np.array([significance]))
-    known = np.array([[0.0, distance_px]])
-    assert len(judge(fits, known, FWHM_PX, RULES, last=last).added_yx) == n
+    there = known((0.0, distance_px))
+    assert len(judge(fits, there, FWHM_PX, RULES, last=last).added_yx) == n
 
 
 def test_of_two_blends_that_see_one_peak_one_adds_it() -> None:

@@ -161,7 +161,7 @@ def test_no_secret_is_left_behind(
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "engine.inputs.work", "engine.inputs.index_task", "detect.field"]
+    "module", ["config", "engine.inputs.work", "engine.inputs.index.indexing", "detect.field"]
 )
 def test_records_that_carry_options_do_not_show_them(module: str) -> None:
     """What is printed by a traceback, a debugger or a log line holds no secret."""

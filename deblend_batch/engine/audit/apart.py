@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.detections.unique import UniqueKeys
 from deblend_batch.engine.audit.combining import Part
-from deblend_batch.engine.inputs.view import FIELD
+from deblend_batch.engine.inputs.index.view import FIELD
 from deblend_batch.errors import CatalogError
 from deblend_batch.progress import Progress
 from deblend_batch.tiling.member_hash import hash_members, hash_text

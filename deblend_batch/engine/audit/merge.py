@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.masks import MaskStore
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.parts import inner_name
-from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, RunFile, as_json
+from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt, RunFile, as_json
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.audit.apart import check_apart
 from deblend_batch.engine.audit.combining import (
@@ -110,7 +110,9 @@ def merge_outputs(outputs: Sequence[Output], merged: Output, progress: Progress 
     ledger, run = Ledger(merged), combined_run(parts, merged, state, totals)
     _claim(ledger, {**run, "state": "running"})
     copied = _copy(parts, ledger, progress)
-    if unplaced is not None:
+    if unplaced is None:
+        ledger.release(UNPLACED)
+    else:
         ledger.quarantine(unplaced)
     ledger.write_run(run)
     return Merge(
@@ -161,27 +163,49 @@ def _claim(ledger: Ledger, run: RunFile | dict[str, Any]) -> None:
 
 def _copy(parts: Sequence[Part], ledger: Ledger, progress: Progress) -> int:
     """Copy what is not there yet; return the number of tiles copied."""
-    target = ledger.output
     if any(part.run["config"].get("masks") for part in parts):
-        MaskStore(target).create()
+        MaskStore(ledger.output).create()
+    there, left = ledger.finished(), []
     for part in parts:
-        for name in part.output.index_files():
-            to = target.index_file_url(f"{part.prefix}{name}")
-            if not target.exists(to):
-                target.write(to, part.output.read(part.output.index_file_url(name)))
+        _copy_indexes(part, ledger.output)
+        tiles = sorted(Ledger(part.output).finished())
+        same = _same_receipts(part, ledger, [t for t in tiles if f"{part.prefix}{t}" in there])
+        left += [(part, tile) for tile in tiles if tile not in same]
+    _together([partial(_copy_tile, part, tile, ledger) for part, tile in left], progress)
+    _copy_quarantine(parts, ledger)
+    return len(left)
+
+
+def _copy_indexes(part: Part, target: Output) -> None:
+    for name in part.output.index_files():
+        to = target.index_file_url(f"{part.prefix}{name}")
+        if not target.exists(to):
+            target.write(to, part.output.read(part.output.index_file_url(name)))
+
+
+def _same_receipts(part: Part, ledger: Ledger, tiles: Sequence[str]) -> set[str]:
+    """Find the tiles whose receipt is that of the part: it is another after a retry."""
+    theirs = Ledger(part.output).try_receipts(tiles)
+    ours = ledger.try_receipts([f"{part.prefix}{tile}" for tile in tiles])
+    return {
+        tile
+        for tile, one, other in zip(tiles, theirs, ours, strict=True)
+        if isinstance(one, Receipt) and isinstance(other, Receipt)
+        if one == replace(other, tile=tile)
+    }
+
+
+def _copy_quarantine(parts: Sequence[Part], ledger: Ledger) -> None:
+    """Copy the quarantine records of tiles, and remove those of tiles that have been measured since."""
+    target, kept = ledger.output, {UNPLACED}
+    for part in parts:
         for tile in part.output.quarantined():
             if inner_name(tile) != UNPLACED:
                 content = part.output.read(part.output.quarantine_url(tile))
                 target.write(target.quarantine_url(f"{part.prefix}{tile}"), content)
-    there = ledger.finished()
-    left = [
-        (part, tile)
-        for part in parts
-        for tile in sorted(Ledger(part.output).finished())
-        if f"{part.prefix}{tile}" not in there
-    ]
-    _together([partial(_copy_tile, part, tile, ledger) for part, tile in left], progress)
-    return len(left)
+                kept.add(f"{part.prefix}{tile}")
+    for name in set(target.quarantined()) - kept:
+        ledger.release(name)
 
 
 def _together(jobs: Sequence[Callable[[], None]], progress: Progress) -> None:

@@ -13,9 +13,9 @@ from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.parts import prefix_of
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.engine.inputs.deferred import read_deferred
-from deblend_batch.engine.inputs.index import FieldIndex, read_index
-from deblend_batch.engine.inputs.view import NOTHING_DEFERRED, Deferred
+from deblend_batch.engine.inputs.index.deferred import read_deferred
+from deblend_batch.engine.inputs.index.file import FieldIndex, read_index
+from deblend_batch.engine.inputs.index.view import NOTHING_DEFERRED, Deferred
 from deblend_batch.errors import CatalogError, NotFoundError
 
 _KEPT = 32

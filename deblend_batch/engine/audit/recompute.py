@@ -19,7 +19,7 @@ from deblend_batch.catalog.tables import read_table
 from deblend_batch.engine.account.record import config_of
 from deblend_batch.engine.batching.batcher import Batcher
 from deblend_batch.engine.inputs.fingerprint import versions
-from deblend_batch.engine.inputs.index import read_index
+from deblend_batch.engine.inputs.index.file import read_index
 from deblend_batch.engine.inputs.prepare import Prepared, prepare
 from deblend_batch.engine.inputs.work import (
     RunContext,

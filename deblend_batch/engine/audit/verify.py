@@ -17,7 +17,7 @@ from deblend_batch.catalog.records import UNPLACED, QuarantineRecord, Receipt, R
 from deblend_batch.engine.audit.checks import Expected, Ids, compare_pairs, read_shard, twice
 from deblend_batch.engine.audit.claims import Counted, check_receipt, check_run, compare_totals
 from deblend_batch.engine.audit.overlaps import check_overlaps
-from deblend_batch.engine.inputs.index import (
+from deblend_batch.engine.inputs.index.file import (
     IndexReader,
     count_missing,
     read_index,

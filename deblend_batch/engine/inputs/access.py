@@ -11,15 +11,19 @@ from deblend_batch.config import RunConfig
 from deblend_batch.detections.formats import table_of
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.errors import NotFoundError, StorageError, UserError
+from deblend_batch.field.layout import Field
 from deblend_batch.models.registry import resolve
 from deblend_batch.storage import Options
 
 _CONTENT = b"Written by deblend-batch to learn whether it may; of no further use.\n"
 
 
-def check_places(config: RunConfig, entries: Iterable[SurveyEntry]) -> None:
+def check_places(
+    config: RunConfig, entries: Iterable[SurveyEntry], fields: Iterable[Field]
+) -> None:
     """Check that the output lies apart from all that the run reads, and in no other output."""
-    inputs = [url for entry in entries for url in (entry.field_url, _file(entry.detections_url))]
+    inputs = [url for field in fields for url in field.places]
+    inputs += [_file(entry.detections_url) for entry in entries]
     tables = [_file(config.pairs.table)] if config.pairs.table else []
     inputs += [url for url in (*tables, resolve(config.model)) if url]
     storage.check_apart(config.output, dict.fromkeys(inputs), config.storage_options)

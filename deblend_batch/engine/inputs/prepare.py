@@ -10,12 +10,12 @@ from deblend_batch.catalog.ledger import fingerprint
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
 from deblend_batch.engine.inputs.access import check_places, check_tables
-from deblend_batch.engine.inputs.carried import check_names
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.carried import check_names
+from deblend_batch.engine.inputs.index.file import FieldIndex
+from deblend_batch.engine.inputs.index.task import IndexTask, index_tasks
+from deblend_batch.engine.inputs.index.view import FIELD
 from deblend_batch.engine.inputs.survey import SurveyEntry, check_reachable, open_fields, tables_of
-from deblend_batch.engine.inputs.task import IndexTask, index_tasks
-from deblend_batch.engine.inputs.view import FIELD
 from deblend_batch.engine.inputs.weights import find_run_card
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles
@@ -77,7 +77,7 @@ def prepare(config: RunConfig) -> Prepared:
     check_reachable(config)
     opened = open_fields(config)
     entries, fields = (tuple(each) for each in zip(*opened, strict=True))
-    check_places(config, entries)
+    check_places(config, entries, fields)
     tables = tables_of(config, [entry.detections_url for entry in entries])
     check_tables(tables, config.storage_options)
     card = find_run_card(config)

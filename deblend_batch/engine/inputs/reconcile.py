@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from deblend_batch.catalog.records import UNPLACED, QuarantineRecord
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.engine.inputs.index import UnplacedPair
-from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
-from deblend_batch.engine.inputs.task import IndexTask
+from deblend_batch.engine.inputs.index.file import UnplacedPair
+from deblend_batch.engine.inputs.index.predetected import Unplaced, read_predetected
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.errors import DetectionsError
 from deblend_batch.tiling.pairing import blend_ids
 

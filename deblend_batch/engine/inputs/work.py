@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from deblend_batch.catalog.ledger import run_id
 from deblend_batch.catalog.output import Output
-from deblend_batch.engine.inputs.carried import rows_of
-from deblend_batch.engine.inputs.index import IndexReader
+from deblend_batch.engine.inputs.index.carried import rows_of
+from deblend_batch.engine.inputs.index.file import IndexReader
 from deblend_batch.field.layout import Field
 from deblend_batch.logs import LogFormat
 from deblend_batch.storage import Options

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deblend_batch.catalog.records import Counts
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.inputs.work import TileSpec
 from deblend_batch.tiling.tile import TileGrid
 

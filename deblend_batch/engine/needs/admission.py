@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from deblend_batch.cluster.workers import Workers
-from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair
-from deblend_batch.engine.inputs.index_task import index_field
-from deblend_batch.engine.inputs.offers import offer_field
+from deblend_batch.engine.inputs.index.file import FieldIndex, UnplacedPair
+from deblend_batch.engine.inputs.index.indexing import index_field
+from deblend_batch.engine.inputs.index.offers import offer_field
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.engine.inputs.prepare import Prepared
 from deblend_batch.engine.inputs.reconcile import reconcile
-from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.engine.needs.memory import largest_batch, model_needs, project_run
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import Memory, NodeSize, check_fits

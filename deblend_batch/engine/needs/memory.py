@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deblend_batch.config import RunConfig
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.needs.projection import (
     Memory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,15 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from deblend_batch.catalog.ledger import Ledger
+from deblend_batch.catalog.ledger import Ledger, run_id
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED
+from deblend_batch.cli.main import main
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit import merge as merge_module
 from deblend_batch.engine.audit.merge import merge_outputs
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.inputs.index import UnplacedPair
+from deblend_batch.engine.inputs.index.file import UnplacedPair
 from deblend_batch.engine.inputs.reconcile import unplaced_record
+from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.errors import CatalogError, OutputConflictError, UserError
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.report.page import write_report
@@ -106,8 +109,26 @@ def test_what_was_merged_is_merged_with_more(
     assert (made.exit_code, made.state, made.quarantined) == (3, "complete_with_quarantine", 2)
     found = verify_run(every)
     assert (found.problems, found.exit_code, found.pairs) == ((), 3, 3 * 93 - 2)
+    finish_run(third, str(tmp_path / "d"))  # as the third is after a retry
+    for kind in ("shards", "ledger", "quarantine"):
+        shutil.rmtree(tmp_path / "c" / kind, ignore_errors=True)
+        if kind != "quarantine":
+            shutil.copytree(tmp_path / "d" / kind, tmp_path / "c" / kind)
+    shutil.copy(tmp_path / "d" / "run.json", tmp_path / "c" / "run.json")
+    _rename(tmp_path / "c")
+    again = merge_outputs([two, Output(str(tmp_path / "c"))], every)
+    assert (again.exit_code, again.pairs) == (0, 3 * 93)
+    assert verify_run(every).problems == ()
     with pytest.raises(CatalogError, match=r"holds the run .* that .* holds, too"):
         merge_outputs([every, Output(str(parts.outputs[0]))], Output(str(tmp_path / "twice")))
+
+
+def _rename(output: Path) -> None:
+    """Let a run that was made elsewhere be one of this place."""
+    ledger = Ledger(Output(str(output)))
+    run = ledger.read_run()
+    run["config"]["output"] = str(output)
+    ledger.write_run({**run, "run": run_id(str(output), run["fingerprint"])})
 
 
 def test_a_merge_that_was_cut_short_goes_on(
@@ -242,3 +263,60 @@ def test_a_place_that_holds_something_else_is_refused(parts: Parts, tmp_path: Pa
         merge_outputs(outputs, Output(str(tmp_path / "run")))
     with pytest.raises(UserError, match="which is read"):
         merge_outputs(outputs, outputs[0])
+
+
+def test_masks_are_merged_with_their_tiles(small_field: SmallField, tmp_path: Path) -> None:
+    model = write_tiny_model(str(tmp_path / "m.safetensors"), masks=True)
+    fields = (small_field, beside(small_field, tmp_path, "other", 160.0, 10_000))
+    outputs = [Output(str(tmp_path / name)) for name in ("a", "b")]
+    for field, output in zip(fields, outputs, strict=True):
+        config = field.config(output.url, model=model, masks=True, tiles={"size": 400})
+        assert process_field(config).exit_code == 0
+    output = Output(str(tmp_path / "merged"))
+    merge_outputs(outputs, output)
+    assert verify_run(output).problems == ()
+    chunk = next((tmp_path / "merged" / "masks.zarr").rglob("masks/c/0/0/0/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    assert any("masks missing or damaged" in line for line in verify_run(output).problems)
+
+
+def test_the_command_line_merges(
+    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*map(str, parts.outputs), str(tmp_path / "merged")]
+    assert main(["merge", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "complete"
+    assert main(["merge", *words]) == 0
+    assert "0 of them copied now" in capsys.readouterr().out
+    assert main(["merge", *words[:2]]) == 2
+    assert "give two or more outputs, and then the folder" in capsys.readouterr().err
+    assert main(["merge", words[0], str(tmp_path / "nowhere"), words[2]]) == 2
+    assert "not the output of a run" in capsys.readouterr().err
+
+
+def test_a_part_that_was_altered_in_the_merged_record_is_found(
+    parts: Parts, tmp_path: Path
+) -> None:
+    output = merged(parts, tmp_path)
+    run = Ledger(output).read_run()
+    run["parts"][0]["fingerprint_of"]["model"] = "another"
+    Ledger(output).write_run(run)
+    problems = verify_run(output).problems
+    assert any("the fingerprint of its part" in line for line in problems)
+    del run["parts"][0]
+    Ledger(output).write_run(run)
+    problems = verify_run(output).problems
+    assert any("its parts are not those of its fingerprint" in line for line in problems)
+    assert any("of another run (fingerprint differs)" in line for line in problems)
+
+
+def test_any_store_may_hold_the_merged_output(parts: Parts, small_field: SmallField) -> None:
+    output = Output("memory://merged/out")
+    outputs = [Output(str(each)) for each in parts.outputs]
+    made = merge_outputs(outputs, output)
+    assert made.copied == made.tiles
+    assert verify_run(output).problems == ()
+    assert merge_outputs(outputs, output).copied == 0
+    with pytest.raises(CatalogError, match="merged of 2 outputs; retry those that have"):
+        retry_run(output)
+    output.remove_tree("memory://merged")

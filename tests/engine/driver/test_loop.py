@@ -15,7 +15,7 @@ from deblend_batch.config import EngineConfig
 from deblend_batch.engine.crew.crew import Answer, Call
 from deblend_batch.engine.driver.events import Events
 from deblend_batch.engine.driver.loop import Driver
-from deblend_batch.engine.inputs.index_task import index_field
+from deblend_batch.engine.inputs.index.indexing import index_field
 from deblend_batch.engine.inputs.work import RunContext, TileSpec
 from deblend_batch.engine.needs.pool import ActorPool
 from deblend_batch.engine.worker.exchange import TileOutcome, WorkerInfo

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.catalog.output import Output
-from deblend_batch.engine.inputs import index as index_module
-from deblend_batch.engine.inputs.index import FieldIndex, IndexReader, read_index
-from deblend_batch.engine.inputs.index_task import build_index, index_field
+from deblend_batch.engine.inputs.index import file as index_module
+from deblend_batch.engine.inputs.index.file import FieldIndex, IndexReader, read_index
+from deblend_batch.engine.inputs.index.indexing import build_index, index_field
 from deblend_batch.engine.inputs.work import RunContext, TileSpec, load_blends, open_field
 from deblend_batch.errors import CatalogError
 from deblend_batch.tiling.blends import Blends
@@ -30,7 +30,7 @@ from tests.parquet import hostile
 OPEN = """
 import sys
 from deblend_batch.catalog.output import Output
-from deblend_batch.engine.inputs.index import IndexReader, read_index
+from deblend_batch.engine.inputs.index.file import IndexReader, read_index
 from deblend_batch.errors import UserError
 output, url = Output(sys.argv[1]), sys.argv[2]
 try:

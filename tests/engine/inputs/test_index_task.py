@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import PairsConfig
-from deblend_batch.engine.inputs import predetected, unused
-from deblend_batch.engine.inputs.index import FieldIndex, UnplacedPair, read_index
-from deblend_batch.engine.inputs.index_task import build_index, index_field
+from deblend_batch.engine.inputs.index import predetected, unused
+from deblend_batch.engine.inputs.index.file import FieldIndex, UnplacedPair, read_index
+from deblend_batch.engine.inputs.index.indexing import build_index, index_field
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.parquet import file as parquet_file
 from deblend_batch.tiling.blends import Blends
@@ -287,7 +287,7 @@ def test_positions_on_the_sky_give_the_pairs_of_their_pixels(
 INDEX = """
 import sys
 from pathlib import Path
-from deblend_batch.engine.inputs.index_task import build_index
+from deblend_batch.engine.inputs.index.indexing import build_index
 from deblend_batch.errors import UserError
 from tests.engine.indexing import task_for
 try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.engine.inputs.deferred import read_deferred
+from deblend_batch.engine.inputs.index.deferred import read_deferred
 from tests.engine.bricks import (
     CENTRES,
     OFFSETS_YX,

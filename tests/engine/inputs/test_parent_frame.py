@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deblend_batch.detections.table import Detections, read_detections
-from deblend_batch.engine.inputs.other_units import OtherUnits
+from deblend_batch.engine.inputs.index.other_units import OtherUnits
 from deblend_batch.errors import DetectionsError
 from deblend_batch.field.layout import Field
 from deblend_batch.ingest.ingest import ingest

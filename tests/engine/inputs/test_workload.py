@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.inputs.workload import Count, FieldTiles, Workload
 from deblend_batch.tiling.tile import TileGrid
 

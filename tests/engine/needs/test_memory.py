@@ -10,7 +10,7 @@ import pytest
 
 from deblend_batch.config import make_config
 from deblend_batch.engine.crew.on_ray import cluster_nodes
-from deblend_batch.engine.inputs.index import FieldIndex
+from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.needs.machine import this_machine
 from deblend_batch.engine.needs.memory import (
     MemoryUse,

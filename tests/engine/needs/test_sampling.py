@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deblend_batch.catalog.ledger import Ledger
-from deblend_batch.engine.inputs.index import read_index
+from deblend_batch.engine.inputs.index.file import read_index
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.inputs.workload import FieldTiles
 from deblend_batch.engine.needs.sampling import Sample, sample_tiles, tiles_to_sample

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deblend_batch.config import PairsConfig
 from deblend_batch.detections.table import read_pairs_table, repeated_pairs
 from deblend_batch.detections.unique import Repeated, UniqueKeys
-from deblend_batch.engine.inputs.index import UnplacedPair
+from deblend_batch.engine.inputs.index.file import UnplacedPair
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.storage import Options
 from deblend_batch.tiling.pairing import blend_ids

@@ -15,9 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deblend_batch.detections.table import Detections
-from deblend_batch.engine.inputs.near import Near
-from deblend_batch.engine.inputs.offers import best_claims, read_neighbours
-from deblend_batch.engine.inputs.task import IndexTask
+from deblend_batch.detections.unique import find_repeated
+from deblend_batch.engine.inputs.index.near import Near
+from deblend_batch.engine.inputs.index.offers import best_claims, read_neighbours
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.errors import DetectionsError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.blending import Sky
@@ -179,6 +180,11 @@ def _sky(
     kept: NDArray[np.int64],
 ) -> Sky:
     """Return sources whose ids are unique; of several tables an id says nothing without its table."""
+    if task.pairs.table is not None and find_repeated(rows.id[kept]) is not None:
+        raise DetectionsError(
+            f"{task.pairs.table}: names sources by their ids, and the tables of "
+            f"{', '.join(rows.tables)} have the same ones; give every source of a survey its own id"
+        )
     if not task.entry.several_tables or task.pairs.table is not None:
         return Sky(detections, yx, opened.shape_yx)
     table, ids = rows.table[kept], rows.id[kept]

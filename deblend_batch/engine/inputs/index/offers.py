@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.tables import read_table
 from deblend_batch.detections.table import Detections
-from deblend_batch.engine.inputs.near import Near, read_near
+from deblend_batch.engine.inputs.index.near import Near, read_near
+from deblend_batch.engine.inputs.index.task import IndexTask
 from deblend_batch.engine.inputs.survey import Place, SurveyEntry
-from deblend_batch.engine.inputs.task import IndexTask
 from deblend_batch.errors import CatalogError
 from deblend_batch.field.layout import Field
 from deblend_batch.text import cause

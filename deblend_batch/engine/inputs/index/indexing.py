@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch.detections.table import Detections
-from deblend_batch.engine.inputs.carried import beside
 from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
-from deblend_batch.engine.inputs.deferred import write_deferred
-from deblend_batch.engine.inputs.index import (
+from deblend_batch.engine.inputs.index.carried import beside
+from deblend_batch.engine.inputs.index.deferred import write_deferred
+from deblend_batch.engine.inputs.index.file import (
     FieldIndex,
     UnplacedPair,
     read_index,
     write_index,
 )
-from deblend_batch.engine.inputs.near import read_near
-from deblend_batch.engine.inputs.predetected import Unplaced, read_predetected
-from deblend_batch.engine.inputs.task import IndexTask
-from deblend_batch.engine.inputs.view import NOBODY, View, look_around
+from deblend_batch.engine.inputs.index.near import read_near
+from deblend_batch.engine.inputs.index.predetected import Unplaced, read_predetected
+from deblend_batch.engine.inputs.index.task import IndexTask
+from deblend_batch.engine.inputs.index.view import NOBODY, View, look_around
 from deblend_batch.errors import TooLargeError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.blending import central_first, describe_blends, describe_pairs

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.tables import read_table
-from deblend_batch.engine.inputs.view import Deferred
+from deblend_batch.engine.inputs.index.view import Deferred
 from deblend_batch.errors import CatalogError
 from deblend_batch.text import cause
 

@@ -27,7 +27,7 @@ from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.parts import prefix_of
 from deblend_batch.catalog.typed import Id, Line, Number, Word, loads, typed
-from deblend_batch.engine.inputs.carried import PREFIX
+from deblend_batch.engine.inputs.index.carried import PREFIX
 from deblend_batch.errors import CatalogError
 from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
@@ -159,7 +159,7 @@ def write_index(
     blends : Blends
         The blends, unit by unit.
     beside : sequence of pyarrow.Field, pyarrow.Array
-        Columns that stand beside them: see :mod:`deblend_batch.engine.inputs.carried`.
+        Columns that stand beside them: see :mod:`deblend_batch.engine.inputs.index.carried`.
     """
     units = np.repeat(np.arange(len(index.tiles), dtype=np.int32), np.diff(index.starts))
     summary = {

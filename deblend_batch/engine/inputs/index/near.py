@@ -17,11 +17,11 @@ from deblend_batch.detections.table import (
     repeated_ids,
 )
 from deblend_batch.detections.unique import Repeated, UniqueKeys
-from deblend_batch.engine.inputs.copies import find_copies
-from deblend_batch.engine.inputs.other_units import OtherUnits
+from deblend_batch.engine.inputs.index.copies import find_copies
+from deblend_batch.engine.inputs.index.other_units import OtherUnits
+from deblend_batch.engine.inputs.index.task import IndexTask
+from deblend_batch.engine.inputs.index.unused import UnusedList
 from deblend_batch.engine.inputs.survey import SurveyEntry
-from deblend_batch.engine.inputs.task import IndexTask
-from deblend_batch.engine.inputs.unused import UnusedList
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.tile import inside_image
