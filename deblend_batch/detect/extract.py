@@ -69,6 +69,9 @@ class ExtractParams:
     max_fragment : float
         Largest probability of being a fragment of a brighter neighbour
         (:mod:`deblend_batch.detect.fragments`).
+    above_halo : float
+        How far a source must stand above the halo of a brighter one, over what tells it for certain
+        (:func:`deblend_batch.detect.hosts.stands_out`).
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
     """
@@ -81,6 +84,7 @@ class ExtractParams:
     min_snr: float = 5.0
     noise_correlation: float = 1.0
     max_fragment: float = 0.7
+    above_halo: float = 1.0
     from_space: bool = False
 
     def peaks(self, fwhm_px: float) -> Peaks:
@@ -91,6 +95,7 @@ class ExtractParams:
             prominence if self.prominence_sigma is None else self.prominence_sigma,
             contrast if self.contrast is None else self.contrast,
             int(np.ceil(_RIPPLE_FWHM * fwhm_px)),
+            self.from_space,
         )
 
 
@@ -228,7 +233,7 @@ def _search(
     fwhm_px = _width(places)
     hosting, peak, is_saturated = candidates.hosting, candidates.peak, candidates.saturated
     fragment = fragment_score(hosting, peak, fwhm_px, from_space=params.from_space)
-    stands = stands_out(hosting, peak, params.threshold_sigma)
+    stands = stands_out(hosting, peak, params.threshold_sigma, params.above_halo)
     kept = is_saturated | (stands & (fragment <= params.max_fragment))
     near_star = is_near_star(hosting, candidates.yx, is_saturated)
     found = _measure(pixels, noise, masked, candidates.objects, candidates.segments)

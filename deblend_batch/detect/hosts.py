@@ -161,7 +161,9 @@ def _count_siblings(found: Hosting) -> None:
     found.siblings[near] = count[found.host[near]] - 1
 
 
-def stands_out(hosting: Hosting, peak: Array, threshold: float) -> NDArray[np.bool_]:
+def stands_out(
+    hosting: Hosting, peak: Array, threshold: float, share: float = 1.0
+) -> NDArray[np.bool_]:
     """Tell which sources stand above the halos under them.
 
     Parameters
@@ -171,12 +173,12 @@ def stands_out(hosting: Hosting, peak: Array, threshold: float) -> NDArray[np.bo
     peak : ndarray of float64, shape (n,)
         Of each on the filtered image, in units of its noise.
     threshold : float
-        By how much, in the same units.
+        By how much, in the same units, if not by 2.5 times the scatter along the halo, where that is more.
+    share : float
+        What of that is asked.
     """
-    excess = peak - hosting.halo
-    return np.asarray(
-        ~hosting.apart | (excess > np.maximum(threshold, _SCATTERS * hosting.scatter))
-    )
+    least = share * np.maximum(threshold, _SCATTERS * hosting.scatter)
+    return np.asarray(~hosting.apart | (peak - hosting.halo > least))
 
 
 def is_near_star(

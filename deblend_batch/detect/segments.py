@@ -15,11 +15,10 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 _EIGHT = np.ones((3, 3), np.int8)
-_RIPPLES = ((1, 0.03), (3, 0.003))
-"""Reaches, and what a bright source leaves within them on the sharper image, over its height.
-
-No PSF is known better, and none is known out to its last ring.
-"""
+_RIPPLE = 0.03
+"""What a bright source leaves about it on the sharper image, over its height: no PSF is known better."""
+_FAR_RIPPLE = 0.003
+"""The same three times as far out, where the PSF has rings and spikes."""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
@@ -39,12 +38,15 @@ class Peaks:
         The same as a share of the saddle's height, where it is bright: clumps of a galaxy are less prominent.
     reach_px : int
         How far the wings of the PSF reach: within it a peak must be more than their ripple.
+    has_rings : bool
+        Whether the PSF has rings and spikes beyond that: a telescope's in space.
     """
 
     least_sigma: float
     prominence_sigma: float
     contrast: float
     reach_px: int
+    has_rings: bool = False
 
 
 def find_islands(smooth: Array, threshold: float, min_area_px: int) -> Labels:
@@ -105,7 +107,7 @@ def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labe
     scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
     markers = np.zeros(islands.shape, np.int32)
     least = np.full(sharp.shape, peaks.least_sigma)
-    for reach, share in _RIPPLES:
+    for reach, share in ((1, _RIPPLE), (3, _FAR_RIPPLE))[: 1 + peaks.has_rings]:
         highest = maximum_filter(sharp, 2 * reach * peaks.reach_px + 1)
         least = np.maximum(least, share * highest)
     count = 0

@@ -26,7 +26,7 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.tile import compact_order, halves
 
-CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05)
+CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05, above_halo=0.4)
 """What a detection finds that is to be refined: more peaks than are sources."""
 PROVENANCE = "provenance"
 
