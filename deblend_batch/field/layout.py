@@ -168,7 +168,7 @@ class Field:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """URLs of the field, and of the arrays to which it refers."""
+        """Where the pixels may lie: URL of the field, and of each array to which it refers."""
         referred = (each.url(self.url, self.options) for each in self._references.values())
         return (self.url, *referred)
 
