@@ -32,6 +32,7 @@ class Survey:
     options: dict[str, Any] = field(default_factory=dict)
     pixel_scale_arcsec: float = 0.1
     subtracted: bool = False
+    """Makers of images take some light of galaxies with the sky: between the sources it is below zero."""
     spurious: float = 0.02
 
 
@@ -44,9 +45,19 @@ SURVEYS = [
         30.0,
         {"zero_points": [30.0], "bands": ["H"]},
         0.3,
+        subtracted=True,
         spurious=0.2,  # a noisy rim where few exposures overlap, and no weight map
     ),
-    Survey("kids", ("kids_vst_r.fits",), (80, 150), 0.573, 0.0, {"zero_points": [0.0]}, 0.199),
+    Survey(
+        "kids",
+        ("kids_vst_r.fits",),
+        (80, 150),
+        0.573,
+        0.0,
+        {"zero_points": [0.0]},
+        0.199,
+        subtracted=True,
+    ),
     Survey(
         "euclid vis",
         ("euclid_q1_vis_nisp.fits",),
@@ -80,6 +91,7 @@ SURVEYS = [
             "psf_fwhm_arcsec": [0.18],
         },
         0.06,
+        subtracted=True,
     ),
     Survey(
         "decam",
