@@ -84,5 +84,6 @@ def train_replica(loop_config: dict[str, Order]) -> None:
     except TransientStorageError:
         raise
     except UserError as mistake:
-        ray.get(order.news.stop.remote(mistake))
+        # Without its cause: exceptions of libraries need not survive being sent.
+        ray.get(order.news.stop.remote(type(mistake)(*mistake.args)))
         raise

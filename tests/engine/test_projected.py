@@ -1,4 +1,7 @@
-"""What a run takes of memory is what its plan says, or up to a quarter less: with full tiles and batches."""
+"""What a run takes of memory is what its plan says, or up to a quarter less: with full tiles and batches.
+
+Of a fit the plan says what its largest blends take; those of a run may all be small.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +49,27 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["local", "ray"])
+@pytest.mark.parametrize(
+    ("where", "model", "most"),
+    [
+        ("local", "blend2mask2flux-small", 1.25),
+        ("ray", "blend2mask2flux-small", 1.25),
+        ("local", "profile-fit", 2.0),
+    ],
+)
 def test_the_peak_of_a_run_is_within_its_projection_and_a_quarter(
-    inputs: dict[str, Any], tmp_path: Path, where: str, request: pytest.FixtureRequest
+    inputs: dict[str, Any],
+    tmp_path: Path,
+    where: str,
+    model: str,
+    most: float,
+    request: pytest.FixtureRequest,
 ) -> None:
     environment = dict(os.environ)
     if where == "ray":
         environment = request.getfixturevalue("head").environment()
     engine = {"where": where, "actors": 1, "gpus_per_actor": 0}
-    config = {**inputs, "output": str(tmp_path / "out"), "engine": engine}
+    config = {**inputs, "model": model, "output": str(tmp_path / "out"), "engine": engine}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = [
         sys.executable,
@@ -70,4 +85,4 @@ def test_the_peak_of_a_run_is_within_its_projection_and_a_quarter(
     memory = json.loads(ended.stdout)["memory"]
     for process in ("actor", "driver"):
         measured, projected = memory[process], memory["projected"][process]
-        assert measured <= projected <= 1.25 * measured, (process, memory)
+        assert measured <= projected <= most * measured, (process, memory)

@@ -79,7 +79,7 @@ def test_an_exposure_map_stops_unless_it_is_meant(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match=r"a noise of 0\.0158, .* --meant noise$"):
         ingest([url], f"{tmp_path}/a.zarr", weight_hdu=["WHT"])
     summary = ingest([url], f"{tmp_path}/a.zarr", weight_hdu=["WHT"], meant=["noise"])
-    assert "noise plane 0.0159 of the pixels' scatter" in summary.bands[0].checks
+    assert "noise plane 0.016 of the pixels' scatter" in summary.bands[0].checks
     with pytest.raises(ConfigError, match="--meant: 'nois' is none of psf, noise, mask"):
         ingest([url], f"{tmp_path}/b.zarr", meant=["nois"])
 
