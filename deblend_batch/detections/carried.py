@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deblend_batch.detections.columns import shown
+from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -51,7 +52,7 @@ def _plain(column: pa.ChunkedArray, name: str, url: str) -> pa.ChunkedArray:
     if pa.types.is_decimal(kind):
         return pc.cast(column, pa.float64())
     if is_text(kind):
-        return pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        return trimmed(column, name, f"{url}: carry")
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return column
     if pa.types.is_null(kind):

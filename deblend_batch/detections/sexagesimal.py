@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections.columns import shown
+from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -58,7 +59,7 @@ def degrees(
     ndarray of float64, shape (n,)
         NaN where nothing stands.
     """
-    texts = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
+    texts = trimmed(values, name, url)
     texts = pc.if_else(pc.is_in(texts, _TEXTS_OF_NOTHING), pa.scalar(None, pa.string()), texts)
     found = pc.extract_regex(texts, _FORM)
     wrong = pc.and_(pc.is_valid(texts), pc.is_null(found))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.detections import sexagesimal
 from deblend_batch.detections.columns import PSF_FWHM, Source, is_in_pixels, shown
+from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -170,12 +171,7 @@ def _text(values: pa.ChunkedArray, ours: str, url: str) -> pa.ChunkedArray:
         raise DetectionsError(
             f"{url}: column '{ours}' holds {shown(kind)}; ids are made of integers and texts"
         )
-    try:
-        return pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DetectionsError(
-            f"{url}: column '{ours}' holds bytes that are no text; give ids as integers or text"
-        ) from error
+    return trimmed(values, ours, url)
 
 
 def _check_given(missing: pa.Array, ours: str, url: str) -> None:

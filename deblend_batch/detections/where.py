@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections.columns import shown
+from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import ConfigError
 from deblend_batch.parquet.file import is_text
 
@@ -103,7 +104,8 @@ class Condition:
     def _value(self, node: ast.expr, part: pa.Table) -> Any:
         """Compute a node: a column, or a scalar."""
         if isinstance(node, ast.Name):
-            return _plain(part[self._names.get(node.id, node.id)])
+            name = self._names.get(node.id, node.id)
+            return _plain(part[name], name)
         if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
             return pa.scalar(node.value)
         if isinstance(node, ast.BoolOp):
@@ -145,12 +147,12 @@ class Condition:
         return ConfigError(f"where: {shown(self._text)!r} {what}; {_EXAMPLE}")
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Return a column without what only its store knows of it: dictionaries, padding, decimals, NaN."""
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if is_text(column.type):
-        return pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        return trimmed(column, name, "where")
     if pa.types.is_decimal(column.type):
         return pc.cast(column, pa.float64())
     if pa.types.is_floating(column.type):  # NaN is unknown, and no number is not equal to it
