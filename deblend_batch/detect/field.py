@@ -221,14 +221,32 @@ def _plan(
     if band is not None and band not in bands:
         raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
     number = 0 if band is None else bands.index(band)
-    scale = opened.pixel_scale_arcsec
     params = replace(
         params,
         noise_correlation=measure_correlation(opened, number),
-        from_space=not is_seeing(opened.meta.psf_fwhm_arcsec[number] / scale, scale),
+        from_space=is_from_space(opened, number),
     )
     noise = None if opened.variance is not None else opened.measure_noise()[number]
     return _Search(opened.url, number, noise, params, options)
+
+
+def is_from_space(opened: Field, band: int) -> bool:
+    """Tell whether a band's PSF is that of a telescope in space.
+
+    Parameters
+    ----------
+    opened : Field
+        The field.
+    band : int
+        Number of the band.
+
+    Returns
+    -------
+    bool
+        Whether it is narrower than any seeing.
+    """
+    scale = opened.pixel_scale_arcsec
+    return not is_seeing(opened.meta.psf_fwhm_arcsec[band] / scale, scale)
 
 
 def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Columns:

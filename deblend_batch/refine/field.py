@@ -12,10 +12,9 @@ from deblend_batch.cluster.naming import is_named
 from deblend_batch.cluster.workers import open_workers
 from deblend_batch.config import absolute_url
 from deblend_batch.detect.extract import ExtractParams
-from deblend_batch.detect.field import Columns, Finished
+from deblend_batch.detect.field import Columns, Finished, is_from_space
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error
-from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.progress import telling
 from deblend_batch.refine.fits import Fits, Survey, fit_part
 from deblend_batch.refine.rounds import Dropped, refine
@@ -55,9 +54,8 @@ def how_to_detect(
     """
     if refine is None:
         opened = Field.open(absolute_url("field", field_url), options)
-        meta, scale = opened.meta, opened.pixel_scale_arcsec
-        number = meta.bands.index(band) if band in meta.bands else 0
-        refine = is_seeing(meta.psf_fwhm_arcsec[number] / scale, scale)
+        bands = opened.meta.bands
+        refine = not is_from_space(opened, bands.index(band) if band in bands else 0)
     return (CANDIDATES, Refinement(options=options)) if refine else (ExtractParams(), None)
 
 

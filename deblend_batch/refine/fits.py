@@ -212,10 +212,10 @@ def _read(
         snr = np.where(err > 0, flux / err, np.nan)
     shared = columns["blendedness"].astype(np.float64)[blend, :, member]
     neighbour = blends.neighbour[blend, member]
-    best = np.nanargmax(np.nan_to_num(answer["peak_sn"], nan=-np.inf), axis=1)
+    best = np.argmax(np.nan_to_num(answer["peak_sn"], nan=-np.inf), axis=1)
     one = np.arange(len(blends))
     peak_sn = answer["peak_sn"][one, best]
-    typical_err = np.nanmin(
+    typical_err = np.fmin.reduce(
         np.where(blends.is_measured, columns["flux_err"][:, band], np.nan), axis=1
     )
     return Fits(
