@@ -121,7 +121,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     finally:
         # What `ray stop` takes half a minute for.
         for left in [*psutil.Process(process.pid).children(recursive=True), process]:
-            left.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+                left.kill()
         process.wait(60)
 
 
