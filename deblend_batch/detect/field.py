@@ -24,7 +24,6 @@ from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
-from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box, TileGrid
@@ -224,29 +223,10 @@ def _plan(
     params = replace(
         params,
         noise_correlation=measure_correlation(opened, number),
-        from_space=is_from_space(opened, number),
+        from_space=opened.is_from_space(number),
     )
     noise = None if opened.variance is not None else opened.measure_noise()[number]
     return _Search(opened.url, number, noise, params, options)
-
-
-def is_from_space(opened: Field, band: int) -> bool:
-    """Tell whether a band's PSF is that of a telescope in space.
-
-    Parameters
-    ----------
-    opened : Field
-        The field.
-    band : int
-        Number of the band.
-
-    Returns
-    -------
-    bool
-        Whether it is narrower than any seeing.
-    """
-    scale = opened.pixel_scale_arcsec
-    return not is_seeing(opened.meta.psf_fwhm_arcsec[band] / scale, scale)
 
 
 def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Columns:

@@ -20,6 +20,7 @@ from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.field.references import Reference, open_member, references_of
 from deblend_batch.field.unstored import without_unstored
 from deblend_batch.field.wcs import SkyGrid
@@ -297,6 +298,22 @@ class Field:
             (ra, dec), ICRS degrees; NaN for NaN.
         """
         return self._sky.pixel_to_world(yx)
+
+    def is_from_space(self, band: int) -> bool:
+        """Tell whether a band's PSF is that of a telescope in space: narrower than any seeing.
+
+        Parameters
+        ----------
+        band : int
+            Number of the band.
+
+        Returns
+        -------
+        bool
+            By the width that the field says.
+        """
+        scale = self.pixel_scale_arcsec
+        return not is_seeing(self.meta.psf_fwhm_arcsec[band] / scale, scale)
 
     def measure_noise(self) -> tuple[float, ...]:
         """Return the background rms per pixel of each band, measured unless the attributes give it.

@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import j1
 
 MOFFAT_BETA = 3.5
-OBSCURATION = 0.33
-"""Linear central obscuration of a telescope in space."""
-DIFFRACTION_FRACTION = 0.75
-"""Width of its Airy core over that of its PSF; the rest is jitter."""
+
+_OBSCURATION = 0.33  # linear, of a telescope in space
+_CORE = 0.781  # width of its Airy core over that of its PSF; the rest is jitter
+_JITTER = 0.688
 
 _OVERSAMPLING = 5
 _SEEING_ARCSEC = 0.3
@@ -47,10 +47,14 @@ def psf_image(fwhm_px: float, pixel_scale_arcsec: float) -> NDArray[np.float32]:
     if is_seeing(fwhm_px, pixel_scale_arcsec):
         image = pixel_integrated(lambda r: moffat(r, fwhm_px, MOFFAT_BETA), half)
     else:
-        core_px = fwhm_px * DIFFRACTION_FRACTION
-        jitter_px = fwhm_px * np.sqrt(1 - DIFFRACTION_FRACTION**2) * _SIGMA_OF_FWHM
-        image = pixel_integrated(lambda r: airy(r, core_px, OBSCURATION), half, jitter_px)
+        image = diffraction_image(fwhm_px, half)
     return image.astype(np.float32)
+
+
+def diffraction_image(fwhm_px: float, half: int) -> Array:
+    """Draw the PSF of a telescope in space, (2 half + 1) px wide, unit sum, the pixel included."""
+    jitter_px = fwhm_px * _JITTER * _SIGMA_OF_FWHM
+    return pixel_integrated(lambda r: _airy(r, fwhm_px * _CORE), half, jitter_px)
 
 
 def moffat(radius: Array, fwhm_px: float, beta: float) -> Array:
@@ -59,20 +63,19 @@ def moffat(radius: Array, fwhm_px: float, beta: float) -> Array:
     return np.asarray((1.0 + (radius / scale) ** 2) ** -beta, np.float64)
 
 
-def airy(radius: Array, fwhm_px: float, obscuration: float) -> Array:
-    """Return the pattern of an obscured aperture, one in its middle."""
+def _airy(radius: Array, fwhm_px: float) -> Array:
+    """Return the pattern of an obscured aperture, a constant in its middle."""
     # The width of an obscured pattern in units of lambda / D: 1.029 without obscuration, less with it.
     unit = np.linspace(1e-6, 1.0, 2001)
-    pattern = _obscured(np.pi * unit, obscuration)
+    pattern = _obscured(np.pi * unit)
     half_width = float(np.interp(-0.5, -pattern / pattern[0], unit))
-    return _obscured(np.pi * radius * 2.0 * half_width / fwhm_px, obscuration)
+    return _obscured(np.pi * radius * 2.0 * half_width / fwhm_px)
 
 
-def _obscured(x: Array, obscuration: float) -> Array:
+def _obscured(x: Array) -> Array:
     x = np.maximum(x, 1e-6)
-    amplitude = 2.0 * j1(x) / x - obscuration**2 * 2.0 * j1(obscuration * x) / np.maximum(
-        obscuration * x, 1e-9
-    )
+    inner = np.maximum(_OBSCURATION * x, 1e-9)
+    amplitude = 2.0 * j1(x) / x - _OBSCURATION**2 * 2.0 * j1(inner) / inner
     return np.asarray(amplitude**2, np.float64)
 
 

@@ -12,7 +12,7 @@ from deblend_batch.cluster.naming import is_named
 from deblend_batch.cluster.workers import open_workers
 from deblend_batch.config import absolute_url
 from deblend_batch.detect.extract import ExtractParams
-from deblend_batch.detect.field import Columns, Finished, is_from_space
+from deblend_batch.detect.field import Columns, Finished
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error
 from deblend_batch.progress import telling
@@ -55,7 +55,7 @@ def how_to_detect(
     if refine is None:
         opened = Field.open(absolute_url("field", field_url), options)
         bands = opened.meta.bands
-        refine = not is_from_space(opened, bands.index(band) if band in bands else 0)
+        refine = not opened.is_from_space(bands.index(band) if band in bands else 0)
     return (CANDIDATES, Refinement(options=options)) if refine else (ExtractParams(), None)
 
 

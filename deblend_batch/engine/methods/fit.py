@@ -83,6 +83,7 @@ class FitMethod:
             "positions": cut.members_yx.astype(np.float64),
             "psf_weight": psf.weight,
             "psf_covariance": psf.covariance,
+            "psf_error": psf.error,
             "pixel_scale": np.full(n, field.pixel_scale_arcsec),
             "njy_per_unit": np.tile(nanojansky_per_unit(zero_point), (n, 1)),
         }
@@ -100,7 +101,7 @@ class FitMethod:
                 some["weights"],
                 some["positions"],
                 counts,
-                (some["psf_weight"], some["psf_covariance"]),
+                (some["psf_weight"], some["psf_covariance"], some["psf_error"]),
                 some["pixel_scale"],
                 some["njy_per_unit"],
             )
@@ -158,6 +159,7 @@ def _noise_rows(rows: int, size: int, members: int) -> Arrays:
         "positions": np.tile(places, (rows, 1, 1)),
         "psf_weight": np.full((rows, 1, 4), 1 / 4),
         "psf_covariance": np.tile([4.0, 0.0, 4.0], (rows, 1, 4, 1)),
+        "psf_error": np.zeros((rows, 1)),
         "pixel_scale": np.full(rows, 0.2),
         "njy_per_unit": np.ones((rows, 1)),
     }

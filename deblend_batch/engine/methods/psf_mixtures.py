@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.field.layout import Field
-from deblend_batch.models.profile_fit.psf import PsfMixture, psf_from_kernel, psf_of_width
+from deblend_batch.models.profile_fit.psf import (
+    COMPONENTS,
+    DIFFRACTION_COMPONENTS,
+    KernelKind,
+    PsfMixture,
+    PsfStack,
+    psf_from_kernel,
+    psf_of_width,
+)
 from deblend_batch.tiling.blends import Blends
 
 _MOST_RESIDUAL = 0.03
@@ -30,6 +38,8 @@ class PsfAt:
         Of each Gaussian.
     covariance : ndarray of float64, shape (n, band, component, 3)
         xx, xy, yy, square pixels, the pixel included.
+    error : ndarray of float64, shape (n, band)
+        Share of a point source's light that may be in the wrong place.
     fwhm_px : ndarray of float64, shape (n, band)
         Full width at half maximum.
     is_uncertain : ndarray of bool, shape (n, band)
@@ -38,6 +48,7 @@ class PsfAt:
 
     weight: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    error: NDArray[np.float64]
     fwhm_px: NDArray[np.float64]
     is_uncertain: NDArray[np.bool_]
 
@@ -54,7 +65,7 @@ class PsfMixtures:
 
     of: Field
     _of_cells: dict[Cell, PsfMixture] = field(default_factory=dict)
-    _of_widths: dict[float, PsfMixture] = field(default_factory=dict)
+    _of_widths: dict[tuple[KernelKind, float], PsfMixture] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def at(self, blends: Blends) -> PsfAt:
@@ -71,7 +82,7 @@ class PsfMixtures:
             fwhm_px = np.where(own, blends.psf_fwhm_arcsec / scale, fwhm_px)
         mixtures = [
             [
-                self._of_width(width) if is_own else self._of_cell((band, int(y), int(x)))
+                self._of_width(band, width) if is_own else self._of_cell((band, int(y), int(x)))
                 for band, (width, is_own) in enumerate(zip(widths, owns, strict=True))
             ]
             for widths, owns, (y, x) in zip(fwhm_px.tolist(), own.tolist(), cells, strict=True)
@@ -80,12 +91,20 @@ class PsfMixtures:
         uncertain = residual.reshape(fwhm_px.shape) > _MOST_RESIDUAL
         if psf.kernels is not None:
             uncertain |= ~psf.kernels.is_known[:, cells[:, 0], cells[:, 1]].T
+        stack = PsfStack.of(mixtures, self._components)
         return PsfAt(
-            np.array([[each.weight for each in row] for row in mixtures]),
-            np.array([[each.covariance for each in row] for row in mixtures]),
+            stack.weight.numpy(),
+            stack.covariance.numpy(),
+            stack.error.numpy(),
             fwhm_px,
             uncertain,
         )
+
+    @property
+    def _components(self) -> int:
+        """Gaussians of every place of the field: what is fitted together has as many."""
+        some = any(self.of.is_from_space(band) for band in range(self.of.n_bands))
+        return DIFFRACTION_COMPONENTS if some else COMPONENTS
 
     def _of_cell(self, cell: Cell) -> PsfMixture:
         with self._lock:  # of two threads that need a cell the second finds it done
@@ -93,19 +112,22 @@ class PsfMixtures:
                 self._of_cells[cell] = self._fitted(cell)
             return self._of_cells[cell]
 
-    def _of_width(self, fwhm_px: float) -> PsfMixture:
+    def _of_width(self, band: int, fwhm_px: float) -> PsfMixture:
         """Return the mixture of the nearest of a series of widths: each source may have its own."""
         step = round(math.log(min(max(fwhm_px, _WIDTHS_PX[0]), _WIDTHS_PX[1])) / _STEP)
         width = math.exp(step * _STEP)
+        known = (self._kind(band), width)
         with self._lock:
-            if width not in self._of_widths:
-                self._of_widths[width] = psf_of_width(width, self.of.pixel_scale_arcsec)
-            return self._of_widths[width]
+            if known not in self._of_widths:
+                self._of_widths[known] = psf_of_width(width, known[0])
+            return self._of_widths[known]
+
+    def _kind(self, band: int) -> KernelKind:
+        return "diffraction" if self.of.is_from_space(band) else "seeing"
 
     def _fitted(self, cell: Cell) -> PsfMixture:
         band, y, x = cell
         known = self.of.psf.of_cell(band, (y, x))
         if isinstance(known, float):
-            scale = self.of.pixel_scale_arcsec
-            return psf_of_width(known / scale, scale)
-        return psf_from_kernel(known)
+            return psf_of_width(known / self.of.pixel_scale_arcsec, self._kind(band))
+        return psf_from_kernel(known, self._kind(band))

@@ -70,6 +70,8 @@ def check_psf(psf: PsfStack, blends: int, bands: int) -> None:
     good = (xx > 0) & (xx * yy > xy.square()) & psf.weight.isfinite()
     if not bool(good.all()):
         raise ModelError("psf: a covariance is not positive or a number is not finite")
+    if psf.error.shape != psf.weight.shape[:2] or not bool((psf.error >= 0).all()):
+        raise ModelError("psf: give an error of 0 or more for each blend and band")
     if not bool(((psf.weight.sum(dim=2) - 1.0).abs() < 1e-3).all()):
         raise ModelError("psf: the weights of a mixture do not sum to one")
 

@@ -140,7 +140,7 @@ def fit_blends(
         unit,
         (positions - middle).flip(2).double(),
         position_err,
-        PsfStack(psf.weight.double(), psf.covariance.double()),
+        PsfStack(*(each.double() for each in psf)),
         scale,
         njy * unit,
         mean / unit,
@@ -180,7 +180,7 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
     height, width = blends.image.shape[2:]
     columns: Columns = {
         **member_columns(found.state, covariance, ((height - 1) / 2.0, (width - 1) / 2.0)),
-        **linear_columns(found.state, covariance, blends.unit, blends.sky_mean),
+        **linear_columns(found.state, covariance, blends.unit, blends.sky_mean, blends.psf.error),
         "converged": found.converged,
     }
     shown = _without(found.state, columns["flux"].isnan())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
+from deblend_batch.field.psf_profile import is_seeing
 from deblend_batch.models.architectures import parse_config
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.batches import CPU_ROWS, CUDA_ROWS
@@ -56,7 +57,7 @@ class ProfileFit:
         weights: NDArray[np.floating],
         positions_yx: NDArray[np.floating],
         n_members: NDArray[np.integer[Any]],
-        psf: PsfStack | tuple[NDArray[np.floating], NDArray[np.floating]],
+        psf: PsfStack | tuple[NDArray[np.floating], ...],
         pixel_scale_arcsec: NDArray[np.floating] | float,
         njy_per_unit: NDArray[np.floating] | float = 1.0,
         *,
@@ -72,8 +73,9 @@ class ProfileFit:
             Detected positions, px.
         n_members : ndarray of int, shape (n,)
             Members of each blend.
-        psf : PsfStack or tuple of two ndarray
-            PSF of each blend and band: weights (n, band, component), covariances (n, band, component, 3).
+        psf : PsfStack or tuple of three ndarray
+            PSF of each blend and band: weights (n, band, component), covariances (n, band, component, 3),
+            errors (n, band).
         pixel_scale_arcsec : ndarray of float, shape (n,), or float
             Size of a pixel.
         njy_per_unit : ndarray of float, shape (n, band), or float
@@ -166,7 +168,7 @@ class ProfileFit:
             None if neighbours_yx is None else to_numpy(neighbours_yx),
             size,
         )
-        mixtures = _mixtures(psf, n, pixel_scale_arcsec)
+        stack = PsfStack.of([[each] for each in _mixtures(psf, n, pixel_scale_arcsec)])
         parts = []
         for start in range(0, n, rows_at_once):
             rows = slice(start, start + rows_at_once)
@@ -177,7 +179,7 @@ class ProfileFit:
                 weights[:, None],
                 positions[rows],
                 n_members[rows],
-                PsfStack.of([[each] for each in mixtures[rows]]),
+                stack.rows(rows),
                 pixel_scale_arcsec,
                 njy_per_unit,
                 with_models=True,
@@ -221,18 +223,23 @@ def _mixtures(
     if isinstance(psf, PsfMixture):
         return [psf] * n
     if isinstance(psf, int | float):
-        return [psf_of_width(float(psf), pixel_scale_arcsec)] * n
+        return [_of_width(float(psf), pixel_scale_arcsec)] * n
     if len(psf) == n and isinstance(psf, np.ndarray):
         # Fitting a mixture takes a while, and widths that differ by less make no difference.
         steps = np.round(np.log(psf.astype(np.float64)) / _WIDTH_STEP)
         known = {
-            step: psf_of_width(float(np.exp(step * _WIDTH_STEP)), pixel_scale_arcsec)
+            step: _of_width(float(np.exp(step * _WIDTH_STEP)), pixel_scale_arcsec)
             for step in np.unique(steps).tolist()
         }
         return [known[step] for step in steps.tolist()]
     if len(psf) != n:
         raise ModelError(f"psf: {len(psf)} mixtures for {n} stamps; give one, or one for each")
     return list(psf)
+
+
+def _of_width(fwhm_px: float, pixel_scale_arcsec: float) -> PsfMixture:
+    seeing = is_seeing(fwhm_px, pixel_scale_arcsec)
+    return psf_of_width(fwhm_px, "seeing" if seeing else "diffraction")
 
 
 def _noise(pixels: NDArray[Any]) -> NDArray[np.float64]:

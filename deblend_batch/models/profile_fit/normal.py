@@ -20,7 +20,7 @@ from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 UNMEASURED = 2.0**40
 """Errors beyond this, in units of a pixel's noise, are of fluxes that no pixel tells anything of."""
 
-_NOTHING = 2.0**-100  # precision of what no pixel tells anything of
+_NOTHING = 2.0**-84  # precision of what pixels tell nothing of, and at least that of everything
 _DARK_SIGMA = 4.0  # of a flux alone: below minus that a flux is hardly one
 _RIDGE = 1e-7  # of the diagonal: keeps equations of float32 products positive
 
@@ -191,7 +191,7 @@ def evaluate(
     gradient[:, : SHAPES * members] -= pull.flatten(1)
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     diagonal[:, : SHAPES * members] += prior.precision.flatten(1)
-    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
+    diagonal += _RIDGE * diagonal + _NOTHING
     return state._replace(linear=linear), Normal(objective, chi2, gradient, hessian)
 
 
@@ -288,7 +288,7 @@ def _linear_change(
     dark = torch.where(flux < 0.0, dark, 0.0)
     diagonal[:, :-1] += dark
     right[:, :-1] -= dark * flux
-    diagonal += _RIDGE * diagonal + _NOTHING * (diagonal <= 0.0)
+    diagonal += _RIDGE * diagonal + _NOTHING
     return solve(factor(matrix), right)
 
 

@@ -7,35 +7,36 @@ galaxy's Gaussians have closed forms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, nnls
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
 from deblend_batch.field.psf_profile import (
-    DIFFRACTION_FRACTION,
     MOFFAT_BETA,
-    OBSCURATION,
-    airy,
-    is_seeing,
+    diffraction_image,
     moffat,
     pixel_integrated,
 )
+from deblend_batch.models.profile_fit.mixture import (
+    Gaussians,
+    diffraction_gaussians,
+    seeing_gaussians,
+)
 
 COMPONENTS = 4
+"""Gaussians under seeing."""
+DIFFRACTION_COMPONENTS = 6
 PsfKind = Literal["gaussian", "moffat", "airy"]
+KernelKind = Literal["seeing", "diffraction"]
 
-_WING_FLOOR = (
-    1e-3  # of the peak: below it errors count absolutely, above it relatively, as photons would
-)
-_SUM_WEIGHT = 10.0
-_NARROWEST_PX = 0.3  # a square pixel alone has 0.29
+_PROFILES: dict[KernelKind, PsfKind] = {"seeing": "moffat", "diffraction": "airy"}
+_SHAPE_ERROR = 0.02  # surveys' PSFs of one width differ by twice that; a fit absorbs half
 _HALF_WIDTHS = 7.0
 _LEAST_HALF_PX = 10
 _MOST_HALF_PX = 40
@@ -58,11 +59,19 @@ class PsfMixture:
     residual : float
         Share of the light that the mixture puts in the wrong place: half the sum of the absolute
         differences from the kernel. A few per mille is good; beyond 0.03 fluxes feel it.
+    shape_error : float
+        Share of the light that may be in the wrong place because the shape was assumed, not given.
     """
 
     weight: Array
     covariance: Array
     residual: float
+    shape_error: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """Share of the light that may be in the wrong place."""
+        return float(np.hypot(self.residual, self.shape_error))
 
     def image(self, size: int) -> Array:
         """Draw the mixture about the middle of a square stamp.
@@ -77,11 +86,12 @@ class PsfMixture:
         numpy.ndarray
             float64 (y, x); the centre is at ``(size - 1) / 2`` on both axes.
         """
-        return _draw(self.weight, self.covariance, np.zeros(2), size)
+        return Gaussians(self.weight, self.covariance, np.zeros(2)).image(size)
 
 
 def psf_from_kernel(
     kernel: NDArray[np.floating],
+    kind: KernelKind = "seeing",
     *,
     pixel_included: bool = True,
     components: int = COMPONENTS,
@@ -93,11 +103,15 @@ def psf_from_kernel(
     kernel : numpy.ndarray
         (y, x), square, odd or even; any positive sum. The centre is fitted within a pixel of the middle
         and not kept: positions mean the middle of the light.
+    kind : {"seeing", "diffraction"}
+        Whether the atmosphere made it, so that the kernel holds all of the light, or a telescope in space,
+        with rings and wings that fall with the third power of the radius: the light beyond the kernel then
+        follows from that in its outermost ring, and is counted, so that fluxes are total ones.
     pixel_included : bool
         Whether the kernel is what an image of a star shows (true) or the optical PSF sampled at points,
         which is then widened by the pixel's variance.
     components : int
-        Number of Gaussians.
+        Number of Gaussians under seeing; six for diffraction.
 
     Returns
     -------
@@ -110,7 +124,7 @@ def psf_from_kernel(
         If the kernel is not a square image of finite numbers with a positive sum and a peak inside.
     """
     image = _checked(kernel)
-    mixture = _fitted(image, components)
+    mixture = _fitted(image, kind, components)
     if pixel_included:
         return mixture
     pixel = np.array([1.0, 0.0, 1.0]) / 12.0
@@ -122,8 +136,6 @@ def psf_from_fwhm(
     kind: PsfKind = "moffat",
     *,
     beta: float = MOFFAT_BETA,
-    obscuration: float = OBSCURATION,
-    diffraction_fraction: float = DIFFRACTION_FRACTION,
     components: int = COMPONENTS,
 ) -> PsfMixture:
     """Fit a mixture to a round PSF of a known width, convolved with the pixel.
@@ -133,15 +145,11 @@ def psf_from_fwhm(
     fwhm_px : float
         Full width at half maximum before the pixel, px.
     kind : {"gaussian", "moffat", "airy"}
-        Profile. ``"airy"`` is that of an obscured aperture, blurred by Gaussian jitter.
+        Profile. ``"airy"`` is that of an obscured aperture (0.33), blurred by Gaussian jitter.
     beta : float
         Moffat index.
-    obscuration : float
-        Linear central obscuration of the aperture.
-    diffraction_fraction : float
-        Width of the Airy core over that of the whole; the rest is jitter.
     components : int
-        Number of Gaussians.
+        Number of Gaussians of a Moffat profile; an Airy pattern has six.
 
     Returns
     -------
@@ -158,38 +166,31 @@ def psf_from_fwhm(
     if kind == "gaussian":
         variance = (fwhm_px / _FWHM_OF_SIGMA) ** 2 + 1.0 / 12.0
         return PsfMixture(np.ones(1), np.array([[variance, 0.0, variance]]), 0.0)
-    profiles: dict[str, Callable[[Array], Array]] = {
-        "moffat": lambda r: moffat(r, fwhm_px, beta),
-        "airy": lambda r: airy(r, fwhm_px * diffraction_fraction, obscuration),
-    }
-    if kind not in profiles:
-        raise ModelError(f"PSF kind {kind!r}: choose 'gaussian', 'moffat' or 'airy'")
     half = int(np.clip(np.ceil(_HALF_WIDTHS * fwhm_px), _LEAST_HALF_PX, _MOST_HALF_PX))
-    image = pixel_integrated(profiles[kind], half)
-    mixture = _fitted(image, components)
+    if kind == "moffat":
+        image = pixel_integrated(lambda r: moffat(r, fwhm_px, beta), half)
+        return _fitted(image, "seeing", components)
     if kind == "airy":
-        jitter = (1.0 - diffraction_fraction**2) * (fwhm_px / _FWHM_OF_SIGMA) ** 2
-        blurred = mixture.covariance + jitter * np.array([1.0, 0.0, 1.0])
-        return PsfMixture(mixture.weight, blurred, mixture.residual)
-    return mixture
+        return _fitted(diffraction_image(fwhm_px, half), "diffraction", components)
+    raise ModelError(f"PSF kind {kind!r}: choose 'gaussian', 'moffat' or 'airy'")
 
 
-def psf_of_width(fwhm_px: float, pixel_scale_arcsec: float) -> PsfMixture:
+def psf_of_width(fwhm_px: float, kind: KernelKind) -> PsfMixture:
     """Fit a mixture to a PSF of which nothing but the width is known.
 
     Parameters
     ----------
     fwhm_px : float
         Full width at half maximum before the pixel, px.
-    pixel_scale_arcsec : float
-        Size of a pixel.
+    kind : {"seeing", "diffraction"}
+        Whether it is the atmosphere's, a Moffat profile, or that of a telescope in space.
 
     Returns
     -------
     PsfMixture
-        That of the atmosphere, a Moffat profile, from 0.3 arcsec on; below, that of a telescope in space.
+        With the error of a shape that is assumed.
     """
-    return psf_from_fwhm(fwhm_px, "moffat" if is_seeing(fwhm_px, pixel_scale_arcsec) else "airy")
+    return replace(psf_from_fwhm(fwhm_px, _PROFILES[kind]), shape_error=_SHAPE_ERROR)
 
 
 def _checked(kernel: NDArray[np.floating]) -> Array:
@@ -204,66 +205,14 @@ def _checked(kernel: NDArray[np.floating]) -> Array:
     return np.asarray(image / total, np.float64)
 
 
-def _fitted(image: Array, components: int) -> PsfMixture:
-    size = len(image)
-    scale = 1.0 / np.sqrt(np.maximum(image, 0.0) + _WING_FLOOR * image.max())
-    # The core's width, from the area above half the peak.
-    core = max(np.sqrt(np.count_nonzero(image > 0.5 * image.max()) / np.pi) / 1.177, 0.45)
-    ladder = core * 0.85 * 1.6 ** np.arange(components)
-    start = np.concatenate([_peak_offset(image), np.log(ladder), np.zeros(2 * components)])
-
-    def misfit(values: Array) -> Array:
-        weight, covariance, centre = _solved(values, components, image, scale)
-        return np.asarray(((_draw(weight, covariance, centre, size) - image) * scale).ravel())
-
-    found = least_squares(misfit, start, method="trf", x_scale=0.3, ftol=1e-5, max_nfev=40)
-    weight, covariance, centre = _solved(found.x, components, image, scale)
-    order = np.argsort(covariance[:, 0] + covariance[:, 2])
-    residual = 0.5 * float(np.abs(_draw(weight, covariance, centre, size) - image).sum())
-    return PsfMixture(weight[order], covariance[order], residual)
-
-
-def _solved(
-    values: Array, components: int, image: Array, scale: Array
-) -> tuple[Array, Array, Array]:
-    """Return the weights that suit the widths best: they are linear, so that no search is needed for them."""
-    widest = np.log(len(image) / 3.0)
-    sigma = np.sqrt(
-        _NARROWEST_PX**2 + np.exp(2.0 * np.clip(values[2 : 2 + components], -5, widest))
+def _fitted(image: Array, kind: KernelKind, components: int) -> PsfMixture:
+    found = (
+        diffraction_gaussians(image)
+        if kind == "diffraction"
+        else seeing_gaussians(image, components)
     )
-    e1, e2 = np.clip(values[2 + components :].reshape(2, components), -3, 3)
-    stretch = np.sqrt(1.0 + e1**2 + e2**2)
-    covariance = (sigma**2)[:, None] * np.stack([stretch + e1, e2, stretch - e1], axis=1)
-    centre = np.clip(values[:2], -1.5, 1.5)
-    planes = _planes(np.ones(components), covariance, centre, len(image))
-    design = (planes * scale[:, :, None]).reshape(-1, components)
-    # One row more holds the sum at one. No weight is negative: nearly equal Gaussians of either sign would
-    # cancel each other, and single precision with them.
-    row = np.full((1, components), _SUM_WEIGHT * np.abs(design).sum())
-    rows = np.concatenate([design, row])
-    target = np.concatenate([(image * scale).ravel(), row[0, :1]])
-    weight = nnls(rows.T @ rows, rows.T @ target)[0]
-    return weight / weight.sum(), covariance, centre
-
-
-def _draw(weight: Array, covariance: Array, centre_yx: Array, size: int) -> Array:
-    return np.asarray(_planes(weight, covariance, centre_yx, size).sum(axis=2), np.float64)
-
-
-def _planes(weight: Array, covariance: Array, centre_yx: Array, size: int) -> Array:
-    axis = np.arange(size) - (size - 1) / 2.0
-    y, x = axis[:, None, None] - centre_yx[0], axis[None, :, None] - centre_yx[1]
-    xx, xy, yy = covariance.T
-    determinant = xx * yy - xy**2
-    exponent = (yy * x**2 - 2.0 * xy * x * y + xx * y**2) / determinant
-    height = weight / (2.0 * np.pi * np.sqrt(determinant))
-    return np.asarray(height * np.exp(-0.5 * np.minimum(exponent, 80.0)), np.float64)
-
-
-def _peak_offset(image: Array) -> Array:
-    y, x = np.unravel_index(int(image.argmax()), image.shape)
-    middle = (len(image) - 1) / 2.0
-    return np.clip(np.array([y - middle, x - middle], np.float64), -1.0, 1.0)
+    residual = 0.5 * float(np.abs(found.image(len(image)) - image).sum())
+    return PsfMixture(found.weight, found.covariance, residual)
 
 
 class PsfStack(NamedTuple):
@@ -275,26 +224,32 @@ class PsfStack(NamedTuple):
         Weights, zero for components that a mixture does not have.
     covariance : Tensor, shape (blend, band, component, 3)
         xx, xy, yy, square pixels, the pixel included.
+    error : Tensor, shape (blend, band)
+        Share of a point source's light that may be in the wrong place.
     """
 
     weight: Tensor
     covariance: Tensor
+    error: Tensor
 
     @classmethod
-    def of(cls, mixtures: Sequence[Sequence[PsfMixture]]) -> PsfStack:
+    def of(cls, mixtures: Sequence[Sequence[PsfMixture]], components: int = 1) -> PsfStack:
         """Stack mixtures given as rows of bands, one row a blend.
 
         Parameters
         ----------
         mixtures : sequence of sequences of PsfMixture
             ``mixtures[blend][band]``.
+        components : int
+            Least number of Gaussians: rows of the same number can be fitted together.
 
         Returns
         -------
         PsfStack
             The stack, on the host.
         """
-        most = max((len(each.weight) for row in mixtures for each in row), default=1)
+        most = max((len(each.weight) for row in mixtures for each in row), default=components)
+        most = max(most, components)
         bands = len(mixtures[0]) if mixtures else 1
         weight = np.zeros((len(mixtures), bands, most))
         covariance = np.zeros((len(mixtures), bands, most, 3))
@@ -303,11 +258,12 @@ class PsfStack(NamedTuple):
             for column, each in enumerate(blend):
                 weight[row, column, : len(each.weight)] = each.weight
                 covariance[row, column, : len(each.weight)] = each.covariance
-        return cls(torch.from_numpy(weight), torch.from_numpy(covariance))
+        error = np.array([[each.error for each in row] for row in mixtures]).reshape(-1, bands)
+        return cls(torch.from_numpy(weight), torch.from_numpy(covariance), torch.from_numpy(error))
 
     def rows(self, index: Tensor | slice) -> PsfStack:
         """Return some blends."""
-        return PsfStack(self.weight[index], self.covariance[index])
+        return PsfStack(*(each[index] for each in self))
 
     def sigma_px(self) -> Tensor:
         """Width of the core, (blend, band): that of one Gaussian as high at its middle."""

@@ -186,9 +186,12 @@ def member_columns(
 
 
 def linear_columns(
-    state: State, covariance: Tensor, unit: Tensor, sky_mean: Tensor
+    state: State, covariance: Tensor, unit: Tensor, sky_mean: Tensor, psf_error: Tensor
 ) -> dict[str, Tensor]:
     """Turn the linear unknowns into columns, in the caller's unit.
+
+    A PSF that puts a share of the light in the wrong place makes all fluxes of a blend wrong by that share,
+    together.
 
     Parameters
     ----------
@@ -200,6 +203,8 @@ def linear_columns(
         The caller's unit over the fit's.
     sky_mean : Tensor of float64, shape (blend, band)
         Middle of the sky's prior, fit's unit.
+    psf_error : Tensor of float64, shape (blend, band)
+        Share of a point source's light that the PSF may put in the wrong place.
 
     Returns
     -------
@@ -210,25 +215,29 @@ def linear_columns(
     members = count - 1
     linear = covariance[:, SHAPES * members :, SHAPES * members :]
     sigma = linear.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().reshape(blends, bands, count)
+    flux = state.linear[..., :-1]
+    misplaced = flux * psf_error[..., None]
+    flux_err = torch.hypot(sigma[..., :-1], misplaced)
     xy = state.shapes[..., :2]
     distance = (xy[:, :, None] - xy[:, None]).square().sum(dim=3)
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     neighbour = distance.argmin(dim=2)
     rows = torch.arange(blends, device=xy.device)[:, None]
     own = torch.arange(members, device=xy.device)
-    correlation = torch.zeros_like(sigma[..., :-1])
+    correlation = torch.zeros_like(flux)
     for band in range(bands if members > 1 else 0):
         first = band * count
         shared = linear[rows, first + own, first + neighbour]
-        both = sigma[:, band, :-1] * sigma[rows, band, neighbour]
+        shared = shared + misplaced[:, band] * misplaced[rows, band, neighbour]
+        both = flux_err[:, band] * flux_err[rows, band, neighbour]
         correlation[:, band] = shared / both
     if members == 1:
         neighbour = torch.full_like(neighbour, -1)
     sky, sky_err = state.linear[..., -1], sigma[..., -1]
     unmeasured = sigma[..., :-1] > UNMEASURED
     return {
-        "flux": (state.linear[..., :-1] * unit[..., None]).masked_fill(unmeasured, torch.nan),
-        "flux_err": (sigma[..., :-1] * unit[..., None]).masked_fill(unmeasured, torch.nan),
+        "flux": (flux * unit[..., None]).masked_fill(unmeasured, torch.nan),
+        "flux_err": (flux_err * unit[..., None]).masked_fill(unmeasured, torch.nan),
         "flux_corr": correlation.masked_fill(unmeasured, torch.nan),
         "neighbour": neighbour,
         "sky": sky * unit,

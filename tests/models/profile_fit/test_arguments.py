@@ -36,7 +36,8 @@ def good() -> dict[str, Any]:
 
 def stack(weight: float, xx: float) -> PsfStack:
     covariance = torch.tensor([xx, 0.0, 1.0], dtype=torch.float64).expand(2, 1, 1, 3)
-    return PsfStack(torch.full((2, 1, 1), weight, dtype=torch.float64), covariance)
+    weights = torch.full((2, 1, 1), weight, dtype=torch.float64)
+    return PsfStack(weights, covariance, torch.zeros(2, 1))
 
 
 NAN = float("nan")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deblend_batch.models.profile_fit.config import FitConfig
-from tests.models.profile_fit.blends import NOISE, draw, fit, noise
+from tests.models.profile_fit.blends import NOISE, draw, fit, noise, psf_of
 
 SIZE = 40
 PAIR = [(17.0, 16.0), (23.0, 24.5)]
@@ -113,6 +113,17 @@ def test_a_member_outside_the_stamp_has_no_flux() -> None:
     found = fit(pair() + noise(8, SIZE, SIZE), [*PAIR, (500.0, -300.0)])
     assert bool(found.flux[0, 0, 2].isnan())
     assert found.flux[0, 0, :2].tolist() == pytest.approx([9000, 4000], rel=0.2)
+
+
+def test_a_psf_that_may_be_wrong_makes_all_fluxes_of_a_blend_uncertain_together() -> None:
+    image = pair() + noise(9, SIZE, SIZE)
+    known = psf_of(1)._replace(error=torch.zeros(1, 1, dtype=torch.float64))
+    sure = fit(image, PAIR, psf=known)
+    doubted = fit(image, PAIR, psf=known._replace(error=known.error + 0.05))
+    assert torch.equal(doubted.flux, sure.flux)
+    expected = torch.hypot(sure.flux_err, 0.05 * sure.flux)
+    torch.testing.assert_close(doubted.flux_err, expected, rtol=1e-3, atol=0.0)
+    assert bool((doubted.flux_corr > sure.flux_corr).all())
 
 
 def test_bands_share_shapes_and_have_fluxes_of_their_own() -> None:

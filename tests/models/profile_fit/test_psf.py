@@ -14,6 +14,7 @@ from deblend_batch.models.profile_fit.psf import (
     PsfStack,
     psf_from_fwhm,
     psf_from_kernel,
+    psf_of_width,
 )
 
 
@@ -59,8 +60,59 @@ def test_a_gaussian_is_one_gaussian_with_the_pixel() -> None:
     np.testing.assert_allclose(mixture.covariance, [[1 + 1 / 12, 0, 1 + 1 / 12]])
 
 
-def test_rings_that_gaussians_cannot_have_show_in_the_residual() -> None:
-    assert psf_from_fwhm(1.8, "airy").residual > 0.03 > psf_from_fwhm(1.8, "moffat").residual
+def airy(size: int, fwhm: float = 3.0) -> np.ndarray:
+    """A telescope's PSF in space, of unit light far beyond the image."""
+    core = galsim.Airy(lam_over_diam=1.0, obscuration=0.33)
+    psf = galsim.Convolve(core, galsim.Gaussian(fwhm=0.88))
+    psf = psf.dilate(fwhm / psf.calculateFWHM())
+    psf = psf.shear(g1=0.03, g2=-0.02)
+    image = galsim.Convolve(psf, galsim.Pixel(1.0)).drawImage(
+        nx=size, ny=size, scale=1.0, method="no_pixel", dtype=np.float64
+    )
+    return np.asarray(image.array)
+
+
+@pytest.mark.parametrize("size", [41, 51, 61])
+def test_light_beyond_a_kernel_from_space_is_counted(size: int) -> None:
+    kernel = airy(size)
+    lost = 1.0 - kernel.sum()
+    assert 0.015 < lost < 0.04
+    mixture = psf_from_kernel(kernel, "diffraction")
+    assert mixture.weight.sum() == pytest.approx(1.0)
+    assert 1.0 - mixture.image(size).sum() == pytest.approx(lost, abs=0.006)
+    # Further out, too, where no kernel tells.
+    wide = 2 * size + 1
+    assert mixture.image(wide).sum() == pytest.approx(airy(wide).sum(), abs=0.01)
+    assert psf_from_kernel(kernel).image(size).sum() > 0.995
+
+
+def test_rings_are_met_better_with_weights_of_either_sign() -> None:
+    kernel = airy(51)
+    mixture = psf_from_kernel(kernel, "diffraction")
+    assert mixture.residual < 0.03 < psf_from_kernel(kernel).residual
+    off = np.abs(mixture.image(51) - kernel).max() / kernel.max()
+    assert off < 0.05
+    # Single precision can bear it.
+    assert np.abs(mixture.weight).sum() < 20
+
+
+@pytest.mark.parametrize("kernel", [np.ones((3, 3)), np.eye(9) + 1.0, airy(7)])
+def test_a_kernel_that_ends_in_its_core_tells_little_of_what_is_beyond(kernel: np.ndarray) -> None:
+    mixture = psf_from_kernel(kernel, "diffraction")
+    assert np.isfinite(mixture.weight).all()
+    assert mixture.weight.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("fwhm", [1.7, 3.0, 6.0])
+def test_a_telescopes_psf_is_as_wide_as_asked(fwhm: float) -> None:
+    size = 2 * int(7 * fwhm) + 1
+    shown = psf_from_fwhm(fwhm, "airy").image(size)
+    assert shown.max() == pytest.approx(airy(size, fwhm).max(), rel=0.08)
+
+
+def test_a_shape_that_is_assumed_may_be_wrong() -> None:
+    assert psf_of_width(3.0, "seeing").error > 10 * psf_from_fwhm(3.0).error
+    assert psf_of_width(3.0, "diffraction").error > psf_from_fwhm(3.0, "airy").error
 
 
 @pytest.mark.parametrize(
