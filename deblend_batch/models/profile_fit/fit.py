@@ -175,7 +175,8 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
     """Fit blends of one number of members."""
     found, prior, level, trusted, cells = find_maximum(problem)
     found = let_stars_be_stars(found, problem, prior, level)
-    covariance = inverse(factor(found.normal.hessian), found.normal.hessian.shape[1])
+    free = found.normal.hessian - torch.diag_embed(found.normal.wall)
+    covariance = inverse(factor(free), free.shape[1])
     blends = problem.blends
     height, width = blends.image.shape[2:]
     columns: Columns = {

@@ -21,7 +21,8 @@ UNMEASURED = 2.0**40
 """Errors beyond this, in units of a pixel's noise, are of fluxes that no pixel tells anything of."""
 
 _NOTHING = 2.0**-84  # precision of what pixels tell nothing of, and at least that of everything
-_DARK_SIGMA = 4.0  # of a flux alone: below minus that a flux is hardly one
+_DARK_FROM = 3.0  # errors of a flux alone: below minus that it is hardly one
+_DARK_SIGMA = 0.1
 _RIDGE = 1e-7  # of the diagonal: keeps equations of float32 products positive
 
 
@@ -97,12 +98,15 @@ class Normal(NamedTuple):
         Minus the derivative of the objective.
     hessian : Tensor, shape (blend, unknown, unknown)
         Its curvature (Gauss-Newton), prior included.
+    wall : Tensor, shape (blend, unknown)
+        What of its diagonal is the prior on negative fluxes: it holds them, and says nothing of their errors.
     """
 
     objective: Tensor
     chi2: Tensor
     gradient: Tensor
     hessian: Tensor
+    wall: Tensor
 
     def rows(self, index: Tensor) -> Normal:
         """Return some blends."""
@@ -161,13 +165,14 @@ def evaluate(
     gradient = state.shapes.new_zeros(blends, unknowns)
     hessian = state.shapes.new_zeros(blends, unknowns, unknowns)
     chi2, linear = state.shapes.new_zeros(blends, bands), torch.empty_like(state.linear)
-    objective = state.shapes.new_zeros(blends)
+    objective, wall = state.shapes.new_zeros(blends), torch.zeros_like(gradient)
     for band in range(bands):
         gram = _gram(state, pixels, band, view)
         offset = state.linear[:, band, -1] - pixels.sky_mean[:, band]
         pull = sky.precision(offset, pixels.sky_sigma[:, band])
-        dark = _darkness(gram, members)
-        change = _linear_change(gram, members, offset, pull, state.linear[:, band, :-1], dark)
+        dark, least = _darkness(gram, members)
+        below = state.linear[:, band, :-1] - least
+        change = _linear_change(gram, members, offset, pull, below, dark)
         linear[:, band] = state.linear[:, band] + change
         turn = _turn(state, linear[:, band], change)
         gram = turn @ gram @ turn.transpose(1, 2)
@@ -180,19 +185,19 @@ def evaluate(
         hessian[:, place[-1], place[-1]] += pull
         gradient[:, place[-1]] -= pull * offset
         objective += 0.5 * chi2[:, band] + sky.objective(offset, pixels.sky_sigma[:, band])
-        flux = linear[:, band, :-1].clamp_max(0.0)
-        dark = torch.where(flux < 0.0, dark, 0.0)
-        hessian.diagonal(dim1=1, dim2=2)[:, place[-members - 1 : -1]] += dark
-        gradient[:, place[-members - 1 : -1]] -= dark * flux
-        objective += 0.5 * (dark * flux.square()).sum(dim=1)
+        below = (linear[:, band, :-1] - least).clamp_max(0.0)
+        dark = torch.where(below < 0.0, dark, 0.0)
+        wall[:, place[-members - 1 : -1]] = dark
+        gradient[:, place[-members - 1 : -1]] -= dark * below
+        objective += 0.5 * (dark * below.square()).sum(dim=1)
     deviation = state.shapes - prior.mean
     pull = prior.precision * deviation
     objective += 0.5 * (pull * deviation).sum(dim=(1, 2))
     gradient[:, : SHAPES * members] -= pull.flatten(1)
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     diagonal[:, : SHAPES * members] += prior.precision.flatten(1)
-    diagonal += _RIDGE * diagonal + _NOTHING
-    return state._replace(linear=linear), Normal(objective, chi2, gradient, hessian)
+    diagonal += _RIDGE * diagonal + _NOTHING + wall
+    return state._replace(linear=linear), Normal(objective, chi2, gradient, hessian, wall)
 
 
 def _places(members: int, band: int, device: torch.device) -> Tensor:
@@ -265,29 +270,33 @@ def _rows(members: int) -> int:
     return PLANES * members + 2 + members % 2
 
 
-def _darkness(gram: Tensor, members: int) -> Tensor:
-    """Precision of the prior on negative fluxes, (blend, member).
+def _darkness(gram: Tensor, members: int) -> tuple[Tensor, Tensor]:
+    """Precision of the prior on fluxes that are too negative, and where it begins: (blend, member) each.
 
     A source that is not there has a flux of zero within its error, on either side. Light far below that is
     another member's, which two profiles share: one takes away what the other has too much.
     """
     rows = torch.arange(members, device=gram.device) * PLANES
-    return gram[:, rows, rows] / _DARK_SIGMA**2
+    alone = gram[:, rows, rows]
+    return alone / _DARK_SIGMA**2, -_DARK_FROM * (alone + _NOTHING).rsqrt()
 
 
 def _linear_change(
-    gram: Tensor, members: int, offset: Tensor, pull: Tensor, flux: Tensor, dark: Tensor
+    gram: Tensor, members: int, offset: Tensor, pull: Tensor, below: Tensor, dark: Tensor
 ) -> Tensor:
-    """Change of fluxes and sky that minimises the objective at these shapes: (blend, member + 1)."""
+    """Change of fluxes and sky that minimises the objective at these shapes: (blend, member + 1).
+
+    ``below`` is how far fluxes are from where the prior on negative ones begins.
+    """
     rows = _linear_rows(members, gram.device)
     matrix = gram[:, rows[:, None], rows]
     right = gram[:, rows, -1]
     matrix[:, -1, -1] += pull
     right[:, -1] -= pull * offset
     diagonal = matrix.diagonal(dim1=1, dim2=2)
-    dark = torch.where(flux < 0.0, dark, 0.0)
+    dark = torch.where(below < 0.0, dark, 0.0)
     diagonal[:, :-1] += dark
-    right[:, :-1] -= dark * flux
+    right[:, :-1] -= dark * below
     diagonal += _RIDGE * diagonal + _NOTHING
     return solve(factor(matrix), right)
 
