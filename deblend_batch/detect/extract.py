@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
-from deblend_batch.detect.filters import Place, filter_places
+from deblend_batch.detect.filters import Place, filter_places, psf_kernel
 from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import Hosting, is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
@@ -39,6 +39,18 @@ _RIPPLE_FWHM = 3.0
 _LEAST_PX_A_SOURCE = 20
 _FEW = 2000
 _PLAIN_NOISE = (1e-10, 1e10)
+_RANGES = {
+    "threshold_sigma": ("--threshold", 0.1, 1e6),
+    "min_area_px": ("--min-area", 1, 1e6),
+    "filter_fwhm_px": ("--filter", 1.0, 32.0),
+    "peak_sigma": ("--peak", 0.0, 1e6),
+    "prominence_sigma": ("--prominence", 0.1, 1e6),
+    "contrast": ("--contrast", 0.0, 100.0),
+    "above_halo": ("--clean", 0.0, 100.0),
+    "max_fragment": ("--max-fragment", 0.0, 1.0),
+    "min_snr": ("--min-snr", 0.0, 1e6),
+}
+"""What each may be. A filter has to end well within the halo of a tile."""
 
 Array = NDArray[np.float64]
 
@@ -53,6 +65,8 @@ class ExtractParams:
         Isophote, in units of the noise of the image filtered with its PSF.
     min_area_px : int
         Smallest number of connected pixels within it.
+    filter_fwhm_px : float, optional
+        Full width at half maximum of a Gaussian to filter with; the PSF of the place if None.
     peak_sigma : float, optional
         Height of a peak that divides an isophote, in units of the noise of the sharper image; by the kind of
         PSF if None, as the next two.
@@ -74,10 +88,16 @@ class ExtractParams:
         (:func:`deblend_batch.detect.hosts.stands_out`).
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
+
+    Raises
+    ------
+    ConfigError
+        If one is out of its range.
     """
 
     threshold_sigma: float = 4.0
     min_area_px: int = 5
+    filter_fwhm_px: float | None = None
     peak_sigma: float | None = None
     prominence_sigma: float | None = None
     contrast: float | None = None
@@ -86,6 +106,18 @@ class ExtractParams:
     max_fragment: float = 0.7
     above_halo: float = 1.0
     from_space: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (option, low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{option} is {value:g}; give a number from {low:g} to {high:g}")
+
+    def filter_of(self, place: Place) -> Array:
+        """Return the kernel that isophotes are drawn with."""
+        if self.filter_fwhm_px is None:
+            return place.matched
+        return psf_kernel(self.filter_fwhm_px).astype(np.float64)
 
     def peaks(self, fwhm_px: float) -> Peaks:
         """Return what tells two peaks apart under a PSF of this width."""
@@ -301,7 +333,7 @@ def find_candidates(
         What counts as a peak.
     """
     fwhm_px = _width(places)
-    smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
+    smooth = np.where(masked, 0.0, filter_places(snr, places, params.filter_of))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
     _check_number(int(islands.max(initial=0)), smooth.size)
     cores = find_cores(saturated, fwhm_px)

@@ -21,6 +21,7 @@ from deblend_batch.detect.places import places_of
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
+from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
@@ -31,6 +32,8 @@ from deblend_batch.tiling.tile import Box, TileGrid
 
 HALO_PX = 256
 """Pixels round a core that its task sees: a source this much smaller is the same in every tiling."""
+LEAST_MESH_PX = 32
+_MESH_WINDOW_PX = 8192
 _ALONE_TILES = 4
 """Tiles that are searched without Ray, unless a cluster is named: its start takes longer."""
 
@@ -110,6 +113,7 @@ class _Search:
     band: int
     noise_sigma: float | None
     params: ExtractParams
+    background: BackgroundSurface | None
     options: dict[str, Any] = of(repr=False)
 
 
@@ -119,6 +123,7 @@ def detect_field(
     *,
     band: str | None = None,
     params: ExtractParams | None = None,
+    mesh_px: int | None = None,
     tile_size: int = 2048,
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
@@ -135,6 +140,9 @@ def detect_field(
         The band to detect in; the first if None.
     params : ExtractParams, optional
         What counts as a source; the correlation of the noise is measured, and the kind of PSF is the field's.
+    mesh_px : int, optional
+        Edge of the cells, 32 px at least, of a background that is taken from the image first; none if None:
+        a field has none.
     tile_size : int
         Edge of a tile's core, px; changes no result for sources smaller than the halo.
     overwrite : bool
@@ -155,7 +163,7 @@ def detect_field(
     Raises
     ------
     ConfigError
-        If the field has no such band, or a path is relative inside a Ray job.
+        If the field has no such band, cells are too small, or a path is relative inside a Ray job.
     OutputConflictError
         If the table exists, or its place is in the field or in a run's output.
     UserError
@@ -170,8 +178,12 @@ def detect_field(
         raise OutputConflictError(
             f"{detections_url}: exists already; give --overwrite to replace it"
         )
+    if mesh_px is not None and mesh_px < LEAST_MESH_PX:
+        raise ConfigError(
+            f"--mesh is {mesh_px}; give at least {LEAST_MESH_PX} px: a galaxy must not be taken for sky"
+        )
     opened = Field.open(field_url, options)
-    search = _plan(opened, band, params or ExtractParams(), options)
+    search = _plan(opened, band, params or ExtractParams(), mesh_px, options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
     started = time.monotonic()
@@ -215,19 +227,34 @@ def beside_url(detections_url: str, name: str) -> str:
 
 
 def _plan(
-    opened: Field, band: str | None, params: ExtractParams, options: dict[str, Any]
+    opened: Field,
+    band: str | None,
+    params: ExtractParams,
+    mesh_px: int | None,
+    options: dict[str, Any],
 ) -> _Search:
     bands = opened.meta.bands
     if band is not None and band not in bands:
         raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
     number = 0 if band is None else bands.index(band)
+    background = None if mesh_px is None else _background(opened, number, mesh_px)
+    fwhm_px = params.filter_fwhm_px or opened.psf_fwhm_px[number]
     params = replace(
         params,
-        noise_correlation=measure_correlation(opened, number),
+        noise_correlation=measure_correlation(opened, number, fwhm_px, background),
         from_space=is_from_space(opened, number),
     )
     noise = None if opened.variance is not None else opened.measure_noise()[number]
-    return _Search(opened.url, number, noise, params, options)
+    return _Search(opened.url, number, noise, params, background, options)
+
+
+def _background(opened: Field, band: int, mesh_px: int) -> BackgroundSurface:
+    """Measure the background of a whole field, so that it is the same in every tile."""
+    mesh = BackgroundMesh(opened.shape_yx, mesh_px)
+    for rows, columns in mesh.windows(_MESH_WINDOW_PX):
+        box = Box(rows.start, columns.start, rows.stop, columns.stop)
+        mesh.add(rows, columns, read_tile(opened, box).image[band])
+    return mesh.surface()
 
 
 def is_from_space(opened: Field, band: int) -> bool:
@@ -245,8 +272,7 @@ def is_from_space(opened: Field, band: int) -> bool:
     bool
         Whether it is narrower than any seeing.
     """
-    scale = opened.pixel_scale_arcsec
-    return not is_seeing(opened.meta.psf_fwhm_arcsec[band] / scale, scale)
+    return not is_seeing(opened.psf_fwhm_px[band], opened.pixel_scale_arcsec)
 
 
 def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Columns:
@@ -266,6 +292,8 @@ def _search_tile(core: Box, search: _Search) -> Columns:
     opened = Field.open(search.field_url, search.options)
     pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
     image = pixels.image[search.band]
+    if search.background is not None:
+        search.background.subtract_from(image, *pixels.box.slices)
     sigma: Any = search.noise_sigma
     if pixels.variance is not None:
         sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))

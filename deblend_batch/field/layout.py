@@ -182,6 +182,11 @@ class Field:
         return self._sky.pixel_scale_arcsec()
 
     @cached_property
+    def psf_fwhm_px(self) -> tuple[float, ...]:
+        """Full width at half maximum of the PSF per band, px."""
+        return tuple(width / self.pixel_scale_arcsec for width in self.meta.psf_fwhm_arcsec)
+
+    @cached_property
     def image(self) -> zarr.Array[Any]:
         """Image units, float32, (band, y, x), or (y, x) where the store holds one band so."""
         return self._array("image")

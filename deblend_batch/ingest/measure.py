@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from deblend_batch.errors import FieldError
+from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.noise import sample_blocks
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest import headers
-from deblend_batch.ingest.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.ingest.bands import Band
 from deblend_batch.ingest.checks import Check, MaskedPeaks, compare_noise, settle_width, stop_at
 from deblend_batch.ingest.file_psf import FilePsf

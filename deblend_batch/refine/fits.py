@@ -156,7 +156,7 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     """
     opened = Field.reopen(survey.field_url, survey.options)
     method = _method()
-    fwhm_px = float(max(opened.meta.psf_fwhm_arcsec)) / opened.pixel_scale_arcsec
+    fwhm_px = max(opened.psf_fwhm_px)
     parts = []
     for _, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
         given = method.given(stamps, opened)
