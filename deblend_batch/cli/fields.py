@@ -221,11 +221,14 @@ def detect(
     """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
     from dataclasses import replace
 
+    from deblend_batch.config import absolute_url
     from deblend_batch.detect.field import detect_field
+    from deblend_batch.field.layout import Field
     from deblend_batch.refine.field import how_to_detect
 
     options = read_storage_options(storage_options)
-    params, finish = how_to_detect(field, band, options, refine=refine)
+    opened = Field.open(absolute_url("field", field), options)
+    params, finish = how_to_detect(opened, band, refine=refine)
     given: dict[str, Any] = {
         "threshold_sigma": threshold,
         "filter_fwhm_px": filter_fwhm,
@@ -239,7 +242,7 @@ def detect(
     }
     said = {name: value for name, value in given.items() if value is not None}
     summary = detect_field(
-        field,
+        opened,
         detections,
         band=band,
         params=replace(params, **said),

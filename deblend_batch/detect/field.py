@@ -18,6 +18,7 @@ from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detect.places import places_of
+from deblend_batch.detections.counted import say_counts, to_metadata
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
@@ -48,15 +49,15 @@ class Finished:
     ----------
     columns : dict of ndarray, shape (n,)
         The table.
-    beside : dict of dict of ndarray
-        Tables that belong to it, by the names that they are told apart by.
-    said : dict of str to str
-        Lines of the summary.
+    provenance : dict of ndarray, optional
+        What became of all sources that ever were.
+    counts : dict of str to int
+        Of these, by what became of them.
     """
 
     columns: Columns
-    beside: dict[str, Columns] = of(default_factory=dict)
-    said: dict[str, str] = of(default_factory=dict)
+    provenance: Columns | None = None
+    counts: dict[str, int] = of(default_factory=dict)
 
 
 Finish = Callable[[Columns, Field, int], Finished]
@@ -79,8 +80,8 @@ class DetectionSummary:
         Tiles searched.
     seconds : float
         Wall time.
-    said : dict of str to str
-        What became of them after the detection.
+    counts : dict of str to int
+        What became of them after the detection, if anything was done.
     """
 
     field: str
@@ -89,7 +90,7 @@ class DetectionSummary:
     sources: int
     tiles: int
     seconds: float
-    said: dict[str, str] = of(default_factory=dict)
+    counts: dict[str, int] = of(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON-able values."""
@@ -99,7 +100,7 @@ class DetectionSummary:
         """Return the summary as names and texts."""
         return [
             ("sources", f"{self.sources:,} in band {self.band}"),
-            *self.said.items(),
+            *([("refined", say_counts(self.counts))] if self.counts else []),
             ("tiles", f"{self.tiles:,} in {self.seconds:.1f} s"),
             ("detections", self.detections),
         ]
@@ -118,7 +119,7 @@ class _Search:
 
 
 def detect_field(
-    field_url: str,
+    field: Field | str,
     detections_url: str,
     *,
     band: str | None = None,
@@ -134,8 +135,10 @@ def detect_field(
 
     Parameters
     ----------
-    field_url, detections_url : str
-        Input; and output, whose suffix says its format.
+    field : Field or str
+        Input, or where it is.
+    detections_url : str
+        Output, whose suffix says its format.
     band : str, optional
         The band to detect in; the first if None.
     params : ExtractParams, optional
@@ -170,19 +173,19 @@ def detect_field(
         If an input or the output cannot be used.
     """
     options = options or {}
-    field_url = absolute_url("field", field_url)
+    field_url = absolute_url("field", field) if isinstance(field, str) else field.url
     detections_url = absolute_url("detections", detections_url)
     storage.check_apart(detections_url, [field_url], options, key="detections")
     kind_of(detections_url, b"")  # a suffix that cannot be written is better known now
-    if not overwrite and storage.exists(detections_url, options):
-        raise OutputConflictError(
-            f"{detections_url}: exists already; give --overwrite to replace it"
-        )
+    provenance_url = _provenance_url(detections_url)
+    for url in () if overwrite else (detections_url, provenance_url):
+        if storage.exists(url, options):
+            raise OutputConflictError(f"{url}: exists already; give --overwrite to replace it")
     if mesh_px is not None and mesh_px < LEAST_MESH_PX:
         raise ConfigError(
             f"--mesh is {mesh_px}; give at least {LEAST_MESH_PX} px: a galaxy must not be taken for sky"
         )
-    opened = Field.open(field_url, options)
+    opened = Field.open(field_url, options) if isinstance(field, str) else field
     search = _plan(opened, band, params or ExtractParams(), mesh_px, options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
@@ -192,9 +195,13 @@ def detect_field(
     finally:
         meter.close()
     finished = Finished(found) if finish is None else finish(found, opened, search.band)
-    for name, columns in finished.beside.items():
-        write_detections(beside_url(detections_url, name), columns, options)
-    write_detections(detections_url, finished.columns, options)
+    if finished.provenance is None:
+        storage.remove(provenance_url, options)  # of a table that is no more
+    else:
+        write_detections(provenance_url, finished.provenance, options)
+    write_detections(
+        detections_url, finished.columns, options, metadata=to_metadata(finished.counts)
+    )
     return DetectionSummary(
         field_url,
         detections_url,
@@ -202,28 +209,15 @@ def detect_field(
         len(finished.columns["id"]),
         len(grid),
         time.monotonic() - started,
-        finished.said,
+        finished.counts,
     )
 
 
-def beside_url(detections_url: str, name: str) -> str:
-    """Return where a table that belongs to a detection table is: ``sources-<name>.parquet`` beside it.
-
-    Parameters
-    ----------
-    detections_url : str
-        The detection table.
-    name : str
-        What the other table holds.
-
-    Returns
-    -------
-    str
-        Its place.
-    """
+def _provenance_url(detections_url: str) -> str:
+    """Return where a table's provenance is: of ``sources.fits`` in ``sources-provenance.parquet``."""
     folder, _, file = detections_url.rpartition("/")
     stem = file.removesuffix(".gz").rpartition(".")[0]
-    return f"{folder}/{stem}-{name}.parquet"
+    return f"{folder}/{stem}-provenance.parquet"
 
 
 def _plan(
@@ -233,10 +227,7 @@ def _plan(
     mesh_px: int | None,
     options: dict[str, Any],
 ) -> _Search:
-    bands = opened.meta.bands
-    if band is not None and band not in bands:
-        raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
-    number = 0 if band is None else bands.index(band)
+    number = band_number(opened, band)
     background = None if mesh_px is None else _background(opened, number, mesh_px)
     fwhm_px = params.filter_fwhm_px or opened.psf_fwhm_px[number]
     params = replace(
@@ -255,6 +246,32 @@ def _background(opened: Field, band: int, mesh_px: int) -> BackgroundSurface:
         box = Box(rows.start, columns.start, rows.stop, columns.stop)
         mesh.add(rows, columns, read_tile(opened, box).image[band])
     return mesh.surface()
+
+
+def band_number(opened: Field, band: str | None) -> int:
+    """Return the number of a band by its name; of the first if None.
+
+    Parameters
+    ----------
+    opened : Field
+        The field.
+    band : str, optional
+        Name of the band.
+
+    Returns
+    -------
+    int
+        Its number.
+
+    Raises
+    ------
+    ConfigError
+        If the field has no such band.
+    """
+    bands = opened.meta.bands
+    if band is not None and band not in bands:
+        raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
+    return 0 if band is None else bands.index(band)
 
 
 def is_from_space(opened: Field, band: int) -> bool:
@@ -289,7 +306,7 @@ def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Colu
 
 def _search_tile(core: Box, search: _Search) -> Columns:
     """Find the sources whose centroid lies in a core."""
-    opened = Field.open(search.field_url, search.options)
+    opened = Field.reopen(search.field_url, search.options)
     pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
     image = pixels.image[search.band]
     if search.background is not None:
