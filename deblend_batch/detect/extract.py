@@ -181,6 +181,19 @@ class SourceTable:
         """Return the table with fluxes in the image's units, of sources found in units of ``unit``."""
         return replace(self, flux=self.flux * unit, flux_err=self.flux_err * unit)
 
+    def near(self, star: NDArray[np.bool_]) -> SourceTable:
+        """Return the table with those flagged that lie where a mask says that a bright star is near.
+
+        Parameters
+        ----------
+        star : ndarray of bool, shape (y, x)
+            Where it does.
+        """
+        last = np.array(star.shape) - 1
+        pixel = np.clip(np.rint(self.yx).astype(np.int64), 0, last)
+        beside = star[tuple(pixel.T)] & ((self.flags & SATURATED) == 0)
+        return replace(self, flags=(self.flags | NEAR_BRIGHT_STAR * beside).astype(np.int32))
+
     def shifted(self, origin_yx: tuple[int, int]) -> SourceTable:
         """Return the table with positions in the field, of sources found in a piece of it.
 

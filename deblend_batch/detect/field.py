@@ -317,6 +317,8 @@ def _search_tile(core: Box, search: _Search) -> Columns:
     places = places_of(opened, search.band, pixels.box)
     saturated = None if pixels.saturated is None else pixels.saturated[search.band]
     sources = extract_sources(image, sigma, None, places, search.params, saturated)
+    if pixels.near_star is not None:
+        sources = sources.near(pixels.near_star)
     sources = sources.shifted(pixels.box.origin_yx)
     sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
     radec = opened.pixel_to_world(sources.yx)

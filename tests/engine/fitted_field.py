@@ -21,7 +21,7 @@ SCALE_ARCSEC = 0.1
 FWHM_PX = (2.5, 3.2)
 NOISE = (0.02, 0.03)
 SATURATE = 60.0
-BITS = MaskBits({"BAD": 0, "SAT": 1, "NOTE": 2}, ("BAD", "SAT"))
+BITS = MaskBits({"BAD": 0, "SAT": 1, "NOTE": 2, "BRIGHT_STAR": 3}, ("BAD", "SAT"))
 
 
 class Drawn(NamedTuple):
@@ -71,7 +71,8 @@ def write_fitted_field(folder: Path) -> tuple[str, str]:
     mask[:, *NOTHING_AT] = 1
     mask[1, *SECOND_MISSING_AT] = 1
     mask[:, 40:44, 36:39] = 4  # a remark, which spoils nothing
-    mask[1, 168:173, 58:63] = 2
+    mask[1, 150:190, 40:80] = 8  # the star's halo
+    mask[1, 168:173, 58:63] = 10
     for band in (0, 1):
         image = _drawn(band) + rng.normal(0, NOISE[band], SHAPE_YX)
         image = np.minimum(image, SATURATE) if band == 0 else image

@@ -155,6 +155,8 @@ def test_what_is_wrong_is_said_of_the_band_that_is_to_blame(run: Run) -> None:
     assert has(star, flags.SATURATED, "g")
     assert has(star, flags.SATURATED, "r")
     assert not has(run.rows.loc[6], flags.SATURATED)
+    near = (run.rows["flags"] & flags.NEAR_BRIGHT_STAR.value) != 0
+    assert run.rows.index[near].tolist() == [6]
     assert has(half, flags.NO_DATA, "r")
     assert not has(half, flags.NO_DATA, "g")
     assert np.isnan(half.flux_r)
