@@ -21,6 +21,7 @@ from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import Hosting, is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.detect.wide import find_wide_light, wide_light
 from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.stamp_sizes import is_larger, reach_px
 
@@ -37,6 +38,7 @@ _POSITION_FACTOR = 1.2
 _POSITION_FLOOR_PX = 0.02
 _RIPPLE_FWHM = 3.0
 _LEAST_PX_A_SOURCE = 20
+_LEAST_WEIGHT = 1e-3
 _FEW = 2000
 _PLAIN_NOISE = (1e-10, 1e10)
 _RANGES = {
@@ -172,6 +174,22 @@ class SourceTable:
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> SourceTable:
         return SourceTable(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def replaced_by(self, other: SourceTable, rows: NDArray[np.bool_]) -> SourceTable:
+        """Return the table with some rows those of another as long.
+
+        Parameters
+        ----------
+        other : SourceTable
+            The other.
+        rows : ndarray of bool, shape (n,)
+            Which are.
+        """
+        columns = {}
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            columns[each.name] = np.where(rows[:, None] if mine.ndim > 1 else rows, theirs, mine)
+        return SourceTable(**columns)
+
     @property
     def snr(self) -> NDArray[np.float64]:
         """Flux over its error, shape (n,)."""
@@ -281,7 +299,7 @@ def _search(
     stands = stands_out(hosting, peak, params.threshold_sigma, params.above_halo)
     kept = is_saturated | (stands & (fragment <= params.max_fragment))
     near_star = is_near_star(hosting, candidates.yx, is_saturated)
-    found = _measure(pixels, noise, masked, candidates.objects, candidates.segments)
+    found = _measured_apart(pixels, noise, masked, candidates)
     # The window of a centroid would hold a neighbour's light, too.
     shared = is_saturated | ((found.flags & MERGED) != 0)
     bits = (
@@ -315,6 +333,10 @@ class Candidates:
         Which have a saturated core.
     hosting : Hosting
         What lies under them.
+    is_wide : ndarray of bool, shape (n,)
+        Which are galaxies larger than a stamp.
+    in_wide : ndarray of bool, shape (y, x), or None
+        Pixels that their light is in; None without them.
     """
 
     segments: NDArray[np.int32]
@@ -323,6 +345,8 @@ class Candidates:
     peak: Array
     saturated: NDArray[np.bool_]
     hosting: Hosting
+    is_wide: NDArray[np.bool_]
+    in_wide: NDArray[np.bool_] | None
 
 
 def find_candidates(
@@ -351,12 +375,21 @@ def find_candidates(
     _check_number(int(islands.max(initial=0)), smooth.size)
     cores = find_cores(saturated, fwhm_px)
     sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
-    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
+    wide = find_wide_light(islands, smooth, params.threshold_sigma)
+    islands = islands if wide is None else wide.islands
+    stands = None if wide is None else ~wide.where | (wide.rest > params.threshold_sigma)
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px, stands)
     n = int(segments.max(initial=0))
     _check_number(n, smooth.size)
     if n == 0:
         return None
-    objects = measure_isophotes(segments, islands, smooth)
+    light, is_wide = smooth, np.zeros(n, bool)
+    if wide is not None:
+        hosts = segments[tuple(wide.tops.T)]
+        is_wide[hosts[hosts > 0] - 1] = True
+        own = np.concatenate([[False], is_wide])[segments]
+        light = np.where(own, smooth, np.maximum(wide.rest, _LEAST_WEIGHT))
+    objects = measure_isophotes(segments, islands, light)
     yx = peak_positions(segments, sharp)
     owners = cores.owners(segments)
     known = owners >= 0
@@ -367,7 +400,16 @@ def find_candidates(
         segments, smooth, objects, yx, is_saturated, fwhm_px, params.threshold_sigma
     )
     peak = smooth[tuple(np.rint(yx).astype(np.int64).T)]
-    return Candidates(segments, objects, yx, peak, is_saturated, hosting)
+    return Candidates(
+        segments,
+        objects,
+        yx,
+        peak,
+        is_saturated,
+        hosting,
+        is_wide,
+        None if wide is None else wide.where,
+    )
 
 
 def _width(places: Sequence[Place]) -> float:
@@ -412,6 +454,22 @@ def select_owned(
     pixel = np.floor(sources.yx + 0.5)
     inside = ((pixel >= np.array(start_yx)) & (pixel < np.array(stop_yx))).all(axis=1)
     return sources[np.flatnonzero(inside)]
+
+
+def _measured_apart(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    candidates: Candidates,
+) -> SourceTable:
+    """Measure sources, those in the light of a galaxy larger than a stamp without that light."""
+    objects, segments = candidates.objects, candidates.segments
+    whole = _measure(pixels, noise, masked, objects, segments)
+    if candidates.in_wide is None:
+        return whole
+    light = np.where(candidates.in_wide, wide_light(pixels), 0).astype(np.float32)
+    apart = _measure(pixels - light, noise, masked, objects, segments)
+    return apart.replaced_by(whole, candidates.is_wide)
 
 
 def _measure(

@@ -55,7 +55,14 @@ def find_islands(smooth: Array, threshold: float, min_area_px: int) -> Labels:
     return _large(islands, n_islands, min_area_px)
 
 
-def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_px: int) -> Labels:
+def divide(
+    islands: Labels,
+    smooth: Array,
+    sharp: Array,
+    peaks: Peaks,
+    min_area_px: int,
+    stands: NDArray[np.bool_] | None = None,
+) -> Labels:
     """Divide isophotes into sources.
 
     Parameters
@@ -68,6 +75,8 @@ def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_
         What tells two peaks apart.
     min_area_px : int
         Pixels of a source.
+    stands : ndarray of bool, shape (y, x), optional
+        Where a peak may be, beside the highest of an isophote.
 
     Returns
     -------
@@ -76,7 +85,7 @@ def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_
     """
     if not islands.any():
         return islands
-    markers = _markers(islands, smooth, sharp, peaks)
+    markers = _markers(islands, smooth, sharp, peaks, stands)
     found = watershed(-sharp, markers, connectivity=_EIGHT, mask=islands > 0)
     return _large(found, int(found.max()), min_area_px)
 
@@ -102,7 +111,13 @@ def peak_positions(segments: Labels, sharp: Array) -> Array:
     return np.asarray(np.where(top == around, top + offset, top), np.float64)
 
 
-def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labels:
+def _markers(
+    islands: Labels,
+    smooth: Array,
+    sharp: Array,
+    peaks: Peaks,
+    stands: NDArray[np.bool_] | None,
+) -> Labels:
     """Give the peaks that count numbers; an isophote without one has its brightest pixel."""
     scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
     markers = np.zeros(islands.shape, np.int32)
@@ -119,6 +134,8 @@ def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labe
             # Heights on this scale differ by the prominence where faint, and by its share where bright.
             height = scale * np.arcsinh(here / scale)
             tops &= h_maxima(height, peaks.prominence_sigma, _EIGHT).astype(bool)
+        if stands is not None and not stands[box].all():
+            tops &= stands[box] | _brightest(np.where(mine, smooth[box], -np.inf))
         if not tops.any():
             tops = _brightest(np.where(mine, smooth[box], -np.inf))
         found, n = label(tops, _EIGHT)
