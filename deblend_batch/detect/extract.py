@@ -377,8 +377,7 @@ def find_candidates(
     sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
     wide = find_wide_light(islands, smooth, params.threshold_sigma)
     islands = islands if wide is None else wide.islands
-    stands = None if wide is None else ~wide.where | (wide.rest > params.threshold_sigma)
-    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px, stands)
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px, wide)
     n = int(segments.max(initial=0))
     _check_number(n, smooth.size)
     if n == 0:

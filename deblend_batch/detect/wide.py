@@ -35,13 +35,16 @@ class WideLight:
         Pixels that it is in.
     rest : ndarray of float64, shape (y, x)
         The filtered image less the light.
+    stands : ndarray of bool, shape (y, x)
+        Where a peak may be: out of that light, or well above it.
     tops : ndarray of int64, shape (k, 2)
-        The brightest pixel of each isophote that is larger than a stamp, (y, x).
+        Where the light of each isophote that is larger than a stamp is brightest, (y, x): a pixel of it.
     """
 
     islands: Labels
     where: NDArray[np.bool_]
     rest: Array
+    stands: NDArray[np.bool_]
     tops: NDArray[np.int64]
 
 
@@ -67,8 +70,9 @@ def find_wide_light(islands: Labels, smooth: Array, threshold: float) -> WideLig
     kept = np.asarray(maximum(rest, islands, np.arange(len(boxes) + 1)) > threshold)
     kept[0], kept[wide] = False, True
     numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    tops = [_top(islands[boxes[n - 1]] == n, smooth, boxes[n - 1]) for n in wide]
-    return WideLight(numbers[islands], where, rest, np.array(tops, np.int64))
+    tops = [_top(islands[boxes[n - 1]] == n, light, boxes[n - 1]) for n in wide]
+    stands = ~where | (rest > threshold)
+    return WideLight(numbers[islands], where, rest, stands, np.array(tops, np.int64))
 
 
 def wide_light(image: NDArray[np.floating]) -> Array:
@@ -89,6 +93,6 @@ def _is_wide(box: tuple[slice, slice]) -> bool:
     return all(edge.stop - edge.start > STAMP_SIZES_PX[-1] for edge in box)
 
 
-def _top(mine: NDArray[np.bool_], smooth: Array, box: tuple[slice, slice]) -> tuple[int, int]:
-    y, x = np.unravel_index(np.where(mine, smooth[box], -np.inf).argmax(), mine.shape)
+def _top(mine: NDArray[np.bool_], light: Array, box: tuple[slice, slice]) -> tuple[int, int]:
+    y, x = np.unravel_index(np.where(mine, light[box], -np.inf).argmax(), mine.shape)
     return int(y) + box[0].start, int(x) + box[1].start

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from deblend_batch.detect.bits import LARGE, TRUNCATED
 from deblend_batch.detect.extract import (
     ExtractParams,
     SourceTable,
@@ -246,3 +247,25 @@ def test_a_wide_filter_finds_what_is_wide_and_faint() -> None:
 
 def test_a_wide_filter_makes_no_sources_of_noise() -> None:
     assert len(extract(noise_image((1000, 1000), seed=9), filter_fwhm_px=15.0)) == 0
+
+
+def test_more_sources_than_a_psf_can_tell_apart_are_refused() -> None:
+    """A point on every fourth pixel: what is looked for is bounded by the image."""
+    image = noise_image((400, 400), seed=6)
+    image[1::4, 1::4] += 500
+    with pytest.raises(
+        ConfigError, match=r"peaks in 160,000 px, more than one in 20: .* --threshold"
+    ):
+        extract(image)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_an_image_of_one_value_is_at_most_one_flagged_source(value: float) -> None:
+    found = extract(np.full((300, 300), value, np.float32), sigma=1e-3)
+    assert len(found) <= 1
+    assert (found.flags & (LARGE | TRUNCATED) > 0).all()
+
+
+def test_without_a_good_pixel_there_is_no_source() -> None:
+    empty = np.full(SHAPE, np.nan, np.float32)
+    assert len(extract(empty)) == len(extract(bad=np.ones(SHAPE, bool))) == 0
