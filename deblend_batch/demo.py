@@ -110,6 +110,7 @@ def run_demo(
     from deblend_batch.detect.field import detect_field
     from deblend_batch.engine.run import process_field
     from deblend_batch.evaluation.evaluate import evaluate_catalog
+    from deblend_batch.field.layout import Field
     from deblend_batch.refine.field import how_to_detect
     from deblend_batch.report.page import write_report
     from deblend_batch.simulate.fields.field import simulate_field
@@ -138,8 +139,9 @@ def run_demo(
         }
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say("finding its sources ...")
-        params, finish = how_to_detect(truth.field_url, None, None, refine=None)
-        seen = detect_field(truth.field_url, found, params=params, finish=finish)
+        opened = Field.open(truth.field_url)
+        params, finish = how_to_detect(opened, None, refine=None)
+        seen = detect_field(opened, found, params=params, finish=finish)
         say(f"measuring {seen.sources:,} sources ...")
         summary = process_field(config)
     say("comparing with the truth ...")

@@ -157,6 +157,12 @@ PSF_UNCERTAIN: Final = Flag(
     "the PSF at this place is not known, or not described well, in at least one band",
     "give the field kernels of its PSF; compact sources may be off by several per cent",
 )
+NEAR_BRIGHT_STAR: Final = Flag(
+    19,
+    "NEAR_BRIGHT_STAR",
+    "the mask says that a bright star's halo is within two pixels of this member's position",
+    "look at the image: it may be a part of the halo or of a spike; its flux is that above the halo",
+)
 
 REGISTRY: Final = (
     EDGE,
@@ -178,6 +184,7 @@ REGISTRY: Final = (
     SKY_OFFSET,
     UNRECOGNISED,
     PSF_UNCERTAIN,
+    NEAR_BRIGHT_STAR,
 )
 
 

@@ -154,6 +154,7 @@ class Totals(TypedDict):
     tiles: Counts
     detections: dict[Word, Number]
     deferred: NotRequired[dict[Word, Number]]
+    refined: NotRequired[dict[Word, Number]]
     retries: dict[Word, Number]
     flags: dict[Word, Number]
     flagged_tiles: Number

@@ -158,44 +158,52 @@ def detect(
     ] = None,
     threshold: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Isophote, noise of the image filtered with its PSF; 4.", min=0.1),
+        typer.Option(help="Isophote, noise of the filtered image; 4."),
+    ] = None,
+    filter_fwhm: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--filter", help="FWHM of a Gaussian filter, px; the PSF of each place."),
     ] = None,
     min_area: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Least area of a source, px; 5.", min=1),
+        typer.Option(help="Least area of a source, px; 5."),
     ] = None,
     peak: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Least height of a peak that divides an isophote, noise; 4, unrefined by the PSF.",
-            min=0,
+            help="Least height of a peak that divides an isophote, noise; 4, unrefined by the PSF."
         ),
     ] = None,
     prominence: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Its height above the saddle to a higher peak, noise; 2, unrefined by the PSF.",
-            min=0.1,
+            help="Its height above the saddle to a higher peak, noise; 2, unrefined by the PSF."
         ),
     ] = None,
     contrast: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="The same over the saddle's height, in bright places; 0.05, unrefined by the PSF.",
-            min=0,
+            help="The same over the saddle's height, in bright places; 0.05, unrefined by the PSF."
+        ),
+    ] = None,
+    clean: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="How far a source must stand above a brighter one's halo, over what tells it for certain; "
+            "0.4, unrefined 1."
         ),
     ] = None,
     max_fragment: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(
-            help="Largest probability of being a fragment of a brighter neighbour; 0.7.",
-            min=0,
-            max=1,
-        ),
+        typer.Option(help="Largest probability of being a fragment of a brighter neighbour; 0.7."),
     ] = None,
     min_snr: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Least signal to noise of a detected source; 5.", min=0),
+        typer.Option(help="Least signal to noise of a detected source; 5."),
+    ] = None,
+    mesh: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Cells of a background to take from the image first, px; none."),
     ] = None,
     refine: Annotated[
         Optional[bool],  # noqa: UP045
@@ -213,26 +221,32 @@ def detect(
     """Make a detection table from a field, tile by tile, on Ray tasks if they are many."""
     from dataclasses import replace
 
+    from deblend_batch.config import absolute_url
     from deblend_batch.detect.field import detect_field
+    from deblend_batch.field.layout import Field
     from deblend_batch.refine.field import how_to_detect
 
     options = read_storage_options(storage_options)
-    params, finish = how_to_detect(field, band, options, refine=refine)
+    opened = Field.open(absolute_url("field", field), options)
+    params, finish = how_to_detect(opened, band, refine=refine)
     given: dict[str, Any] = {
         "threshold_sigma": threshold,
+        "filter_fwhm_px": filter_fwhm,
         "min_area_px": min_area,
         "peak_sigma": peak,
         "prominence_sigma": prominence,
         "contrast": contrast,
+        "above_halo": clean,
         "max_fragment": max_fragment,
         "min_snr": min_snr,
     }
     said = {name: value for name, value in given.items() if value is not None}
     summary = detect_field(
-        field,
+        opened,
         detections,
         band=band,
         params=replace(params, **said),
+        mesh_px=mesh,
         tile_size=tile_size,
         overwrite=overwrite,
         options=options,

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
-from deblend_batch.detect.filters import Place, filter_places
+from deblend_batch.detect.filters import Place, filter_places, psf_kernel
 from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import Hosting, is_near_star, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
+from deblend_batch.detect.wide import find_wide_light, wide_light
 from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.stamp_sizes import is_larger, reach_px
 
@@ -37,8 +38,21 @@ _POSITION_FACTOR = 1.2
 _POSITION_FLOOR_PX = 0.02
 _RIPPLE_FWHM = 3.0
 _LEAST_PX_A_SOURCE = 20
+_LEAST_WEIGHT = 1e-3
 _FEW = 2000
 _PLAIN_NOISE = (1e-10, 1e10)
+_RANGES = {
+    "threshold_sigma": ("--threshold", 0.1, 1e6),
+    "min_area_px": ("--min-area", 1, 1e6),
+    "filter_fwhm_px": ("--filter", 1.0, 32.0),
+    "peak_sigma": ("--peak", 0.0, 1e6),
+    "prominence_sigma": ("--prominence", 0.1, 1e6),
+    "contrast": ("--contrast", 0.0, 100.0),
+    "above_halo": ("--clean", 0.0, 100.0),
+    "max_fragment": ("--max-fragment", 0.0, 1.0),
+    "min_snr": ("--min-snr", 0.0, 1e6),
+}
+"""What each may be. A filter has to end well within the halo of a tile."""
 
 Array = NDArray[np.float64]
 
@@ -53,6 +67,8 @@ class ExtractParams:
         Isophote, in units of the noise of the image filtered with its PSF.
     min_area_px : int
         Smallest number of connected pixels within it.
+    filter_fwhm_px : float, optional
+        Full width at half maximum of a Gaussian to filter with; the PSF of the place if None.
     peak_sigma : float, optional
         Height of a peak that divides an isophote, in units of the noise of the sharper image; by the kind of
         PSF if None, as the next two.
@@ -74,10 +90,16 @@ class ExtractParams:
         (:func:`deblend_batch.detect.hosts.stands_out`).
     from_space : bool
         Whether the PSF is that of a telescope in space, which shows clumps of galaxies as peaks.
+
+    Raises
+    ------
+    ConfigError
+        If one is out of its range.
     """
 
     threshold_sigma: float = 4.0
     min_area_px: int = 5
+    filter_fwhm_px: float | None = None
     peak_sigma: float | None = None
     prominence_sigma: float | None = None
     contrast: float | None = None
@@ -86,6 +108,18 @@ class ExtractParams:
     max_fragment: float = 0.7
     above_halo: float = 1.0
     from_space: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (option, low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{option} is {value:g}; give a number from {low:g} to {high:g}")
+
+    def filter_of(self, place: Place) -> Array:
+        """Return the kernel that isophotes are drawn with."""
+        if self.filter_fwhm_px is None:
+            return place.matched
+        return psf_kernel(self.filter_fwhm_px).astype(np.float64)
 
     def peaks(self, fwhm_px: float) -> Peaks:
         """Return what tells two peaks apart under a PSF of this width."""
@@ -140,6 +174,22 @@ class SourceTable:
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> SourceTable:
         return SourceTable(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def replaced_by(self, other: SourceTable, rows: NDArray[np.bool_]) -> SourceTable:
+        """Return the table with some rows those of another as long.
+
+        Parameters
+        ----------
+        other : SourceTable
+            The other.
+        rows : ndarray of bool, shape (n,)
+            Which are.
+        """
+        columns = {}
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            columns[each.name] = np.where(rows[:, None] if mine.ndim > 1 else rows, theirs, mine)
+        return SourceTable(**columns)
+
     @property
     def snr(self) -> NDArray[np.float64]:
         """Flux over its error, shape (n,)."""
@@ -148,6 +198,19 @@ class SourceTable:
     def scaled(self, unit: float) -> SourceTable:
         """Return the table with fluxes in the image's units, of sources found in units of ``unit``."""
         return replace(self, flux=self.flux * unit, flux_err=self.flux_err * unit)
+
+    def near(self, star: NDArray[np.bool_]) -> SourceTable:
+        """Return the table with those flagged that lie where a mask says that a bright star is near.
+
+        Parameters
+        ----------
+        star : ndarray of bool, shape (y, x)
+            Where it does.
+        """
+        last = np.array(star.shape) - 1
+        pixel = np.clip(np.rint(self.yx).astype(np.int64), 0, last)
+        beside = star[tuple(pixel.T)] & ((self.flags & SATURATED) == 0)
+        return replace(self, flags=(self.flags | NEAR_BRIGHT_STAR * beside).astype(np.int32))
 
     def shifted(self, origin_yx: tuple[int, int]) -> SourceTable:
         """Return the table with positions in the field, of sources found in a piece of it.
@@ -236,7 +299,7 @@ def _search(
     stands = stands_out(hosting, peak, params.threshold_sigma, params.above_halo)
     kept = is_saturated | (stands & (fragment <= params.max_fragment))
     near_star = is_near_star(hosting, candidates.yx, is_saturated)
-    found = _measure(pixels, noise, masked, candidates.objects, candidates.segments)
+    found = _measured_apart(pixels, noise, masked, candidates)
     # The window of a centroid would hold a neighbour's light, too.
     shared = is_saturated | ((found.flags & MERGED) != 0)
     bits = (
@@ -270,6 +333,10 @@ class Candidates:
         Which have a saturated core.
     hosting : Hosting
         What lies under them.
+    is_wide : ndarray of bool, shape (n,)
+        Which are galaxies larger than a stamp.
+    in_wide : ndarray of bool, shape (y, x), or None
+        Pixels that their light is in; None without them.
     """
 
     segments: NDArray[np.int32]
@@ -278,6 +345,8 @@ class Candidates:
     peak: Array
     saturated: NDArray[np.bool_]
     hosting: Hosting
+    is_wide: NDArray[np.bool_]
+    in_wide: NDArray[np.bool_] | None
 
 
 def find_candidates(
@@ -301,17 +370,25 @@ def find_candidates(
         What counts as a peak.
     """
     fwhm_px = _width(places)
-    smooth = np.where(masked, 0.0, filter_places(snr, places, lambda place: place.matched))
+    smooth = np.where(masked, 0.0, filter_places(snr, places, params.filter_of))
     islands = find_islands(smooth, params.threshold_sigma, params.min_area_px)
     _check_number(int(islands.max(initial=0)), smooth.size)
     cores = find_cores(saturated, fwhm_px)
     sharp = cores.levelled(filter_places(snr, places, lambda place: place.sharpening))
-    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px)
+    wide = find_wide_light(islands, smooth, params.threshold_sigma)
+    islands = islands if wide is None else wide.islands
+    segments = divide(islands, smooth, sharp, params.peaks(fwhm_px), params.min_area_px, wide)
     n = int(segments.max(initial=0))
     _check_number(n, smooth.size)
     if n == 0:
         return None
-    objects = measure_isophotes(segments, islands, smooth)
+    light, is_wide = smooth, np.zeros(n, bool)
+    if wide is not None:
+        hosts = segments[tuple(wide.tops.T)]
+        is_wide[hosts[hosts > 0] - 1] = True
+        own = np.concatenate([[False], is_wide])[segments]
+        light = np.where(own, smooth, np.maximum(wide.rest, _LEAST_WEIGHT))
+    objects = measure_isophotes(segments, islands, light)
     yx = peak_positions(segments, sharp)
     owners = cores.owners(segments)
     known = owners >= 0
@@ -322,7 +399,16 @@ def find_candidates(
         segments, smooth, objects, yx, is_saturated, fwhm_px, params.threshold_sigma
     )
     peak = smooth[tuple(np.rint(yx).astype(np.int64).T)]
-    return Candidates(segments, objects, yx, peak, is_saturated, hosting)
+    return Candidates(
+        segments,
+        objects,
+        yx,
+        peak,
+        is_saturated,
+        hosting,
+        is_wide,
+        None if wide is None else wide.where,
+    )
 
 
 def _width(places: Sequence[Place]) -> float:
@@ -367,6 +453,22 @@ def select_owned(
     pixel = np.floor(sources.yx + 0.5)
     inside = ((pixel >= np.array(start_yx)) & (pixel < np.array(stop_yx))).all(axis=1)
     return sources[np.flatnonzero(inside)]
+
+
+def _measured_apart(
+    pixels: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    candidates: Candidates,
+) -> SourceTable:
+    """Measure sources, those in the light of a galaxy larger than a stamp without that light."""
+    objects, segments = candidates.objects, candidates.segments
+    whole = _measure(pixels, noise, masked, objects, segments)
+    if candidates.in_wide is None:
+        return whole
+    light = np.where(candidates.in_wide, wide_light(pixels), 0).astype(np.float32)
+    apart = _measure(pixels - light, noise, masked, objects, segments)
+    return apart.replaced_by(whole, candidates.is_wide)
 
 
 def _measure(

@@ -18,9 +18,11 @@ from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detect.places import places_of
+from deblend_batch.detections.counted import say_counts, to_metadata
 from deblend_batch.detections.formats import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
+from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
@@ -30,6 +32,8 @@ from deblend_batch.tiling.tile import Box, TileGrid
 
 HALO_PX = 256
 """Pixels round a core that its task sees: a source this much smaller is the same in every tiling."""
+LEAST_MESH_PX = 32
+_MESH_WINDOW_PX = 8192
 _ALONE_TILES = 4
 """Tiles that are searched without Ray, unless a cluster is named: its start takes longer."""
 
@@ -44,15 +48,15 @@ class Finished:
     ----------
     columns : dict of ndarray, shape (n,)
         The table.
-    beside : dict of dict of ndarray
-        Tables that belong to it, by the names that they are told apart by.
-    said : dict of str to str
-        Lines of the summary.
+    provenance : dict of ndarray, optional
+        What became of all sources that ever were.
+    counts : dict of str to int
+        Of these, by what became of them.
     """
 
     columns: Columns
-    beside: dict[str, Columns] = of(default_factory=dict)
-    said: dict[str, str] = of(default_factory=dict)
+    provenance: Columns | None = None
+    counts: dict[str, int] = of(default_factory=dict)
 
 
 Finish = Callable[[Columns, Field, int], Finished]
@@ -75,8 +79,8 @@ class DetectionSummary:
         Tiles searched.
     seconds : float
         Wall time.
-    said : dict of str to str
-        What became of them after the detection.
+    counts : dict of str to int
+        What became of them after the detection, if anything was done.
     """
 
     field: str
@@ -85,7 +89,7 @@ class DetectionSummary:
     sources: int
     tiles: int
     seconds: float
-    said: dict[str, str] = of(default_factory=dict)
+    counts: dict[str, int] = of(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON-able values."""
@@ -95,7 +99,7 @@ class DetectionSummary:
         """Return the summary as names and texts."""
         return [
             ("sources", f"{self.sources:,} in band {self.band}"),
-            *self.said.items(),
+            *([("refined", say_counts(self.counts))] if self.counts else []),
             ("tiles", f"{self.tiles:,} in {self.seconds:.1f} s"),
             ("detections", self.detections),
         ]
@@ -109,15 +113,17 @@ class _Search:
     band: int
     noise_sigma: float | None
     params: ExtractParams
+    background: BackgroundSurface | None
     options: dict[str, Any] = of(repr=False)
 
 
 def detect_field(
-    field_url: str,
+    field: Field | str,
     detections_url: str,
     *,
     band: str | None = None,
     params: ExtractParams | None = None,
+    mesh_px: int | None = None,
     tile_size: int = 2048,
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
@@ -128,12 +134,17 @@ def detect_field(
 
     Parameters
     ----------
-    field_url, detections_url : str
-        Input; and output, whose suffix says its format.
+    field : Field or str
+        Input, or where it is.
+    detections_url : str
+        Output, whose suffix says its format.
     band : str, optional
         The band to detect in; the first if None.
     params : ExtractParams, optional
         What counts as a source; the correlation of the noise is measured, and the kind of PSF is the field's.
+    mesh_px : int, optional
+        Edge of the cells, 32 px at least, of a background that is taken from the image first; none if None:
+        a field has none.
     tile_size : int
         Edge of a tile's core, px; changes no result for sources smaller than the halo.
     overwrite : bool
@@ -154,23 +165,27 @@ def detect_field(
     Raises
     ------
     ConfigError
-        If the field has no such band, or a path is relative inside a Ray job.
+        If the field has no such band, cells are too small, or a path is relative inside a Ray job.
     OutputConflictError
         If the table exists, or its place is in the field or in a run's output.
     UserError
         If an input or the output cannot be used.
     """
     options = options or {}
-    field_url = absolute_url("field", field_url)
+    field_url = absolute_url("field", field) if isinstance(field, str) else field.url
     detections_url = absolute_url("detections", detections_url)
     storage.check_apart(detections_url, [field_url], options, key="detections")
     kind_of(detections_url, b"")  # a suffix that cannot be written is better known now
-    if not overwrite and storage.exists(detections_url, options):
-        raise OutputConflictError(
-            f"{detections_url}: exists already; give --overwrite to replace it"
+    provenance_url = _provenance_url(detections_url)
+    for url in () if overwrite else (detections_url, provenance_url):
+        if storage.exists(url, options):
+            raise OutputConflictError(f"{url}: exists already; give --overwrite to replace it")
+    if mesh_px is not None and mesh_px < LEAST_MESH_PX:
+        raise ConfigError(
+            f"--mesh is {mesh_px}; give at least {LEAST_MESH_PX} px: a galaxy must not be taken for sky"
         )
-    opened = Field.open(field_url, options)
-    search = _plan(opened, band, params or ExtractParams(), options)
+    opened = Field.open(field_url, options) if isinstance(field, str) else field
+    search = _plan(opened, band, params or ExtractParams(), mesh_px, options)
     grid = TileGrid(opened.shape_yx, tile_size)
     meter = progress or ProgressMeter("tiles")
     started = time.monotonic()
@@ -179,9 +194,13 @@ def detect_field(
     finally:
         meter.close()
     finished = Finished(found) if finish is None else finish(found, opened, search.band)
-    for name, columns in finished.beside.items():
-        write_detections(beside_url(detections_url, name), columns, options)
-    write_detections(detections_url, finished.columns, options)
+    if finished.provenance is None:
+        storage.remove(provenance_url, options)  # of a table that is no more
+    else:
+        write_detections(provenance_url, finished.provenance, options)
+    write_detections(
+        detections_url, finished.columns, options, metadata=to_metadata(finished.counts)
+    )
     return DetectionSummary(
         field_url,
         detections_url,
@@ -189,44 +208,69 @@ def detect_field(
         len(finished.columns["id"]),
         len(grid),
         time.monotonic() - started,
-        finished.said,
+        finished.counts,
     )
 
 
-def beside_url(detections_url: str, name: str) -> str:
-    """Return where a table that belongs to a detection table is: ``sources-<name>.parquet`` beside it.
-
-    Parameters
-    ----------
-    detections_url : str
-        The detection table.
-    name : str
-        What the other table holds.
-
-    Returns
-    -------
-    str
-        Its place.
-    """
+def _provenance_url(detections_url: str) -> str:
+    """Return where a table's provenance is: of ``sources.fits`` in ``sources-provenance.parquet``."""
     folder, _, file = detections_url.rpartition("/")
     stem = file.removesuffix(".gz").rpartition(".")[0]
-    return f"{folder}/{stem}-{name}.parquet"
+    return f"{folder}/{stem}-provenance.parquet"
 
 
 def _plan(
-    opened: Field, band: str | None, params: ExtractParams, options: dict[str, Any]
+    opened: Field,
+    band: str | None,
+    params: ExtractParams,
+    mesh_px: int | None,
+    options: dict[str, Any],
 ) -> _Search:
-    bands = opened.meta.bands
-    if band is not None and band not in bands:
-        raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
-    number = 0 if band is None else bands.index(band)
+    number = band_number(opened, band)
+    background = None if mesh_px is None else _background(opened, number, mesh_px)
+    fwhm_px = params.filter_fwhm_px or opened.psf_fwhm_px[number]
     params = replace(
         params,
-        noise_correlation=measure_correlation(opened, number),
+        noise_correlation=measure_correlation(opened, number, fwhm_px, background),
         from_space=opened.is_from_space(number),
     )
     noise = None if opened.variance is not None else opened.measure_noise()[number]
-    return _Search(opened.url, number, noise, params, options)
+    return _Search(opened.url, number, noise, params, background, options)
+
+
+def _background(opened: Field, band: int, mesh_px: int) -> BackgroundSurface:
+    """Measure the background of a whole field, so that it is the same in every tile."""
+    mesh = BackgroundMesh(opened.shape_yx, mesh_px)
+    for rows, columns in mesh.windows(_MESH_WINDOW_PX):
+        box = Box(rows.start, columns.start, rows.stop, columns.stop)
+        mesh.add(rows, columns, read_tile(opened, box).image[band])
+    return mesh.surface()
+
+
+def band_number(opened: Field, band: str | None) -> int:
+    """Return the number of a band by its name; of the first if None.
+
+    Parameters
+    ----------
+    opened : Field
+        The field.
+    band : str, optional
+        Name of the band.
+
+    Returns
+    -------
+    int
+        Its number.
+
+    Raises
+    ------
+    ConfigError
+        If the field has no such band.
+    """
+    bands = opened.meta.bands
+    if band is not None and band not in bands:
+        raise ConfigError(f"{opened.url}: no band {band!r}; it has {', '.join(bands)}")
+    return 0 if band is None else bands.index(band)
 
 
 def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Columns:
@@ -243,15 +287,19 @@ def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Colu
 
 def _search_tile(core: Box, search: _Search) -> Columns:
     """Find the sources whose centroid lies in a core."""
-    opened = Field.open(search.field_url, search.options)
+    opened = Field.reopen(search.field_url, search.options)
     pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
     image = pixels.image[search.band]
+    if search.background is not None:
+        search.background.subtract_from(image, *pixels.box.slices)
     sigma: Any = search.noise_sigma
     if pixels.variance is not None:
         sigma = np.sqrt(np.maximum(pixels.variance[search.band], 0))
     places = places_of(opened, search.band, pixels.box)
     saturated = None if pixels.saturated is None else pixels.saturated[search.band]
     sources = extract_sources(image, sigma, None, places, search.params, saturated)
+    if pixels.near_star is not None:
+        sources = sources.near(pixels.near_star)
     sources = sources.shifted(pixels.box.origin_yx)
     sources = select_owned(sources, (core.y0, core.x0), (core.y1, core.x1))
     radec = opened.pixel_to_world(sources.yx)

@@ -85,11 +85,16 @@ def filter_places(
 
 def psf_kernel(fwhm_px: float) -> NDArray[np.float32]:
     """Return a Gaussian PSF, float32 (y, x): odd size, at least 3 x 3, sum 1."""
+    profile = gaussian_profile(fwhm_px)
+    return np.asarray(np.outer(profile, profile), np.float32)
+
+
+def gaussian_profile(fwhm_px: float) -> Array:
+    """Return the profile of a Gaussian PSF along either axis, to one width from its middle; sum 1."""
     half = max(1, int(np.ceil(fwhm_px)))
     offset = np.arange(-half, half + 1, dtype=np.float64)
     profile = np.exp(-0.5 * (offset / (fwhm_px * _FWHM_TO_SIGMA)) ** 2)
-    kernel = np.outer(profile, profile)
-    return np.asarray(kernel / kernel.sum(), np.float32)
+    return np.asarray(profile / profile.sum())
 
 
 def width_of(psf: NDArray[np.floating]) -> float:

@@ -14,11 +14,15 @@ from scipy.ndimage import find_objects, label, maximum_filter
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
+from deblend_batch.detect.wide import WideLight
+
 _EIGHT = np.ones((3, 3), np.int8)
 _RIPPLE = 0.03
 """What a bright source leaves about it on the sharper image, over its height: no PSF is known better."""
 _FAR_RIPPLE = 0.003
 """The same three times as far out, where the PSF has rings and spikes."""
+_MIDDLE_PX = 48
+"""How far the middle of a large galaxy may be from where its light is brightest, which is known in bins."""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
@@ -55,7 +59,14 @@ def find_islands(smooth: Array, threshold: float, min_area_px: int) -> Labels:
     return _large(islands, n_islands, min_area_px)
 
 
-def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_px: int) -> Labels:
+def divide(
+    islands: Labels,
+    smooth: Array,
+    sharp: Array,
+    peaks: Peaks,
+    min_area_px: int,
+    wide: WideLight | None = None,
+) -> Labels:
     """Divide isophotes into sources.
 
     Parameters
@@ -68,6 +79,8 @@ def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_
         What tells two peaks apart.
     min_area_px : int
         Pixels of a source.
+    wide : WideLight, optional
+        The light of galaxies larger than a stamp.
 
     Returns
     -------
@@ -76,7 +89,7 @@ def divide(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks, min_area_
     """
     if not islands.any():
         return islands
-    markers = _markers(islands, smooth, sharp, peaks)
+    markers = _markers(islands, smooth, sharp, peaks, wide)
     found = watershed(-sharp, markers, connectivity=_EIGHT, mask=islands > 0)
     return _large(found, int(found.max()), min_area_px)
 
@@ -102,7 +115,13 @@ def peak_positions(segments: Labels, sharp: Array) -> Array:
     return np.asarray(np.where(top == around, top + offset, top), np.float64)
 
 
-def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labels:
+def _markers(
+    islands: Labels,
+    smooth: Array,
+    sharp: Array,
+    peaks: Peaks,
+    wide: WideLight | None,
+) -> Labels:
     """Give the peaks that count numbers; an isophote without one has its brightest pixel."""
     scale = peaks.prominence_sigma / max(peaks.contrast, 1e-6)
     markers = np.zeros(islands.shape, np.int32)
@@ -119,12 +138,33 @@ def _markers(islands: Labels, smooth: Array, sharp: Array, peaks: Peaks) -> Labe
             # Heights on this scale differ by the prominence where faint, and by its share where bright.
             height = scale * np.arcsinh(here / scale)
             tops &= h_maxima(height, peaks.prominence_sigma, _EIGHT).astype(bool)
+        if wide is not None:
+            tops = _with_middle(tops, here, mine, wide, box)
         if not tops.any():
             tops = _brightest(np.where(mine, smooth[box], -np.inf))
         found, n = label(tops, _EIGHT)
         markers[box][tops] = found[tops] + count
         count += n
     return markers
+
+
+def _with_middle(
+    tops: NDArray[np.bool_],
+    here: Array,
+    mine: NDArray[np.bool_],
+    wide: WideLight,
+    box: tuple[slice, slice],
+) -> NDArray[np.bool_]:
+    """Return the peaks that stand above the light of a large galaxy, and the one that is its middle."""
+    found = tops & wide.stands[box]
+    for y, x in wide.tops - [box[0].start, box[1].start]:
+        if not (0 <= y < mine.shape[0] and 0 <= x < mine.shape[1] and mine[y, x]):
+            continue
+        around = tuple(slice(max(at - _MIDDLE_PX, 0), at + _MIDDLE_PX + 1) for at in (y, x))
+        if not found[around].any():
+            near = tops[around] if tops[around].any() else mine[around]
+            found[around] |= _brightest(np.where(near, here[around], -np.inf))
+    return found
 
 
 def _brightest(image: Array) -> NDArray[np.bool_]:

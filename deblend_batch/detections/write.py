@@ -60,7 +60,13 @@ COLUMN_INFO: Mapping[str, ColumnInfo] = {
 """The columns that ``detect`` writes; others are written without metadata."""
 
 
-def write_detections(url: str, columns: Columns, options: Options | None = None) -> None:
+def write_detections(
+    url: str,
+    columns: Columns,
+    options: Options | None = None,
+    *,
+    metadata: Mapping[bytes, bytes] | None = None,
+) -> None:
     """Write a detection table; its suffix says which format.
 
     Parameters
@@ -71,8 +77,11 @@ def write_detections(url: str, columns: Columns, options: Options | None = None)
         Names to values, in the order of the file.
     options : mapping, optional
         fsspec storage options.
+    metadata : mapping, optional
+        Of the whole table; other formats than Parquet have no place for it.
     """
-    content = _ENCODERS[kind_of(url, b"")](columns)
+    kind = kind_of(url, b"")
+    content = _parquet(columns, metadata) if kind == "parquet" else _ENCODERS[kind](columns)
     if url.lower().endswith(".gz"):
         content = gzip.compress(content)
     storage.write_bytes(url, content, options)
@@ -96,9 +105,10 @@ def _field(name: str, values: NDArray[Any]) -> pa.Field:
     return pa.field(name, pa.from_numpy_dtype(values.dtype), metadata=metadata or None)
 
 
-def _parquet(columns: Columns) -> bytes:
+def _parquet(columns: Columns, metadata: Mapping[bytes, bytes] | None) -> bytes:
     arrays = [pa.array(np.ascontiguousarray(values)) for values in columns.values()]
-    table = pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+    schema = arrow_schema(columns).with_metadata(dict(metadata or {}) or None)
+    table = pa.Table.from_arrays(arrays, schema=schema)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
     return sink.getvalue()
@@ -125,7 +135,6 @@ def _with_astropy(form: str) -> Callable[[Columns], bytes]:
 
 
 _ENCODERS: Mapping[str, Callable[[Columns], bytes]] = {
-    "parquet": _parquet,
     "fits": _with_astropy("fits"),
     "votable": _with_astropy("votable"),
     "ecsv": _with_astropy("ascii.ecsv"),

@@ -183,6 +183,11 @@ class Field:
         return self._sky.pixel_scale_arcsec()
 
     @cached_property
+    def psf_fwhm_px(self) -> tuple[float, ...]:
+        """Full width at half maximum of the PSF per band, px."""
+        return tuple(width / self.pixel_scale_arcsec for width in self.meta.psf_fwhm_arcsec)
+
+    @cached_property
     def image(self) -> zarr.Array[Any]:
         """Image units, float32, (band, y, x), or (y, x) where the store holds one band so."""
         return self._array("image")
@@ -312,8 +317,7 @@ class Field:
         bool
             By the width that the field says.
         """
-        scale = self.pixel_scale_arcsec
-        return not is_seeing(self.meta.psf_fwhm_arcsec[band] / scale, scale)
+        return not is_seeing(self.psf_fwhm_px[band], self.pixel_scale_arcsec)
 
     def measure_noise(self) -> tuple[float, ...]:
         """Return the background rms per pixel of each band, measured unless the attributes give it.

@@ -1,4 +1,4 @@
-"""What the bits of a field's mask mean: which pixels are bad, and which are saturated."""
+"""What the bits of a field's mask mean: which pixels are bad, saturated, or near a bright star."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deblend_batch.text import shown
 _MAX_BITS = 64
 _MAX_NAME = 64
 _SATURATED = re.compile(r"SAT(UR\w*)?", re.IGNORECASE)
+_BRIGHT = re.compile(r"BRIGHT(_OBJECT|_STAR)?|MEDIUM", re.IGNORECASE)
 _SOURCES = re.compile(
     r"DETECT(ED|ION)(_\w+)?|SOURCES?|OBJECTS?|SEG|SEGMENT\w*|DEBLEND\w*", re.IGNORECASE
 )
@@ -45,6 +46,11 @@ class MaskBits:
     def saturated_value(self) -> int:
         """All bits that say that a pixel is saturated: those called ``SAT``, ``SATUR`` or longer."""
         return self._value(tuple(name for name in self.bits if _SATURATED.fullmatch(name)))
+
+    @property
+    def bright_value(self) -> int:
+        """All bits that say that a pixel is near a bright star: see ``docs/field.md``."""
+        return self._value(tuple(name for name in self.bits if _BRIGHT.fullmatch(name)))
 
     @property
     def highest(self) -> int:
@@ -148,6 +154,19 @@ def saturated_pixels(
     if mask is not None and bits is not None:
         found |= _any_set(mask, bits.saturated_value)
     return found
+
+
+def near_bright_star(mask: NDArray[Any], bits: MaskBits) -> NDArray[np.bool_]:
+    """Tell which pixels a bit says to be near a bright star.
+
+    Parameters
+    ----------
+    mask : ndarray of unsigned int or bool, any shape
+        The mask plane.
+    bits : MaskBits
+        What its bits mean.
+    """
+    return _any_set(mask, bits.bright_value)
 
 
 def _any_set(mask: NDArray[Any], value: int) -> NDArray[np.bool_]:

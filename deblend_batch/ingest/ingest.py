@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
+from typing import Any
 
 import zarr
+from numpy.typing import NDArray
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
+from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.meta import FieldMeta
 from deblend_batch.field.psf import FieldPsf
 from deblend_batch.field.references import Reference
@@ -28,6 +31,7 @@ from deblend_batch.ingest.checks import check_names
 from deblend_batch.ingest.file_psf import field_psf
 from deblend_batch.ingest.files import ImageFiles, open_files
 from deblend_batch.ingest.given import Given, by_band
+from deblend_batch.ingest.halos import with_halos
 from deblend_batch.ingest.mask_names import BitChoice
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
@@ -184,12 +188,14 @@ def ingest(
         meta = _meta(name or storage.name_of(field_url).removesuffix(".zarr"), measured)
         if by_reference:
             meta = replace(meta, mask_bits=as_stored(meta.mask_bits))
+        elif any(len(item.halos) for item in measured):
+            meta = replace(meta, mask_bits=with_halos(meta.mask_bits))
         group = create_field(
             field_url,
             meta,
             opened[0].shape_yx,
             with_variance=opened[0].noise is not None,
-            mask=any(item.band.has_mask for item in measured),
+            mask=any(item.band.has_mask for item in measured) or meta.mask_bits is not None,
             psf=_psf(measured, None if stars is None else stars.psf),
             options=options,
             attributes={"provenance": [asdict(found) for found in bands_found]},
@@ -197,7 +203,7 @@ def ingest(
             overwrite=overwrite,
         )
         if not by_reference:
-            _write(group, field_url, measured, progress)
+            _write(group, field_url, meta.mask_bits, measured, progress)
         finish_field(group, meta)
     return IngestSummary(
         url=field_url,
@@ -332,7 +338,11 @@ def _bad_fraction(measured: Sequence[MeasuredBand]) -> float:
 
 
 def _write(
-    group: zarr.Group, url: str, measured: Sequence[MeasuredBand], progress: Progress
+    group: zarr.Group,
+    url: str,
+    bits: MaskBits | None,
+    measured: Sequence[MeasuredBand],
+    progress: Progress,
 ) -> None:
     """Write all shards."""
     windows = [
@@ -341,25 +351,29 @@ def _write(
         for window in shard_windows(item.band.shape_yx, local=storage.is_local(item.band.image.url))
     ]
     for done, (number, item, (rows, columns)) in enumerate(windows, start=1):
-        _write_window(group, url, number, item, rows, columns)
+        planes = _planes(item, bits, rows, columns)
+        try:
+            for member, plane in planes.items():
+                if plane is not None:
+                    group[member][number, rows, columns] = plane  # type: ignore[index]
+        except Exception as error:
+            raise storage.translate(url, error, writing=True) from error
         progress("writing", done, len(windows))
 
 
-def _write_window(
-    group: zarr.Group, url: str, number: int, item: MeasuredBand, rows: slice, columns: slice
-) -> None:
-    """Write one window of one band."""
+def _planes(
+    item: MeasuredBand, bits: MaskBits | None, rows: slice, columns: slice
+) -> dict[str, NDArray[Any] | None]:
+    """Return what is written of one window of one band."""
     window = item.band.read(rows, columns)
     if item.surface is not None:
         item.surface.subtract_from(window.image, rows, columns)
     mask = window.bad if window.mask is None else window.mask
-    planes = {"image": window.image, "variance": window.variance, "mask": mask}
-    try:
-        for name, plane in planes.items():
-            if plane is not None:
-                group[name][number, rows, columns] = plane  # type: ignore[index]
-    except Exception as error:
-        raise storage.translate(url, error, writing=True) from error
+    return {
+        "image": window.image,
+        "variance": window.variance,
+        "mask": mask if bits is None else item.halos.marked(mask, bits, rows, columns),
+    }
 
 
 def shard_windows(

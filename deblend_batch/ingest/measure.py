@@ -9,13 +9,15 @@ from typing import Literal
 import numpy as np
 
 from deblend_batch.errors import FieldError
+from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
+from deblend_batch.field.mask_bits import saturated_pixels
 from deblend_batch.field.noise import sample_blocks
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest import headers
-from deblend_batch.ingest.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.ingest.bands import Band
 from deblend_batch.ingest.checks import Check, MaskedPeaks, compare_noise, settle_width, stop_at
 from deblend_batch.ingest.file_psf import FilePsf
+from deblend_batch.ingest.halos import NO_HALOS, Halos, SaturatedCores
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.moffat import FittedStar
 from deblend_batch.ingest.noise_correlation import BlockSums
@@ -61,6 +63,8 @@ class MeasuredBand:
         What the file says against what the image shows.
     n_bad : int
         Pixels that are bad.
+    halos : Halos
+        Of saturated stars, where the file tells which pixels are.
     """
 
     band: Band
@@ -75,6 +79,7 @@ class MeasuredBand:
     stars: tuple[FittedStar, ...]
     checks: tuple[Check, ...] = ()
     n_bad: int = 0
+    halos: Halos = NO_HALOS
 
 
 def measure_band(
@@ -84,10 +89,15 @@ def measure_band(
     band = band.with_pixels_sampled()
     mesh = BackgroundMesh(band.shape_yx)
     plane_levels, n_bad = [], 0
+    saturation = _scaled(headers.saturation(band.image.headers), band.factor)
+    limit = None if saturation is None else saturation.value
+    cores = SaturatedCores(band.shape_yx)
     for rows, columns in mesh.windows(_WINDOW_PX):
         window = band.read(rows, columns)
         mesh.add(rows, columns, window.good_pixels())
         n_bad += window.count_bad()
+        saturated = saturated_pixels(window.image, limit, window.mask, band.mask_bits)
+        cores.add(saturated, rows, columns)
         if window.variance is not None:
             sample = window.variance[::4, ::4]
             plane_levels.append(
@@ -102,7 +112,6 @@ def measure_band(
         )
     subtract = background == "subtract" or (background == "auto" and mesh.is_significant)
     level = float(np.median(mesh.level[good]))
-    saturation = _scaled(headers.saturation(band.image.headers), band.factor)
     surface = mesh.surface()
     correlation, candidates, peaks = _sample(band, surface, _lowered(saturation, level))
     noise_sigma = float(np.nan_to_num(mesh.noise_sigma))
@@ -125,6 +134,7 @@ def measure_band(
         stars=tuple(stars),
         checks=checks,
         n_bad=n_bad,
+        halos=NO_HALOS if limit is None else cores.halos(limit - level, noise_sigma),
     )
 
 

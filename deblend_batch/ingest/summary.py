@@ -74,6 +74,8 @@ class BandSummary:
         Pixel value from which the field's pixels are saturated, and the keyword that gave it.
     psf : PsfSummary or None
         What stars said of the PSF; None where they were not asked, or there are too few.
+    halos : int
+        Saturated stars whose halos the mask marks.
     mask_bits : MaskBits or None
         Bits of the mask that have names, and which are bad; None where any bit is bad.
     checks : tuple of str
@@ -94,6 +96,7 @@ class BandSummary:
     noise_correlation: float | None
     saturate: Found | None
     psf: PsfSummary | None
+    halos: int = 0
     mask_bits: MaskBits | None = None
     checks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -112,6 +115,8 @@ class BandSummary:
         ]
         if self.saturate is not None:
             parts.append(f"saturated from {self.saturate.value:.5g} ({self.saturate.source})")
+        if self.halos:
+            parts.append(f"halos of {self.halos:,} saturated stars")
         if self.mask_bits is not None:
             parts.append(f"bad bits {' '.join(self.mask_bits.bad)}")
         return ", ".join(parts)
@@ -184,6 +189,7 @@ def summarise(item: MeasuredBand, number: int, psf: MeasuredPsf | None) -> BandS
         noise_correlation=item.noise_correlation,
         saturate=item.saturate,
         psf=_psf_summary(psf, number),
+        halos=len(item.halos),
         mask_bits=item.band.mask_bits,
         checks=tuple(check.text for check in item.checks),
         notes=item.band.notes,

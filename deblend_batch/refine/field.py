@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from deblend_batch.cluster.naming import is_named
 from deblend_batch.cluster.workers import open_workers
-from deblend_batch.config import absolute_url
 from deblend_batch.detect.extract import ExtractParams
-from deblend_batch.detect.field import Columns, Finished
+from deblend_batch.detect.field import Columns, Finished, band_number
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error
 from deblend_batch.progress import telling
 from deblend_batch.refine.fits import Fits, Survey, fit_part
-from deblend_batch.refine.rounds import Dropped, refine
+from deblend_batch.refine.provenance import counts_of, provenance_of
+from deblend_batch.refine.rounds import refine
 from deblend_batch.refine.sources import Sources
 from deblend_batch.refine.verdicts import RefineRules
-from deblend_batch.storage import Options
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.tile import compact_order, halves
 
 CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05, above_halo=0.4)
 """What a detection finds that is to be refined: more peaks than are sources."""
-PROVENANCE = "provenance"
 
 _PART_BLENDS = 64
 """Blends of a task: their pixels are read at once."""
@@ -36,27 +33,23 @@ _ALONE_SOURCES = 1000
 
 
 def how_to_detect(
-    field_url: str, band: str | None, options: Options | None, *, refine: bool | None
+    opened: Field, band: str | None, *, refine: bool | None
 ) -> tuple[ExtractParams, Refinement | None]:
     """Say with what settings to detect, and whether to refine.
 
     Parameters
     ----------
-    field_url : str
+    opened : Field
         The field.
     band : str, optional
         The band to detect in; the first if None.
-    options : dict, optional
-        Storage options.
     refine : bool, optional
         What the user wishes. If None, images through seeing are refined: those from space show galaxies in
         such detail that the residual of a profile is full of arms and clumps.
     """
     if refine is None:
-        opened = Field.open(absolute_url("field", field_url), options)
-        bands = opened.meta.bands
-        refine = not opened.is_from_space(bands.index(band) if band in bands else 0)
-    return (CANDIDATES, Refinement(options=options)) if refine else (ExtractParams(), None)
+        refine = not opened.is_from_space(band_number(opened, band))
+    return (CANDIDATES, Refinement()) if refine else (ExtractParams(), None)
 
 
 @dataclass(frozen=True)
@@ -69,18 +62,15 @@ class Refinement:
         What a source must show.
     links : BlendRules
         What a blend is.
-    options : dict, optional
-        Storage options of the field.
     """
 
     rules: RefineRules = field(default_factory=RefineRules)
     links: BlendRules = field(default_factory=BlendRules)
-    options: Options | None = None
 
     def __call__(self, found: Columns, opened: Field, band: int) -> Finished:
         """Return the table of the sources that stand, and that of what became of all."""
         noise = () if opened.variance is not None else tuple(map(float, opened.measure_noise()))
-        survey = Survey(opened.url, band, noise, self.options)
+        survey = Survey(opened.url, band, noise, opened.options)
         few = len(found["id"]) <= _ALONE_SOURCES and not is_named()
         with open_workers(1 if few else None) as workers, telling("blends") as progress:
 
@@ -93,11 +83,8 @@ class Refinement:
                 return Fits.joined(parts)
 
             sources, dropped = refine(_sources(found), opened, fit_all, self.links, self.rules)
-        return Finished(
-            _table(sources, found, opened),
-            {PROVENANCE: _provenance(sources, dropped, opened)},
-            _said(found, sources, dropped),
-        )
+        provenance = provenance_of(found["id"], sources, dropped, opened)
+        return Finished(_table(sources, found, opened), provenance, counts_of(provenance))
 
 
 def _compact(blends: Blends) -> Iterator[Blends]:
@@ -147,45 +134,3 @@ def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
         }
     known = {name: values.astype(found[name].dtype) for name, values in fitted.items()}
     return columns | {"id": sources.id} | known
-
-
-def _provenance(sources: Sources, dropped: list[Dropped], opened: Field) -> dict[str, Any]:
-    """Say of every source that ever was where it came from and what became of it."""
-    everyone = Sources.joined([sources, *(each.sources for each in dropped)])
-    fate: dict[int, tuple[str, int, int]] = {}
-    for number, each in enumerate(dropped, 1):
-        for one, reason, into in zip(
-            each.sources.id.tolist(), each.reason.tolist(), each.into.tolist(), strict=True
-        ):
-            fate[one] = (reason, into, number)
-    told = [fate.get(one, ("", -1, 0)) for one in everyone.id.tolist()]
-    radec = opened.pixel_to_world(everyone.yx)
-    return {
-        "id": everyone.id,
-        "ra": radec[:, 0] % 360,
-        "dec": radec[:, 1],
-        "x": everyone.yx[:, 1],
-        "y": everyone.yx[:, 0],
-        "flux": everyone.flux.astype(np.float32),
-        "flux_err": everyone.flux_err.astype(np.float32),
-        "origin": np.where(everyone.is_added, "added", "detected"),
-        "fate": np.array(["dropped" if reason else "kept" for reason, _, _ in told], "<U7"),
-        "reason": np.array([reason for reason, _, _ in told], "<U48"),
-        "beside": np.array([into for _, into, _ in told], np.int64),
-        "round": np.array(
-            [
-                number or last
-                for (_, _, number), last in zip(told, everyone.round.tolist(), strict=True)
-            ],
-            np.int16,
-        ),
-    }
-
-
-def _said(found: Columns, sources: Sources, dropped: list[Dropped]) -> dict[str, str]:
-    gone = sum(len(each) for each in dropped)
-    added = sources.is_added.sum() + sum(each.sources.is_added.sum() for each in dropped)
-    return {
-        "refined": f"{len(found['id']):,} detected, {added:,} added by {len(dropped)} rounds of fits, "
-        f"{gone:,} dropped"
-    }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblend_batch import flags
 from deblend_batch.engine.methods.fit import FitMethod
 from deblend_batch.engine.methods.method import Arrays
 from deblend_batch.engine.worker.cut import cut_blends
@@ -156,7 +157,7 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     """
     opened = Field.reopen(survey.field_url, survey.options)
     method = _method()
-    fwhm_px = float(max(opened.meta.psf_fwhm_arcsec)) / opened.pixel_scale_arcsec
+    fwhm_px = max(opened.psf_fwhm_px)
     parts = []
     for _, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
         given = method.given(stamps, opened)
@@ -214,7 +215,9 @@ def _read(
     neighbour = blends.neighbour[blend, member]
     best = np.argmax(np.nan_to_num(answer["peak_sn"], nan=-np.inf), axis=1)
     one = np.arange(len(blends))
-    peak_sn = answer["peak_sn"][one, best]
+    # What is left over of a galaxy that no stamp holds is a part of it.
+    is_large = ((blends.flags & flags.LARGER_THAN_STAMP.value) != 0).any(axis=1)
+    peak_sn = np.where(is_large, -np.inf, answer["peak_sn"][one, best])
     typical_err = np.fmin.reduce(
         np.where(blends.is_measured, columns["flux_err"][:, band], np.nan), axis=1
     )

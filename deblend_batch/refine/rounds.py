@@ -74,9 +74,8 @@ def refine(
         if len(blends) == 0:
             break
         fits = fit_all(blends, number == 1)
-        fwhm_px = float(max(field.meta.psf_fwhm_arcsec)) / field.pixel_scale_arcsec
         last = number == rules.rounds
-        verdicts = judge(fits, sources, fwhm_px, rules, last=last)
+        verdicts = judge(fits, sources, max(field.psf_fwhm_px), rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)
         dropped.append(gone)
     return sources, dropped

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.errors import BadDataError, DeblendError
 from deblend_batch.field.layout import Field
-from deblend_batch.field.mask_bits import bad_pixels, saturated_pixels
+from deblend_batch.field.mask_bits import bad_pixels, near_bright_star, saturated_pixels
 from deblend_batch.field.unstored import without_unstored
 from deblend_batch.storage import translate
 from deblend_batch.text import cause
@@ -52,6 +52,8 @@ class TilePixels:
         Whether a pixel is saturated; None where the field does not tell which are.
     inside : Box
         The part of ``box`` inside the image, in the field's coordinates.
+    near_star : ndarray of bool, shape (y, x), or None
+        Whether the mask of any band says that a pixel is near a bright star; None where it has no bit for it.
     """
 
     box: Box
@@ -59,6 +61,7 @@ class TilePixels:
     variance: NDArray[np.float32] | None
     saturated: NDArray[np.bool_] | None
     inside: Box
+    near_star: NDArray[np.bool_] | None = None
 
 
 def read_tile(field: Field, box: Box) -> TilePixels:
@@ -92,9 +95,19 @@ def read_tile(field: Field, box: Box) -> TilePixels:
         variance = _padded(variance, box, inside)
     if saturated is not None:
         saturated = _padded(saturated, box, inside)
-    return TilePixels(
-        box, _padded(image.astype(np.float32, copy=False), box, inside), variance, saturated, inside
-    )
+    image = _padded(image.astype(np.float32, copy=False), box, inside)
+    return TilePixels(box, image, variance, saturated, inside, _near_star(field, mask, box, inside))
+
+
+def _near_star(
+    field: Field, mask: NDArray[Any] | None, box: Box, inside: Box
+) -> NDArray[np.bool_] | None:
+    bits = field.meta.mask_bits
+    if mask is None or bits is None or not bits.bright_value:
+        return None
+    near = np.any(near_bright_star(mask, bits), axis=0, keepdims=True)
+    planes: NDArray[np.bool_] = _padded(near, box, inside)
+    return np.asarray(planes[0])
 
 
 def _saturated(

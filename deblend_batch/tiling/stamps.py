@@ -95,6 +95,7 @@ class StampCutter:
         bad = ~np.isfinite(tile.image)
         self._bad_sums = _window_sums(_bad_inside(bad, tile))
         self._saturated_sums = _saturated_sums(tile.saturated)
+        self._near_star_sums = None if tile.near_star is None else _window_sums(tile.near_star)
         self._image = np.where(bad, np.float32(0), tile.image) if bad.any() else tile.image
         self._variance = tile.variance
         self._weights = _weights(tile, bad, noise_sigma) if with_weights else None
@@ -148,6 +149,10 @@ class StampCutter:
             near = [self._count_near(sums, cut, local, size) for sums in self._saturated_sums]
             saturated = np.stack(near, axis=1) > 0
             bits |= flags.SATURATED.where(np.asarray(saturated.any(axis=1)))
+        if self._near_star_sums is not None:
+            # The star itself is saturated, and not beside one.
+            beside = self._count_near(self._near_star_sums, cut, local, size) > 0
+            bits |= flags.NEAR_BRIGHT_STAR.where(beside & ((bits & flags.SATURATED.value) == 0))
         return replace(cut, flags=np.where(cut.blends.is_member, bits, 0), saturated=saturated)
 
     def _count_near(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from deblend_batch.detect.bits import LARGE, TRUNCATED
 from deblend_batch.detect.extract import (
     ExtractParams,
     SourceTable,
@@ -19,6 +20,7 @@ from deblend_batch.detect.extract import (
     select_owned,
 )
 from deblend_batch.detect.filters import Place, psf_kernel
+from deblend_batch.errors import ConfigError
 from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
@@ -213,3 +215,57 @@ def test_the_kernel_is_a_normalised_odd_gaussian(fwhm: float) -> None:
     assert kernel.sum() == pytest.approx(1.0, rel=1e-5)
     assert kernel.argmax() == kernel.size // 2
     np.testing.assert_array_equal(kernel, kernel.T)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("threshold_sigma", 0.0, r"--threshold is 0; give a number from 0\.1 to"),
+        ("threshold_sigma", float("nan"), r"--threshold is nan"),
+        ("min_area_px", 0, r"--min-area is 0"),
+        ("filter_fwhm_px", 33.0, r"--filter is 33; give a number from 1 to 32"),
+        ("peak_sigma", -1.0, r"--peak is -1"),
+        ("prominence_sigma", float("inf"), r"--prominence is inf"),
+        ("contrast", float("nan"), r"--contrast is nan"),
+        ("above_halo", -0.1, r"--clean is -0\.1"),
+        ("max_fragment", 1.5, r"--max-fragment is 1\.5"),
+        ("min_snr", float("nan"), r"--min-snr is nan"),
+    ],
+)
+def test_what_an_option_may_not_be_is_said(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExtractParams(**{name: value})
+
+
+def test_a_wide_filter_finds_what_is_wide_and_faint() -> None:
+    yx = np.array([[100.0, 100.0], [300.0, 300.0]])
+    image = add_gaussians(noise_image(SHAPE, seed=4), yx, 150.0, 15.0)
+    missed, found = (extract(image, min_snr=2.0, filter_fwhm_px=width) for width in (None, 15.0))
+    assert cKDTree(missed.yx).query(yx)[0].max() > 5
+    assert sorted(cKDTree(yx).query(found.yx, distance_upper_bound=5)[1]) == [0, 1]
+
+
+def test_a_wide_filter_makes_no_sources_of_noise() -> None:
+    assert len(extract(noise_image((1000, 1000), seed=9), filter_fwhm_px=15.0)) == 0
+
+
+def test_more_sources_than_a_psf_can_tell_apart_are_refused() -> None:
+    """A point on every fourth pixel: what is looked for is bounded by the image."""
+    image = noise_image((400, 400), seed=6)
+    image[1::4, 1::4] += 500
+    with pytest.raises(
+        ConfigError, match=r"peaks in 160,000 px, more than one in 20: .* --threshold"
+    ):
+        extract(image)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_an_image_of_one_value_is_at_most_one_flagged_source(value: float) -> None:
+    found = extract(np.full((300, 300), value, np.float32), sigma=1e-3)
+    assert len(found) <= 1
+    assert (found.flags & (LARGE | TRUNCATED) > 0).all()
+
+
+def test_without_a_good_pixel_there_is_no_source() -> None:
+    empty = np.full(SHAPE, np.nan, np.float32)
+    assert len(extract(empty)) == len(extract(bad=np.ones(SHAPE, bool))) == 0

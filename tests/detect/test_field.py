@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zarr
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
@@ -255,3 +256,40 @@ def test_a_relative_path_in_a_job_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"detections: 'd.parquet' is a relative path, and a Ray"):
         detect_field(field_url, "d.parquet")
+
+
+def test_a_mesh_takes_a_background_away(tmp_path: Path) -> None:
+    """A slope of many times the noise is one source without it; and tiles see the same surface."""
+    url = make_field(str(tmp_path / "field.zarr"))
+    image = zarr.open_array(f"{url}/image", mode="r+")
+    noise = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
+    image[0] = np.asarray(image[0]) + noise + np.linspace(0, 2, SHAPE_YX[1])
+    tables = [str(tmp_path / f"{size}.parquet") for size in (600, 128)]
+    for table, tile_size in zip(tables, (600, 128), strict=True):
+        detect_field(url, table, mesh_px=64, tile_size=tile_size)
+    assert pq.read_table(tables[0]).equals(pq.read_table(tables[1]))
+    rows, distance_px = nearest(url, read(tables[0]))
+    assert sorted(rows.tolist()) == list(range(len(SOURCES_YX)))
+    assert distance_px.max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--mesh", "31"], "--mesh is 31; give at least 32 px"),
+        (["--threshold", "nan"], "--threshold is nan; give a number from 0.1 to 1e+06"),
+        (["--filter", "0.5"], "--filter is 0.5; give a number from 1 to 32"),
+    ],
+)
+def test_an_option_out_of_its_range_is_one_line(
+    field_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: list[str],
+    message: str,
+) -> None:
+    assert main(["detect", field_url, str(tmp_path / "d.parquet"), *option]) == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told
+    assert "\n" not in told
+    assert not list(tmp_path.iterdir())

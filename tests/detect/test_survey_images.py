@@ -127,7 +127,8 @@ def search(opened: Field, sign: float = 1.0) -> SourceTable:
     if sigma is None:
         sigma = np.sqrt(opened.plane(0, rows, columns, "variance"))
     bad = opened.plane(0, rows, columns, "mask") != 0 if opened.mask is not None else None
-    params = ExtractParams(noise_correlation=measure_correlation(opened, 0))
+    correlation = measure_correlation(opened, 0, opened.psf_fwhm_px[0])
+    params = ExtractParams(noise_correlation=correlation)
     places = places_of(opened, 0, Box(0, 0, *opened.shape_yx))
     return extract_sources(image, sigma, bad, places, params)
 

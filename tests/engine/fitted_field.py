@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deblend_batch.detections.counted import dropped, to_metadata
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.psf import FieldPsf, PsfKernels, square_grid
@@ -20,7 +21,7 @@ SCALE_ARCSEC = 0.1
 FWHM_PX = (2.5, 3.2)
 NOISE = (0.02, 0.03)
 SATURATE = 60.0
-BITS = MaskBits({"BAD": 0, "SAT": 1, "NOTE": 2}, ("BAD", "SAT"))
+BITS = MaskBits({"BAD": 0, "SAT": 1, "NOTE": 2, "BRIGHT_STAR": 3}, ("BAD", "SAT"))
 
 
 class Drawn(NamedTuple):
@@ -46,6 +47,8 @@ SOURCES = (
     Drawn(9, (190.0, 200.0), (60.0, 60.0), 3.0),  # where no band has a usable pixel
     Drawn(10, (120.0, 210.0), (70.0, 60.0), 3.0),  # where the second band has none
 )
+COUNTS = {"detected": 12, "added": 1, "kept": 11, dropped("no flux of its own"): 2}
+"""What the table says of how its sources came to be."""
 NOTHING_AT = slice(150, 230), slice(160, 250)
 SECOND_MISSING_AT = slice(85, 150), slice(175, 245)
 
@@ -68,7 +71,8 @@ def write_fitted_field(folder: Path) -> tuple[str, str]:
     mask[:, *NOTHING_AT] = 1
     mask[1, *SECOND_MISSING_AT] = 1
     mask[:, 40:44, 36:39] = 4  # a remark, which spoils nothing
-    mask[1, 168:173, 58:63] = 2
+    mask[1, 150:190, 40:80] = 8  # the star's halo
+    mask[1, 168:173, 58:63] = 10
     for band in (0, 1):
         image = _drawn(band) + rng.normal(0, NOISE[band], SHAPE_YX)
         image = np.minimum(image, SATURATE) if band == 0 else image
@@ -134,4 +138,4 @@ def _write_detections(url: str, rng: np.random.Generator) -> None:
         "y": y,
         "mag": (27.0 - 2.5 * np.log10(flux)).astype(np.float32),
     }
-    pq.write_table(pa.table(table), url)
+    pq.write_table(pa.table(table).replace_schema_metadata(to_metadata(COUNTS)), url)

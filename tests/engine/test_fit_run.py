@@ -35,7 +35,7 @@ from deblend_batch.engine.worker.measurer import Measurer
 from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.models import load_model
 from deblend_batch.report.page import write_report
-from tests.engine.fitted_field import SOURCES, config_of, write_fitted_field
+from tests.engine.fitted_field import COUNTS, SOURCES, config_of, write_fitted_field
 
 NJY = 10 ** (0.4 * (31.4 - 27.0))
 
@@ -99,6 +99,13 @@ def test_every_source_in_the_image_has_one_row(run: Run) -> None:
     assert (counts["expected"], counts["written"], counts["quarantined"]) == (7, 6, 1)
 
 
+def test_what_became_of_the_sources_before_the_run_is_told(run: Run) -> None:
+    assert run.summary.totals["refined"] == COUNTS
+    assert json.loads(Path(run.output, "run.json").read_text())["totals"]["refined"] == COUNTS
+    said = dict(run.summary.to_rows())["refined"]
+    assert said == "12 detected, 1 added, 2 dropped (no flux of its own 2), 11 kept"
+
+
 def test_columns_are_those_of_the_contract(run: Run) -> None:
     shard = next(Path(run.output, "shards").iterdir())
     schema = pq.read_schema(shard)
@@ -148,6 +155,8 @@ def test_what_is_wrong_is_said_of_the_band_that_is_to_blame(run: Run) -> None:
     assert has(star, flags.SATURATED, "g")
     assert has(star, flags.SATURATED, "r")
     assert not has(run.rows.loc[6], flags.SATURATED)
+    near = (run.rows["flags"] & flags.NEAR_BRIGHT_STAR.value) != 0
+    assert run.rows.index[near].tolist() == [6]
     assert has(half, flags.NO_DATA, "r")
     assert not has(half, flags.NO_DATA, "g")
     assert np.isnan(half.flux_r)

@@ -36,4 +36,4 @@ def test_chunks_that_were_never_stored_are_no_pixels(
     expected = np.where(stored, pixels, np.nan)[window]
     np.testing.assert_array_equal(field.plane(0, *window), expected)
     assert field.measure_noise()[0] == pytest.approx(1.0, abs=0.03)
-    assert measure_correlation(field, 0) == pytest.approx(1.0, abs=0.1)
+    assert measure_correlation(field, 0, field.psf_fwhm_px[0]) == pytest.approx(1.0, abs=0.1)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from deblend_batch.cli.main import main
 from deblend_batch.detect.extract import ExtractParams
 from deblend_batch.detect.field import Columns, detect_field
+from deblend_batch.detections.counted import read_counts, say_counts
+from deblend_batch.errors import OutputConflictError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.refine.field import CANDIDATES, Refinement, how_to_detect
 from deblend_batch.refine.fits import Fits
@@ -132,7 +134,8 @@ def test_shreds_go(field_url: str, table: tuple[Path, Any]) -> None:
         {name: values[order] for name, values in found.items()}, Field.open(field_url), 0
     )
     assert sorted(finished.columns["id"]) == sorted(rows.id)
-    told = finished.beside["provenance"]
+    told = finished.provenance
+    assert told is not None
     gone = told["fate"] == "dropped"
     assert told["id"][gone].tolist() == shred.id.tolist()
     assert told["beside"][gone].tolist() == [int(rows.id[int(distances(rows)[:, 0].argmin())])]
@@ -153,11 +156,29 @@ def test_the_command_refines_unless_told_not_to(
 ) -> None:
     plain, fine = tmp_path / "plain.parquet", tmp_path / "fine.parquet"
     assert main(["detect", field_url, str(fine)]) == 0
-    assert "added by" in capsys.readouterr().out
+    counts = read_counts(str(fine))
+    told = pq.read_table(fine.with_name("fine-provenance.parquet")).to_pandas()
+    assert say_counts(counts) in capsys.readouterr().out
+    assert counts["kept"] == len(TRUE_YX) == (told.fate == "kept").sum()
+    assert counts["detected"] + counts["added"] == len(told)
+    assert sum(counts.values()) == 2 * len(told)
     assert main(["detect", field_url, str(plain), "--no-refine"]) == 0
     assert pq.read_table(fine).equals(pq.read_table(table[0]))
     assert len(pq.read_table(plain)) == len(TRUE_YX) - 1
     assert not plain.with_name("plain-provenance.parquet").exists()
+    assert read_counts(str(plain)) == {}
+
+
+def test_another_table_s_provenance_is_not_lost_and_does_not_stay(
+    field_url: str, tmp_path: Path
+) -> None:
+    beside = tmp_path / "a-provenance.parquet"
+    beside.write_bytes(b"mine")
+    with pytest.raises(OutputConflictError, match=r"a-provenance.parquet: exists already; give"):
+        detect_field(field_url, str(tmp_path / "a.csv"))
+    assert beside.read_bytes() == b"mine"
+    detect_field(field_url, str(tmp_path / "a.csv"), overwrite=True)
+    assert not beside.exists()
 
 
 @pytest.mark.parametrize(("width_arcsec", "is_refined"), [(0.4, True), (0.15, False)])
@@ -168,7 +189,7 @@ def test_images_from_the_ground_are_refined(
     meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(width_arcsec,))
     finish_field(create_field(url, meta, (64, 64), with_variance=False), meta)
     for wish, refined_too in ((None, is_refined), (True, True), (False, False)):
-        _, finish = how_to_detect(url, None, None, refine=wish)
+        _, finish = how_to_detect(Field.open(url), None, refine=wish)
         assert (finish is not None) == refined_too
 
 

@@ -10,6 +10,7 @@ from deblend_batch import flags
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, Totals
 from deblend_batch.config import PairsConfig, RunConfig
+from deblend_batch.detections.counted import say_counts
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.needs.memory import MemoryUse
 
@@ -56,11 +57,12 @@ class RunSummary:
     def to_rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and texts."""
         pairs, tiles = self.totals["pairs"], self.totals["tiles"]
-        found = self.totals["detections"]
+        found, refined = self.totals["detections"], self.totals.get("refined", {})
         flagged = [f"{name} {n:,}" for name, n in self.totals["flags"].items()]
         rows = [
             ("state", self.state.replace("_", " ")),
             ("detections", f"{found.get('used', 0):,} used of {found.get('read', 0):,}"),
+            *([("refined", say_counts(refined))] if refined else []),
             ("pairs", f"{pairs['written']:,} written, {pairs['quarantined']:,} quarantined"),
             ("shards", f"{tiles['written']:,} with {self.totals['rows']:,} rows"),
             ("flags", ", ".join(flagged) or "none"),

@@ -38,6 +38,8 @@ class Tally:
         Rows read and used, and why others were not.
     deferred : Counter
         Sources in the images of fields that are left to other fields, by the name of that.
+    refined : Counter
+        Sources that were detected, added, dropped and kept before the run, as detection tables say.
     nearest_arcsec : float, optional
         Where pairs were looked for and none was found: the least distance between two detections.
     workers : list of dict
@@ -57,6 +59,7 @@ class Tally:
     flagged_tiles: int = 0
     detections: Counter[str] = field(default_factory=Counter)
     deferred: Counter[str] = field(default_factory=Counter)
+    refined: Counter[str] = field(default_factory=Counter)
     nearest_arcsec: float | None = None
     workers: list[dict[str, Any]] = field(default_factory=list)
     peak_rss: int = 0
@@ -65,6 +68,7 @@ class Tally:
         """Count a field's detections."""
         self.detections.update(index.detections)
         self.deferred.update(index.deferred)
+        self.refined.update(index.refined)
         known = [d for d in (self.nearest_arcsec, index.nearest_arcsec) if d is not None]
         self.nearest_arcsec = min(known, default=None)
 
@@ -105,6 +109,7 @@ class Tally:
             "tiles": self.tiles.to_dict(),
             "detections": dict(self.detections),
             "deferred": dict(self.deferred),
+            "refined": dict(self.refined),
             "retries": dict(self.retries),
             "flags": self.flags,
             "flagged_tiles": self.flagged_tiles,

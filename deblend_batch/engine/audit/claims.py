@@ -36,7 +36,7 @@ class Counted:
         Tiles of the index, and those of them that are whole.
     flags : dict
         Rows with each flag, as the receipts of these have them.
-    detections, deferred : Counter
+    detections, deferred, refined : Counter
         Of the index.
     """
 
@@ -49,6 +49,7 @@ class Counted:
     flags: dict[str, int] = field(default_factory=dict)
     detections: Counter[str] = field(default_factory=Counter)
     deferred: Counter[str] = field(default_factory=Counter)
+    refined: Counter[str] = field(default_factory=Counter)
 
 
 def check_run(run: RunFile) -> list[str]:
@@ -152,5 +153,6 @@ def _others(run: RunFile, found: Counted) -> list[str]:
         "flags": flags.add_counts([totals["flags"]]) == found.flags,
         "detections": Counter(totals["detections"]) == found.detections,
         "deferred": Counter(totals.get("deferred", {})) == found.deferred,
+        "refined": Counter(totals.get("refined", {})) == found.refined,
     }
     return [name for name, does in fits.items() if not does]

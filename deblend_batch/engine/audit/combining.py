@@ -194,6 +194,7 @@ def combined_totals(totals: Sequence[Totals], placed: int) -> Totals:
         "tiles": _added([each["tiles"] for each in totals]),
         "detections": _summed([each["detections"] for each in totals]),
         "deferred": _summed([each.get("deferred", {}) for each in totals]),
+        "refined": _summed([each.get("refined", {}) for each in totals]),
         "retries": _summed([each["retries"] for each in totals]),
         "flags": flags.add_counts([each["flags"] for each in totals]),
         "flagged_tiles": sum(each["flagged_tiles"] for each in totals),

@@ -250,6 +250,7 @@ def _tile_groups(
         counted.expected += index.n_blends
         counted.detections.update(index.detections)
         counted.deferred.update(index.deferred)
+        counted.refined.update(index.refined)
         rows = list(pairwise(index.starts.tolist()))
         for start in range(0, len(rows), _RECEIPTS_TOGETHER):
             some = slice(start, start + _RECEIPTS_TOGETHER)

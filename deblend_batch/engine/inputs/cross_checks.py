@@ -176,7 +176,7 @@ def sample_sources(
     """Look at the pixels under the detections of some windows."""
     inside = np.isfinite(yx).all(axis=1)
     tree = cKDTree(yx[inside]) if inside.any() else None
-    fwhm_px = field.meta.psf_fwhm_arcsec[0] / field.pixel_scale_arcsec
+    fwhm_px = field.psf_fwhm_px[0]
     parts = [] if tree is None else list(_windows(field, yx, magnitude, tree, fwhm_px))
     if not parts:
         nothing = np.empty(0)

@@ -133,8 +133,7 @@ class NetworkMethod:
         if self._domain is None:
             return np.zeros(cut.flags.shape, np.int32)
         separation_px = np.linalg.norm(cut.blends.yx[:, 0] - cut.blends.yx[:, 1], axis=1)
-        fwhm_px = [fwhm / field.pixel_scale_arcsec for fwhm in field.meta.psf_fwhm_arcsec]
-        return domain_flags(flux, separation_px, cut.sigma, fwhm_px, self._domain)
+        return domain_flags(flux, separation_px, cut.sigma, field.psf_fwhm_px, self._domain)
 
     def largest(self, rows: int) -> Arrays:
         """Return rows as they all are."""

@@ -59,6 +59,7 @@ class _Summary(TypedDict):
     nearest_arcsec: float | None
     said: list[Line]
     deferred: dict[Word, Number]
+    refined: dict[Word, Number]
     field: Word
     complete: bool
 
@@ -93,6 +94,9 @@ class FieldIndex:
         How the detections compare with the pixels, and with other tables, a line each.
     deferred : dict of str to int
         Sources in the image that belong to other fields, by the name of the field.
+    refined : dict of str to int
+        What the detection table says of how its sources came to be; nothing where another field with the
+        same table says it.
     field : str
         Name of this field in its run; empty where it is the only one.
     complete : bool
@@ -109,6 +113,7 @@ class FieldIndex:
     nearest_arcsec: float | None = None
     said: tuple[str, ...] = ()
     deferred: dict[str, int] = dataclass_field(default_factory=dict)
+    refined: dict[str, int] = dataclass_field(default_factory=dict)
     field: str = ""
     complete: bool = False
 
@@ -171,6 +176,7 @@ def write_index(
         "nearest_arcsec": index.nearest_arcsec,
         "said": index.said,
         "deferred": index.deferred,
+        "refined": index.refined,
         "field": index.field,
         "complete": index.complete,
     }
@@ -241,6 +247,7 @@ def _field_index(url: str, starts: NDArray[np.int64], summary: _Summary) -> Fiel
         summary["nearest_arcsec"],
         tuple(summary["said"]),
         summary["deferred"],
+        summary["refined"],
         summary["field"],
         summary["complete"],
     )

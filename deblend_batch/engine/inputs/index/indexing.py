@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from deblend_batch.detections.counted import read_counts
 from deblend_batch.detections.table import Detections
 from deblend_batch.engine.inputs.cross_checks import compare_with_pixels
 from deblend_batch.engine.inputs.index.carried import beside
@@ -99,6 +100,7 @@ def _indexed(
         _nearest_arcsec(view) if alone else None,
         (*said, *view.said),
         view.deferred.counts(),
+        read_counts(url, task.options) if task.entry.first_of_table else {},
         "" if task.entry.place is None else task.entry.place.name,
         task.measures_all,
     )
