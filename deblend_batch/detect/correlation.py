@@ -13,6 +13,7 @@ from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 
 _BLOCKS = 16
+_MOST = 3.0  # resampling reaches 2; what is beyond are sources that fill the image
 
 
 def measure_correlation(
@@ -38,7 +39,7 @@ def measure_correlation(
     Returns
     -------
     float
-        Median of the blocks' ratios; 1 where no block has varying good pixels.
+        Median of the blocks' ratios, at most 3; 1 where no block has varying good pixels.
     """
     profile = gaussian_profile(fwhm_px)
     sigma = None if field.variance is not None else field.measure_noise()[band]
@@ -59,7 +60,7 @@ def measure_correlation(
         )
         ratios.append(filtered_noise(pixels, noise, profile))
     measured = [ratio for ratio in ratios if ratio > 0]
-    return float(np.median(measured)) if measured else 1.0
+    return min(float(np.median(measured)), _MOST) if measured else 1.0
 
 
 def filtered_noise(

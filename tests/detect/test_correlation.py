@@ -67,3 +67,19 @@ def test_with_the_ratio_correlated_noise_holds_hardly_any_sources() -> None:
     calibrated = extract_sources(image, 1.0, None, places, ExtractParams(noise_correlation=ratio))
     assert len(naive) > 100
     assert len(calibrated) <= 5
+
+
+def test_sources_that_fill_an_image_are_not_taken_for_noise(tmp_path: Path) -> None:
+    """A faint and regular forest of stars would raise the threshold above them all."""
+    image = noise_image((512, 512))
+    psf = psf_kernel(3.0)
+    half = len(psf) // 2
+    for y in range(20, 490, 5):
+        for x in range(20, 490, 5):
+            image[y - half : y + half + 1, x - half : x + half + 1] += 400 * psf / psf.sum()
+    url = f"{tmp_path}/a.zarr"
+    group = create_field(url, make_meta(noise_sigma=(1.0,)), image.shape, with_variance=False)
+    group["image"][0] = image  # type: ignore[index]
+    finish_field(group, make_meta(noise_sigma=(1.0,)))
+    assert filtered_noise(image, np.ones(image.shape), PROFILE) > 5
+    assert measure_correlation(Field.open(url), 0, 3.0) == 3.0
