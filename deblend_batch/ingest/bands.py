@@ -246,8 +246,9 @@ class Band:
         low, high = ZERO_POINT_RANGE
         if not low <= value <= high:
             raise FieldError(
-                f"{self.image.label}: a zero point of {said.value:g} ({said.source}) cannot be that of pixels "
-                f"whose noise is near {1 / factor:.0e}; give --zero-point, the AB magnitude of one image unit"
+                f"{self.image.label}: a zero point of {said.value:g} ({said.source}) cannot be that of "
+                f"pixels whose noise is near {1 / factor:.0e}; give --zero-point, the AB magnitude of one "
+                "image unit"
             )
         return Found(value, said.source)
 

@@ -82,9 +82,9 @@ def is_noisy(pixels: NDArray[np.floating], median: float, sigma: float) -> bool:
 def missing_numbers(windows: Sequence[NDArray[np.floating]]) -> tuple[float, ...]:
     """Find numbers that stand for "no data", such as -999, -32768 or 1e30, in an image with noise.
 
-    It is the least or the largest of them, stands there many times, and lies where neither sky nor light does;
-    or it fills blocks of 5 x 5 and hardly stands elsewhere, which no noise does, nor what is saturated if it is
-    not above the sky.
+    It is the least or the largest of them, stands there many times, and lies where neither sky nor light
+    does; or it fills blocks of 5 x 5 and hardly stands elsewhere, which no noise does, and is not above the
+    sky, as what is saturated is.
 
     Parameters
     ----------
