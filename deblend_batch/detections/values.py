@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections import sexagesimal
-from deblend_batch.detections.columns import PSF_FWHM, Source, is_in_pixels, shown
+from deblend_batch.detections.columns import PSF_FWHM, Source, shown, unit_of_size
 from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
@@ -234,9 +234,10 @@ def _flux_zero_point(text: str) -> float | None:
 def _size_factor(
     source: Source, ours: str, unit: str | None, url: str, pixel_arcsec: float | None
 ) -> float:
-    if unit is None and not is_in_pixels(source.name):
+    unit = unit or unit_of_size(source.name)
+    if unit is None:
         return 1.0
-    if unit is None or _parsed(unit) == u.pixel:
+    if _parsed(unit) == u.pixel:
         if pixel_arcsec is None:
             raise DetectionsError(f"{url}: column '{ours}' is in pixels; give it in arcsec")
         return pixel_arcsec
