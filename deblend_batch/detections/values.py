@@ -30,6 +30,9 @@ _MAGNITUDE_SYSTEMS = frozenset({"AB", "ST"})
 _FLUX = re.compile(r"flux|counts?$|magg(y|ies)|njy|ujy", re.IGNORECASE)
 _PLURAL = re.compile(r"maggies\b", re.IGNORECASE)
 _JOINT = "-"
+_ANGLE_WORDS = {
+    "px": "pix", "arcseconds": "arcsec", "asec": "arcsec", "arcminutes": "arcmin", "hours": "h", "hrs": "h",
+}  # fmt: skip
 
 
 def ids(
@@ -237,7 +240,7 @@ def _size_factor(
     unit = unit or unit_of_size(source.name)
     if unit is None:
         return 1.0
-    if _parsed(unit) == u.pixel:
+    if _parsed_angle(unit) == u.pixel:
         if pixel_arcsec is None:
             raise DetectionsError(f"{url}: column '{ours}' is in pixels; give it in arcsec")
         return pixel_arcsec
@@ -245,7 +248,7 @@ def _size_factor(
 
 
 def _angle_factor(text: str, ours: str, url: str) -> float:
-    target, unit = _ANGLES.get(ours, u.arcsec), _parsed(text)
+    target, unit = _ANGLES.get(ours, u.arcsec), _parsed_angle(text)
     if unit is not None:
         if ours == "ra" and unit == u.hour:  # of right ascension, not of time
             unit = u.hourangle
@@ -256,6 +259,13 @@ def _angle_factor(text: str, ours: str, url: str) -> float:
     raise DetectionsError(
         f"{url}: column '{ours}' is in {shown(text)!r}, which is not an angle; give it in {target}"
     )
+
+
+def _parsed_angle(text: str) -> u.UnitBase | None:
+    """Read an angle, or pixels, in any case and number: ``DEG``, ``degrees``, ``PIXELS``."""
+    small = text.strip().lower()
+    spellings = (text, small, small.removesuffix("s"), _ANGLE_WORDS.get(small, ""))
+    return next((unit for each in spellings if each and (unit := _parsed(each)) is not None), None)
 
 
 def _parsed(text: str) -> u.UnitBase | None:
