@@ -232,6 +232,7 @@ def test_a_condition_selects_rows(text: str, rows: list[bool]) -> None:
         ("(lambda: n)()", "which is not known"),
         ("n in ok", "'in' without a list"),
         ("n is ok", "compares in a way that is not known"),
+        ("n == 0 & n > 3", r"has & or \| between comparisons; write 'and' or 'or'"),
         ("n == " + "(" * 500 + "1" + ")" * 500, "is no condition"),
         ("n == 1 or " * 300 + "ok", "more than 2,000 characters"),
     ],
