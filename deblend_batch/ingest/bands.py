@@ -24,15 +24,9 @@ from deblend_batch.ingest.given import GivenBand
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
+from deblend_batch.ingest.missing_numbers import NO_NUMBERS, MissingNumbers
 from deblend_batch.ingest.noise_plane import NoisePlane
-from deblend_batch.ingest.padding import (
-    is_noisy,
-    is_number,
-    missing_numbers,
-    rim_blocks,
-    zero_blocks,
-    zero_is_missing,
-)
+from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
 from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.psf_plane import read_psf
 from deblend_batch.ingest.sources import BandSource
@@ -105,7 +99,7 @@ class Band:
         None where it must be measured.
     zero_is_missing : bool
         Whether blocks of zeros are pixels that were not observed.
-    missing : tuple of float
+    missing : MissingNumbers
         Numbers of the file that stand for "no data", such as -999.
     factor : float
         What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
@@ -127,7 +121,7 @@ class Band:
     zero_point: Found
     psf_fwhm_arcsec: Found | None
     zero_is_missing: bool = False
-    missing: tuple[float, ...] = ()
+    missing: MissingNumbers = NO_NUMBERS
     factor: float = 1.0
     mask_bits: MaskBits | None = None
     psf: FilePsf | WidthMap | None = None
@@ -171,8 +165,8 @@ class Band:
     def _read_strip(self, window: Window, here: slice, strip: slice, columns: slice) -> None:
         """Fill some rows of a window."""
         window.image[here] = self.image.read(strip, columns, self.factor)
-        if self.missing:
-            window.image[here][is_number(window.image[here], self.missing, self.factor)] = np.nan
+        if self.missing.numbers:
+            window.image[here][self.missing.where(window.image[here], self.factor)] = np.nan
         if window.bad is None:
             return
         bad = window.bad[here]
@@ -217,15 +211,18 @@ class Band:
         """
         windows = rim_blocks(self.shape_yx)
         sample = [_sampled(self.image, *window) for window in windows]
-        missing = missing_numbers(sample)
-        sample = [np.where(is_number(each, missing), np.nan, each) for each in sample]
+        steps = (self.image.lost_step(*window) for window in windows)
+        missing = MissingNumbers.find(
+            sample, max((float(np.max(step)) for step in steps if step is not None), default=0.0)
+        )
+        sample = [np.where(missing.where(each), np.nan, each) for each in sample]
         factor = factor_of(sample)
         noise = self.noise
         if noise is not None:
             noise = replace(noise, factor=factor).with_limit(windows)
         notes = self.notes
-        if missing:
-            notes += (f"pixels of {' and '.join(f'{each:g}' for each in missing)} are no data",)
+        if missing.numbers:
+            notes += (f"pixels of {missing} are no data",)
         if factor != 1:
             power = round(np.log2(factor))
             notes += (f"pixel values are multiplied by 2^{power}; the zero point is of these",)

@@ -281,6 +281,24 @@ def test_contradicting_options_are_refused(
         ingest([url], f"{tmp_path}/a.zarr", **{**GIVEN, **options})
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; fetch it again"),
+        (b"PK\x03\x04" + bytes(5000), "is a zip archive"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "is HDF5, not FITS"),
+        (b"<html>404</html>", "is a web page"),
+        (b"nothing that is known" * 500, "not a FITS file"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.fits").write_bytes(content)
+    with pytest.raises(FieldError, match=message):
+        ingest([f"{tmp_path}/a.fits"], f"{tmp_path}/a.zarr")
+
+
 def test_an_image_without_a_celestial_wcs_is_the_users_mistake(tmp_path: Path) -> None:
     url = write_image(tmp_path / "a.fits", noise_image(SHAPE), ctype1="LINEAR", ctype2="LINEAR")
     with pytest.raises(FieldError, match="no celestial WCS in its header") as caught:
