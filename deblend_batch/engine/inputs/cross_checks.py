@@ -140,7 +140,7 @@ def check_positions(found: Sources) -> tuple[str, str]:
             line,
             f"the image's peaks are {dx:+.1f} px in x and {dy:+.1f} in y off its positions,",
         )
-    shows = np.isfinite(found.offset_yx).all(axis=1)
+    shows = np.asarray(np.isfinite(found.offset_yx).all(axis=1))
     expected = found.alone & found.bright
     enough = min(expected.sum(), len(found.peak_yx)) >= _LEAST
     if enough and shows[expected].mean() < _LEAST_SEEN:
@@ -183,7 +183,7 @@ def far_shift(far_yx: NDArray[np.float64]) -> tuple[float, float] | None:
     if len(far_yx) < _LEAST:
         return None
     edges = np.arange(-_FAR_PX - _FAR_BIN_PX / 2, _FAR_PX + _FAR_BIN_PX, _FAR_BIN_PX)
-    counts, _, _ = np.histogram2d(*far_yx.T, bins=(edges, edges))
+    counts, _ = np.histogramdd(far_yx, bins=[edges, edges])
     summed = uniform_filter(counts, 3, mode="constant") * 9
     at = np.unravel_index(int(np.argmax(summed)), summed.shape)
     most, middle = float(summed[at]), len(summed) // 2
@@ -193,8 +193,8 @@ def far_shift(far_yx: NDArray[np.float64]) -> tuple[float, float] | None:
         return None
     centre = (np.array(at) - middle) * _FAR_BIN_PX
     alike = far_yx[(np.abs(far_yx - centre) <= 1.5 * _FAR_BIN_PX).all(axis=1)]
-    dy, dx = np.median(alike, axis=0).tolist()
-    return dy, dx
+    dy, dx = np.median(alike, axis=0)
+    return float(dy), float(dx)
 
 
 def check_magnitudes(found: Sources) -> tuple[str, str]:
