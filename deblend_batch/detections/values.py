@@ -25,6 +25,7 @@ _LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
 _ANGLES = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
 _FAINTEST, _BRIGHTEST = 50.0, -30.0
 """No magnitude of a source, in any system: catalogues write 99, 999, -99 or -999 where there is none."""
+_LOOKED_AT, _MOST_SENTINELS = 10_000, 8
 _MAGNITUDE_SYSTEMS = frozenset({"AB", "ST"})
 """What tables write as the unit of a magnitude, though to astropy it is a flux."""
 _FLUX = re.compile(r"flux|counts?$|magg(y|ies)|njy|ujy", re.IGNORECASE)
@@ -215,7 +216,22 @@ def _magnitudes(
         )
     if zero is not None:
         numbers = zero - 2.5 * np.log10(np.where(numbers > 0, numbers, np.nan))
-    return np.where((numbers > _BRIGHTEST) & (numbers < _FAINTEST), numbers, np.nan)
+    known = (numbers > _BRIGHTEST) & (numbers < _FAINTEST)
+    _check_magnitudes(numbers[np.isfinite(numbers)], numbers[known], source.name, url)
+    return np.where(known, numbers, np.nan)
+
+
+def _check_magnitudes(
+    finite: NDArray[np.float64], known: NDArray[np.float64], name: str, url: str
+) -> None:
+    """Refuse a column of which most numbers are no magnitudes, and too various to stand for "unknown"."""
+    rest = finite[(finite <= _BRIGHTEST) | (finite >= _FAINTEST)]
+    if rest.size > known.size and len(np.unique(rest[:_LOOKED_AT])) > _MOST_SENTINELS:
+        raise DetectionsError(
+            f"{url}: column {shown(name)!r} holds {rest.min():.4g} to {rest.max():.4g}, which are no "
+            f"magnitudes; if it is a flux say so: 'columns: {{mag: {{flux: {shown(name)}, unit: nJy}}}}', "
+            "with its own unit"
+        )
 
 
 def _seems_flux(name: str) -> bool:
