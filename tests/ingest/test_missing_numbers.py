@@ -31,7 +31,7 @@ def test_a_number_far_from_the_sky_or_in_blocks_is_no_data(
     if scattered and far:
         image[110:, ::3] = number
     found = MissingNumbers.find([image])
-    assert found.numbers == (pytest.approx(number),)
+    assert list(found.numbers) == pytest.approx([number])
     missing = found.where(image * np.float32(0.5), 0.5)
     np.testing.assert_array_equal(missing, image == np.float32(number))
 

@@ -109,7 +109,7 @@ def test_a_shift_is_found_among_others(
 
     def ways(yx: NDArray[np.float64]) -> NDArray[np.float64]:
         pairs = (peaks[:, None] - yx).reshape(-1, 2)
-        return pairs[np.hypot(*pairs.T) < 60]
+        return np.asarray(pairs[np.hypot(*pairs.T) < 60])
 
     assert far_shift(ways(table)) is None
     assert far_shift(ways(rng.uniform(0, 500, table.shape))) is None
@@ -129,8 +129,8 @@ def test_an_order_by_chance_is_no_flux() -> None:
     seen = np.random.default_rng(0).normal(20, 0.01, 400)
     nothing, alone = np.zeros(20, bool), np.ones(20, bool)
     wrong = 0
-    for part in seen.reshape(20, 20):
-        given = 20 + 0.001 * np.arange(20)
+    for part in np.asarray(seen.reshape(20, 20), np.float64):
+        given = np.linspace(20.0, 20.02, 20, dtype=np.float64)
         pairs = np.empty((0, 2))
         found = Sources(np.zeros((20, 2)), part, given, nothing, alone, nothing, pairs, pairs)
         wrong += bool(check_magnitudes(found)[1])
