@@ -14,7 +14,7 @@ NOISE = noise_image((120, 130))
 STARS = add_gaussians(NOISE, np.array([[40.0, 40.0], [80.0, 90.0]]), 1e4, 4.0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20, deadline=None)
 @given(
     number=st.sampled_from([-1.0, -99.0, -999.0, -9999.0, -32768.0, -3.4e38, 1e20, 1e30, 1.6e38])
     | st.floats(-1e6, -100.0).map(lambda each: float(np.float32(each))),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -91,6 +91,7 @@ def test_positions_that_are_off_stop(
     assert "px in x" in compare_with_pixels(field, yx, mag, "t", ["positions"])[0]
 
 
+@settings(max_examples=20, deadline=None)
 @given(
     shift=st.tuples(*[st.integers(-36, 36)] * 2).filter(lambda each: max(map(abs, each)) > 4),
     others=st.integers(0, 2000),
