@@ -186,10 +186,9 @@ def far_shift(far_yx: NDArray[np.float64]) -> tuple[float, float] | None:
     counts, _ = np.histogramdd(far_yx, bins=[edges, edges])
     summed = uniform_filter(counts, 3, mode="constant") * 9
     at = np.unravel_index(int(np.argmax(summed)), summed.shape)
-    most, middle = float(summed[at]), len(summed) // 2
-    chance = 9 * len(far_yx) / counts.size
-    enough = max(_LEAST, _TIMES_MORE * float(summed[middle, middle]))
-    if most < enough or most < chance + _CHANCE_SIGMA * chance**0.5:
+    middle, chance = len(summed) // 2, 9 * float(counts.mean())
+    more, here = float(summed[at]) - chance, float(summed[middle, middle]) - chance
+    if more < max(_LEAST, _TIMES_MORE * here, _CHANCE_SIGMA * chance**0.5):
         return None
     centre = (np.array(at) - middle) * _FAR_BIN_PX
     alike = far_yx[(np.abs(far_yx - centre) <= 1.5 * _FAR_BIN_PX).all(axis=1)]
