@@ -225,6 +225,8 @@ def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
         if not blocks and not block.startswith(b"XTENSION" if number else b"SIMPLE"):
             if number:
                 return None
+            if not block:
+                raise FieldError(f"{url}: is empty; fetch it again")
             other = kind_of_other(block)
             if other is not None:
                 raise FieldError(f"{url}: is {other}, not FITS; give a FITS image")

@@ -18,18 +18,23 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _FRAME_BYTES, _TYPE, _SETTINGS = 9, 3, 4
 
 
-def check_address(address: str, wait_seconds: float = _WAIT_SECONDS) -> None:
+def check_address(
+    address: str, wait_seconds: float | None = None, shown: str | None = None
+) -> None:
     """Refuse an address that is no Ray head's, or at which nobody answers as one.
 
     Parameters
     ----------
     address : str
         Of ``RAY_ADDRESS``.
-    wait_seconds : float
-        How long to try.
+    wait_seconds : float, optional
+        How long to try; 20 if absent.
+    shown : str, optional
+        What messages say of it, if not the address itself.
     """
-    if address in {"auto", "local"}:
+    if address == "local":
         return
+    shown = shown or address
     scheme, separator, _ = address.partition("://")
     if separator:
         what = {
@@ -37,17 +42,17 @@ def check_address(address: str, wait_seconds: float = _WAIT_SECONDS) -> None:
             "https": "the address of the dashboard, to which 'ray job submit' goes",
             "ray": "an address of Ray Client, through which no run goes",
         }.get(scheme, "an address of another kind")
-        raise _error(address, f"is {what}", "give HOST:PORT of the head")
+        raise _error(shown, f"is {what}", "give HOST:PORT of the head")
     place = _PLACE.fullmatch(address)
     if place is None or not 0 < int(place["port"]) < 1 << 16:
-        raise _error(address, "is no address", "give HOST:PORT of the head")
-    deadline = time.monotonic() + wait_seconds
+        raise _error(shown, "is no address", "give HOST:PORT of the head")
+    deadline = time.monotonic() + (_WAIT_SECONDS if wait_seconds is None else wait_seconds)
     while True:
         problem = _problem(place["host"].strip("[]"), int(place["port"]))
         if problem is None:
             return
         if time.monotonic() + 1 > deadline:
-            raise _error(address, f"cannot be reached ({problem})", "start Ray there")
+            raise _error(shown, f"cannot be reached ({problem})", "start Ray there")
         time.sleep(1)
 
 

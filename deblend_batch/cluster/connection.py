@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address
 
 from deblend_batch.cluster.address import check_address
 from deblend_batch.errors import ConfigError
@@ -49,7 +50,7 @@ def _start() -> None:
     named = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if named:
-        check_address(named)
+        options |= _joined(named)
         what = f"RAY_ADDRESS ({named}): this cluster cannot be joined"
         remedy = "mend that, or unset RAY_ADDRESS to work on this machine"
     else:
@@ -62,6 +63,23 @@ def _start() -> None:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{what} ({reason}); {remedy}") from error
+
+
+def _joined(named: str) -> dict[str, Any]:
+    """Return what names the head that is to be joined; look at it first, for Ray would wait very long."""
+    if named != "auto":
+        check_address(named)
+        return {}
+    try:  # the head that Ray has noted as its last on this machine, which may be gone
+        found = canonicalize_bootstrap_address(named)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"RAY_ADDRESS (auto): finds no head ({reason}); give HOST:PORT, or unset RAY_ADDRESS to work on "
+            "this machine"
+        ) from error
+    check_address(str(found), shown=f"auto, which is {found}")
+    return {"address": found}
 
 
 def _session_folder() -> str | None:

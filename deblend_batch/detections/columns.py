@@ -18,11 +18,14 @@ PAIR_COLUMNS = ("central_id", "companion_id")
 _MAX_SHOWN = 60
 _IDS = frozenset({"id", *PAIR_COLUMNS})
 _COUNTED_FROM_ONE = re.compile(
-    r"[xy](win|peak|psf|model|max|min)?_image(_dbl|_ref)?", re.IGNORECASE
+    r"[xy](?!err)[a-z]*_image(_\w+)?|pixel_centroid_[xy](_\w+)?", re.IGNORECASE
 )
-"""SExtractor's names of pixel positions: as in FITS, the first pixel is 1."""
-_IN_PIXELS = re.compile(r"flux_radius(_\w+)?", re.IGNORECASE)
-"""SExtractor's half-light radius."""
+"""SExtractor's names of pixel positions, and its successor's: as in FITS, the first pixel is 1."""
+_SIZES = {
+    "pix": re.compile(r"flux_radius(_\w+)?|\w+_image(_\w+)?", re.IGNORECASE),
+    "deg": re.compile(r"\w+_world(_\w+)?", re.IGNORECASE),
+}
+"""SExtractor's names of sizes."""
 _SKY = re.compile(
     r"(\w+[._])?(ra|alpha|right_?ascension)([._]?(j2000|icrs|deg|mean|sky))?", re.IGNORECASE
 )
@@ -129,9 +132,9 @@ def origin_of(found: Mapping[str, Source]) -> int:
     return int(bool(names) and all(_COUNTED_FROM_ONE.fullmatch(name) for name in names))
 
 
-def is_in_pixels(name: str) -> bool:
-    """Tell whether a radius that states no unit is in pixels, by its name."""
-    return _IN_PIXELS.fullmatch(name) is not None
+def unit_of_size(name: str) -> str | None:
+    """Return the unit of a radius or a width that states none, by its name: ``pix`` or ``deg``."""
+    return next((unit for unit, names in _SIZES.items() if names.fullmatch(name)), None)
 
 
 def find_column(

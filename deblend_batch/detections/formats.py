@@ -39,7 +39,7 @@ SUFFIXES: Mapping[str, str] = {
 
 _HEAD_BYTES = 2048
 _WITH_TABLE = re.compile(r"^(?P<url>.+)\[(?P<table>[^\[\]]+)\]$")
-_SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Z]\w+")
+_SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Za-z]\w*[^\r\n]*\s+(?:#\s+\d+\s+[A-Za-z]|[-+.\d]|\Z)")
 _MAX_REASON = 300
 """Characters of what a library says of a file."""
 

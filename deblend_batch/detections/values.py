@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections import sexagesimal
-from deblend_batch.detections.columns import PSF_FWHM, Source, is_in_pixels, shown
+from deblend_batch.detections.columns import PSF_FWHM, Source, shown, unit_of_size
 from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
@@ -25,11 +25,15 @@ _LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
 _ANGLES = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
 _FAINTEST, _BRIGHTEST = 50.0, -30.0
 """No magnitude of a source, in any system: catalogues write 99, 999, -99 or -999 where there is none."""
+_LOOKED_AT, _MOST_SENTINELS = 10_000, 8
 _MAGNITUDE_SYSTEMS = frozenset({"AB", "ST"})
 """What tables write as the unit of a magnitude, though to astropy it is a flux."""
 _FLUX = re.compile(r"flux|counts?$|magg(y|ies)|njy|ujy", re.IGNORECASE)
 _PLURAL = re.compile(r"maggies\b", re.IGNORECASE)
 _JOINT = "-"
+_ANGLE_WORDS = {
+    "px": "pix", "arcseconds": "arcsec", "asec": "arcsec", "arcminutes": "arcmin", "hours": "h", "hrs": "h",
+}  # fmt: skip
 
 
 def ids(
@@ -212,7 +216,22 @@ def _magnitudes(
         )
     if zero is not None:
         numbers = zero - 2.5 * np.log10(np.where(numbers > 0, numbers, np.nan))
-    return np.where((numbers > _BRIGHTEST) & (numbers < _FAINTEST), numbers, np.nan)
+    known = (numbers > _BRIGHTEST) & (numbers < _FAINTEST)
+    _check_magnitudes(numbers[np.isfinite(numbers)], numbers[known], source.name, url)
+    return np.where(known, numbers, np.nan)
+
+
+def _check_magnitudes(
+    finite: NDArray[np.float64], known: NDArray[np.float64], name: str, url: str
+) -> None:
+    """Refuse a column of which most numbers are no magnitudes, and too various to stand for "unknown"."""
+    rest = finite[(finite <= _BRIGHTEST) | (finite >= _FAINTEST)]
+    if rest.size > known.size and len(np.unique(rest[:_LOOKED_AT])) > _MOST_SENTINELS:
+        raise DetectionsError(
+            f"{url}: column {shown(name)!r} holds {rest.min():.4g} to {rest.max():.4g}, which are no "
+            f"magnitudes; if it is a flux say so: 'columns: {{mag: {{flux: {shown(name)}, unit: nJy}}}}', "
+            "with its own unit"
+        )
 
 
 def _seems_flux(name: str) -> bool:
@@ -234,9 +253,10 @@ def _flux_zero_point(text: str) -> float | None:
 def _size_factor(
     source: Source, ours: str, unit: str | None, url: str, pixel_arcsec: float | None
 ) -> float:
-    if unit is None and not is_in_pixels(source.name):
+    unit = unit or unit_of_size(source.name)
+    if unit is None:
         return 1.0
-    if unit is None or _parsed(unit) == u.pixel:
+    if _parsed_angle(unit) == u.pixel:
         if pixel_arcsec is None:
             raise DetectionsError(f"{url}: column '{ours}' is in pixels; give it in arcsec")
         return pixel_arcsec
@@ -244,7 +264,7 @@ def _size_factor(
 
 
 def _angle_factor(text: str, ours: str, url: str) -> float:
-    target, unit = _ANGLES.get(ours, u.arcsec), _parsed(text)
+    target, unit = _ANGLES.get(ours, u.arcsec), _parsed_angle(text)
     if unit is not None:
         if ours == "ra" and unit == u.hour:  # of right ascension, not of time
             unit = u.hourangle
@@ -255,6 +275,13 @@ def _angle_factor(text: str, ours: str, url: str) -> float:
     raise DetectionsError(
         f"{url}: column '{ours}' is in {shown(text)!r}, which is not an angle; give it in {target}"
     )
+
+
+def _parsed_angle(text: str) -> u.UnitBase | None:
+    """Read an angle, or pixels, in any case and number: ``DEG``, ``degrees``, ``PIXELS``."""
+    small = text.strip().lower()
+    spellings = (text, small, small.removesuffix("s"), _ANGLE_WORDS.get(small, ""))
+    return next((unit for each in spellings if each and (unit := _parsed(each)) is not None), None)
 
 
 def _parsed(text: str) -> u.UnitBase | None:

@@ -125,6 +125,10 @@ class Condition:
 
     def _comparison(self, node: ast.Compare, part: pa.Table) -> Any:
         sides = [node.left, *node.comparators]
+        between = [each.op for each in sides[1:-1] if isinstance(each, ast.BinOp)]
+        if any(isinstance(each, ast.BitAnd | ast.BitOr) for each in between):
+            # Bits bind closer than comparisons: 'a == 0 & b > 3' is 'a == (0 & b) > 3', which nobody means.
+            raise self._error("has & or | between comparisons; write 'and' or 'or'")
         found = [
             self._compare(operator, one, other, part)
             for operator, one, other in zip(node.ops, sides, sides[1:], strict=False)

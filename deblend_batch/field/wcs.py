@@ -17,6 +17,8 @@ from deblend_batch.field.wcs_cards import Cards, celestial_cards
 
 _LINEAR_MARGIN_PX = 4096
 _SCALE_ARCSEC = (1e-4, 600.0)
+_MOST_OBLONG = 10.0
+"""No image has pixels so much longer than wide: their matrix is damaged, or a card of it is missing."""
 _TOLERANCE_PX = 1e-3
 _PROOF_EDGE = 9
 _REASON = 200
@@ -53,6 +55,11 @@ class SkyGrid:
             raise ValueError(_reason(error)) from error
         if not _SCALE_ARCSEC[0] < scale < _SCALE_ARCSEC[1]:
             raise ValueError(f"its pixels are {scale:.3g} arcsec; mend CD or CDELT")
+        narrow, wide = self._edges_arcsec()
+        if not _SCALE_ARCSEC[0] < narrow <= wide < min(_SCALE_ARCSEC[1], _MOST_OBLONG * narrow):
+            raise ValueError(
+                f"its pixels are {narrow:.3g} by {wide:.3g} arcsec; mend CD, or PC and CDELT"
+            )
         if not offset < _TOLERANCE_PX:
             raise ValueError(
                 f"its positions come back {offset:.3g} px off; mend its distortion, or resample the "
@@ -146,6 +153,11 @@ class SkyGrid:
         )
         area = float(np.linalg.norm(np.cross(down - centre, right - centre)))
         return float(np.degrees(np.sqrt(area)) * 3600)
+
+    def _edges_arcsec(self) -> tuple[float, float]:
+        """Return the least and largest size of a pixel at the reference point, however it is turned."""
+        sizes = np.linalg.svd(self._wcs.pixel_scale_matrix, compute_uv=False) * 3600
+        return float(sizes.min()), float(sizes.max())
 
     def _largest_offset_px(self) -> float:
         """How far positions on a grid over the image are off when they come back; NaN if none is shown.

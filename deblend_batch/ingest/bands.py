@@ -12,6 +12,7 @@ from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
 from deblend_batch.ingest import headers
@@ -23,6 +24,7 @@ from deblend_batch.ingest.given import GivenBand
 from deblend_batch.ingest.headers import Found
 from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
+from deblend_batch.ingest.missing_numbers import NO_NUMBERS, MissingNumbers
 from deblend_batch.ingest.noise_plane import NoisePlane
 from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
 from deblend_batch.ingest.plane import Plane
@@ -97,6 +99,8 @@ class Band:
         None where it must be measured.
     zero_is_missing : bool
         Whether blocks of zeros are pixels that were not observed.
+    missing : MissingNumbers
+        Numbers of the file that stand for "no data", such as -999.
     factor : float
         What the file's values are multiplied by: 1, or a power of 2 where float32 has no room for them.
     mask_bits : MaskBits, optional
@@ -117,6 +121,7 @@ class Band:
     zero_point: Found
     psf_fwhm_arcsec: Found | None
     zero_is_missing: bool = False
+    missing: MissingNumbers = NO_NUMBERS
     factor: float = 1.0
     mask_bits: MaskBits | None = None
     psf: FilePsf | WidthMap | None = None
@@ -160,6 +165,8 @@ class Band:
     def _read_strip(self, window: Window, here: slice, strip: slice, columns: slice) -> None:
         """Fill some rows of a window."""
         window.image[here] = self.image.read(strip, columns, self.factor)
+        if self.missing.numbers:
+            window.image[here][self.missing.where(window.image[here], self.factor)] = np.nan
         if window.bad is None:
             return
         bad = window.bad[here]
@@ -199,28 +206,48 @@ class Band:
     def with_pixels_sampled(self) -> Band:
         """Return the band with what a sample of its pixels says of all.
 
-        That is :attr:`zero_is_missing`, :attr:`factor`, and which numbers of the noise plane mean no data.
+        That is :attr:`zero_is_missing`, :attr:`missing`, :attr:`factor`, and which numbers of the noise plane
+        mean no data.
         """
         windows = rim_blocks(self.shape_yx)
         sample = [_sampled(self.image, *window) for window in windows]
+        steps = (self.image.lost_step(*window) for window in windows)
+        missing = MissingNumbers.find(
+            sample, max((float(np.max(step)) for step in steps if step is not None), default=0.0)
+        )
+        sample = [np.where(missing.where(each), np.nan, each) for each in sample]
         factor = factor_of(sample)
         noise = self.noise
         if noise is not None:
             noise = replace(noise, factor=factor).with_limit(windows)
         notes = self.notes
+        if missing.numbers:
+            notes += (f"pixels of {missing} are no data",)
         if factor != 1:
             power = round(np.log2(factor))
             notes += (f"pixel values are multiplied by 2^{power}; the zero point is of these",)
         return replace(
             self,
             zero_is_missing=zero_is_missing(sample),
+            missing=missing,
             factor=factor,
             noise=noise,
-            zero_point=Found(
-                self.zero_point.value + 2.5 * float(np.log10(factor)), self.zero_point.source
-            ),
+            zero_point=self._zero_point_of(factor),
             notes=notes,
         )
+
+    def _zero_point_of(self, factor: float) -> Found:
+        """Return the zero point of pixels that are multiplied by a factor."""
+        said = self.zero_point
+        value = said.value + 2.5 * float(np.log10(factor))
+        low, high = ZERO_POINT_RANGE
+        if not low <= value <= high:
+            raise FieldError(
+                f"{self.image.label}: a zero point of {said.value:g} ({said.source}) cannot be that of "
+                f"pixels whose noise is near {1 / factor:.0e}; give --zero-point, the AB magnitude of one "
+                "image unit"
+            )
+        return Found(value, said.source)
 
 
 def _sampled(plane: Plane, rows: slice, columns: slice) -> NDArray[np.float64]:

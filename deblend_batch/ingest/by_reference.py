@@ -56,6 +56,8 @@ def check_as_stored(item: MeasuredBand) -> None:
         problem = "its values are beyond the range of float32's squares"
     elif band.zero_is_missing:
         problem = "it has blocks of zeros, which are no data"
+    elif band.missing.numbers:
+        problem = f"its pixels of {band.missing} are no data"
     elif band.noise is not None and band.noise.kind != "variance":
         problem = f"its noise plane is of the kind {band.noise.kind}, and a field has variances"
     elif isinstance(band.image, ZarrPlane) and not band.image.is_stored_as_fields_are:

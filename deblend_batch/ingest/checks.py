@@ -22,6 +22,10 @@ _LEAST_PX = 1.3
 """What is narrower is a cosmic ray or a hot pixel."""
 _SMALLER = 0.67
 _ALIKE = 1.3
+_WIDER = 2.2
+"""Of so many sources of so nearly one width, which are no galaxies: a sigma was given for a FWHM (2.35)."""
+_SURE_STARS = 20
+_SURE_SCATTER = 0.05
 _NOISE_RATIO = 5.0
 _PEAK_SIGMA = 10.0
 _PEAK_SMOOTH_PX = 1.0
@@ -70,7 +74,7 @@ def settle_width(
     """Compare the width that a card or the user says with that of the image's stars.
 
     A card that gives pixels says so rarely: where they fit the stars and arcsec do not, pixels are meant. No
-    star is much narrower than the PSF; sources that are wider may be galaxies.
+    star is much narrower than the PSF; sources that are wider may be galaxies, unless many are of one width.
 
     Parameters
     ----------
@@ -96,7 +100,8 @@ def settle_width(
     text = f"PSF {said.value:.3f} arcsec ({said.source}), {stars.stars} stars have {seen:.3f}"
     ratio = seen / said.value
     fits_as_pixels = 1 / _ALIKE < stars.fwhm_px / said.value < _ALIKE
-    if ratio < _SMALLER or (ratio > _ALIKE and fits_as_pixels):
+    sure = stars.stars >= _SURE_STARS and stars.scatter < _SURE_SCATTER
+    if ratio < _SMALLER or (ratio > _ALIKE and fits_as_pixels) or (ratio > _WIDER and sure):
         if fits_as_pixels and by_card and said.source != "option":
             found = Found(said.value * scale_arcsec, f"{said.source}, in pixels")
             return found, Check("psf", f"{said.source} {said.value:g} is in pixels, by the stars")

@@ -51,13 +51,26 @@ class FitsFile:
         file.seek(0)
         self._walk = walk(file, url, self._size)
         self._known: list[Unit] = []
+        self._damage: DeblendError | None = None
 
     def units(self) -> Iterator[Unit]:
-        """Yield the HDUs."""
-        yield from self._known
-        for unit in self._walk:
+        """Yield the HDUs; where the file is damaged each walk ends with that error."""
+        number = 0
+        while number < len(self._known) or self._finds_another():
+            yield self._known[number]
+            number += 1
+
+    def _finds_another(self) -> bool:
+        if self._damage is not None:
+            raise self._damage
+        try:
+            unit = next(self._walk, None)
+        except DeblendError as error:
+            self._damage = error  # a generator that has raised is at its end
+            raise
+        if unit is not None:
             self._known.append(unit)
-            yield unit
+        return unit is not None
 
     def select(self, ref: ImageRef) -> Unit:
         """Return the image that is meant, checked against the file's size."""

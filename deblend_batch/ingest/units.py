@@ -22,13 +22,26 @@ _COUNTS = re.compile(_COUNT + _PER_PIXEL, re.IGNORECASE)
 _RATE = re.compile(
     rf"{_COUNT}(?:{_PER_SECOND}{_PER_PIXEL}|{_PER_PIXEL}{_PER_SECOND})|cps|c/s", re.IGNORECASE
 )
+_ENCLOSED = re.compile(r"[\[({'\"]\s*(?P<unit>[^\[\](){}'\"]*?)\s*[\])}'\"]")
+_PER = re.compile(r"\s*\bper\b\s*", re.IGNORECASE)
+_MAGNITUDES = re.compile(
+    r"(?:(?:ab|st|vega)[ _-]?)?mag(?:nitude)?s?(?:\s*/.*)?|dex|log.*", re.IGNORECASE
+)
 _SPELLINGS = (
     (re.compile(r"\b(nano|micro|milli)?maggies\b", re.IGNORECASE), r"\1maggy"),
     (re.compile(r"\bnano-?maggy\b|\bnmaggy\b", re.IGNORECASE), "nmgy"),
     (re.compile(r"\bmicromaggy\b", re.IGNORECASE), "1e-6 mgy"),
-    (re.compile(r"\bmicro-?(?:jy|jansky)s?\b", re.IGNORECASE), "uJy"),
-    (re.compile(r"\bpixels?\b", re.IGNORECASE), "pix"),
+    (re.compile(r"\bmicro[- ]?(?:jy|janskys?)\b|\bmu-?jy\b", re.IGNORECASE), "uJy"),
+    (re.compile(r"\bnano[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "nJy"),
+    (re.compile(r"\bmilli[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "mJy"),
+    (re.compile(r"\bmega[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "MJy"),
+    (re.compile(r"\b([numkM]?)(?:[Jj]anskys?|JANSKYS?)\b"), r"\1Jy"),
+    (re.compile(r"\bergs\b", re.IGNORECASE), "erg"),
+    (re.compile(r"\bhz\b", re.IGNORECASE), "Hz"),
+    (re.compile(r"\b(?:pixels?|px)\b", re.IGNORECASE), "pix"),
 )
+_OF_WAVELENGTH = re.compile(r"\berg.*\bA(?=\b|-1|\^-1|\*\*)")
+"""An A in what has ergs is Angstrom, as everybody writes, and no Ampere."""
 # Written in one case these are still one thing; MJY and mjy are a million or a thousandth.
 _ONE_CASE = {"jy": "Jy", "njy": "nJy", "ujy": "uJy", "maggy": "mgy", "nmgy": "nmgy"}
 
@@ -67,10 +80,14 @@ def read_unit(text: str, pixel_area_sr: float, pivot_angstrom: float | None = No
     text = text.strip()
     if len(text) > _MAX_TEXT:
         return PixelUnit("unknown")
+    enclosed = _ENCLOSED.fullmatch(text)
+    text = _PER.sub("/", text if enclosed is None else enclosed["unit"])
     if _RATE.fullmatch(text):
         return PixelUnit("rate")
     if _COUNTS.fullmatch(text):
         return PixelUnit("counts")
+    if _MAGNITUDES.fullmatch(text):
+        return PixelUnit("logarithmic")
     unit = _parsed(text)
     if unit is None:
         return PixelUnit("unknown")
@@ -85,6 +102,8 @@ def _parsed(text: str) -> u.UnitBase | u.function.FunctionUnitBase | None:
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
     text = _ONE_CASE.get(text.lower(), text)
+    if _OF_WAVELENGTH.search(text):
+        text = re.sub(r"\bA(?=\b|-1)", "Angstrom", text)
     # As a power a long integer would keep astropy busy for hours.
     if not text or _LONG_INTEGER.search(text.replace("3631", "1")):
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.ingest.headers import Found, Headers, band_name, comment, number, text
 from deblend_batch.ingest.units import PixelUnit, read_unit
+from deblend_batch.text import shown
 
 CARDS = ("MAGZERO", "ZEROPNT", "MAGZPT", "PHOTZP", "MAGZP", "ABMAGZP")
 """Cards that hold a zero point, in the order in which they count."""
@@ -24,7 +25,13 @@ AGREE_MAG = 0.02
 """What differs by more contradicts."""
 _PLACE_AGREE = 0.01
 _PS1_ZERO_POINT = "FPA.ZP"
-_PER_SECOND = re.compile(r"\b(1|one) ?s(ec|econd)?\b|/ ?s(ec)?\b|per sec", re.IGNORECASE)
+_PER_SECOND = re.compile(
+    r"\b(1|one) ?s(ec|econd)?\b|(?<!mag)(?<!mags)(?<!magnitude)(?<!magnitudes)/ ?s(ec)?\b|per ?sec"
+    r"|\bs(ec)?(\*\*|\^)?-1",
+    re.IGNORECASE,
+)
+"""In a comment; DES writes ``magnitudes/s`` of magnitudes of one image unit."""
+_SAYS_NOTHING = ("", "unknown", "none", "n/a")
 _VEGA_INSTRUMENTS = re.compile(r"WISE|2MASS|VISTA|VIRCAM|WFCAM|UKIRT", re.IGNORECASE)
 _VEGA_TO_AB = {"W1": 2.699, "W2": 3.339, "W3": 5.174, "W4": 6.620}
 
@@ -60,6 +67,11 @@ class _Image:
     unit: PixelUnit
     unit_text: str
     pixel_area_sr: float
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there is no unit."""
+        return self.unit_text.lower() in _SAYS_NOTHING
 
 
 def zero_point(headers: Headers, pixel_area_sr: float) -> ZeroPoint:
@@ -131,10 +143,20 @@ def _from_card(image: _Image, key: str) -> Found | None:
     if found is None:
         return None
     _check_system(image, key, value)
-    if image.unit.kind == "counts" and _PER_SECOND.search(comment(image.headers, key)):
-        seconds = _exposure(image, f"{key} is of counts per second")
-        return _plausible(value + 2.5 * math.log10(seconds), f"{key}, EXPTIME")
-    return found
+    if not _PER_SECOND.search(comment(image.headers, key)) or not _has_counts(image, key):
+        return found
+    seconds = _exposure(image, f"{key} is of counts per second")
+    return _plausible(value + 2.5 * math.log10(seconds), f"{key}, EXPTIME")
+
+
+def _has_counts(image: _Image, key: str) -> bool:
+    """Tell whether the image has counts, where a card is of counts per second; ask where nothing says so."""
+    if image.unit.kind == "unknown" and not image.says_nothing:
+        raise _NotABError(
+            f"{key} is of counts per second, and BUNIT is {shown(image.unit_text)}, which is neither those "
+            "nor counts nor a flux"
+        )
+    return image.unit.kind == "counts"
 
 
 def _check_system(image: _Image, key: str, value: float) -> None:
@@ -203,7 +225,7 @@ def _from_photflam(image: _Image) -> Found | None:
     if not flam or not pivot or flam <= 0 or pivot <= 0:
         return None
     value = -2.5 * math.log10(flam) - 5 * math.log10(pivot) - 2.408
-    if image.unit.kind == "counts":
+    if _has_counts(image, "PHOTFLAM"):
         value += 2.5 * math.log10(_exposure(image, "PHOTFLAM is of counts per second"))
     return _plausible(value, "PHOTFLAM")
 
@@ -239,9 +261,10 @@ def _contradictions(answers: list[Found]) -> Iterator[str]:
 
 
 def _unit_notes(image: _Image, found: Found) -> Iterator[str]:
-    if found.source == "PHOTFLAM" and image.unit.kind == "unknown":
+    of_rate = found.source == "PHOTFLAM" or _PER_SECOND.search(comment(image.headers, found.source))
+    if of_rate and image.unit.kind == "unknown":
         unit = image.unit_text or "missing"
-        yield f"BUNIT is {unit}: taken as counts per second, as PHOTFLAM is meant"
+        yield f"BUNIT is {unit}: taken as counts per second, as {found.source} is meant"
     area = number(image.headers, "PIXAR_SR")
     if found.source == "BUNIT" and area and abs(area / image.pixel_area_sr - 1) > _PLACE_AGREE:
         yield (

@@ -77,7 +77,7 @@ class MaskConfig(PlaneConfig):
     """The mask."""
 
     bits: dict[str, Annotated[int, Field(ge=0, le=63)]] = Field(default_factory=dict)
-    """Names of its bits, 0 the lowest, where its header does not tell them; SAT... means saturated."""
+    """Names of its bits, 0 the lowest, where its header does not tell them; SAT, SATUR...: saturated."""
     bad: list[str] | None = None
     """Those that make a pixel bad; all that are no remark if absent."""
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from deblend_batch.cluster import address as addresses
+from deblend_batch.cluster import connection
 from deblend_batch.cluster.address import check_address
 from deblend_batch.cluster.connection import _session_folder
 from deblend_batch.errors import ConfigError
@@ -73,8 +75,31 @@ def test_somebody_else_answers() -> None:
 def test_a_head_answers() -> None:
     with answering(b"\0\0\x06\x04\0\0\0\0\0" + bytes(6)) as address:
         check_address(address)
-    check_address("auto")
     check_address("local")
+
+
+def test_the_last_head_of_this_machine_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which heads run here is not the test's to say, so Ray's answer is given."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: gone)
+    monkeypatch.setattr(addresses, "_WAIT_SECONDS", 0.5)
+    with pytest.raises(
+        ConfigError, match=rf"^RAY_ADDRESS \(auto, which is {gone}\) cannot be reached"
+    ):
+        connection._joined("auto")
+    with answering(b"\0\0\x06\x04\0\0\0\0\0" + bytes(6)) as there:
+        monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: there)
+        assert connection._joined("auto") == {"address": there}
+
+    def none(_: str) -> str:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(connection, "canonicalize_bootstrap_address", none)
+    with pytest.raises(
+        ConfigError, match=r"^RAY_ADDRESS \(auto\): finds no head .*; give HOST:PORT"
+    ):
+        connection._joined("auto")
 
 
 def test_sockets_fit_into_the_session_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deblend_batch.detections.columns import Source, origin_of
 from deblend_batch.detections.table import Detections, read_detections
+from deblend_batch.detections.values import floats
 from deblend_batch.errors import DetectionsError
 from deblend_batch.table_columns import Column
 
@@ -119,3 +122,61 @@ def test_columns_that_are_not_numbered_one_by_one_are_refused(tmp_path: Path) ->
     text = HEAD.replace("#   2 MAG", "#   1 MAG") + " 1 2 3 4 5 6 7 8\n"
     with pytest.raises(DetectionsError, match="do not number its columns one by one"):
         read(tmp_path / "a.cat", text, **SEXTRACTOR)
+
+
+@given(
+    stem=st.sampled_from(["", "win", "peak", "psf", "model", "sphermodel", "min"]),
+    end=st.sampled_from(["", "_DBL", "_F814W", "_r"]),
+    upper=st.booleans(),
+)
+def test_all_names_of_sextractor_s_positions_count_from_one(
+    stem: str, end: str, upper: bool
+) -> None:
+    names = [f"{axis}{stem}_image{end}" for axis in "xy"]
+    for x, y in (names, [f"pixel_centroid_{axis}{end}" for axis in "xy"]):
+        found = {
+            "x": Source((x.upper() if upper else x,)),
+            "y": Source((y.upper() if upper else y,)),
+        }
+        assert origin_of(found) == 1
+    assert origin_of({"x": Source(("xcentroid",)), "y": Source(("ycentroid",))}) == 0
+    assert origin_of({"x": Source(("ERRX_IMAGE",)), "y": Source(("y",))}) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "arcsec"),
+    [
+        ("FLUX_RADIUS_2", 0.6),
+        ("A_IMAGE", 0.6),
+        ("awin_image_r", 0.6),
+        ("FWHM_IMAGE", 0.6),
+        ("A_WORLD", 10800.0),
+        ("fwhmpsf_world", 10800.0),
+        ("shape_r", 3.0),
+    ],
+)
+@pytest.mark.parametrize("ours", ["radius", "psf_fwhm"])
+def test_sextractor_s_sizes_are_in_the_units_of_their_names(
+    name: str, arcsec: float, ours: str
+) -> None:
+    part = pa.table({name: [3.0]})
+    assert floats(part, Source((name,)), ours, "t", 0.2) == pytest.approx([arcsec])
+    stated = pa.table(
+        [part[name]], schema=pa.schema([pa.field(name, pa.float64(), metadata={"unit": "arcsec"})])
+    )
+    assert floats(stated, Source((name,)), ours, "t", 0.2) == pytest.approx([3.0])
+
+
+@pytest.mark.parametrize("first", ["#   1 id  [-]\n", "# 1 id\n"])
+def test_names_of_any_case_stand_in_numbered_comments(first: str, tmp_path: Path) -> None:
+    text = f"{first}# 2 ra  RA [deg]\n# 3 dec\n# 4 mag\n" + "".join(
+        " ".join(map(str, row)) + "\n" for row in ROWS
+    )
+    check(read(tmp_path / "a.cat", text))
+    check(
+        read(
+            tmp_path / "b.csv",
+            "# 1 table of many\nid,ra,dec,mag\n"
+            + "".join(",".join(map(str, row)) + "\n" for row in ROWS),
+        )
+    )  # a comment like others

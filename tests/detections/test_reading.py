@@ -161,6 +161,20 @@ def test_a_flux_is_never_taken_for_a_magnitude(name: str) -> None:
         floats(column([23.9], "", name), Source((name,)), "mag", "a")
 
 
+@given(
+    fluxes=st.lists(st.floats(51, 1e6), min_size=12, max_size=50, unique=True),
+    magnitudes=st.lists(st.floats(10, 30), max_size=10),
+)
+def test_numbers_that_are_no_magnitudes_are_refused(
+    fluxes: list[float], magnitudes: list[float]
+) -> None:
+    part = pa.table({"m_r": [*fluxes, *magnitudes, 99.0, None]})
+    with pytest.raises(DetectionsError, match=r"'m_r' holds .* are no magnitudes; if it is a flux"):
+        floats(part, Source(("m_r",)), "mag", "t")
+    sentinels = pa.table({"m_r": [99.0, -99.0, 999.0, None] * 20 + [20.0]})
+    assert np.isfinite(floats(sentinels, Source(("m_r",)), "mag", "t")).sum() == 1
+
+
 def test_a_flux_without_a_unit_needs_a_zero_point() -> None:
     with pytest.raises(DetectionsError, match="the flux 'c' states no unit"):
         floats(column([100.0]), Source(("c",), is_flux=True), "mag", "a")
@@ -232,6 +246,7 @@ def test_a_condition_selects_rows(text: str, rows: list[bool]) -> None:
         ("(lambda: n)()", "which is not known"),
         ("n in ok", "'in' without a list"),
         ("n is ok", "compares in a way that is not known"),
+        ("n == 0 & n > 3", r"has & or \| between comparisons; write 'and' or 'or'"),
         ("n == " + "(" * 500 + "1" + ")" * 500, "is no condition"),
         ("n == 1 or " * 300 + "ok", "more than 2,000 characters"),
     ],

@@ -18,6 +18,7 @@ from tests.field.hostile_cards import hostile_cards
 from tests.support import WCS_CARDS
 
 SHAPE = (500, 600)
+S = 0.1 / 3600
 SIP = {
     "CTYPE1": "RA---TAN-SIP",
     "CTYPE2": "DEC--TAN-SIP",
@@ -99,6 +100,24 @@ def test_what_is_no_position_is_nan(ra: float, dec: float) -> None:
     np.testing.assert_allclose(yx[1], (249.5, 299.5), atol=1e-7)
 
 
+def test_a_part_of_a_matrix_is_no_matrix() -> None:
+    cards = {key: value for key, value in WCS_CARDS.items() if not key.startswith("CD")}
+    for part in ({"CD1_1": -S}, {"PC1_1": 1.0, "PC2_2": 1.0}, {"CD1_2": S, "CD2_2": S}):
+        with pytest.raises(
+            FieldError, match=r"its pixels are .* arcsec; mend CD|singular|inf px off"
+        ):
+            SkyGrid.from_cards({**cards, **part}, SHAPE, "field.zarr")
+
+
+@given(turn=st.floats(0, 360), ratio=st.floats(0.2, 5), shear=st.floats(-0.5, 0.5))
+def test_pixels_may_be_oblong_and_turned(turn: float, ratio: float, shear: float) -> None:
+    a = np.radians(turn)
+    matrix = S * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    matrix = matrix @ np.array([[ratio, shear], [0, 1]])
+    cd = {f"CD{i + 1}_{j + 1}": float(matrix[i, j]) for i in (0, 1) for j in (0, 1)}
+    assert grid(**cd).pixel_scale_arcsec() == pytest.approx(0.1 * ratio**0.5, rel=1e-4)
+
+
 def test_the_far_side_of_the_sky_is_infinitely_far() -> None:
     yx = grid().world_to_pixel(np.array([330.0]), np.array([-2.0]))
     assert np.isposinf(yx).all()
@@ -151,6 +170,11 @@ def test_cards_without_a_celestial_wcs_are_refused(cards: dict[str, Any]) -> Non
         ),
         ({"CD1_1": 1e-9, "CD2_2": 1e-9}, "its pixels are 3.6e-06 arcsec; mend CD or CDELT"),
         ({"CD1_1": 1.0, "CD2_2": 1.0}, "its pixels are .* arcsec; mend CD or CDELT"),
+        ({"CD1_1": 1e-5, "CD2_2": 1.0}, "its pixels are 0.036 by 3.6e.03 arcsec; mend CD"),
+        (
+            {"CD1_1": S, "CD1_2": -S, "CD2_1": -S, "CD2_2": S * (1 + 1e-6)},
+            "its pixels are .* by 0.2 arcsec; mend CD",
+        ),
         ({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRPIX1": 1e8}, "its pixels are nan arcsec"),
         ({"CUNIT1": "furlong"}, "CUNIT1"),
         ({"RADESYS": "GAPPT"}, "Could not determine celestial frame"),

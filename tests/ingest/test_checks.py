@@ -49,6 +49,14 @@ def test_no_star_is_much_narrower_than_the_psf(said: float, seen_px: float, *, s
     assert bool(check.problem) is stops
 
 
+@given(seen=st.floats(0.4, 3), stars=st.integers(5, 100), scatter=st.floats(0.001, 0.09))
+def test_a_sigma_is_no_width(seen: float, stars: int, scatter: float) -> None:
+    said = Found(seen / 2.3548, "PSF_FWHM")
+    found, check = settle_width(said, PsfWidth(seen / SCALE, scatter, stars), SCALE)
+    assert found == said
+    assert bool(check.problem) is (stars >= 20 and scatter < 0.05)  # else they may be galaxies
+
+
 def test_without_stars_nothing_is_compared() -> None:
     found, check = settle_width(Found(0.8, "SEEING"), None, SCALE)
     assert (found.value, check.text) == (0.8, "PSF not compared: too few stars")

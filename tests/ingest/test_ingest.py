@@ -199,6 +199,29 @@ def test_a_rim_of_zeros_is_masked(tmp_path: Path) -> None:
     assert summary.bad_fraction == pytest.approx(40 / 320)
 
 
+@pytest.mark.parametrize(("factor", "zero_point"), [(1.0, 25.0), (1e-24, -35.0)])
+def test_numbers_that_stand_for_no_data_are_none(
+    factor: float, zero_point: float, tmp_path: Path
+) -> None:
+    image = noise_image(SHAPE).astype(np.float64) * factor
+    image[:50, :60] = -999.0
+    url = write_image(tmp_path / "i.fits", image, MAGZERO=zero_point, PSF_FWHM=0.4)
+    found = ingest([url], f"{tmp_path}/f.zarr")
+    assert "pixels of -999 are no data" in found.bands[0].notes
+    pixels = np.asarray(Field.open(f"{tmp_path}/f.zarr").image[0])
+    assert np.isnan(pixels[:50, :60]).all()
+    assert np.isnan(pixels).sum() == 3000
+
+
+def test_a_zero_point_of_other_pixels_is_refused(tmp_path: Path) -> None:
+    url = write_image(tmp_path / "i.fits", 1e-24 * noise_image(SHAPE).astype(np.float64))
+    with pytest.raises(
+        FieldError, match=r"zero point of 25 .* noise is near 8e-25; give --zero-point"
+    ):
+        ingest([url], f"{tmp_path}/f.zarr", zero_points=[25.0], psf_fwhm_arcsec=[0.4])
+    assert not (tmp_path / "f.zarr").exists()
+
+
 def test_an_image_without_noise_has_no_noise_attribute(tmp_path: Path) -> None:
     image = add_gaussians(np.zeros(SHAPE, np.float32), np.array([[150.0, 150.0]]), 1e4, 4.0)
     ingest([write_image(tmp_path / "a.fits", image)], f"{tmp_path}/a.zarr", **GIVEN)
@@ -256,6 +279,24 @@ def test_contradicting_options_are_refused(
     url = write_image(tmp_path / "a.fits", noise_image(SHAPE))
     with pytest.raises(ConfigError, match=message):
         ingest([url], f"{tmp_path}/a.zarr", **{**GIVEN, **options})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; fetch it again"),
+        (b"PK\x03\x04" + bytes(5000), "is a zip archive"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(5000), "is HDF5, not FITS"),
+        (b"<html>404</html>", "is a web page"),
+        (b"nothing that is known" * 500, "not a FITS file"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.fits").write_bytes(content)
+    with pytest.raises(FieldError, match=message):
+        ingest([f"{tmp_path}/a.fits"], f"{tmp_path}/a.zarr")
 
 
 def test_an_image_without_a_celestial_wcs_is_the_users_mistake(tmp_path: Path) -> None:

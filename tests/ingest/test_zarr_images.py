@@ -145,6 +145,7 @@ def test_what_an_image_is_stands_in_its_attributes_or_in_a_header(
             "beyond the range of float32",
         ),
         (lambda: {"image": _rimmed()}, {}, "blocks of zeros, which are no data"),
+        (lambda: {"image": _rimmed() - 99 * (_rimmed() == 0)}, {}, "its pixels of -99 are no data"),
         (lambda: {"image": (100 * sky()).astype("i4")}, {}, "its pixels are no float32"),
         (
             lambda: {"image": sky(), "rms": np.ones(SHAPE, "f4")},

@@ -91,6 +91,16 @@ def test_a_unit_is_what_astropy_reads(unit: str, space: str, data: st.DataObject
         ("nanomaggies/arcsec2", 22.5 - 5 * math.log10(0.2)),
         ("njy", 31.4),
         ("microJansky", 23.9),
+        ("muJy", 23.9),
+        ("[uJy]", 23.9),
+        ("nano Jansky", 31.4),
+        ("mJanskys", 16.4),
+        ("JANSKY", 8.9),
+        ("Jy per pixel", 8.9),
+        ("nJy/px", 31.4),
+        ("ergs/cm**2/s/hz", 8.9 - 2.5 * 23),
+        ("1e-20 erg/s/cm2/A", 8.9 - 2.5 * math.log10(1e-20 * 5000**2 / 2.99792458e-5)),
+        ("10^-20 ergs s-1 cm-2 A-1", 8.9 - 2.5 * math.log10(1e-20 * 5000**2 / 2.99792458e-5)),
         ("1e-20 erg/cm2/s/Angstrom", 8.9 - 2.5 * math.log10(1e-20 * 5000**2 / 2.99792458e-5)),
     ],
 )
@@ -103,9 +113,23 @@ def test_units_beside_the_standard(text: str, magnitude: float) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        *((text, "rate") for text in ("ELECTRONS/S", "e-/sec", "adu / s", "cps", "DN s**-1")),
+        *(
+            (text, "rate")
+            for text in (
+                "ELECTRONS/S",
+                "e-/sec",
+                "adu / s",
+                "cps",
+                "DN s**-1",
+                "counts per second",
+                "[e-/s]",
+            )
+        ),
         *((text, "counts") for text in ("ELECTRONS", "ADU", "counts/pixel", "e-", "photons")),
-        *((text, "logarithmic") for text in ("mag", "mag(AB)", "mag / arcsec2")),
+        *(
+            (text, "logarithmic")
+            for text in ("mag", "mag(AB)", "mag / arcsec2", "MAG", "STmag", "dex")
+        ),
         *((text, "unknown") for text in ("", "UNITLESS", "Jy/beam", "MJY/SR", "mjy", "nJy2", "m")),
         *((text, "unknown") for text in ("(m" * 500_000, "m**9999", "1e999 Jy", "-1 Jy")),
     ],
@@ -149,6 +173,8 @@ def test_no_zero_point(cards: dict[str, Any]) -> None:
         ({"MAGZERO": 22.5, "FILTER": "W2", "BUNIT": "nanomaggy"}, r"in W2 it is 25\.839"),
         ({"HIERARCH ESO QC MAGZPT": 23.0, "INSTRUME": "VIRCAM"}, "VIRCAM gives Vega"),
         ({"BUNIT": "mag"}, "BUNIT is mag, and magnitudes cannot be added"),
+        ({"BUNIT": "ABMAG", "MAGZERO": 25.0}, "BUNIT is ABMAG, and magnitudes cannot be added"),
+        ({**HST, "BUNIT": "DN/exposure"}, "BUNIT is 'DN/exposure', which is neither those nor"),
         ({**HST, "BUNIT": "ELECTRONS"}, r"counts \(ELECTRONS\), and EXPTIME is missing"),
         ({**HST, "BUNIT": "counts", "EXPTIME": "n/a"}, "EXPTIME is missing or no number"),
         ({**HST, "BUNIT": "counts", "EXPTIME": 0.0}, "EXPTIME is 0"),
@@ -167,6 +193,41 @@ def test_a_comment_tells_vega_and_seconds() -> None:
     rate = [("MAGZERO", 25.0, "[mag] zero point for 1 s"), ("BUNIT", "adu")]
     assert said(Header([*rate, ("EXPTIME", 100.0)])).found == Found(30.0, "MAGZERO, EXPTIME")
     assert "EXPTIME is missing" in said(Header(rate)).problem
+
+
+@given(
+    said_of=st.sampled_from(
+        [
+            "mag of 1 count/s",
+            "[mag] (e-/s)",
+            "for one second",
+            "per sec",
+            "ADU s-1",
+            "normalised to 1 sec",
+        ]
+    ),
+    unit=st.sampled_from(["adu", "ELECTRONS", "counts/s", "nJy", "", "furlong"]),
+)
+def test_a_zero_point_per_second_goes_with_the_pixels_unit(said_of: str, unit: str) -> None:
+    answer = said(Header([("MAGZERO", 25.0, said_of), ("BUNIT", unit), ("EXPTIME", 100.0)]))
+    counts = unit in {"adu", "ELECTRONS"}
+    if unit == "furlong":
+        assert "MAGZERO is of counts per second, and BUNIT is 'furlong'" in answer.problem
+    else:
+        assert answer.found is not None
+        assert answer.found.value == (30.0 if counts else 25.0)
+        assert ("BUNIT is missing: taken as counts per second" in " ".join(answer.notes)) == (
+            not unit
+        )
+
+
+def test_magnitudes_per_second_are_magnitudes() -> None:
+    cards = [
+        ("MAGZERO", 30.0, "Mag Zero-point in magnitudes/s"),
+        ("BUNIT", "ADU"),
+        ("EXPTIME", 90.0),
+    ]
+    assert said(Header(cards)) == ZeroPoint(Found(30.0, "MAGZERO"))  # as DES writes
 
 
 @pytest.mark.parametrize(

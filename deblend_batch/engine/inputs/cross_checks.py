@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 from scipy.spatial import cKDTree
 
 from deblend_batch.errors import BadDataError, DetectionsError
@@ -23,15 +24,27 @@ from deblend_batch.field.photometry import AB_ZERO_POINT_NJY, nanojansky_per_uni
 NO_DATA = ("UNOBSERVED", "NO_DATA")
 """Bits of pixels that hold nothing: a source there is off the image, and says nothing of the mask."""
 
+_FWHM = 2.3548
+"""Of a Gaussian, in sigma."""
 _WINDOWS = 5
 _REACH_PX = 3
 _MARGIN_PX = 12
 _LEAST = 20
 _SNR = 15.0
-_OFFSET_PX = 0.5
+_OFFSET_PX = 0.45
+"""Positions of pixels' corners are 0.5 off, and measured to some hundredths."""
 _SIGNIFICANT = 5.0
+_FAR_PX = 40
+_FAR_BIN_PX = 2
+_PEAKS = 400
+_TIMES_MORE = 3.0
+_CHANCE_SIGMA = 8.0
+_MARGIN_SNR = 10.0
+"""What is so much brighter than what stands out must, though it be no star, or in another band."""
+_LEAST_SEEN = 0.25
 _MAGNITUDES = 3.0
-_AGAINST = -0.3
+_AGAINST = -0.5
+_AGAINST_SIGMA = 3.0
 _MOST_BAD = 0.2
 
 
@@ -51,6 +64,12 @@ class Sources:
         Whether the mask calls the pixel bad although it holds data.
     alone : ndarray of bool, shape (n,)
         Whether no other detection is near.
+    bright : ndarray of bool, shape (n,)
+        Whether it should stand out by its magnitude.
+    far_yx : ndarray of float64, shape (p, 2)
+        From each position to each peak within some 60 px, px.
+    peak_yx : ndarray of float64, shape (k, 2)
+        The highest peaks of each window, px.
     """
 
     offset_yx: NDArray[np.float64]
@@ -58,6 +77,9 @@ class Sources:
     given: NDArray[np.float64]
     is_bad: NDArray[np.bool_]
     alone: NDArray[np.bool_]
+    bright: NDArray[np.bool_]
+    far_yx: NDArray[np.float64]
+    peak_yx: NDArray[np.float64]
 
 
 def compare_with_pixels(
@@ -110,7 +132,21 @@ def compare_with_pixels(
 
 def check_positions(found: Sources) -> tuple[str, str]:
     """Return what is to be said of the positions, and what is wrong with them."""
-    offsets = found.offset_yx[found.alone & np.isfinite(found.offset_yx).all(axis=1)]
+    shift = far_shift(found.far_yx)
+    if shift is not None:
+        dy, dx = shift
+        line = f"positions: the image's peaks are {dx:+.1f} px in x, {dy:+.1f} in y from them"
+        return (
+            line,
+            f"the image's peaks are {dx:+.1f} px in x and {dy:+.1f} in y off its positions,",
+        )
+    shows = np.asarray(np.isfinite(found.offset_yx).all(axis=1))
+    expected = found.alone & found.bright
+    enough = min(expected.sum(), len(found.peak_yx)) >= _LEAST
+    if enough and shows[expected].mean() < _LEAST_SEEN:
+        line = f"positions: {shows[expected].sum()} of {expected.sum()} bright sources show a peak"
+        return line, f"of {expected.sum()} bright sources {shows[expected].sum()} show a peak"
+    offsets = found.offset_yx[found.alone & shows]
     if len(offsets) < _LEAST:
         return f"positions not compared: {len(offsets)} bright sources that stand alone", ""
     median = np.median(offsets, axis=0)
@@ -130,6 +166,36 @@ def check_positions(found: Sources) -> tuple[str, str]:
     )
 
 
+def far_shift(far_yx: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return by how much positions are off that are those of another frame, px (y, x).
+
+    Parameters
+    ----------
+    far_yx : ndarray of float64, shape (p, 2)
+        From each position to each peak within some 40 px. If many are alike, and few are near zero, all
+        positions are off by that much.
+
+    Returns
+    -------
+    tuple of float, or None
+        None where nothing says that they are.
+    """
+    if len(far_yx) < _LEAST:
+        return None
+    edges = np.arange(-_FAR_PX - _FAR_BIN_PX / 2, _FAR_PX + _FAR_BIN_PX, _FAR_BIN_PX)
+    counts, _ = np.histogramdd(far_yx, bins=[edges, edges])
+    summed = uniform_filter(counts, 3, mode="constant") * 9
+    at = np.unravel_index(int(np.argmax(summed)), summed.shape)
+    middle, chance = len(summed) // 2, 9 * float(counts.mean())
+    more, here = float(summed[at]) - chance, float(summed[middle, middle]) - chance
+    if more < max(_LEAST, _TIMES_MORE * here, _CHANCE_SIGMA * chance**0.5):
+        return None
+    centre = (np.array(at) - middle) * _FAR_BIN_PX
+    alike = far_yx[(np.abs(far_yx - centre) <= 1.5 * _FAR_BIN_PX).all(axis=1)]
+    dy, dx = np.median(alike, axis=0)
+    return float(dy), float(dx)
+
+
 def check_magnitudes(found: Sources) -> tuple[str, str]:
     """Return what is to be said of the magnitudes, and what is wrong with them."""
     known = found.alone & np.isfinite(found.magnitude) & np.isfinite(found.given)
@@ -140,7 +206,7 @@ def check_magnitudes(found: Sources) -> tuple[str, str]:
     line = f"magnitudes: {off:+.2f} of small apertures ({known.sum()} sources)"
     varies = np.ptp(given) > 0 and np.ptp(seen) > 0
     order = rank_correlation(seen, given) if varies else 1.0
-    if order < _AGAINST:
+    if order < min(_AGAINST, -_AGAINST_SIGMA / (known.sum() - 1) ** 0.5):
         return line, "brighter sources have larger magnitudes (are they fluxes?)"
     if abs(off) > _MAGNITUDES:
         return line, f"magnitudes are {off:+.1f} of what the pixels hold (zero point, unit?)"
@@ -179,20 +245,13 @@ def sample_sources(
     fwhm_px = field.psf_fwhm_px[0]
     parts = [] if tree is None else list(_windows(field, yx, magnitude, tree, fwhm_px))
     if not parts:
-        nothing = np.empty(0)
-        return Sources(
-            np.empty((0, 2)), nothing, nothing, nothing.astype(bool), nothing.astype(bool)
-        )
+        nothing, none, pairs = np.empty(0), np.empty(0, bool), np.empty((0, 2))
+        return Sources(pairs, nothing, nothing, none, none, none, pairs, pairs)
     return Sources(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-_Part = tuple[
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.bool_],
-    NDArray[np.bool_],
-]
+_Part = tuple[NDArray[Any], ...]
+"""Of a window what :class:`Sources` has of all."""
 
 
 def _windows(
@@ -216,12 +275,19 @@ def _windows(
             continue
         image[bad | ~np.isfinite(image)] = np.nan
         near = tree.query_ball_point(yx[here], 2 * _MARGIN_PX / 3, return_length=True)
-        offset, flux = _peaks(image, local[here], fwhm_px)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            njy = flux * float(nanojansky_per_unit(field.meta.zero_point[0]))
-            seen = AB_ZERO_POINT_NJY - 2.5 * np.log10(njy)
+        smoothed = Smoothed.of(image, fwhm_px)
+        offset, flux = _peaks(image, smoothed, local[here], fwhm_px)
+        unit = float(nanojansky_per_unit(field.meta.zero_point[0]))
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            seen = AB_ZERO_POINT_NJY - 2.5 * np.log10(flux * unit)
+            given = 10 ** ((AB_ZERO_POINT_NJY - magnitude[here]) / 2.5) / unit
+            height = given / (4 * np.pi * (fwhm_px / _FWHM) ** 2)
+            bright = height > _MARGIN_SNR * _SNR * smoothed.noise
         y, x = np.round(local[here]).astype(int).T
-        yield offset, seen, magnitude[here], bad[y, x], np.asarray(near) == 1
+        known = np.isfinite(image[y, x]) & (smoothed.noise > 0)
+        peaks = smoothed.highest() + corner
+        stated = magnitude[here], bad[y, x], np.asarray(near) == 1, bright & known
+        yield offset, seen, *stated, _far_offsets(peaks, tree), peaks
 
 
 def _bad(
@@ -239,14 +305,54 @@ def _bad(
     return bad
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """A window, smoothed with its PSF.
+
+    Parameters
+    ----------
+    pixels : ndarray of float64, shape (y, x)
+        Less the sky; 0 where nothing is known.
+    level : float
+        The sky.
+    noise : float
+        Of the smoothed pixels; 0 where there is none.
+    """
+
+    pixels: NDArray[np.float64]
+    level: float
+    noise: float
+
+    @classmethod
+    def of(cls, image: NDArray[np.float64], fwhm_px: float) -> Smoothed:
+        """Smooth an image that has NaN where nothing is known."""
+        level, sigma = clipped_median_sigma(image)
+        known = np.isfinite(image)
+        pixels = gaussian_filter(np.where(known, image - level, 0), fwhm_px / _FWHM)
+        _, noise = clipped_median_sigma(pixels[known])
+        return cls(pixels, level, noise if sigma > 0 else 0.0)
+
+    def highest(self) -> NDArray[np.float64]:
+        """Return the positions (y, x) of the highest peaks that stand out."""
+        peak = (self.pixels == maximum_filter(self.pixels, 2 * _REACH_PX + 1)) & (
+            self.pixels > _SNR * self.noise
+        )
+        found = np.argwhere(peak)
+        order = np.argsort(-self.pixels[peak], kind="stable")[:_PEAKS]
+        return found[order].astype(np.float64) if self.noise > 0 else np.empty((0, 2))
+
+
+def _far_offsets(peaks_yx: NDArray[np.float64], tree: cKDTree) -> NDArray[np.float64]:
+    """Return the way from each position to each of the highest peaks that is not far."""
+    near = tree.query_ball_point(peaks_yx, 1.5 * _FAR_PX, return_sorted=False)
+    ways = [peak - tree.data[rows] for peak, rows in zip(peaks_yx, near, strict=True) if rows]
+    return np.concatenate(ways) if ways else np.empty((0, 2))
+
+
 def _peaks(
-    image: NDArray[np.float64], yx: NDArray[np.float64], fwhm_px: float
+    image: NDArray[np.float64], smoothed: Smoothed, yx: NDArray[np.float64], fwhm_px: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Offsets of the peaks near positions, px, and fluxes in a small aperture; NaN where none stands out."""
-    level, sigma = clipped_median_sigma(image)
-    known = np.isfinite(image)
-    smooth = gaussian_filter(np.where(known, image - level, 0), fwhm_px / 2.355)
-    _, noise = clipped_median_sigma(smooth[known])
     reach = np.arange(-_REACH_PX, _REACH_PX + 1)
     dy, dx = np.meshgrid(reach, reach, indexing="ij")
     radius = int(np.clip(np.ceil(1.5 * fwhm_px), 2, _MARGIN_PX - _REACH_PX - 2))
@@ -254,16 +360,16 @@ def _peaks(
     round_ = np.hypot(ay, ax) <= radius
     offset, flux = np.full(yx.shape, np.nan), np.full(len(yx), np.nan)
     for number, (y, x) in enumerate(np.round(yx).astype(int).tolist()):
-        around = smooth[y + dy, x + dx]
+        around = smoothed.pixels[y + dy, x + dx]
         best = int(np.argmax(around))
         py, px = y + int(dy.flat[best]), x + int(dx.flat[best])
-        stands_out = noise > 0 and around.flat[best] > _SNR * noise and sigma > 0
+        stands_out = smoothed.noise > 0 and around.flat[best] > _SNR * smoothed.noise
         if not stands_out or abs(py - y) == _REACH_PX or abs(px - x) == _REACH_PX:
             continue
-        offset[number] = np.array([py, px]) + _vertex(smooth, py, px) - yx[number]
+        offset[number] = np.array([py, px]) + _vertex(smoothed.pixels, py, px) - yx[number]
         pixels = image[py + ay, px + ax]
         if np.isfinite(pixels).all():
-            flux[number] = (pixels - level)[round_].sum()
+            flux[number] = (pixels - smoothed.level)[round_].sum()
     return offset, flux
 
 

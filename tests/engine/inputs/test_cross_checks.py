@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from deblend_batch.engine.inputs.cross_checks import compare_with_pixels, rank_correlation
+from deblend_batch.engine.inputs.cross_checks import (
+    Sources,
+    check_magnitudes,
+    compare_with_pixels,
+    far_shift,
+    rank_correlation,
+)
 from deblend_batch.errors import DetectionsError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.field.mask_bits import MaskBits
@@ -64,6 +70,15 @@ def test_what_fits_is_said_in_a_line_each(tmp_path: Path) -> None:
             (0.0, 0.6),
             r"peaks of \d+ sources are -0\.6\d px in x and [+-]0\.0\d in y off, in .*f.zarr",
         ),
+        (
+            (0.5, 0.5),
+            r"peaks of \d+ sources are -0\.(4[5-9]|5\d) px in x and -0\.(4[5-9]|5\d) in y",
+        ),
+        (
+            (7.0, -4.0),
+            r"the image's peaks are \+4\.\d px in x and -7\.\d in y off its positions, in",
+        ),
+        ((-11.0, 13.0), r"the image's peaks are -1[23]\.\d px in x and \+1[01]\.\d in y off"),
     ],
 )
 def test_positions_that_are_off_stop(
@@ -74,6 +89,53 @@ def test_positions_that_are_off_stop(
     with pytest.raises(DetectionsError, match=message):
         compare_with_pixels(field, yx, mag, "t", ())
     assert "px in x" in compare_with_pixels(field, yx, mag, "t", ["positions"])[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shift=st.tuples(*[st.integers(-36, 36)] * 2).filter(lambda each: max(map(abs, each)) > 4),
+    others=st.integers(0, 2000),
+    missing=st.floats(0, 0.5),
+    scatter=st.floats(0, 0.5),
+)
+def test_a_shift_is_found_among_others(
+    shift: tuple[int, int], others: int, missing: float, scatter: float
+) -> None:
+    rng = np.random.default_rng(3)
+    peaks = rng.uniform(0, 500, (120, 2))
+    table = peaks[rng.uniform(size=120) >= missing]
+    table = np.concatenate(
+        [table + rng.normal(0, scatter, table.shape), rng.uniform(0, 500, (others, 2))]
+    )
+
+    def ways(yx: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = (peaks[:, None] - yx).reshape(-1, 2)
+        return np.asarray(pairs[np.hypot(*pairs.T) < 60])
+
+    assert far_shift(ways(table)) is None
+    assert far_shift(ways(rng.uniform(0, 500, table.shape))) is None
+    assert far_shift(ways(table - shift)) == pytest.approx(shift, abs=1.0)
+
+
+def test_bright_sources_that_show_no_peak_stop(tmp_path: Path) -> None:
+    field = field_of(tmp_path)
+    yx = np.random.default_rng(5).uniform(20, 280, (40, 2))
+    with pytest.raises(DetectionsError, match=r"of \d+ bright sources \d show a peak in .*f.zarr"):
+        compare_with_pixels(field, yx, np.full(40, 10.0), "t", ())
+    lines = compare_with_pixels(field, yx, np.full(40, np.nan), "t", ())
+    assert lines[0].startswith("positions not compared")
+
+
+def test_an_order_by_chance_is_no_flux() -> None:
+    seen = np.random.default_rng(0).normal(20, 0.01, 400)
+    nothing, alone = np.zeros(20, bool), np.ones(20, bool)
+    wrong = 0
+    for part in np.asarray(seen.reshape(20, 20), np.float64):
+        given = np.linspace(20.0, 20.02, 20, dtype=np.float64)
+        pairs = np.empty((0, 2))
+        found = Sources(np.zeros((20, 2)), part, given, nothing, alone, nothing, pairs, pairs)
+        wrong += bool(check_magnitudes(found)[1])
+    assert wrong == 0
 
 
 def test_magnitudes_that_are_fluxes_stop(tmp_path: Path) -> None:
