@@ -16,6 +16,7 @@ from deblend_batch.engine.methods.method import Arrays
 from deblend_batch.engine.worker.cut import cut_blends
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import nanojansky_per_unit
+from deblend_batch.models.device import one_thread
 from deblend_batch.models.profile_fit.model import ProfileFit
 from deblend_batch.models.profile_fit.solver import Search
 from deblend_batch.models.registry import load_model
@@ -155,6 +156,11 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     with_trials : bool
         Whether members are divided, to see whether they are two.
     """
+    with one_thread():  # several wait for each other longer than they help
+        return _fit_part(blends, survey, with_trials)
+
+
+def _fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     opened = Field.reopen(survey.field_url, survey.options)
     method = _method()
     fwhm_px = max(opened.psf_fwhm_px)
