@@ -209,7 +209,7 @@ def shards_of(output: Path) -> dict[str, bytes]:
 
 
 def wait_until(ready: Callable[[], bool], seconds: float = 600) -> None:
-    """Wait for something that must come, however busy the machine; to look takes a third of a core at most."""
+    """Wait for something that must come, on a busy machine too; to look takes a third of a core at most."""
     began = time.monotonic()
     deadline = began + seconds
     while not ready():

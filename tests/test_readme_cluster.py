@@ -21,7 +21,6 @@ from tests.support import SmallField, wait_until
 def wait_for(port: int) -> None:
     """Wait until something of this machine listens on a port."""
 
-
     def listens() -> bool:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 5).close()

@@ -75,7 +75,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
     undisturbed_small_tiles: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has a GPU of its own."""
+    """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has its own GPU."""
     output = tmp_path / "out"
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)

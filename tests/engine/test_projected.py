@@ -79,9 +79,7 @@ def test_the_peak_of_a_run_is_within_its_projection_and_a_quarter(
         str(tmp_path / "config.yaml"),
         "--json",
     ]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=True
-    )
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     memory = json.loads(ended.stdout)["memory"]
     for process in ("actor", "driver"):
         measured, projected = memory[process], memory["projected"][process]

@@ -86,7 +86,9 @@ def test_a_job_that_is_stopped_is_resumed_by_another_on_the_cluster_s_gpus(
         assert not {"\r", "\x1b"} & set(log)
     assert shards_of(output) == undisturbed_small_tiles
     assert verify_run(Output(str(output))).problems == ()
-    assert set() < gpus_of(output) <= {((0,), "0"), ((1,), "1")}  # of both: tests/engine/test_nodes.py
+    assert (
+        set() < gpus_of(output) <= {((0,), "0"), ((1,), "1")}
+    )  # of both: tests/engine/test_nodes.py
 
 
 @pytest.mark.slow

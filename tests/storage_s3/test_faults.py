@@ -66,9 +66,7 @@ def test_a_run_outlives_writes_that_fail(
     """Refused, reset before and after the deed, and cut half-way: a fifth of all."""
     output, options = "s3://survey/runs/writes", inputs["storage_options"]
     proxy.faults = (WRITES,)
-    summary = process_field(
-        {**inputs, "output": output, "storage_options": proxy.through(options)}
-    )
+    summary = process_field({**inputs, "output": output, "storage_options": proxy.through(options)})
     assert summary.exit_code == 0
     assert sum(proxy.met.values()) >= 4
     assert len(proxy.met) == 4
@@ -87,9 +85,7 @@ def test_a_run_outlives_reads_that_fail_and_are_slow(
 ) -> None:
     output, options = "s3://survey/runs/reads", inputs["storage_options"]
     proxy.faults, proxy.latency_s = (READS,), 0.04
-    summary = process_field(
-        {**inputs, "output": output, "storage_options": proxy.through(options)}
-    )
+    summary = process_field({**inputs, "output": output, "storage_options": proxy.through(options)})
     assert summary.exit_code == 0
     assert sum(proxy.met.values()) >= 10
     assert proxy.met["half_answer"] >= 2
