@@ -41,7 +41,7 @@ from hypothesis import settings
 from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import ON_RAY, OneRayCluster
+from tests.scheduling import ON_RAY, OWN_RAY, FewRayClusters
 from tests.support import SmallField, gaussian_image, make_meta, member, shards_of, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -52,16 +52,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
-    """Share the suite by file, so that there is one Ray cluster at a time; what takes long begins first."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FewRayClusters:
+    """Share the suite by file, with few Ray clusters at a time; what takes long begins first."""
     config.option.loadscopereorder = False  # the order of the items is by how long they take
-    return OneRayCluster(config, log)
+    return FewRayClusters(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first; refuse a test on the Ray cluster whose file the scheduler does not know."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not item.nodeid.startswith(ON_RAY), item.path not in slow))
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith(ON_RAY),
+            not item.nodeid.startswith(OWN_RAY),
+            item.path not in slow,
+        )
+    )
     for item in items:
         values = getattr(getattr(item, "callspec", None), "params", {})
         needs_ray = "head" in getattr(item, "fixturenames", ()) and "head" not in values
@@ -69,6 +75,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid} needs Ray: name its file in tests/scheduling.py"
             )
+
+
+_RAY = contextlib.ExitStack()
+"""The session's Ray head, and this process as its driver: idle, they take a fifth of a core."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the session's Ray with the last test that needs it."""
+    yield
+    if nextitem is None or not nextitem.nodeid.startswith(ON_RAY):
+        _RAY.close()
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +119,7 @@ class RayHead:
 
 
 @pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+def head(tmp_path_factory: pytest.TempPathFactory) -> RayHead:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
     port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
@@ -113,17 +131,19 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     environment = {**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as the deploy files do
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
-    try:
-        _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
-        yield RayHead(
-            f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
-        )
-    finally:
-        # What `ray stop` takes half a minute for.
-        for left in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
-                left.kill()
-        process.wait(60)
+    _RAY.callback(_end, process)
+    _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
+    return RayHead(
+        f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a head and all that it has started, which `ray stop` takes half a minute for."""
+    for left in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+            left.kill()
+    process.wait()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -148,11 +168,10 @@ def fork_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(head: RayHead) -> Iterator[None]:
+def cluster(head: RayHead) -> None:
     """This process as a driver on the session's cluster."""
     ray.init(address=head.address, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    _RAY.callback(ray.shutdown)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""How the suite is shared by two processes: whatever starts or joins Ray stays in one of them."""
+"""How the suite is shared by processes: whatever joins one Ray cluster stays in one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ ON_RAY = (
     "tests/deploy/test_prometheus.py",
     "tests/deploy/test_slurm.py",
     "tests/engine/test_admission.py",
-    "tests/engine/test_autoscaling.py",
     "tests/engine/needs/test_pool.py",
     "tests/detect/test_field.py",
     "tests/cluster/test_failure.py",
@@ -27,14 +26,22 @@ ON_RAY = (
     "tests/cluster/test_workers.py",
     "tests/storage_s3/test_planted_secret.py",
     "tests/test_demo.py",
-    "tests/test_readme_cluster.py",
     "tests/train/test_group.py",
 )
 
 
-class OneRayCluster(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Gives the tests of a file to one process, and those of all files that need Ray to the same one."""
+OWN_RAY = ("tests/engine/test_autoscaling.py", "tests/test_readme_cluster.py")
+"""Each of these starts a cluster of its own."""
+
+
+class FewRayClusters(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives the tests of a file to one process, those of all files that share a Ray cluster to the same one.
+
+    Those with a cluster of their own are in another one together: there are two clusters at a time, at most.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", 1)[0]
-        return "ray" if path.startswith(ON_RAY) else path
+        if path.startswith(ON_RAY):
+            return "ray"
+        return "own ray" if path.startswith(OWN_RAY) else path
