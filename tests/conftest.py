@@ -41,7 +41,7 @@ from hypothesis import settings
 from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import ON_RAY, OWN_RAY, FewRayClusters
+from tests.scheduling import ON_RAY, FewRayClusters
 from tests.support import SmallField, gaussian_image, make_meta, member, shards_of, write_tiny_model
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -61,13 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FewRayCluste
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first; refuse a test on the Ray cluster whose file the scheduler does not know."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(
-        key=lambda item: (
-            not item.nodeid.startswith(ON_RAY),
-            not item.nodeid.startswith(OWN_RAY),
-            item.path not in slow,
-        )
-    )
+    items.sort(key=lambda item: (not item.nodeid.startswith(ON_RAY), item.path not in slow))
     for item in items:
         values = getattr(getattr(item, "callspec", None), "params", {})
         needs_ray = "head" in getattr(item, "fixturenames", ()) and "head" not in values
@@ -119,7 +113,7 @@ class RayHead:
 
 
 @pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> RayHead:
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
     port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
@@ -131,11 +125,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> RayHead:
     environment = {**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as the deploy files do
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
-    _RAY.callback(_end, process)
-    _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
-    return RayHead(
-        f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
-    )
+    with _RAY:  # which is left here only where a session is broken off
+        _RAY.callback(_end, process)
+        _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
+        yield RayHead(
+            f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
+        )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -70,7 +70,7 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert shards_of(output) == undisturbed
     assert summary.totals["retries"][retried] >= 1
     assert summary.totals["pairs"]["quarantined"] == 0
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_what_workers_are_forked_from_dies_with_one_of_them(
@@ -182,7 +182,7 @@ def test_workers_leave_with_their_driver_and_the_run_resumes(
     assert shards_of(output).items() < undisturbed.items()
     assert process_field(local(small_field, output)).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_a_script_needs_no_guard_nor_ray_nor_torch_and_its_workers_outlive_ctrl_c(
