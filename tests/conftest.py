@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +41,15 @@ from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
 from tests.scheduling import ON_RAY, FewRayClusters
-from tests.support import SmallField, gaussian_image, make_meta, member, shards_of, write_tiny_model
+from tests.support import (
+    SmallField,
+    gaussian_image,
+    make_meta,
+    member,
+    shards_of,
+    wait_until,
+    write_tiny_model,
+)
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -72,15 +79,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 _RAY = contextlib.ExitStack()
-"""The session's Ray head, and this process as its driver: idle, they take a fifth of a core."""
+"""The session's Ray head, and this process as its driver; both take CPU time while they are idle."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
     """End the session's Ray with the last test that needs it."""
-    yield
-    if nextitem is None or not nextitem.nodeid.startswith(ON_RAY):
-        _RAY.close()
+    try:
+        yield
+    finally:
+        if nextitem is None or not nextitem.nodeid.startswith(ON_RAY):
+            _RAY.close()
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +123,7 @@ class RayHead:
 
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
-    """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
+    """One Ray head for all tests of a process, started as a user would: 2 CPUs and 2 logical GPUs."""
     port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
@@ -143,15 +152,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {_TOKEN}"})
-    for _ in range(240):
+
+    def takes_drivers() -> bool:
         if process.poll() is not None:
-            break
+            pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
         with contextlib.suppress(OSError):
             urllib.request.urlopen(request, timeout=5).close()
-            if "Ray runtime started" in log.read_text():  # and with it a node that takes drivers
-                return
-        time.sleep(0.5)
-    pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
+            return "Ray runtime started" in log.read_text()
+        return False
+
+    wait_until(takes_drivers)
 
 
 @pytest.fixture(scope="session", autouse=True)
