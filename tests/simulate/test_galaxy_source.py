@@ -39,7 +39,7 @@ def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
 
 
 def test_a_split_of_real_galaxies_has_its_own(catalog: str, tmp_path: Path) -> None:
-    words = ("--real-catalog", catalog, "--galaxies", "16", "--split")
+    words = ("--real-catalog", catalog, "--galaxies", "32", "--split")
     ids = [
         set(simulate(tmp_path / split, *words, split).batch().galaxy_id.ravel())
         for split in ("train", "validation", "test")
