@@ -26,6 +26,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers would give way to every other process, and so to the tests that need no Ray.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray's spelling)
+# On a busy machine Ray's own minute does not suffice.
+os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "600"
 # Ray's own 10 s are longer than a test's whole run.
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (Ray's spelling)
 
