@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers would give way to every other process, and so to the tests that need no Ray.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray's spelling)
+# On a busy machine Ray's own minute does not suffice.
+os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "600"
 # Ray's own 10 s are longer than a test's whole run.
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (Ray's spelling)
 
@@ -41,8 +42,16 @@ from hypothesis import settings
 from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import ON_RAY, OneRayCluster
-from tests.support import SmallField, gaussian_image, make_meta, member, shards_of, write_tiny_model
+from tests.scheduling import ON_RAY, FewRayClusters
+from tests.support import (
+    SmallField,
+    gaussian_image,
+    make_meta,
+    member,
+    shards_of,
+    wait_until,
+    write_tiny_model,
+)
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -52,10 +61,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
-    """Share the suite by file, so that there is one Ray cluster at a time; what takes long begins first."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FewRayClusters:
+    """Share the suite by file, with few Ray clusters at a time; what takes long begins first."""
     config.option.loadscopereorder = False  # the order of the items is by how long they take
-    return OneRayCluster(config, log)
+    return FewRayClusters(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,6 +78,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid} needs Ray: name its file in tests/scheduling.py"
             )
+
+
+_RAY = contextlib.ExitStack()
+"""The session's Ray head, and this process as its driver; both take CPU time while they are idle."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the session's Ray with the last test that needs it."""
+    try:
+        yield
+    finally:
+        if nextitem is None or not nextitem.nodeid.startswith(ON_RAY):
+            _RAY.close()
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +125,7 @@ class RayHead:
 
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
-    """One Ray head for the whole session, started as a user would: 2 CPUs and 2 logical GPUs."""
+    """One Ray head for all tests of a process, started as a user would: 2 CPUs and 2 logical GPUs."""
     port, dashboard, agent = free_port(), free_port(), free_port()
     log = tmp_path_factory.mktemp("ray") / "head.log"
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
@@ -113,30 +136,34 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     environment = {**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as the deploy files do
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
-    try:
+    with _RAY:  # which is left here only where a session is broken off
+        _RAY.callback(_end, process)
         _wait_for(f"http://127.0.0.1:{dashboard}/api/version", process, log)
         yield RayHead(
             f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}"
         )
-    finally:
-        # What `ray stop` takes half a minute for.
-        for left in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
-                left.kill()
-        process.wait(60)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a head and all that it has started, which `ray stop` takes half a minute for."""
+    for left in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+            left.kill()
+    process.wait()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {_TOKEN}"})
-    for _ in range(240):
+
+    def takes_drivers() -> bool:
         if process.poll() is not None:
-            break
+            pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
         with contextlib.suppress(OSError):
             urllib.request.urlopen(request, timeout=5).close()
-            if "Ray runtime started" in log.read_text():  # and with it a node that takes drivers
-                return
-        time.sleep(0.5)
-    pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
+            return "Ray runtime started" in log.read_text()
+        return False
+
+    wait_until(takes_drivers)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -148,11 +175,10 @@ def fork_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(head: RayHead) -> Iterator[None]:
+def cluster(head: RayHead) -> None:
     """This process as a driver on the session's cluster."""
     ray.init(address=head.address, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    _RAY.callback(ray.shutdown)
 
 
 @pytest.fixture(scope="session")

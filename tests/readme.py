@@ -46,7 +46,6 @@ def run_as_printed(words: list[str], folder: Path) -> str:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -208,8 +208,8 @@ def shards_of(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (output / "shards").glob("*.parquet")}
 
 
-def wait_until(ready: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something that must come; to look for it takes a third of a core at most."""
+def wait_until(ready: Callable[[], bool], seconds: float = 600) -> None:
+    """Wait for something that must come, on a busy machine too; to look takes a third of a core at most."""
     began = time.monotonic()
     deadline = began + seconds
     while not ready():

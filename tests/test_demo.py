@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.cli.main import main
 from deblend_batch.demo import DemoResult, run_demo
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import ConfigError, OutputConflictError
+from deblend_batch.simulate.fields.field import simulate_field
 from tests.readme import run_as_printed, snippet
 from tests.support import read_shards
 
@@ -70,17 +71,37 @@ def test_the_readme_goes_on_from_it(demo: tuple[Path, DemoResult, list[str]]) ->
     assert "nothing left to do" in said
 
 
+class _SimulatedError(Exception):
+    pass
+
+
+def _stop_once_simulated(said: str) -> None:
+    if said.startswith("finding"):
+        raise _SimulatedError
+
+
 @pytest.mark.slow
-def test_running_it_again_makes_it_anew(demo: tuple[Path, DemoResult, list[str]]) -> None:
+def test_running_it_again_makes_it_anew(
+    demo: tuple[Path, DemoResult, list[str]], tmp_path: Path
+) -> None:
     """Another seed gives another field in the same folder, and nothing of the first is left."""
-    folder, first, _ = demo
-    (folder / "run" / "stray").touch()
-    before = Ledger(Output(str(folder / "run"))).read_run()["fingerprint"]
-    second = run_demo(str(folder), size=512, pairs=10, seed=1, say=lambda _: None)
-    assert Ledger(Output(str(folder / "run"))).read_run()["fingerprint"] != before
-    assert second.sources == len(read_shards(str(folder / "run")))
-    assert second.flux_mape != first.flux_mape
-    assert not (folder / "run" / "stray").exists()
+    folder, _, _ = demo
+    with pytest.raises(_SimulatedError):
+        run_demo(str(folder), size=512, pairs=10, seed=1, say=_stop_once_simulated)
+    expected = simulate_field(
+        str(tmp_path / "field.zarr"),
+        shape_yx=(512, 512),
+        n_pairs=10,
+        n_isolated=3,
+        n_groups=0,
+        seed=1,
+        processes=1,
+    )
+    truth = Path(expected.truth_url).name
+    assert pq.read_table(folder / truth).equals(pq.read_table(expected.truth_url))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["config.yaml", *(path.name for path in tmp_path.iterdir())]
+    )
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "config.yaml"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,20 +15,19 @@ import yaml
 
 from tests.conftest import free_port
 from tests.readme import ROOT, environment, run_as_printed, snippet
-from tests.support import SmallField
+from tests.support import SmallField, wait_until
 
 
 def wait_for(port: int) -> None:
     """Wait until something of this machine listens on a port."""
-    deadline = time.monotonic() + 90
-    while True:
-        try:
+
+    def listens() -> bool:
+        with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 5).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        else:
-            return
+            return True
+        return False
+
+    wait_until(listens)
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def told(
     )
     ledger = Ledger(Output(str(folder / "out")))
     kill_the_first_worker(ledger, process)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     return ledger, out, err
 

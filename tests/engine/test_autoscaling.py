@@ -108,7 +108,7 @@ def growing_head(folder: Path) -> Iterator[tuple[str, int]]:
         )
     nodes = psutil.Process(head.pid)
     try:
-        wait_until(lambda: b"Ray runtime started" in (folder / "head.log").read_bytes(), 60)
+        wait_until(lambda: b"Ray runtime started" in (folder / "head.log").read_bytes())
         yield gcs, head.pid
     finally:
         left = nodes.children(recursive=True)
@@ -148,16 +148,16 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
             env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
         )
         try:
-            wait_until(lambda: len(nodes_of(output)) == 2, 120)
+            wait_until(lambda: len(nodes_of(output)) == 2)
             raylet_of(head, min(nodes_of(output))).kill()
-            wait_until(lambda: len(nodes_of(output)) == 3, 120)
+            wait_until(lambda: len(nodes_of(output)) == 3)
             fast.touch()
-            assert run.wait(120) == 0, (tmp_path / "run.log").read_text()
+            assert run.wait() == 0, (tmp_path / "run.log").read_text()
         finally:
             run.kill()
             run.wait()
     assert shards_of(output) == undisturbed_small_tiles
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
     totals = json.loads((output / "run.json").read_text())["totals"]
     assert totals["retries"]["worker"] >= 1
     assert HEAD_ID not in nodes_of(output)

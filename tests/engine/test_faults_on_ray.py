@@ -48,7 +48,7 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert shards_of(output) == undisturbed
     assert summary.totals["retries"]["worker"] >= 2
     assert summary.totals["pairs"]["quarantined"] == 0
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_a_bug_stops_the_run_at_once_and_shows_itself(
@@ -93,7 +93,7 @@ def test_a_driver_killed_at_random_moments_loses_nothing(
         assert shards_of(output).items() <= undisturbed.items()
     assert process_field(config).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_a_run_that_waits_for_a_core_says_so(

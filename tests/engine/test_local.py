@@ -70,7 +70,7 @@ def test_the_rows_are_those_of_an_undisturbed_run(
     assert shards_of(output) == undisturbed
     assert summary.totals["retries"][retried] >= 1
     assert summary.totals["pairs"]["quarantined"] == 0
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_what_workers_are_forked_from_dies_with_one_of_them(
@@ -174,15 +174,15 @@ def test_workers_leave_with_their_driver_and_the_run_resumes(
     wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or process.poll() is not None)
     (worker,) = workers_of(process)
     process.send_signal(blow)
-    _, errors = process.communicate(timeout=60)
-    worker.wait(20)
+    _, errors = process.communicate()
+    worker.wait()
     if blow is not signal.SIGKILL:
         assert "run the same command again to resume" in errors
         assert read_status(Output(str(output))).state == "interrupted"
     assert shards_of(output).items() < undisturbed.items()
     assert process_field(local(small_field, output)).exit_code == 0
     assert shards_of(output) == undisturbed
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def test_a_script_needs_no_guard_nor_ray_nor_torch_and_its_workers_outlive_ctrl_c(
@@ -195,7 +195,7 @@ def test_a_script_needs_no_guard_nor_ray_nor_torch_and_its_workers_outlive_ctrl_
     assert os.getpgid(worker.pid) != os.getpgid(process.pid)
     worker.send_signal(signal.SIGINT)
     (tmp_path / "fast").touch()
-    said, errors = process.communicate(timeout=200)
+    said, errors = process.communicate()
     assert process.returncode == 0, errors
     assert said.split() == ["complete", "set()"]
     assert json.loads((output / "run.json").read_text())["totals"]["retries"] == {}
@@ -212,7 +212,7 @@ def test_two_runs_on_one_output_share_it(
     wait_until(lambda: (output / "run.json").exists() or first.poll() is not None)
     second = process_field({**local(small_field, output), **more})
     (tmp_path / "fast").touch()
-    said, errors = first.communicate(timeout=200)
+    said, errors = first.communicate()
     assert said.split()[0] == second.state == "complete", errors
     assert verify_run(Output(str(output))).problems == ()
     process_field({**local(small_field, tmp_path / "alone"), **more})

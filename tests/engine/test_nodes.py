@@ -40,7 +40,7 @@ def joined_node(head: RayHead, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         if node.poll() is None:
             os.killpg(node.pid, signal.SIGKILL)
             node.wait(30)
-        wait_until(lambda: len(live_nodes()) == 1, 60)
+        wait_until(lambda: len(live_nodes()) == 1)
 
 
 def live_nodes() -> list[str]:
@@ -50,8 +50,21 @@ def live_nodes() -> list[str]:
 
 def nodes_of(output: Path) -> set[str]:
     """Return the nodes on which the tiles of a run were made."""
-    receipts = [json.loads(path.read_text()) for path in output.glob("ledger/*.json")]
-    return {receipt["worker"]["node"] for receipt in receipts}
+    return {worker["node"] for worker in workers_of(output, None)}
+
+
+def gpus_of(output: Path, nodes: set[str]) -> set[tuple[tuple[int, ...], str]]:
+    """Return the GPUs of every worker on some nodes that made a tile, and what CUDA saw there."""
+    return {
+        (tuple(worker["gpu_ids"]), worker["cuda_visible_devices"])
+        for worker in workers_of(output, nodes)
+    }
+
+
+def workers_of(output: Path, nodes: set[str] | None) -> list[dict[str, Any]]:
+    """Return who made each tile of a run, on some nodes or on all."""
+    workers = [json.loads(path.read_text())["worker"] for path in output.glob("ledger/*.json")]
+    return [worker for worker in workers if nodes is None or worker["node"] in nodes]
 
 
 @pytest.mark.slow
@@ -61,7 +74,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
     undisturbed_small_tiles: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    """One that goes without notice is taken away in ``test_autoscaling.py``."""
+    """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has its own GPU."""
     output = tmp_path / "out"
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
@@ -74,18 +87,20 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
         run.start()
         wait_until(lambda: len(live_nodes()) == 2)
         wait_until(lambda: bool(nodes_of(output) - before))
+        wait_until(lambda: len({worker["pid"] for worker in workers_of(output, before)}) == 2)
         (joined,) = set(live_nodes()) - before
         drain(head, joined)
         # What it held is done, it is given nothing more, and the driver ends the actor.
         wait_until(lambda: not actors_on(head, joined))
         os.killpg(node.pid, signal.SIGKILL)
         (tmp_path / "fast").touch()
-        run.join(180)
+        run.join()
     (summary,) = found
     assert summary.totals["pairs"]["pending"] == summary.totals["pairs"]["quarantined"] == 0
     assert summary.totals["retries"].get("worker", 0) == 0
+    assert gpus_of(output, before) == {((0,), "0"), ((1,), "1")}
     assert shards_of(output) == undisturbed_small_tiles
-    assert verify_run(Output(str(output))).problems == ()
+    assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
 def actors_on(head: RayHead, node: str) -> list[Any]:

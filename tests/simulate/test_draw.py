@@ -7,6 +7,7 @@ import pytest
 
 from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.galaxies import draw
 from deblend_batch.simulate.galaxies.draw import (
     WIDE,
     Variation,
@@ -37,9 +38,10 @@ def test_any_division_into_chunks_gives_the_same_pool(cuts: tuple[int, ...]) -> 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_tasks_on_ray_draw_the_same_pool() -> None:
+def test_tasks_on_ray_draw_the_same_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "_PER_TASK", 32)  # three tasks
     alone, spread = (
-        draw_pool("euclid-vis", 300, 5, group_size=64, stamp_px=64, workers=workers)
+        draw_pool("euclid-vis", 80, 5, group_size=16, stamp_px=64, workers=workers)
         for workers in (ALONE, Workers(3))
     )
     assert_same(alone, spread)

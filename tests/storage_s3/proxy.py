@@ -12,11 +12,11 @@ import random
 import struct
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -137,6 +137,11 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
 
+    def through(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return storage options that lead here, those of single URLs too."""
+        own = {url: self.through(given) for url, given in options.items() if "://" in url}
+        return {**options, **own, "client_kwargs": {"endpoint_url": self.endpoint}}
+
     def forget(self) -> None:
         """Count from zero."""
         self._asked.clear()
@@ -163,6 +168,11 @@ class Proxy:
             for (verb, target), times in asked.items()
             if verb == method and target.startswith(prefix)
         )
+
+    def most_asked(self) -> int:
+        """Return how often one object was asked for or written, at most; who lists asks for none."""
+        asked = dict(self._asked)
+        return max((times for (verb, _), times in asked.items() if verb != "LIST"), default=0)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

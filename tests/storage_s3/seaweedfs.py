@@ -10,11 +10,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support import wait_until
 
 BUCKET = "survey"
 PUBLIC = "public"
@@ -126,17 +127,16 @@ class SeaweedFS:
     def _wait(self) -> None:
         import fsspec
 
-        assert self._process is not None
-        for _ in range(120):
-            if self._process.poll() is not None:
-                break
+        def has_buckets() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                log = (self._folder / "server.log").read_text(errors="replace")
+                raise RuntimeError(f"SeaweedFS did not start:\n{log[-3000:]}")
             with contextlib.suppress(OSError):
                 fs = fsspec.filesystem("s3", skip_instance_cache=True, **self.options)
-                if {BUCKET, PUBLIC, CATALOGS} <= set(fs.ls("", refresh=True)):
-                    return
-            time.sleep(0.25)
-        log = (self._folder / "server.log").read_text(errors="replace")
-        raise RuntimeError(f"SeaweedFS did not start:\n{log[-3000:]}")
+                return {BUCKET, PUBLIC, CATALOGS} <= set(fs.ls("", refresh=True))
+            return False
+
+        wait_until(has_buckets)
 
 
 def _identity(name: str, key: Key, actions: Sequence[str]) -> dict[str, Any]:

@@ -95,11 +95,7 @@ def test_images_are_ingested_by_ranges_without_a_local_copy(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with Proxy(s3.endpoint) as proxy:
-        reader = {
-            **s3.anonymous,
-            "client_kwargs": {"endpoint_url": proxy.endpoint},
-            "default_block_size": n_block,
-        }
+        reader = {**proxy.through(s3.anonymous), "default_block_size": n_block}
         options = {**s3.options, f"s3://{PUBLIC}": reader}
         made = "s3://survey/made/a.zarr"
         ingest([url], made, zero_points=[25.0], psf_fwhm_arcsec=[0.3], options=options)

@@ -51,11 +51,6 @@ def proxy(s3: SeaweedFS) -> Iterator[Proxy]:
         yield proxy
 
 
-def through(proxy: Proxy, options: dict[str, Any]) -> dict[str, Any]:
-    """Return storage options that lead through a proxy."""
-    return {**options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
-
-
 def check_finished(output: str, undisturbed: dict[str, bytes], options: dict[str, Any]) -> None:
     """Check that a run is complete, with the rows that it should have, and that its ledger adds up."""
     assert shards_of(output, options) == undisturbed
@@ -71,9 +66,7 @@ def test_a_run_outlives_writes_that_fail(
     """Refused, reset before and after the deed, and cut half-way: a fifth of all."""
     output, options = "s3://survey/runs/writes", inputs["storage_options"]
     proxy.faults = (WRITES,)
-    summary = process_field(
-        {**inputs, "output": output, "storage_options": through(proxy, options)}
-    )
+    summary = process_field({**inputs, "output": output, "storage_options": proxy.through(options)})
     assert summary.exit_code == 0
     assert sum(proxy.met.values()) >= 4
     assert len(proxy.met) == 4
@@ -92,9 +85,7 @@ def test_a_run_outlives_reads_that_fail_and_are_slow(
 ) -> None:
     output, options = "s3://survey/runs/reads", inputs["storage_options"]
     proxy.faults, proxy.latency_s = (READS,), 0.04
-    summary = process_field(
-        {**inputs, "output": output, "storage_options": through(proxy, options)}
-    )
+    summary = process_field({**inputs, "output": output, "storage_options": proxy.through(options)})
     assert summary.exit_code == 0
     assert sum(proxy.met.values()) >= 10
     assert proxy.met["half_answer"] >= 2
@@ -108,7 +99,7 @@ def test_requests_for_pixels_are_bounded(s3: SeaweedFS, proxy: Proxy) -> None:
     pixels = np.random.default_rng(5).normal(size=(1, edge, edge)).astype(np.float32)
     group.create_array("image", data=pixels, chunks=(1, chunk, chunk), shards=(1, shard, shard))
     finish_field(group, make_meta())
-    opened = Field.open(url, through(proxy, s3.options))
+    opened = Field.open(url, proxy.through(s3.options))
     boxes = [Box(y, x, y + 232, x + 232) for y, x in product(range(-16, edge, 200), repeat=2)]
     read_tile(opened, boxes[0])
     proxy.forget()
@@ -143,7 +134,7 @@ def test_a_chunk_keeps_no_other_waiting(s3: SeaweedFS, proxy: Proxy) -> None:
         "image", data=pixels, chunks=(1, chunk, chunk), shards=(1, 2 * edge, 2 * edge)
     )
     finish_field(group, make_meta())
-    opened, again = (Field.open(url, through(proxy, s3.options)) for _ in range(2))
+    opened, again = (Field.open(url, proxy.through(s3.options)) for _ in range(2))
     for field in (opened, again):
         field.image  # noqa: B018  # opened here, and not while the clock runs
     read_tile(opened, Box(0, 0, 1, 1))
@@ -187,7 +178,7 @@ def test_actors_hold_more_tiles_where_a_store_keeps_their_models_waiting(
     local = small_field.config(str(tmp_path / "out"), tiles={"size": 64}, engine={"actors": 1})
     process_field(local)
     proxy.latency_s = 0.04
-    options = through(proxy, inputs["storage_options"])
+    options = proxy.through(inputs["storage_options"])
     output = "s3://survey/runs/deeper"
     more = {"output": output, "storage_options": options, "tiles": {"size": 64}}
     process_field({**inputs, **more})
@@ -207,7 +198,7 @@ def test_a_run_outlives_a_server_that_is_killed(
         with Proxy(server.endpoint) as proxy:
             config = upload(small_field, server.options) | {
                 "output": output,
-                "storage_options": through(proxy, server.options),
+                "storage_options": proxy.through(server.options),
             }
             killer = threading.Thread(target=_kill_and_restart, args=(server, proxy, output))
             killer.start()
@@ -245,7 +236,7 @@ def test_a_token_that_expires_stops_a_run_in_one_line(
 ) -> None:
     """Neither tried again nor taken for tiles that cannot be measured; and no word of it is told."""
     output, options = "s3://survey/runs/expired", inputs["storage_options"]
-    given = {**through(proxy, options), "token": "planted-token"}
+    given = {**proxy.through(options), "token": "planted-token"}
     config = {**inputs, "output": output, "storage_options": given}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     proxy.faults = (Faults(["GET"], refused=1, refusal="400 ExpiredToken"),)
@@ -261,7 +252,7 @@ def test_a_token_that_expires_during_a_run_quarantines_nothing(
     inputs: dict[str, Any], proxy: Proxy, s3: SeaweedFS
 ) -> None:
     output, options = "s3://survey/runs/expires", inputs["storage_options"]
-    config = {**inputs, "output": output, "storage_options": through(proxy, options)}
+    config = {**inputs, "output": output, "storage_options": proxy.through(options)}
     proxy.faults = (Faults(["PUT"], refused=1, refusal="400 ExpiredToken", only="/shards/"),)
     with pytest.raises(
         StorageError, match=r"shards/\w+.parquet: permission denied \(ExpiredToken\)"
@@ -278,7 +269,7 @@ def test_a_token_that_expires_during_a_run_quarantines_nothing(
 def test_a_half_written_object_is_not_there(s3: SeaweedFS, proxy: Proxy) -> None:
     """The server keeps none of it; and botocore makes as many attempts as the user wants."""
     url = "s3://survey/half/written"
-    options = through(proxy, s3.options) | {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    options = proxy.through(s3.options) | {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
     proxy.faults = (Faults(["PUT"], half_request=1),)
     for write in (storage.write_bytes, storage.create_bytes):
         with pytest.raises(TransientStorageError, match=r"half/written: .*; check the URL"):
@@ -292,7 +283,7 @@ def test_answers_that_break_off_are_asked_for_again(s3: SeaweedFS, proxy: Proxy,
     urls = [f"s3://survey/broken/{number}" for number in range(6)]
     for url in urls:
         storage.write_bytes(url, url.encode() * 100, s3.options)
-    proxy.faults, options = (Faults(["GET"], half_answer=0.4),), through(proxy, s3.options)
+    proxy.faults, options = (Faults(["GET"], half_answer=0.4),), proxy.through(s3.options)
     if verb == "read_many":
         found = list(storage.read_many(urls, options))
     elif verb == "read_bytes":
@@ -307,7 +298,7 @@ def test_answers_that_break_off_are_asked_for_again(s3: SeaweedFS, proxy: Proxy,
 def test_a_store_that_always_refuses_is_asked_five_times(s3: SeaweedFS, proxy: Proxy) -> None:
     """Not five times five: one client repeats requests, and nothing repeats that."""
     proxy.faults = (Faults(["GET", "PUT"], refused=1),)
-    options = through(proxy, s3.options)
+    options = proxy.through(s3.options)
     with pytest.raises(TransientStorageError, match=r"survey/x: .*; check the URL, the network"):
         storage.write_bytes("s3://survey/x", b"x", options)
     assert proxy.count("PUT") == 5

@@ -59,8 +59,7 @@ def test_what_looks_at_a_run_works_there(finished: str, s3: Any) -> None:
 
 def test_a_further_look_at_a_run_costs_its_listings_and_run_json(finished: str, s3: Any) -> None:
     with Proxy(s3.endpoint) as proxy:
-        through = {**s3.options, "client_kwargs": {"endpoint_url": proxy.endpoint}}
-        reader = StatusReader(Output(finished, through))
+        reader = StatusReader(Output(finished, proxy.through(s3.options)))
         first = reader.read()
         proxy.forget()
         again = reader.read()

@@ -23,7 +23,7 @@ def train_in_two(config: TrainConfig, folder: Path) -> list[Report]:
     )
     other.start()
     reports = _train_replica(config, folder, meeting, 0)
-    other.join(60)
+    other.join()
     assert other.exitcode == 0
     return reports
 

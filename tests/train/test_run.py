@@ -3,7 +3,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from deblend_batch.train.config import TrainConfig, make_train_config
 from deblend_batch.train.news import Report
 from deblend_batch.train.run import train
 from tests.models.tiny import tiny_recipe
+from tests.support import wait_until
 
 _SCRIPT = """
 import sys
@@ -153,12 +153,11 @@ def test_a_training_survives_sigkill(whole: str, pool_url: str, tmp_path: Path) 
     command = [sys.executable, str(script), config.model_dump_json(), str(folder)]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    checkpoint = folder / "checkpoint.safetensors"
+    wait_until(lambda: checkpoint.exists() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (folder / "checkpoint.safetensors").exists()
+    assert checkpoint.exists()
     _assert_same_weights(whole, train(config, str(folder)))
 
 
