@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deblend-batch demo --output demo
 
 test: lint
-	$(BIN)/python -m pytest -n 3  # two cores: Ray and servers are waited for
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ from hypothesis import settings
 from deblend_batch.engine.crew.fork_server import FORK_SERVER
 from deblend_batch.engine.run import process_field
 from deblend_batch.field.layout import create_field, finish_field
-from tests.scheduling import ON_RAY, FewRayClusters
+from tests.scheduling import ON_RAY, OneRayCluster
 from tests.support import (
     SmallField,
     gaussian_image,
@@ -61,10 +61,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FewRayClusters:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRayCluster:
     """Share the suite by file, with few Ray clusters at a time; what takes long begins first."""
     config.option.loadscopereorder = False  # the order of the items is by how long they take
-    return FewRayClusters(config, log)
+    return OneRayCluster(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

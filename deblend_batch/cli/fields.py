@@ -195,7 +195,7 @@ def detect(
     ] = None,
     max_fragment: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Largest probability of being a fragment of a brighter neighbour; 0.7."),
+        typer.Option(help="Largest probability of being a fragment of a brighter neighbour; 0.5."),
     ] = None,
     min_snr: Annotated[
         Optional[float],  # noqa: UP045

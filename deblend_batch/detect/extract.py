@@ -105,7 +105,7 @@ class ExtractParams:
     contrast: float | None = None
     min_snr: float = 5.0
     noise_correlation: float = 1.0
-    max_fragment: float = 0.7
+    max_fragment: float = 0.5
     above_halo: float = 1.0
     from_space: bool = False
 

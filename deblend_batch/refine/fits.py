@@ -215,8 +215,10 @@ def _read(
     flux, err = (
         columns[name].astype(np.float64)[blend, :, member] for name in ("flux", "flux_err")
     )
+    # A PSF that may be wrong makes no source less sure.
+    noise = answer["flux_noise"].astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        snr = np.where(err > 0, flux / err, np.nan)
+        snr = np.where(err > 0, flux / noise[blend, :, member], np.nan)
     shared = columns["blendedness"].astype(np.float64)[blend, :, member]
     neighbour = blends.neighbour[blend, member]
     best = np.argmax(np.nan_to_num(answer["peak_sn"], nan=-np.inf), axis=1)
@@ -224,9 +226,7 @@ def _read(
     # What is left over of a galaxy that no stamp holds is a part of it.
     is_large = ((blends.flags & flags.LARGER_THAN_STAMP.value) != 0).any(axis=1)
     peak_sn = np.where(is_large, -np.inf, answer["peak_sn"][one, best])
-    typical_err = np.fmin.reduce(
-        np.where(blends.is_measured, columns["flux_err"][:, band], np.nan), axis=1
-    )
+    typical_err = np.fmin.reduce(np.where(blends.is_measured, noise[:, band], np.nan), axis=1)
     return Fits(
         source_id=blends.source_id[blend, member],
         neighbour_id=np.where(neighbour < 0, -1, blends.source_id[blend, neighbour]),

@@ -87,7 +87,7 @@ def _eligible(answer: Arrays, fwhm_px: float) -> NDArray[np.bool_]:
 
 def _best_snr(answer: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.fmax.reduce(answer["flux"] / answer["flux_err"], axis=1))
+        return np.asarray(np.fmax.reduce(answer["flux"] / answer["flux_noise"], axis=1))
 
 
 def _divided(

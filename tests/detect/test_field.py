@@ -111,7 +111,7 @@ def test_what_later_stages_need_is_in_the_table(detected: tuple[str, DetectionSu
     np.testing.assert_array_equal(columns["x_err"], columns["y_err"])
     error = 2.5 / np.log(10) * columns["flux_err"] / columns["flux"]
     np.testing.assert_allclose(columns["mag_err"], error, rtol=1e-4)
-    assert ((columns["fragment"] >= 0) & (columns["fragment"] <= 0.7)).all()
+    assert ((columns["fragment"] >= 0) & (columns["fragment"] <= 0.5)).all()
     assert {"radius", "snr", "flags"} <= set(columns)
 
 

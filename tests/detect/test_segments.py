@@ -57,7 +57,7 @@ def divided(yx: list[tuple[float, float]], flux: list[float], width: float = FWH
     st.floats(30, 50),
     st.floats(30, 50),
     st.floats(0, 2 * np.pi),
-    st.floats(1.2, 2.5),
+    st.floats(1.3, 2.5),
     st.floats(0.5, 1.0),
 )
 def test_two_stars_further_apart_than_their_width_are_two(

@@ -85,7 +85,8 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
             target=lambda: found.append(process_field(config, loader=slow_model(tmp_path / "fast")))
         )
         run.start()
-        wait_until(lambda: len(live_nodes()) == 2)
+        wait_until(lambda: node.poll() is not None or len(live_nodes()) == 2)
+        assert node.poll() is None, (tmp_path / "node.log").read_text()[-2000:]
         wait_until(lambda: bool(nodes_of(output) - before))
         wait_until(lambda: len({worker["pid"] for worker in workers_of(output, before)}) == 2)
         (joined,) = set(live_nodes()) - before

@@ -213,7 +213,7 @@ def _no_image(path: Path) -> None:
     ("spoil", "error", "message"),
     [
         (_no_fits, FieldError, "not a FITS file"),
-        (_empty, FieldError, "not a FITS file"),
+        (_empty, FieldError, "is empty; fetch it again"),
         (_cut_header, FieldError, "not a FITS file, or its first header is damaged"),
         (_cut_data, FieldError, "truncated: its data end at byte .* fetch it again"),
         (_cut_gzip, DamagedFileError, "the gzip stream is truncated"),

@@ -194,7 +194,7 @@ def _distance(places_yx: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def _as_arrays(found: Any) -> dict[str, NDArray[Any]]:
     names = (
         *_OF_MEMBERS, *_OF_BANDS, *_OF_STAMPS, "yx", "yx_err", "position_angle", "is_star", "converged",
-        "squares", "sky_sn", "peak_sn", "peak_yx",
+        "squares", "flux_noise", "sky_sn", "peak_sn", "peak_yx",
     )  # fmt: skip
     return {name: getattr(found, name).numpy() for name in names}
 

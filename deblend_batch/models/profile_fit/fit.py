@@ -45,7 +45,7 @@ _IMAGES = 4  # of a member at once
 _SKY_SIGMA = 0.02  # of the noise of a pixel, where nothing is said
 
 _PER_MEMBER = {  # places of the member's axis
-    "flux": 2, "flux_err": 2, "flux_corr": 2, "blendedness": 2, "models": 2,
+    "flux": 2, "flux_err": 2, "flux_noise": 2, "flux_corr": 2, "blendedness": 2, "models": 2,
     "neighbour": 1, "yx": 1, "yx_err": 1, "radius_px": 1, "radius_err_px": 1,
     "sersic_n": 1, "sersic_n_err": 1, "axis_ratio": 1, "axis_ratio_err": 1, "position_angle": 1,
     "position_angle_err": 1, "ellipticity": 1, "ellipticity_err": 1, "is_star": 1,
@@ -254,7 +254,9 @@ def _empty(stamps: torch.Size, members: int, device: torch.device, with_models: 
     """Make columns of NaN (False, -1)."""
     blends, bands, height, width = stamps
     shapes: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(("flux", "flux_err", "flux_corr", "blendedness"), (bands, members)),
+        **dict.fromkeys(
+            ("flux", "flux_err", "flux_noise", "flux_corr", "blendedness"), (bands, members)
+        ),
         **dict.fromkeys(("chi2", "squares", "sky", "sky_err", "sky_sn", "peak_sn"), (bands,)),
         **dict.fromkeys(("yx", "yx_err", "ellipticity", "ellipticity_err"), (members, 2)),
         "peak_yx": (bands, 2),

@@ -37,6 +37,7 @@ KernelKind = Literal["seeing", "diffraction"]
 
 _PROFILES: dict[KernelKind, PsfKind] = {"seeing": "moffat", "diffraction": "airy"}
 _SHAPE_ERROR = 0.02  # surveys' PSFs of one width differ by twice that; a fit absorbs half
+_MOST_ERROR = 0.05
 _HALF_WIDTHS = 7.0
 _LEAST_HALF_PX = 10
 _MOST_HALF_PX = 40
@@ -70,8 +71,11 @@ class PsfMixture:
 
     @property
     def error(self) -> float:
-        """Share of the light that may be in the wrong place."""
-        return float(np.hypot(self.residual, self.shape_error))
+        """Share of the light that may be in the wrong place; no more than what an image's kernel has.
+
+        A kernel that was measured on few stars leaves its noise over, which is no error of the Gaussians.
+        """
+        return min(float(np.hypot(self.residual, self.shape_error)), _MOST_ERROR)
 
     def image(self, size: int) -> Array:
         """Draw the mixture about the middle of a square stamp.

@@ -25,6 +25,8 @@ class BlendFit:
     flux, flux_err : Tensor of float64, shape (blend, band, member)
         Total fluxes, which may be negative, and their one-sigma errors, marginal over everything else; NaN
         where no pixel has weight.
+    flux_noise : Tensor of float64, shape (blend, band, member)
+        The part of the error that is not the PSF's: what tells whether there is any flux.
     flux_corr : Tensor of float64, shape (blend, band, member)
         Correlation of a flux's error with that of the nearest neighbour's; 0 without one.
     neighbour : Tensor of int64, shape (blend, member)
@@ -70,6 +72,7 @@ class BlendFit:
 
     flux: Tensor
     flux_err: Tensor
+    flux_noise: Tensor
     flux_corr: Tensor
     neighbour: Tensor
     yx: Tensor
@@ -238,6 +241,7 @@ def linear_columns(
     return {
         "flux": (flux * unit[..., None]).masked_fill(unmeasured, torch.nan),
         "flux_err": (flux_err * unit[..., None]).masked_fill(unmeasured, torch.nan),
+        "flux_noise": (sigma[..., :-1] * unit[..., None]).masked_fill(unmeasured, torch.nan),
         "flux_corr": correlation.masked_fill(unmeasured, torch.nan),
         "neighbour": neighbour,
         "sky": sky * unit,

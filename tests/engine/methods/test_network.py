@@ -28,8 +28,7 @@ def method(*, keep_masks: bool = False) -> NetworkMethod:
 
 def field_of(bands: int) -> Any:
     """As much of a field as a network's answers need."""
-    meta = SimpleNamespace(psf_fwhm_arcsec=(0.6,) * bands)
-    return SimpleNamespace(n_bands=bands, meta=meta, pixel_scale_arcsec=0.2)
+    return SimpleNamespace(n_bands=bands, psf_fwhm_px=(3.0,) * bands)
 
 
 def cut_of(n: int, bands: int = 1) -> Cut:

@@ -124,6 +124,8 @@ def test_a_psf_that_may_be_wrong_makes_all_fluxes_of_a_blend_uncertain_together(
     expected = torch.hypot(sure.flux_err, 0.05 * sure.flux)
     torch.testing.assert_close(doubted.flux_err, expected, rtol=1e-3, atol=0.0)
     assert bool((doubted.flux_corr > sure.flux_corr).all())
+    # Whether there is any flux, it leaves alone.
+    assert torch.equal(doubted.flux_noise, sure.flux_noise)
 
 
 def test_bands_share_shapes_and_have_fluxes_of_their_own() -> None:

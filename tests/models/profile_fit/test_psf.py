@@ -110,6 +110,14 @@ def test_a_telescopes_psf_is_as_wide_as_asked(fwhm: float) -> None:
     assert shown.max() == pytest.approx(airy(size, fwhm).max(), rel=0.08)
 
 
+def test_noise_of_a_kernel_is_no_error_of_its_gaussians() -> None:
+    noise = np.random.default_rng(1).normal(0.0, 2e-3, (31, 31))
+    kernel = moffat() / moffat().sum() + noise - noise.mean()
+    mixture = psf_from_kernel(kernel)
+    assert mixture.residual > 0.3
+    assert mixture.error == 0.05
+
+
 def test_a_shape_that_is_assumed_may_be_wrong() -> None:
     assert psf_of_width(3.0, "seeing").error > 10 * psf_from_fwhm(3.0).error
     assert psf_of_width(3.0, "diffraction").error > psf_from_fwhm(3.0, "airy").error
