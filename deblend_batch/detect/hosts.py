@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.detect.moments import Isophotes
+from deblend_batch.field.noise import MAD_TO_SIGMA
 
 _MOST_HOSTS = 4000
 _LEAST_PEAK = 12.0  # of the filtered image: fainter sources have no halo that passes the threshold
@@ -30,7 +31,6 @@ _TOWERS = 4.0
 _LEAST_IN_RING = 12
 _SIBLING_RADII = 2.0
 _SCATTERS = 2.5
-_MAD_TO_SIGMA = 1.4826022185056018
 
 Array = NDArray[np.float64]
 
@@ -223,7 +223,7 @@ class _Rings:
         used = ~other[owner] & (radius < out)
         bins, values = radius[used].astype(np.int64), smooth[box][used]
         level = _medians(bins, values, int(out) + 1)
-        scatter = _MAD_TO_SIGMA * _medians(bins, np.abs(values - level[bins]), int(out) + 1)
+        scatter = MAD_TO_SIGMA * _medians(bins, np.abs(values - level[bins]), int(out) + 1)
         return cls(centre, turn, level, scatter)
 
     def radius_of(self, yx: Array) -> Array:

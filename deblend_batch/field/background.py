@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import distance_transform_edt, median_filter
 
+from deblend_batch.field.noise import MAD_TO_SIGMA
 from deblend_batch.field.sky import OFFSET_ERRORS, OFFSET_SIGMA, measure_sky
 
 CELL_PX = 256
 """Edge of a mesh cell: far larger than a galaxy, so that no galaxy is taken for sky."""
 
 _STRIP_ROWS = 256
-_MAD_TO_SIGMA = 1.4826022185056018
 
 
 class BackgroundMesh:
@@ -83,7 +83,7 @@ class BackgroundMesh:
         good = self.level[np.isfinite(self.level)]
         if not good.size:
             return float("nan")
-        return float(_MAD_TO_SIGMA * np.median(np.abs(good - np.median(good))))
+        return float(MAD_TO_SIGMA * np.median(np.abs(good - np.median(good))))
 
     @property
     def is_significant(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_MAD_TO_SIGMA = 1.4826022185056018
+MAD_TO_SIGMA = 1.4826022185056018
+"""Of a Gaussian: its rms over its median absolute deviation."""
 _CLIP_SIGMA = 3.0
 _CLIP_ROUNDS = 20
 
@@ -32,7 +33,7 @@ def clipped_median_sigma(pixels: NDArray[np.floating]) -> tuple[float, float]:
         if sample.size == 0:
             break
         median = float(np.median(sample))
-        sigma = float(_MAD_TO_SIGMA * np.median(np.abs(sample - median)))
+        sigma = float(MAD_TO_SIGMA * np.median(np.abs(sample - median)))
         kept = np.abs(sample - median) <= _CLIP_SIGMA * sigma
         if kept.all():
             break

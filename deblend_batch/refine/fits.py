@@ -144,6 +144,7 @@ class Survey:
     options: Options | None
 
 
+@one_thread()  # several wait for each other longer than they help
 def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     """Fit some blends that are near to each other: their pixels are read at once.
 
@@ -156,11 +157,6 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     with_trials : bool
         Whether members are divided, to see whether they are two.
     """
-    with one_thread():  # several wait for each other longer than they help
-        return _fit_part(blends, survey, with_trials)
-
-
-def _fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
     opened = Field.reopen(survey.field_url, survey.options)
     method = _method()
     fwhm_px = max(opened.psf_fwhm_px)

@@ -38,7 +38,7 @@ def provenance_of(
     # A place that was given up may become a source again: what was last said of it stands first.
     last_first = [Dropped(sources, *_no_reason(len(sources))), *reversed(dropped)]
     number = np.repeat(np.arange(len(dropped) + 1, 0, -1), [len(each) for each in last_first])
-    ids = np.concatenate([each.sources.id for each in last_first])
+    ids = np.concatenate([each.sources.id for each in last_first])  # ``joined`` orders them
     _, rows = np.unique(ids, return_index=True)
     joined = Sources.joined([each.sources for each in last_first])
     one_each = joined[np.unique(joined.id, return_index=True)[1]]
