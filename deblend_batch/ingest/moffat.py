@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 _MAX_SHEAR = 0.5
+_MIN_PIXELS = 30
 _GAUSSIAN = 1e-3
 """Inverse of a slope that is a Gaussian's, to a thousandth: the fit is in the inverse, for that limit."""
 
@@ -58,7 +59,7 @@ class FittedStar:
     centre_yx : tuple of float
         Its centre in ``stamp``, px.
     stamp : ndarray of float32, shape (y, x)
-        Pixels around it, background subtracted.
+        Pixels around it, sky subtracted; NaN where they say nothing of it.
     """
 
     yx: tuple[float, float]
@@ -74,33 +75,37 @@ def fit_moffat(stamp: NDArray[np.floating]) -> tuple[Moffat, tuple[float, float]
     Parameters
     ----------
     stamp : ndarray of float, shape (y, x)
-        The star near the centre, background subtracted.
+        The star near the centre, sky subtracted; NaN where a pixel says nothing of it.
 
     Returns
     -------
     tuple or None
         Shape, and centre (y, x) in the stamp; None where it does not converge.
     """
-    y, x = np.indices(stamp.shape, dtype=np.float64)
+    known = np.isfinite(stamp)
+    if known.sum() < _MIN_PIXELS:
+        return None
+    y, x = np.indices(stamp.shape, np.float64)[:, known]
+    pixels = stamp[known].astype(np.float64)
     centre = (np.array(stamp.shape) - 1) / 2
-    peak = float(stamp.max())
-    half_width = max(1.0, float((stamp > peak / 2).sum() / np.pi) ** 0.5)
+    peak = float(pixels.max())
+    half_width = max(1.0, float((pixels > peak / 2).sum() / np.pi) ** 0.5)
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        log_flux, y0, x0, log_fwhm, slope, g1, g2, sky = parameters
+        log_flux, y0, x0, log_fwhm, slope, g1, g2 = parameters
         shape = Moffat(float(np.exp(log_fwhm)), 1 / float(slope), float(g1), float(g2))
-        model = np.exp(log_flux) * shape.at(y - y0, x - x0) + sky
-        return np.asarray((model - stamp).ravel() / peak)
+        model = np.exp(log_flux) * shape.at(y - y0, x - x0)
+        return np.asarray((model - pixels) / peak)
 
     width = 2 * half_width
-    start = [np.log(peak * width**2), *centre, np.log(width), 1 / 3, 0.0, 0.0, 0.0]
-    low = [start[0] - 3, *(centre - 2), np.log(0.3), _GAUSSIAN, -_MAX_SHEAR, -_MAX_SHEAR, -peak]
-    high = [start[0] + 3, *(centre + 2), np.log(10 * width), 1 / 1.2, _MAX_SHEAR, _MAX_SHEAR, peak]
+    start = [np.log(peak * width**2), *centre, np.log(width), 1 / 3, 0.0, 0.0]
+    low = [start[0] - 3, *(centre - 2), np.log(0.3), _GAUSSIAN, -_MAX_SHEAR, -_MAX_SHEAR]
+    high = [start[0] + 3, *(centre + 2), np.log(10 * width), 1 / 1.2, _MAX_SHEAR, _MAX_SHEAR]
     try:
         fit = least_squares(residuals, start, bounds=(low, high), max_nfev=100)
     except ValueError:
         return None
     if not fit.success:
         return None
-    _, y0, x0, log_fwhm, slope, g1, g2, _ = (float(value) for value in fit.x)
+    _, y0, x0, log_fwhm, slope, g1, g2 = (float(value) for value in fit.x)
     return Moffat(float(np.exp(log_fwhm)), 1 / slope, g1, g2), (y0, x0)

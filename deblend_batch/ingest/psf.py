@@ -75,10 +75,14 @@ def _fitted(candidates: Sequence[StarCandidate], shape_yx: tuple[int, int]) -> l
         y, x = (int(at * _REGIONS / edge) for at, edge in zip(star.yx, shape_yx, strict=True))
         if taken.get((y, x), 0) >= _PER_REGION:
             continue
-        fit = fit_moffat(star.stamp)
+        # Further out there is little of a star, and much of its surroundings.
+        wings = star.stamp.shape[0] // 4
+        fit = fit_moffat(star.stamp[wings:-wings, wings:-wings])
         if fit is not None:
+            shape, (centre_y, centre_x) = fit
             taken[y, x] = taken.get((y, x), 0) + 1
-            found.append(FittedStar(star.yx, star.snr, *fit, star.stamp))
+            centre = (centre_y + wings, centre_x + wings)
+            found.append(FittedStar(star.yx, star.snr, shape, centre, star.stamp))
     return found
 
 

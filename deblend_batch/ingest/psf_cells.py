@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, uniform_filter
 
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.noise import MAD_TO_SIGMA, clipped_median_sigma
 from deblend_batch.field.psf import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
 from deblend_batch.ingest.moffat import FittedStar, Moffat
 from deblend_batch.ingest.stars import MIN_STARS
@@ -22,6 +22,8 @@ _MIN_COVERED = 0.75
 _KERNEL_SNR = 200.0
 """Of all stars of a cell together: with less the wings are noise, and a width says as much."""
 _OUTLIER_SIGMA = 3.0
+_NOISE_MARGIN = 1.5
+"""Nine pixels' power scatters by half of it, so that this leaves little of noise alone."""
 _MIN_SPREAD = 0.02
 _HALF_WIDTHS = 4.0
 _HALF_RANGE = (5, 25)
@@ -173,8 +175,9 @@ def _kernels(bands: Sequence[Stars], grid: CellGrid) -> PsfKernels:
 def stack(stars: Stars, half: int) -> NDArray[np.float64]:
     """Make one image of several stars of one PSF.
 
-    It is the profile that is typical of them, and what it leaves of them in the median, as far as that
-    stands out of its noise: no pixel of a star is moved by more than a smooth, small residual can bear.
+    It is the profile that is typical of them, and what it leaves of them in the median: the mean along each
+    ring, and of the rest what stands out of its noise. No pixel of a star is moved by more than a smooth,
+    small residual can bear.
 
     Parameters
     ----------
@@ -191,13 +194,19 @@ def stack(stars: Stars, half: int) -> NDArray[np.float64]:
     shape = _typical(stars)
     dy, dx = np.indices((2 * half + 1, 2 * half + 1), np.float64) - half
     left = np.stack([_residual(star, shape, dy, dx) for star in stars])
-    median = np.median(left, axis=0)
-    spread = 1.4826 * np.median(np.abs(left - median), axis=0)
-    error = 1.25 * spread / math.sqrt(len(stars))
+    n_known = np.isfinite(left).sum(axis=0)
+    left[:, n_known == 0] = 0.0
+    median = np.nanmedian(left, axis=0)
+    spread = MAD_TO_SIGMA * np.nanmedian(np.abs(left - median), axis=0)
+    error = 1.25 * spread / np.sqrt(np.maximum(n_known, 1))
+    # All pixels of a ring together have next to no noise; what differs along it has to stand out of its own.
+    ring = np.round(np.hypot(dy, dx)).astype(int)
+    even = (np.bincount(ring.ravel(), median.ravel()) / np.bincount(ring.ravel()))[ring]
+    uneven = median - even
     # A running sum leaves rounding where there is nothing.
-    power, noise = (np.maximum(uniform_filter(each**2, 3), 1e-20) for each in (median, error))
-    trust = power / (power + noise)
-    image = shape.at(dy, dx) + trust * median
+    power, noise = (np.maximum(uniform_filter(each**2, 3), 1e-20) for each in (uneven, error))
+    trust = np.maximum(0, 1 - _NOISE_MARGIN * noise / power)
+    image = shape.at(dy, dx) + even + trust * uneven
     return np.asarray(image / image.sum())
 
 
@@ -212,13 +221,15 @@ def _typical(stars: Stars) -> Moffat:
 def _residual(
     star: FittedStar, shape: Moffat, dy: NDArray[np.float64], dx: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what a profile leaves of a star of flux 1, at offsets from its centre; 0 beyond its stamp."""
+    """Return what a profile leaves of a star of flux 1, at offsets from its centre; 0 beyond its stamp.
+
+    NaN where the star's pixels say nothing.
+    """
     grid = np.indices(star.stamp.shape, np.float64)
-    model = shape.at(grid[0] - star.centre_yx[0], grid[1] - star.centre_yx[1]).ravel()
-    pixels = star.stamp.ravel().astype(np.float64)
-    (flux, sky), *_ = np.linalg.lstsq(
-        np.column_stack([model, np.ones_like(model)]), pixels, rcond=None
-    )
-    left = ((pixels - sky) / flux - model).reshape(star.stamp.shape)
+    model = shape.at(grid[0] - star.centre_yx[0], grid[1] - star.centre_yx[1])
+    pixels = star.stamp.astype(np.float64)
+    known = np.isfinite(pixels)
+    flux = (model * pixels)[known].sum() / (model[known] ** 2).sum()
+    left = pixels / flux - model
     at = np.stack([dy + star.centre_yx[0], dx + star.centre_yx[1]])
     return np.asarray(map_coordinates(left, at, order=1, mode="constant"))

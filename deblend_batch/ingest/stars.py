@@ -5,12 +5,14 @@ They are a narrow locus in size against magnitude, where galaxies scatter.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, map_coordinates, uniform_filter
 
 from deblend_batch.field.extraction import extract_objects
 from deblend_batch.field.noise import clipped_median_sigma
@@ -25,6 +27,13 @@ _MOST_SNR = 1e9
 _MIN_AXIS_RATIO = 0.75
 _PER_WINDOW = 100
 _LOCUS_WIDTH = 0.10
+CORE_RADII = 4.0
+"""So many half-light radii from its middle a star must be whole; its stamp reaches twice as far."""
+_RING_RADII = 6.0
+_MIN_RING = 50
+_NEIGHBOUR_SIGMA = 3.0
+_UNEVEN = 0.15
+"""Share of its light by which a star may differ from itself turned by half: astigmatism, coma."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class StarCandidate:
     yx : tuple of float
         Position in the image, px.
     stamp : ndarray of float32, shape (y, x)
-        Pixels around it, background subtracted.
+        Pixels around it, out to eight half-light radii, sky subtracted; NaN where a neighbour shines, a pixel
+        is bad, or the image ends.
     """
 
     radius_px: float
@@ -96,8 +106,8 @@ def star_candidates(
     found = []
     for source, radius_px, star_snr in zip(sources, radius, snr, strict=True):
         y, x = float(source["y"]), float(source["x"])
-        stamp = _stamp(pixels, bad, (y, x), float(radius_px))
-        if stamp is not None and radius_px > 0:
+        stamp = _stamp(pixels, bad, (y, x), float(radius_px), sigma) if radius_px > 0 else None
+        if stamp is not None:
             place = (y + origin_yx[0], x + origin_yx[1])
             flux = float(source["flux"])
             found.append(StarCandidate(float(radius_px), flux, float(star_snr), place, stamp))
@@ -131,12 +141,56 @@ def stellar_locus(radius_px: NDArray[np.floating]) -> list[int]:
 
 
 def _stamp(
-    pixels: NDArray[np.float64], bad: NDArray[np.bool_], yx: tuple[float, float], radius_px: float
+    pixels: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    yx: tuple[float, float],
+    radius_px: float,
+    sigma: float,
 ) -> NDArray[np.float32] | None:
-    """Cut pixels around a source, out to four half-light radii; None at an edge or a bad pixel."""
-    half = int(np.clip(np.ceil(4 * radius_px), 5, 25))
+    """Cut pixels around a source, out to eight half-light radii, and subtract what its outer ring shows.
+
+    None where an edge or a bad pixel is within four.
+    """
+    inner = int(np.clip(np.ceil(CORE_RADII * radius_px), 5, 25))
     y, x = round(yx[0]), round(yx[1])
-    if y < half or x < half or y + half >= pixels.shape[0] or x + half >= pixels.shape[1]:
+    if y < inner or x < inner or y + inner >= pixels.shape[0] or x + inner >= pixels.shape[1]:
         return None
-    box = (slice(y - half, y + half + 1), slice(x - half, x + half + 1))
-    return None if bad[box].any() else pixels[box].astype(np.float32)
+    core = (slice(y - inner, y + inner + 1), slice(x - inner, x + inner + 1))
+    if bad[core].any():
+        return None
+    half = 2 * inner
+    rows, columns = (np.arange(at - half, at + half + 1) for at in (y, x))
+    inside = np.ix_(
+        (rows >= 0) & (rows < pixels.shape[0]), (columns >= 0) & (columns < pixels.shape[1])
+    )
+    stamp = np.full((2 * half + 1, 2 * half + 1), np.nan)
+    here = np.ix_(
+        *(at[(at >= 0) & (at < n)] for at, n in zip((rows, columns), pixels.shape, strict=True))
+    )
+    stamp[inside] = np.where(bad[here], np.nan, pixels[here])
+    centre = (yx[0] - y + half, yx[1] - x + half)
+    stamp[_neighbours(stamp, centre, radius_px, sigma)] = np.nan
+    away = np.hypot(*(np.indices(stamp.shape) - np.reshape(centre, (2, 1, 1))))
+    ring = stamp[(away > _RING_RADII * radius_px) & np.isfinite(stamp)]
+    sky = clipped_median_sigma(ring)[0] if len(ring) >= _MIN_RING else 0.0
+    return (stamp - sky).astype(np.float32)
+
+
+def _neighbours(
+    stamp: NDArray[np.floating], centre_yx: tuple[float, float], radius_px: float, sigma: float
+) -> NDArray[np.bool_]:
+    """Find the pixels of a star's stamp in which another source shines.
+
+    A PSF looks much the same turned by half about its centre, and what stands beside a star does not: so even
+    a faint neighbour is found in the star's own wings, where no threshold would tell them apart. Nearer than
+    two half-light radii nothing is looked for.
+    """
+    dy, dx = np.indices(stamp.shape, np.float64) - np.reshape(centre_yx, (2, 1, 1))
+    known = np.where(np.isfinite(stamp), stamp, 0.0)
+    turned = map_coordinates(
+        known, [centre_yx[0] - dy, centre_yx[1] - dx], np.float64, order=1, mode="constant"
+    )
+    excess = uniform_filter(known - turned, 3)
+    most = _NEIGHBOUR_SIGMA * math.sqrt(2) * sigma / 3 + _UNEVEN * np.abs(uniform_filter(turned, 3))
+    found = (excess > most) & (np.hypot(dy, dx) > 2 * radius_px)
+    return np.asarray(binary_dilation(found, iterations=2))

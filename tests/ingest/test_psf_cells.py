@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import galsim
 import numpy as np
 import pytest
 
@@ -144,3 +145,50 @@ def test_a_stack_is_centred_whatever_the_stars_places_on_the_pixels() -> None:
     image = stack(stars, 12)
     truth = shape.at(y - 12, x - 12)
     np.testing.assert_allclose(image, truth / truth.sum(), atol=3e-4)
+
+
+PROFILES = {
+    "Gaussian": galsim.Gaussian(fwhm=1),
+    "Moffat": galsim.Moffat(beta=3.0, fwhm=1),
+    "Kolmogorov": galsim.Kolmogorov(fwhm=1),
+}
+
+
+def accompanied_stars(
+    psf: galsim.GSObject, fwhm_px: float, distance: float, ratio: float
+) -> np.ndarray:
+    """Stars on a noise of 1 a pixel, with a galaxy beside each, at a distance in units of the FWHM."""
+    rng = np.random.default_rng(7)
+    image = galsim.ImageF(600, 600, scale=1.0, xmin=0, ymin=0)
+    for y in np.linspace(50, 550, 6):
+        for x in np.linspace(50, 550, 6):
+            light = float(np.exp(rng.uniform(np.log(3e3), np.log(6e4))))
+            centre = np.array([x, y]) + rng.uniform(-2, 2, 2)
+            angle = rng.uniform(0, 2 * np.pi)
+            beside = centre + fwhm_px * distance * np.array([np.cos(angle), np.sin(angle)])
+            galaxy = galsim.Convolve(psf, galsim.Exponential(half_light_radius=fwhm_px))
+            for shown, at in ((psf * light, centre), (galaxy * light * ratio, beside)):
+                shown.drawImage(image=image, add_to_image=True, center=galsim.PositionD(*at))
+    return np.asarray(image.array + rng.standard_normal(image.array.shape), np.float32)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(("distance", "ratio"), [(3.0, 0.0), (4.0, 0.03), (3.5, 0.1), (3.5, 0.3)])
+def test_neighbours_do_not_change_what_a_star_looks_like(
+    profile: str, distance: float, ratio: float
+) -> None:
+    """A sky that a neighbour shines in digs a moat around the star, and what is lost there its core gains."""
+    fwhm_px = 4.0
+    psf = PROFILES[profile].dilate(fwhm_px)
+    image = accompanied_stars(psf, fwhm_px, distance, ratio)
+    found = measure_cells([fit_stars(star_candidates(image), image.shape)], image.shape, [0.8], 0.2)
+    assert found is not None
+    assert found.psf.kernels is not None
+    kernel = found.psf.kernels.images[0, 0, 0].astype(np.float64)
+    truth = psf.drawImage(nx=len(kernel), ny=len(kernel), scale=1.0).array.astype(np.float64)
+    error = kernel - truth / truth.sum()
+    dy, dx = np.indices(kernel.shape) - len(kernel) // 2
+    rings = np.bincount((np.hypot(dy, dx) / fwhm_px).astype(int).ravel(), error.ravel())
+    assert np.abs(error).sum() < 0.03
+    assert np.abs(rings[:4]).max() < 0.008
+    assert kernel.min() > -0.01 * kernel.max()

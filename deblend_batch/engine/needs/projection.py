@@ -14,7 +14,7 @@ from deblend_batch.errors import ConfigError
 # measured a batch: 382 MB of libraries, the rest what they keep for themselves.
 _ACTOR_BYTES = 525_000_000
 _WITHOUT_RAY_BYTES = 395_000_000
-_DRIVER_BYTES = 285_000_000  # which loads no torch: that would be 180 MB more
+_DRIVER_BYTES = 300_000_000  # which loads no torch: that would be 180 MB more
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
 # Measured: what reading takes beside what is held: chunks as stored, decoded, put together and padded. Not
