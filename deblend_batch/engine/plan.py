@@ -290,7 +290,9 @@ def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
 def _checks(indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
     """Say how detections compare with pixels, of a few fields; what cannot be has stopped the plan."""
     return tuple(
-        f"{index.field} {line}".lstrip() for index in indexes[:_CHECKED_FIELDS] for line in index.said
+        f"{index.field} {line}".lstrip()
+        for index in indexes[:_CHECKED_FIELDS]
+        for line in index.said
     )
 
 
