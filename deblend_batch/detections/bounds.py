@@ -11,6 +11,13 @@ from deblend_batch.errors import DetectionsError, TooLargeError
 Choose = Callable[[Sequence[str]], Sequence[str]]
 """Given a table's column names, says which to read; raises where it finds none that serve."""
 
+
+class IdName(str):
+    """The name of a column that names things: where a format types none, ``007`` is not the number 7."""
+
+    __slots__ = ()
+
+
 MAX_COLUMNS = 10_000
 MAX_NAME = 1_000
 """Characters of a column's name."""

@@ -18,14 +18,24 @@ PAIR_COLUMNS = ("central_id", "companion_id")
 _MAX_SHOWN = 60
 _IDS = frozenset({"id", *PAIR_COLUMNS})
 _COUNTED_FROM_ONE = re.compile(
-    r"[xy](?!err)[a-z]*_image(_\w+)?|pixel_centroid_[xy](_\w+)?", re.IGNORECASE
+    r"[xy](?!err)[a-z]*_image(_\w+)?|pixel_centroid_[xy](_\w+)?|[xy]_coordinate", re.IGNORECASE
 )
-"""SExtractor's names of pixel positions, and its successor's: as in FITS, the first pixel is 1."""
+"""SExtractor's names of pixel positions, its successor's and CASU's: as in FITS, the first pixel is 1."""
 _SIZES = {
-    "pix": re.compile(r"flux_radius(_\w+)?|\w+_image(_\w+)?", re.IGNORECASE),
-    "deg": re.compile(r"\w+_world(_\w+)?", re.IGNORECASE),
+    "pix": re.compile(
+        r"flux_radius(_\w+)?|\w+_image(_\w+)?|(.*[_.])?(px|pix|pixels?)", re.IGNORECASE
+    ),
+    "deg": re.compile(r"\w+_world(_\w+)?|(.*[_.])?deg(rees?)?", re.IGNORECASE),
+    "arcmin": re.compile(r"(.*[_.])?arcmin(utes?)?", re.IGNORECASE),
+    "mas": re.compile(r"(.*[_.])?mas", re.IGNORECASE),
 }
-"""SExtractor's names of sizes."""
+"""Names of sizes: SExtractor's, and those that end in a unit."""
+_ANGLES = {
+    "rad": re.compile(r".*[_.](rad|radians?)", re.IGNORECASE),
+    "hourangle": re.compile(r".*[_.](hours?|hourangle|hrs)", re.IGNORECASE),
+    "arcsec": re.compile(r".*[_.]arcsec(onds?)?", re.IGNORECASE),
+}
+"""Names of positions on the sky that end in a unit other than degrees."""
 _SKY = re.compile(
     r"(\w+[._])?(ra|alpha|right_?ascension)([._]?(j2000|icrs|deg|mean|sky))?", re.IGNORECASE
 )
@@ -133,8 +143,13 @@ def origin_of(found: Mapping[str, Source]) -> int:
 
 
 def unit_of_size(name: str) -> str | None:
-    """Return the unit of a radius or a width that states none, by its name: ``pix`` or ``deg``."""
+    """Return the unit of a radius or a width that states none, by its name; None where arcsec are meant."""
     return next((unit for unit, names in _SIZES.items() if names.fullmatch(name)), None)
+
+
+def unit_of_angle(name: str) -> str | None:
+    """Return the unit of a position on the sky that states none, by its name; None where it is degrees."""
+    return next((unit for unit, names in _ANGLES.items() if names.fullmatch(name)), None)
 
 
 def find_column(

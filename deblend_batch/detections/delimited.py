@@ -5,20 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
-from deblend_batch.detections.bounds import MAX_HEADER, PART_BYTES, Choose, choose_from, text_lines
+from deblend_batch.detections.bounds import (
+    MAX_HEADER,
+    PART_BYTES,
+    Choose,
+    IdName,
+    choose_from,
+    text_lines,
+)
 from deblend_batch.errors import DetectionsError, TooLargeError
 
 _NULLS = [
     "", "NaN", "nan", "NAN", "NULL", "null", "N/A", "n/a", "NA", "--", "-", "...", "None", "none", "\\N",
     "INDEF", "masked",
 ]  # fmt: skip
+_INTEGER = r"^(0|-?[1-9][0-9]*)$"
+"""As a number is written that nothing is lost of."""
+_DECIMAL = r"^[+-]?[0-9]+[.][0-9]*$"
 _LOOK_BYTES = 1 << 16
 _DELIMITERS = ",;\t|"
 _BLANKS = " "
@@ -41,12 +52,14 @@ def scan(file: BinaryIO, choose: Choose) -> Iterator[pa.Table]:
     for name in wanted:
         if dialect.names.count(name) > 1:
             raise DetectionsError(f"there are several columns {name!r}; give each its own name")
-    empty = True
+    empty, texts = True, set[str]()
     for block in _blocks(lines, dialect.row_delimiter, first):
         rows = dialect.rows(block)
         if rows.strip():
             empty = False
-            yield dialect.read(rows, wanted)
+            part = dialect.read(rows, wanted, texts)
+            texts |= {name for name in part.column_names if pa.types.is_string(part[name].type)}
+            yield part
     if empty:
         yield pa.table({name: pa.nulls(0) for name in wanted})
 
@@ -99,22 +112,43 @@ class Dialect:
             )
         return False
 
-    def read(self, rows: bytes, wanted: Sequence[str]) -> pa.Table:
-        """Return some columns of rows."""
+    def read(self, rows: bytes, wanted: Sequence[str], texts: Collection[str] = ()) -> pa.Table:
+        """Return some columns of rows; ids that were ``texts`` before are texts here, too."""
+        ids = [name for name in wanted if isinstance(name, IdName)]
         # From memory, and as one block: Arrow would read ahead of us, and go on when we have stopped.
         read = pyarrow.csv.ReadOptions(
             column_names=self.names, use_threads=False, block_size=len(rows) + 1
         )
         parse = pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         convert = pyarrow.csv.ConvertOptions(
-            include_columns=list(wanted), null_values=_NULLS, decimal_point=self.decimal
+            include_columns=list(wanted),
+            null_values=_NULLS,
+            decimal_point=self.decimal,
+            column_types=dict.fromkeys(ids, pa.string()),
         )
         table = pyarrow.csv.read_csv(pa.BufferReader(rows), read, parse, convert)
+        for name in ids:
+            column = pc.utf8_trim_whitespace(table[name])
+            column = column if name in texts else _as_integers(column)
+            table = table.set_column(table.column_names.index(name), name, column)
         fields = [
             each.with_metadata({"unit": self.units[each.name]}) if each.name in self.units else each
             for each in table.schema
         ]
         return table.cast(pa.schema(fields))
+
+
+def _as_integers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return integers, if all texts are those of integers, or decimals, which are no ids; else the texts."""
+    known = pc.if_else(pc.is_in(texts, pa.array(_NULLS)), pa.scalar(None, pa.string()), texts)
+    if pc.all(pc.match_substring_regex(known, _DECIMAL)).as_py() and known.null_count < len(known):
+        return pc.cast(known, pa.float64())
+    if pc.all(pc.match_substring_regex(known, _INTEGER)).as_py() is False:
+        return texts
+    try:
+        return pc.cast(known, pa.int64())
+    except pa.ArrowInvalid:  # of more digits than it has
+        return texts
 
 
 class _Text(io.RawIOBase):
@@ -207,8 +241,11 @@ def _blocks(lines: io.BufferedReader, delimiter: bytes, first: bytes) -> Iterato
     rest = first
     while text := lines.read(PART_BYTES):
         block = rest + text
+        if len(text) < PART_BYTES:  # the end: the last row needs no line end
+            rest = block
+            break
         end = _last_row_end(block, quoted)
-        if not end and len(text) == PART_BYTES:
+        if not end:
             raise TooLargeError(f"a row of more than {PART_BYTES:,} bytes; check its quotes")
         rest = block[end:]
         yield block[:end]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.detections import columns as cols
 from deblend_batch.detections import values
+from deblend_batch.detections.bounds import IdName
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
 from deblend_batch.detections.columns import Source
 from deblend_batch.detections.formats import scan_table
@@ -162,8 +163,9 @@ def read_detections(
         cols.check_there(names, carry, "carry", url)
         found.clear()  # each file of a folder has its own names; a table that does not fit changes nothing
         found.update(chosen)
+        ids = [IdName(name) for name in found["id"].names]
         own = [name for source in found.values() for name in source.names]
-        return list(dict.fromkeys([*own, *looked_at, *carry]))
+        return list(dict.fromkeys([*ids, *own, *looked_at, *carry]))
 
     named: bool | None = None
     for whole in scan_table(url, choose, options):
@@ -213,7 +215,9 @@ def read_pairs_table(
             if theirs is None:
                 raise cols.missing_column(names, ours, url)
             found[ours] = theirs
-        return list(dict.fromkeys(name for source in found.values() for name in source.names))
+        return list(
+            dict.fromkeys(IdName(name) for source in found.values() for name in source.names)
+        )
 
     for part in scan_table(url, choose, options):
         central, companion = (

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections import sexagesimal
-from deblend_batch.detections.columns import PSF_FWHM, Source, shown, unit_of_size
+from deblend_batch.detections.columns import PSF_FWHM, Source, shown, unit_of_angle, unit_of_size
 from deblend_batch.detections.texts import trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
@@ -28,7 +28,9 @@ _FAINTEST, _BRIGHTEST = 50.0, -30.0
 _LOOKED_AT, _MOST_SENTINELS = 10_000, 8
 _MAGNITUDE_SYSTEMS = frozenset({"AB", "ST"})
 """What tables write as the unit of a magnitude, though to astropy it is a flux."""
-_FLUX = re.compile(r"flux|counts?$|magg(y|ies)|njy|ujy", re.IGNORECASE)
+_FLUX = re.compile(
+    r"flux|counts?$|magg(y|ies)|njy|ujy|(^|_)(adu|dn|f_?nu)$|(aperture|segment)_sum", re.IGNORECASE
+)
 _PLURAL = re.compile(r"maggies\b", re.IGNORECASE)
 _JOINT = "-"
 _ANGLE_WORDS = {
@@ -114,6 +116,8 @@ def floats(
     values = _plain(part[source.name])
     metadata = part.schema.field(source.name).metadata or {}
     unit = source.unit or metadata.get(b"unit", b"").decode(errors="replace") or None
+    if unit is None and ours in sexagesimal.AXES:
+        unit = unit_of_angle(source.name)
     if ours in sexagesimal.AXES and sexagesimal.may_hold(values.type):
         return sexagesimal.degrees(values, ours, unit, source.name, url)
     kind = values.type
@@ -155,8 +159,11 @@ def _integers(values: pa.ChunkedArray, ours: str, url: str) -> NDArray[np.int64]
     if len(values) == 0 and pa.types.is_null(values.type):  # as of a text without rows
         return np.empty(0, np.int64)
     if not pa.types.is_integer(values.type):
+        more = (
+            f", which 'columns: {{{ours}: [NAME]}}' makes of it" if _is_whole(values.type) else ""
+        )
         raise DetectionsError(
-            f"{url}: column '{ours}' holds {shown(values.type)}; ids must be integer (int64) or text"
+            f"{url}: column '{ours}' holds {shown(values.type)}; ids must be integer (int64) or text{more}"
         )
     _check_given(pc.is_null(values), ours, url)
     try:
@@ -169,8 +176,14 @@ def _integers(values: pa.ChunkedArray, ours: str, url: str) -> NDArray[np.int64]
     return found
 
 
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind) and kind.scale <= 0)
+
+
 def _text(values: pa.ChunkedArray, ours: str, url: str) -> pa.ChunkedArray:
     kind = values.type
+    if _is_whole(kind):  # of more digits than int64 has
+        return pc.cast(values, pa.string())
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or is_text(kind)):
         raise DetectionsError(
             f"{url}: column '{ours}' holds {shown(kind)}; ids are made of integers and texts"
@@ -208,6 +221,12 @@ def _magnitudes(
         raise DetectionsError(
             f"{url}: the flux {shown(source.name)!r} {says}; give columns.mag.unit, such as nJy, or "
             "columns.mag.zero_point, the AB magnitude of one unit"
+        )
+    if zero is None and unit and _is_another_quantity(unit):
+        raise DetectionsError(
+            f"{url}: column {shown(source.name)!r} is in {shown(unit)!r}, which is neither a magnitude nor a "
+            f"flux density; if it is a flux say so: 'columns: {{mag: {{flux: {shown(source.name)}, "
+            "zero_point: 25}}', with the AB magnitude of one unit"
         )
     if zero is None and _seems_flux(source.name):
         raise DetectionsError(
@@ -248,6 +267,17 @@ def _flux_zero_point(text: str) -> float | None:
     except u.UnitConversionError:
         return None
     return float(-2.5 * np.log10(per_unit / AB_ZERO_JANSKY))
+
+
+def _is_another_quantity(text: str) -> bool:
+    """Tell whether a unit is none of a magnitude: counts, a rate, a surface brightness."""
+    unit = _parsed(text)
+    if unit is None or isinstance(unit, u.MagUnit) or unit == u.dimensionless_unscaled:
+        return False
+    if text in _MAGNITUDE_SYSTEMS:
+        return False
+    systems = [base for base in unit.bases if base != u.mag]  # of "AB mag"
+    return u.mag not in unit.bases or not all(base.is_equivalent(u.Jy) for base in systems)
 
 
 def _size_factor(

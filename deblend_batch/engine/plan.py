@@ -289,7 +289,11 @@ def _sample(fields: Sequence[FieldTiles], context: RunContext) -> Sample:
 
 def _checks(indexes: Sequence[FieldIndex]) -> tuple[str, ...]:
     """Say how detections compare with pixels, of a few fields; what cannot be has stopped the plan."""
-    return tuple(line for index in indexes[:_CHECKED_FIELDS] for line in index.said)
+    return tuple(
+        f"{index.field} {line}".lstrip()
+        for index in indexes[:_CHECKED_FIELDS]
+        for line in index.said
+    )
 
 
 def _backgrounds(fields: Sequence[Field]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.psf_plane import read_psf
 from deblend_batch.ingest.sources import BandSource
 from deblend_batch.ingest.zero_point import AGREE_MAG, zero_point
+from deblend_batch.text import shown
 
 _STRIP_ROWS = 512
 _LEAST = 1e-200
@@ -392,7 +393,7 @@ def _zero_point(
     if said.found is None:
         why = said.problem or (
             "no zero point of -60 to 60 in its header (MAGZERO, ZEROPNT, MAGZPT, PHOTZP, FLUXMAG0, PHOTFLAM, "
-            "BUNIT in Jy)"
+            f"BUNIT in Jy{_unit_said(image)})"
         )
         raise FieldError(
             f"{image.label}: {why}; give --zero-point, the AB magnitude of one image unit"
@@ -403,6 +404,12 @@ def _zero_point(
             f"{usual.survey} is {usual.value:g}: give the right --survey, or --zero-point"
         )
     return said.found, said.notes
+
+
+def _unit_said(image: Plane) -> str:
+    """Say what stands where a flux could stand."""
+    unit = headers.text(image.headers, "BUNIT")
+    return f", where {shown(unit)} stands" if unit else ""
 
 
 def _mask(plane: Plane, choice: BitChoice, band: str, *, covers: bool) -> MaskPlane:

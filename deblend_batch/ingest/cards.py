@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from astropy.io.fits import Header
+from astropy.io.fits.card import Undefined
 from astropy.io.fits.verify import VerifyError
 
 from deblend_batch.errors import FieldError
@@ -45,7 +46,8 @@ def _values(header: Header) -> dict[str, object]:
     for card in header.cards:
         if wcs_cards.is_wcs_keyword(card.keyword):
             try:
-                values[card.keyword] = card.value
+                value = card.value
             except VerifyError as error:
                 raise ValueError(f"{card.keyword} has no value that can be read") from error
+            values[card.keyword] = None if isinstance(value, Undefined) else value
     return values

@@ -26,7 +26,9 @@ _WIDER = 2.2
 """Of so many sources of so nearly one width, which are no galaxies: a sigma was given for a FWHM (2.35)."""
 _SURE_STARS = 20
 _SURE_SCATTER = 0.05
-_NOISE_RATIO = 5.0
+_NOISE_RATIO = (1 / 3, 5.0)
+"""Resampling correlates pixels, which scatter less then; nothing makes them scatter so much more."""
+_UNDERSTATED = 0.7
 _PEAK_SIGMA = 10.0
 _PEAK_SMOOTH_PX = 1.0
 _PEAK_PX = 7
@@ -124,7 +126,10 @@ def compare_noise(plane_sigma: float | None, noise_sigma: float, kind: str) -> C
         return None
     ratio = plane_sigma / noise_sigma
     text = f"noise plane {ratio:.3g} of the pixels' scatter"
-    if 1 / _NOISE_RATIO < ratio < _NOISE_RATIO:
+    low, high = _NOISE_RATIO
+    if low < ratio < high:
+        if ratio < _UNDERSTATED:
+            text += ": errors of the catalogue will be as much too small"
         return Check("noise", text)
     what = "a relative weight or an exposure map" if kind == "weight" else "of another scale"
     problem = (

@@ -14,6 +14,24 @@ Headers = Sequence[Header]
 """Where to look, in order: the image's own header, then the file's primary header."""
 
 _PSF_KEYS = ("PSF_FWHM", "PSFFWHM", "SEEING", "FWHM")
+_NUMBER_AND_UNIT = re.compile(r"\s*(?P<number>[-+.\deE]+)\s*(?P<unit>[^\d\s].*)")
+_ENCLOSED = re.compile(r"[\[(](?P<unit>[^\[\]()]*)[\])]")
+_WIDTH_UNITS = (
+    ("px", re.compile(r"\b(px|pix(els?)?)\b")),
+    ("mas", re.compile(r"\b(mas|(milli|m)[ -]?arc[ -]?(secs?|seconds?))\b")),
+    ("arcmin", re.compile(r"\barc[ -]?min(ute)?s?\b")),
+    ("arcsec", re.compile(r"\b(arc[ -]?(secs?|seconds?)|asec)\b|''|\"")),
+    ("deg", re.compile(r"\b(deg(ree)?s?)\b")),
+    ("rad", re.compile(r"\b(rad(ian)?s?)\b")),
+)
+"""Units of a width, as comments write them; the one that stands first is meant."""
+_ARCSEC = {"mas": 1e-3, "arcmin": 60.0, "arcsec": 1.0, "deg": 3600.0, "rad": math.degrees(3600.0)}
+_PER_PIXEL = re.compile(r"(/|\bper\b) ?(px|pix(els?)?)\b")
+_NO_FWHM = (
+    (re.compile(r"\bsigma\b|\bst(an)?d\.?[ -]dev|\bgaussian width\b"), 2.3548),
+    (re.compile(r"\bhwhm\b|\bhalf[ -]width\b"), 2.0),
+)
+"""What a comment says that a width is, and the FWHM of a Gaussian over it."""
 _SATURATION_KEYS = ("SATURATE", "SATLEVEL", "SATURAT")
 _BAND_KEYS = ("FILTER", "BAND", "FILTNAM", "FILTER1", "FILTER2", "ESO INS FILT1 NAME")
 _MAX_BAND_NAME = 64
@@ -40,8 +58,10 @@ class Found:
 def psf_fwhm_arcsec(headers: Headers, pixel_scale_arcsec: float) -> Found | None:
     """Find the full width at half maximum of the point spread function.
 
-    ``PSF_FWHM``, ``PSFFWHM``, ``SEEING`` or ``FWHM``, in pixels where the card's comment says so, in
-    arcsec where it says so; without a unit all but ``FWHM`` are arcsec (``FWHM`` is then ambiguous).
+    ``PSF_FWHM``, ``PSFFWHM``, ``SEEING`` or ``FWHM``, in the unit that the value or the card's comment says:
+    pixels, arcsec, arcmin, mas, degrees or radians; without a unit all but ``FWHM`` are arcsec (``FWHM`` is
+    then ambiguous). A ``SEEING`` that is said to be a sigma or half a width is made a FWHM; a FWHM that is
+    said to be one says nothing.
 
     Parameters
     ----------
@@ -56,17 +76,48 @@ def psf_fwhm_arcsec(headers: Headers, pixel_scale_arcsec: float) -> Found | None
         Arcsec and keyword; None where no card gives a plausible value (0.01 to 30 arcsec).
     """
     for key in _PSF_KEYS:
-        value = number(headers, key)
+        value, said = _number_and_unit(headers, key)
         if value is None:
             continue
-        said = comment(headers, key).lower()
-        in_pixels = "pix" in said
-        if key == "FWHM" and not in_pixels and "arcsec" not in said:
+        unit = _width_unit(said) or ("" if key == "FWHM" else "arcsec")
+        factor = _fwhm_of_one(said)
+        if not unit or ("FWHM" in key and factor != 1):
             continue
-        arcsec = value * pixel_scale_arcsec if in_pixels else value
+        arcsec = value * factor * (pixel_scale_arcsec if unit == "px" else _ARCSEC[unit])
         if 0.01 < arcsec < 30:
             return Found(arcsec, key)
     return None
+
+
+def _number_and_unit(headers: Headers, key: str) -> tuple[float | None, str]:
+    """Return a card's number, and what its text and its comment say of the unit, in lower case."""
+    match = _NUMBER_AND_UNIT.fullmatch(text(headers, key))
+    said = comment(headers, key).lower()
+    if match is None:
+        return number(headers, key), said
+    return _finite(match["number"]), f"{match['unit'].lower()} {said}"
+
+
+def _width_unit(said: str) -> str | None:
+    """Return the unit of a width: one that stands in brackets, else the one that stands first."""
+    enclosed = (match["unit"].strip() for match in _ENCLOSED.finditer(said))
+    for part in enclosed:
+        for unit, words in _WIDTH_UNITS:
+            if words.fullmatch(part):
+                return unit
+    # Of "arcsec, at 0.2 arcsec/pixel" the pixel is no unit of the width.
+    plain = _PER_PIXEL.sub(" ", said)
+    found = [
+        (match.start(), unit) for unit, words in _WIDTH_UNITS if (match := words.search(plain))
+    ]
+    return min(found)[1] if found else None
+
+
+def _fwhm_of_one(said: str) -> float:
+    """Return the FWHM of a width of 1, by what a comment says that it is."""
+    if "fwhm" in said:
+        return 1.0
+    return next((factor for words, factor in _NO_FWHM if words.search(said)), 1.0)
 
 
 def band_name(headers: Headers) -> str | None:
@@ -145,6 +196,10 @@ def number(headers: Headers, key: str) -> float | None:
     value = _first(headers, key)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    return _finite(value)
+
+
+def _finite(value: str | float) -> float | None:
     try:
         converted = float(value)
     except (ValueError, OverflowError):

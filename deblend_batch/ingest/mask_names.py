@@ -47,7 +47,13 @@ class BitChoice:
     def of_words(cls, given: Sequence[str], options: Options | None = None) -> BitChoice:
         """Read ``--mask-bits``: names and numbers, or a survey's name, whose record then counts."""
         if len(given) == 1 and (given[0] in shipped_surveys() or is_record_file(given[0])):
-            return cls.of_record(load_survey(given[0], options).mask)
+            mask = load_survey(given[0], options).mask
+            if mask is None or not mask.bits:
+                raise ConfigError(
+                    f"--mask-bits: the record of {given[0]} has no table of bits (the mask's header names "
+                    "them, or there is no mask); give their names or numbers"
+                )
+            return cls.of_record(mask)
         return cls(tuple(word for each in given for word in each.replace(",", " ").split()))
 
     @classmethod

@@ -12,7 +12,8 @@ from deblend_batch.ingest.plane import Plane
 from deblend_batch.ingest.sources import NoiseKind
 
 LEAST_WEIGHT = 1e-6
-"""A weight that is less, as a share of the typical one, says "no data": so do 1e10 and 1e30 as an rms."""
+"""A weight that is less, as a share of the typical one, says "no data": so do 1e10 and 1e30 as an rms. One
+that is as much larger says so, too: no pixel is known a thousand times better than others of its image."""
 
 _LOW_QUANTILE = 0.05
 
@@ -29,13 +30,14 @@ class NoisePlane:
         What it holds; a weight is an inverse variance.
     factor : float
         What the image's values are multiplied by.
-    most : float
-        Largest variance of a pixel with data, in units of the file.
+    least, most : float
+        Variances between which that of a pixel with data is, in units of the file.
     """
 
     plane: Plane
     kind: NoiseKind
     factor: float = 1.0
+    least: float = 0.0
     most: float = np.inf
 
     def read(self, rows: slice, columns: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -57,14 +59,17 @@ class NoisePlane:
         variance = self._variance(rows, columns)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = np.asarray(variance * self.factor**2, np.float32)
-            bad = ~(np.isfinite(scaled) & (scaled > 0) & (variance <= self.most))
+            known = (variance >= self.least) & (variance <= self.most)
+            bad = ~(np.isfinite(scaled) & (scaled > 0) & known)
         scaled[bad] = np.nan
         return scaled, bad
 
     def with_limit(self, windows: Iterable[tuple[slice, slice]]) -> NoisePlane:
-        """Return the plane with :attr:`most` found in a sample of its pixels."""
+        """Return the plane with its limits found in a sample of its pixels."""
         found = [self._variance(rows, columns).ravel() for rows, columns in windows]
-        return replace(self, most=typical_variance(np.concatenate(found)) / LEAST_WEIGHT)
+        typical = typical_variance(np.concatenate(found))
+        least = typical * LEAST_WEIGHT if np.isfinite(typical) else 0.0
+        return replace(self, least=least, most=typical / LEAST_WEIGHT)
 
     def _variance(self, rows: slice, columns: slice) -> NDArray[np.float64]:
         """Variance in units of the file, NaN where the plane says that there are no data."""

@@ -43,7 +43,8 @@ _SPELLINGS = (
 _OF_WAVELENGTH = re.compile(r"\berg.*\bA(?=\b|-1|\^-1|\*\*)")
 """An A in what has ergs is Angstrom, as everybody writes, and no Ampere."""
 # Written in one case these are still one thing; MJY and mjy are a million or a thousandth.
-_ONE_CASE = {"jy": "Jy", "njy": "nJy", "ujy": "uJy", "maggy": "mgy", "nmgy": "nmgy"}
+_ONE_CASE = {"jy": "Jy", "njy": "nJy", "ujy": "uJy", "maggy": "mgy", "nmgy": "nmgy", "sr": "sr"}
+_WORD = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_unit(text: str, pixel_area_sr: float, pivot_angstrom: float | None = No
 def _parsed(text: str) -> u.UnitBase | u.function.FunctionUnitBase | None:
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
-    text = _ONE_CASE.get(text.lower(), text)
+    text = _WORD.sub(lambda word: _ONE_CASE.get(word[0].lower(), word[0]), text)
     if _OF_WAVELENGTH.search(text):
         text = re.sub(r"\bA(?=\b|-1)", "Angstrom", text)
     # As a power a long integer would keep astropy busy for hours.

@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.ingest.headers import Found, Headers, band_name, comment, number, text
@@ -21,17 +23,23 @@ CARDS = ("MAGZERO", "ZEROPNT", "MAGZPT", "PHOTZP", "MAGZP", "ABMAGZP")
 
 _ESO = re.compile(r"^ESO .*(MAGZERO|ZEROPNT|MAGZPT|PHOTZP|ZEROPOINT)$")
 _SYSTEM_CARDS = ("PHOTSYS", "MAGSYS", "ZPSYS")
+_LIKE_SYSTEM = re.compile(r".*(PHOT|MAG|ZP).*(SYS|TYP).*", re.IGNORECASE)
+_SYSTEM = re.compile(r"(AB|ST|VEGA)[ _-]?(MAG\w*)?|.*VEGA.*", re.IGNORECASE)
+"""What cards of other such names (ZP_SYS, PHOTSYST, MAGTYPE) hold, if it is a system of magnitudes."""
 AGREE_MAG = 0.02
 """What differs by more contradicts."""
 _PLACE_AGREE = 0.01
 _PS1_ZERO_POINT = "FPA.ZP"
 _PER_SECOND = re.compile(
     r"\b(1|one) ?s(ec|econd)?\b|(?<!mag)(?<!mags)(?<!magnitude)(?<!magnitudes)/ ?s(ec)?\b|per ?sec"
-    r"|\bs(ec)?(\*\*|\^)?-1",
+    r"|\bs(ec)?(\*\*|\^)?-1|\b(count|electron|photon|adu|dn)s?[ -]?rates?\b|/ ?exp(time|osure)?\b"
+    r"|exp(time|osure)[ -]?(time )?(normali[sz]ed|=? ?1(\.0*)?\b)",
     re.IGNORECASE,
 )
 """In a comment; DES writes ``magnitudes/s`` of magnitudes of one image unit."""
 _SAYS_NOTHING = ("", "unknown", "none", "n/a")
+_CASU_ZERO_POINT, _CASU_CARDS = "MAGZPT", ("MAGZRR", "CIRMED")
+"""What Cambridge's survey unit writes: of Vega magnitudes, and of counts per second."""
 _VEGA_INSTRUMENTS = re.compile(r"WISE|2MASS|VISTA|VIRCAM|WFCAM|UKIRT", re.IGNORECASE)
 _VEGA_TO_AB = {"W1": 2.699, "W2": 3.339, "W3": 5.174, "W4": 6.620}
 
@@ -126,14 +134,6 @@ def _plausible(value: float, source: str) -> Found | None:
     return Found(value, source) if low <= value <= high else None
 
 
-def _from_cards(image: _Image) -> Found | None:
-    for key in CARDS:
-        found = _from_card(image, key)
-        if found is not None:
-            return found
-    return None
-
-
 def _from_card(image: _Image, key: str) -> Found | None:
     value = number(image.headers, key)
     # Zero is what programs write where they know none; it is true of maggies alone.
@@ -143,10 +143,21 @@ def _from_card(image: _Image, key: str) -> Found | None:
     if found is None:
         return None
     _check_system(image, key, value)
-    if not _PER_SECOND.search(comment(image.headers, key)) or not _has_counts(image, key):
+    if not _is_of_rate(image.headers, key) or not _has_counts(image, key):
         return found
     seconds = _exposure(image, f"{key} is of counts per second")
     return _plausible(value + 2.5 * math.log10(seconds), f"{key}, EXPTIME")
+
+
+def _is_of_rate(headers: Headers, key: str) -> bool:
+    """Tell whether a zero point is of counts per second, by its comment or by who wrote it."""
+    return _is_of_casu(headers, key) or bool(_PER_SECOND.search(comment(headers, key)))
+
+
+def _is_of_casu(headers: Headers, key: str) -> bool:
+    return key.endswith(_CASU_ZERO_POINT) and any(
+        number(headers, card) is not None for card in _CASU_CARDS
+    )
 
 
 def _has_counts(image: _Image, key: str) -> bool:
@@ -156,7 +167,8 @@ def _has_counts(image: _Image, key: str) -> bool:
             f"{key} is of counts per second, and BUNIT is {shown(image.unit_text)}, which is neither those "
             "nor counts nor a flux"
         )
-    return image.unit.kind == "counts"
+    by_default = image.says_nothing and _is_of_casu(image.headers, key)
+    return image.unit.kind == "counts" or by_default
 
 
 def _check_system(image: _Image, key: str, value: float) -> None:
@@ -164,20 +176,32 @@ def _check_system(image: _Image, key: str, value: float) -> None:
     band = (band_name(image.headers) or "").upper()
     if "vega" in comment(image.headers, key).lower():
         raise _not_ab(key, "its comment says Vega", band, value)
-    for card in _SYSTEM_CARDS:
-        said = text(image.headers, card)
+    for card, said in _systems(image.headers):
         if said.upper().startswith("AB"):
             return
-        if said:
-            raise _not_ab(key, f"{card} is {said}", band, value)
+        raise _not_ab(key, f"{card} is {said}", band, value)
     if key == "ABMAGZP":
         return
     telescope = " ".join(text(image.headers, card) for card in ("TELESCOP", "INSTRUME", "ORIGIN"))
     known = _VEGA_INSTRUMENTS.search(telescope)
     if known:
         raise _not_ab(key, f"{known[0].upper()} gives Vega magnitudes", band, value)
+    if _is_of_casu(image.headers, key):
+        raise _not_ab(
+            key, "CASU, whose MAGZRR stands beside it, gives Vega magnitudes", band, value
+        )
     if band in _VEGA_TO_AB:
         raise _not_ab(key, "WISE gives Vega magnitudes", band, value)
+
+
+def _systems(headers: Headers) -> Iterator[tuple[str, str]]:
+    """Yield the cards that name a system of magnitudes, and what they say."""
+    for card in _SYSTEM_CARDS:
+        if said := text(headers, card):
+            yield card, said
+    for card in filter(_LIKE_SYSTEM.fullmatch, chain.from_iterable(headers)):
+        if _SYSTEM.fullmatch(said := text(headers, card)):
+            yield card, said
 
 
 def _not_ab(key: str, why: str, band: str, value: float) -> _NotABError:
@@ -241,7 +265,7 @@ def _from_eso(image: _Image) -> Found | None:
 
 
 _RULES: tuple[Callable[[_Image], Found | None], ...] = (
-    _from_cards,
+    *(partial(_from_card, key=key) for key in CARDS),
     _from_fluxmag0,
     _from_panstarrs,
     _from_unit,
@@ -261,7 +285,13 @@ def _contradictions(answers: list[Found]) -> Iterator[str]:
 
 
 def _unit_notes(image: _Image, found: Found) -> Iterator[str]:
-    of_rate = found.source == "PHOTFLAM" or _PER_SECOND.search(comment(image.headers, found.source))
+    of_rate = found.source == "PHOTFLAM" or _is_of_rate(image.headers, found.source)
+    seconds = number(image.headers, "EXPTIME")
+    if found.source in CARDS and image.unit.kind == "counts" and seconds not in (None, 1.0):
+        yield (
+            f"{found.source} is taken as the magnitude of one of {image.unit_text}, not of one a second "
+            f"(EXPTIME is {seconds:g})"
+        )
     if of_rate and image.unit.kind == "unknown":
         unit = image.unit_text or "missing"
         yield f"BUNIT is {unit}: taken as counts per second, as {found.source} is meant"

@@ -66,7 +66,7 @@ class BoundedParquet:
         with _sound():
             self._footer = read_footer(file)
             metadata = self._footer.metadata
-            self.schema: pa.Schema = metadata.schema.to_arrow_schema()
+            self.schema: pa.Schema = _without_views(metadata.schema.to_arrow_schema())
             self._rows: list[int] = [
                 metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)
             ]
@@ -191,6 +191,13 @@ def _sound() -> Iterator[None]:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise pa.ArrowInvalid(reason) from error
+
+
+def _without_views(schema: pa.Schema) -> pa.Schema:
+    """Write views of texts, which their writer had in memory, as texts: in a file they are the same."""
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    fields = [each.with_type(plain.get(each.type, each.type)) for each in schema]
+    return pa.schema(fields, schema.metadata)
 
 
 def is_text(kind: pa.DataType) -> bool:

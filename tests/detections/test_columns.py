@@ -51,6 +51,55 @@ def test_columns_are_found(
     assert resolve_detections(names, mapping, "a.parquet") == sources(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "arcsec"),
+    [
+        *((name, 0.6) for name in ("r50_pix", "hlr_px", "R_PIXELS", "sma.pixel", "FLUX_RADIUS", "A_IMAGE")),
+        *((name, 10800.0) for name in ("r_deg", "FWHM_WORLD", "re_degrees")),
+        *((name, 180.0) for name in ("reff_arcmin", "R_ARCMINUTES")),
+        ("re_mas", 0.003),
+        *((name, 3.0) for name in ("radius", "shape_r", "r_arcsec", "a", "hlr", "mass", "pixel_hint")),
+    ],
+)  # fmt: skip
+def test_a_size_is_in_the_unit_of_its_name(name: str, arcsec: float) -> None:
+    part = pa.table({name: [3.0]})
+    found = floats(part, Source((name,)), "radius", "a", 0.2)
+    assert found[0] == pytest.approx(arcsec)
+    told = floats(part, Source((name,), unit="arcsec"), "radius", "a", 0.2)
+    assert told[0] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "degrees"),
+    [
+        *((name, 57.29578) for name in ("ra_rad", "RA_radians", "coord.rad")),
+        *((name, 15.0) for name in ("ra_hours", "RA_hourangle")),
+        *((name, 1.0) for name in ("ra", "ra_deg", "alpha", "grad", "hours")),
+    ],
+)
+def test_a_position_is_in_the_unit_of_its_name(name: str, degrees: float) -> None:
+    found = floats(pa.table({name: [1.0]}), Source((name,)), "ra", "a")
+    assert found[0] == pytest.approx(degrees)
+
+
+@pytest.mark.parametrize(
+    "unit", ["adu", "ct", "electron / s", "MJy / sr", "dex", "mag / arcsec2", "nJy s", "W", "pix"]
+)
+def test_what_is_in_another_unit_is_no_magnitude(unit: str) -> None:
+    field = pa.field("m", pa.float64(), metadata={"unit": unit})
+    with pytest.raises(DetectionsError, match="which is neither a magnitude nor a flux density"):
+        floats(pa.table([[20.0]], schema=pa.schema([field])), Source(("m",)), "mag", "a")
+
+
+@pytest.mark.parametrize(
+    "unit", ["mag", "AB mag", "mag(AB)", "STmag", "Vega mag", "magnitudes", ""]
+)
+def test_what_magnitudes_are_called(unit: str) -> None:
+    field = pa.field("m", pa.float64(), metadata={"unit": unit})
+    part = pa.table([[20.0]], schema=pa.schema([field]))
+    assert floats(part, Source(("m",)), "mag", "a").tolist() == [20.0]
+
+
 @given(
     mapped=st.sets(st.sampled_from(["id", "ra", "dec", "mag", "radius"])),
     extra=st.lists(st.text("abcXYZ_", min_size=3, max_size=8), max_size=5),

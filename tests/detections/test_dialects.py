@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deblend_batch.detections import delimited
+from deblend_batch.detections.bounds import IdName
 from deblend_batch.detections.columns import Source, origin_of
+from deblend_batch.detections.delimited import scan
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.detections.values import floats
 from deblend_batch.errors import DetectionsError
@@ -77,7 +81,7 @@ def test_what_stands_for_no_magnitude_is_unknown(null: str, tmp_path: Path) -> N
         ("id,ra,dec,id\n1,150,2,1\n", "several columns 'id'"),
         ("id;ra;dec\n1;1.150,5;2\n", "column 'ra' holds string \\('1.150,5'\\)"),
         ("id,ra,dec\n1,10:00:00,2\n", r"column 'ra' \(ra\) holds texts such as hh:mm:ss"),
-        ("id,ra,dec\n18446744073709551615,150,2\n", "column 'id' holds double"),
+        ("id,ra,dec\n1.5,150,2\n", "column 'id' holds double"),
         ("id,coord_ra,coord_dec,x,y\n1,1,1,1,1\n", "has pixel positions .*'coord_ra'.*say which"),
     ],
 )
@@ -86,6 +90,47 @@ def test_what_could_be_meant_in_two_ways_is_refused(
 ) -> None:
     with pytest.raises(DetectionsError, match=message):
         read(tmp_path / "a.csv", text)
+
+
+IDS = st.one_of(
+    st.from_regex(r"[0-9]{1,25}", fullmatch=True),
+    st.from_regex(r"[-+]?[0-9]{1,5}", fullmatch=True),
+    st.sampled_from(["0x1F", "12E34", "2026-01-02", "10:00:01", "true", "J0959+02", "007", "1e5"]),
+)
+
+
+@given(
+    ids=st.lists(IDS, min_size=1, max_size=6, unique=True),
+    bricks=st.lists(IDS, min_size=6, max_size=6),
+    delimiter=st.sampled_from([",", ";", "\t", "|", " "]),
+)
+def test_an_id_is_what_stands_there(ids: list[str], bricks: list[str], delimiter: str) -> None:
+    rows = [delimiter.join([*row, "150", "2"]) for row in zip(bricks, ids, strict=False)]
+    text = "\n".join([delimiter.join(["brick", "id", "ra", "dec"]), *rows])
+    found = list(scan(io.BytesIO(text.encode()), lambda _: [IdName("id"), IdName("brick")]))
+    (part,) = found
+    for name, written in (("id", ids), ("brick", bricks[: len(ids)])):
+        assert [str(value) for value in part[name].to_pylist()] == written
+
+
+def test_an_id_stays_a_text_in_later_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "PART_BYTES", 64)
+    rows = [f"{number:03d},150,2" for number in range(90, 110)]
+    text = "\n".join(["id,ra,dec", *rows])
+    parts = list(scan(io.BytesIO(text.encode()), lambda _: [IdName("id")]))
+    assert len(parts) > 2
+    found = [value for part in parts for value in part["id"].to_pylist()]
+    assert found == [row[:3] for row in rows]
+
+
+@pytest.mark.parametrize(("text", "name"), [("0012", "0012"), ("18446744073709551615",) * 2])
+def test_a_number_that_is_none_keeps_its_name(text: str, name: str, tmp_path: Path) -> None:
+    found = read(tmp_path / "a.csv", f"id,ra,dec\n{text},150,2\n")
+    assert found.carried is not None
+    assert found.carried["source_name"].to_pylist() == [name]
+    joined = read(tmp_path / "a.csv", f"tract,id,ra,dec\n007,{text},150,2\n", id=["tract", "id"])
+    assert joined.carried is not None
+    assert joined.carried["source_name"].to_pylist() == [f"007-{name}"]
 
 
 HEAD = """#   1 NUMBER       Running object number

@@ -121,6 +121,15 @@ def test_the_images_own_header_comes_first() -> None:
         ("SEEING", -1.0, "", None),
         ("SEEING", 200.0, "", None),
         ("SEEING", "good", "", None),
+        ("SEEING", "0.7 arcsec", "", 0.7),
+        ("PSF_FWHM", "4 pix", "", 0.8),
+        ("SEEING", 0.7, "[arcsec], at 0.2 arcsec/pixel", 0.7),
+        ("SEEING", 0.7, "FWHM in arcsec (pixel scale 0.2)", 0.7),
+        ("FWHM", 0.7, '["] of stars', 0.7),
+        ("SEEING", 0.34, "Gaussian sigma [arcsec]", 0.34 * 2.3548),
+        ("SEEING", 0.4, "HWHM, arcsec", 0.8),
+        ("SEEING", 4.0, "FWHM = 2.35 sigma [pixels]", 0.8),
+        ("PSF_FWHM", 2.0, "sigma of the PSF [pixel]", None),
     ],
 )
 def test_psf_widths(key: str, value: Any, comment: str, arcsec: float | None) -> None:
@@ -128,6 +137,32 @@ def test_psf_widths(key: str, value: Any, comment: str, arcsec: float | None) ->
     made[key] = (value, comment)
     found = headers.psf_fwhm_arcsec([made], pixel_scale_arcsec=0.2)
     assert (found and found.value) == (pytest.approx(arcsec) if arcsec else None)
+
+
+WIDTH_UNITS = {
+    "arcsec": 1.0, "arcseconds": 1.0, "arc sec": 1.0, '"': 1.0, "px": 0.2, "pix": 0.2, "pixels": 0.2,
+    "mas": 1e-3, "milliarcsec": 1e-3, "arcmin": 60.0, "deg": 3600.0, "degrees": 3600.0, "rad": 206264.806,
+}  # fmt: skip
+
+
+@given(
+    unit=st.sampled_from(sorted(WIDTH_UNITS)),
+    form=st.sampled_from(
+        ["[{}]", "({})", "{}", "mean width [{}], r band", "of stars, {}", "in {}"]
+    ),
+    key=st.sampled_from(["PSF_FWHM", "PSFFWHM", "SEEING", "FWHM"]),
+    arcsec=st.floats(0.05, 20),
+    in_value=st.booleans(),
+)
+def test_a_width_is_in_the_unit_that_is_said(
+    unit: str, form: str, key: str, arcsec: float, in_value: bool
+) -> None:
+    size, said = arcsec / WIDTH_UNITS[unit], form.format(unit)
+    made = Header()
+    made[key] = (f"{size!r} {unit}", "") if in_value and unit != '"' else (size, said)
+    found = headers.psf_fwhm_arcsec([made], pixel_scale_arcsec=0.2)
+    assert found is not None
+    assert found.value == pytest.approx(arcsec)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,19 @@ def test_what_stands_for_no_data_is_none(
     np.testing.assert_array_equal(good, ~missing)
 
 
+@pytest.mark.parametrize(
+    ("kind", "number"), [("rms", 1e-10), ("weight", 1e30), ("variance", 1e-30)]
+)
+def test_what_is_known_too_well_is_no_data(kind: Any, number: float, tmp_path: Path) -> None:
+    plane = np.ones((40, 50), np.float32)
+    plane[5, 7:9] = number
+    fits.PrimaryHDU(plane).writeto(tmp_path / "a.fits")
+    with open_files() as files:
+        noise = NoisePlane(files.plane(ImageRef(f"{tmp_path}/a.fits", None)), kind)
+        _, bad = noise.with_limit([(ROWS, COLUMNS)]).read(ROWS, COLUMNS)
+    assert np.argwhere(bad).tolist() == [[5, 7], [5, 8]]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [-1, 1, 2])
 def test_zeros_that_lossy_compression_moved_are_zeros(

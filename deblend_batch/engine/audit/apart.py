@@ -74,12 +74,16 @@ def _primary(part: Part, tile: str) -> pa.Table:
     """Read the rows of a shard that are the ones to use."""
     with part.output.open_read(part.output.shard_url(tile)) as file:
         table = read_table(file)
-    names = [*_COLUMNS, *([FIELD] if _has_field(part) else [])]
+    names = [*_COLUMNS, *([FIELD] if _has_field(part) and FIELD in table.column_names else [])]
     return table.select(names).filter(pc.field("is_primary"))
 
 
 def _has_field(part: Part) -> bool:
-    return any(len(each["fingerprint_of"]["fields"]) > 1 for each in part.runs)
+    """Tell whether rows carry the field that they belong to, as those of a survey do, or of a part of one."""
+    return any(
+        len(each["fingerprint_of"]["fields"]) > 1 or each["config"].get("field") is None
+        for each in part.runs
+    )
 
 
 def _keys(rows: pa.Table) -> NDArray[np.int64]:
@@ -103,8 +107,9 @@ def _same_name(parts: Sequence[Part], key: int) -> CatalogError:
                 source = rows["source_id"][int(same[0])].as_py()
     return CatalogError(
         f"{' and '.join(dict.fromkeys(holders))}: both hold source {source}; measure a source in one part of "
-        "a survey alone, or, where the tables number different sources alike, run one of them again with ids "
-        "of its own ('columns: {id: [NAME, NAME]}')"
+        "a survey alone, or, where the tables number different sources alike, run each as a part of a survey "
+        "('survey: [{field: FIELD, detections: TABLE}]'), or with ids of its own ('columns: {id: [NAME, "
+        "NAME]}')"
     )
 
 

@@ -99,6 +99,7 @@ def fingerprint_parts(
     options = config.storage_options
     psf = {} if card.takes_pairs else {"psf": [field.psf.digest() for field in fields]}
     tables = dict.fromkeys(entry.detections_url for entry in entries)
+    is_part = len(entries) == 1 and not entries[0].alone  # whose rows carry their field
     return {
         "release": release(__version__),
         "fields": [field_identity(entry.field_url, options) for entry in entries],
@@ -108,5 +109,6 @@ def fingerprint_parts(
         else None,
         "model": card.sha256,
         **psf,
+        **({"part": True} if is_part else {}),
         **option_parts(config),
     }

@@ -69,9 +69,9 @@ class SurveyEntry:
     first_of_table : bool
         Whether no field before this one uses the same table: it then counts the table's rows.
     several_tables : bool
-        Whether the run has more than one detection table: ids of two may then be the same.
+        Whether the survey has more than one detection table: ids of two may then be the same.
     place : Place, optional
-        The field as the others know it; None where it is the only one of the run.
+        The field as the others know it; None where it is no part of a survey.
     neighbours : tuple of Place
         Other fields that may cover part of its sky, or so near that their sources matter here.
     """
@@ -150,7 +150,8 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
     opened = [Field.open(url, config.storage_options) for url, _ in pairs]
     for each in opened:
         check_bands(each.meta.bands, each.url)
-    if len(pairs) == 1:
+    is_part = _is_part(config)
+    if len(pairs) == 1 and not is_part:
         ((url, table),) = pairs
         return [(SurveyEntry("", url, table, shared_table=False), opened[0])]
     tables = _numbered([table for _, table in pairs])
@@ -164,13 +165,22 @@ def open_fields(config: RunConfig) -> list[tuple[SurveyEntry, Field]]:
             reading=reading,
             shared_table=n_fields[tables[number]] > 1,
             first_of_table=firsts[tables[number]] == number,
-            several_tables=len(firsts) > 1,
+            several_tables=len(firsts) > 1 or (is_part and len(pairs) == 1),
             place=places[number],
             neighbours=tuple(places[other] for other in beside[number]),
         )
         for number, (url, reading) in enumerate(pairs)
     ]
     return list(zip(entries, opened, strict=True))
+
+
+def _is_part(config: RunConfig) -> bool:
+    """Tell whether a survey gives its only field a table of its own: other parts may number theirs alike."""
+    match config.survey:
+        case [SurveyField(detections=table)]:
+            return table is not None
+        case _:
+            return False
 
 
 def _apart_arcsec(config: RunConfig) -> float:

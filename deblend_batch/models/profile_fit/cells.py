@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _LEAST = 1e-30
+_MOST_BENT = 1.0  # of a logarithm near a zero of the value
 _MOST_RISE = 20.0  # of a logarithm over a cell: more is of values that are nothing
 _VECTOR = 16  # BLAS rounds by a row's place in memory: rows of whole vectors begin alike
 
@@ -193,9 +194,8 @@ class Layout:
             values = part[:, 0, :, None]
             if span.step > 1:
                 terms = torch.stack([x, y, x * x, x * y, y * y])
-                slope = _log_slopes(part).transpose(1, 2)
-                bent = torch.bmm(slope, terms.expand(len(part), -1, -1)).clamp_(max=_MOST_RISE)
-                values = values * bent.exp_()
+                terms = terms.expand(len(part), -1, -1)
+                values = _within(part, values, terms)
             side = torch.arange(span.step, device=self.device)
             inner = torch.stack([side.repeat(span.step), side.repeat_interleave(span.step)], dim=1)
             x, y = (cells.corner[:, some, None] + inner).flatten(1, 2).unbind(2)
@@ -224,6 +224,28 @@ def _nearest(middle: Tensor, xy: Tensor) -> Tensor:
     """Order cells by their distance from the nearest member."""
     apart = (middle[:, :, None] - xy[:, None]).square().sum(dim=3).amin(dim=2)
     return apart.argsort(dim=1, stable=True)
+
+
+def _within(planes: Tensor, values: Tensor, terms: Tensor) -> Tensor:
+    """Return the values of pixels within cells: (m, cell, pixel).
+
+    By the logarithm where there is one. The dark ring of a telescope in space takes values through zero,
+    where none is: there by the values themselves.
+    """
+    bent = torch.bmm(_log_slopes(planes).transpose(1, 2), terms)
+    found = values * bent.clamp(max=_MOST_RISE).exp_()
+    dark = (planes[:, 0] < 0.0).any(dim=1)
+    if not bool(dark.any()):
+        return found
+    straight = values + torch.bmm(_slopes(planes).transpose(1, 2), terms)
+    near_zero = (values <= 0.0) | ~(bent.abs() < _MOST_BENT)
+    return torch.where(dark[:, None, None] & near_zero, straight, found)
+
+
+def _slopes(planes: Tensor) -> Tensor:
+    """Return derivatives by place up to the second, over their factorials: (m, 5, cell)."""
+    x, y, xx, xy, yy = planes[:, 1:6].unbind(1)
+    return torch.stack([-x, -y, xx, 2.0 * xy, yy], dim=1)
 
 
 def _log_slopes(planes: Tensor) -> Tensor:

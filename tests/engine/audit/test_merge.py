@@ -218,6 +218,26 @@ def test_parts_that_do_not_fit_are_refused(
     assert not (tmp_path / "merged").exists()
 
 
+def test_parts_of_a_survey_may_number_their_sources_alike(parts: Parts, tmp_path: Path) -> None:
+    alike = _same_ids(parts.fields[0], tmp_path)
+    for name, field in (("a", parts.fields[0]), ("b", alike)):
+        survey = [{"field": field.url, "detections": field.detections}]
+        config = field.config(str(tmp_path / name), survey=survey)
+        del config["field"], config["detections"]
+        assert process_field(config).exit_code == 0
+    output = Output(str(tmp_path / "merged"))
+    merge_outputs([Output(str(tmp_path / name)) for name in "ab"], output)
+    assert verify_run(output).problems == ()
+    rows = read_shards(output.url)
+    primary = rows.filter(rows["is_primary"])
+    names = zip(primary["field"].to_pylist(), primary["source_id"].to_pylist(), strict=True)
+    assert len(set(names)) == len(primary)
+    of_blend = rows.group_by("blend_id").aggregate([("field", "count_distinct")])
+    assert set(of_blend["field_count_distinct"].to_pylist()) == {1}
+    with pytest.raises(OutputConflictError, match="another run"):
+        process_field(parts.fields[0].config(str(tmp_path / "a")))
+
+
 def _unfinished(output: Path) -> None:
     ledger = Ledger(Output(str(output)))
     ledger.write_run({**ledger.read_run(), "state": "interrupted"})

@@ -34,14 +34,14 @@ def profiles(**changed: float) -> Profiles:
 
 
 def drawn(
-    here: Profiles, plan: Plan, side: int = SIZE
+    here: Profiles, plan: Plan, side: int = SIZE, psf: PsfStack = PSF
 ) -> tuple[torch.Tensor, Layout, torch.Tensor]:
     """Planes (7, cell) of one source, the cells, and their first pixels."""
     layout = plan.layout(side, side, 1, CPU)
     cells = layout.lay(torch.stack([here.x, here.y], dim=1)[None])
     planes = torch.empty(1, PLANES, layout.cells)
     canvas = Canvas(cells.basis, layout.spans, Memory(CPU), not plan.averaged)
-    draw_planes(here, PSF.weight[0], PSF.covariance[0], canvas, planes)
+    draw_planes(here, psf.weight[0], psf.covariance[0], canvas, planes)
     return planes[0], layout, cells.corner[0]
 
 
@@ -143,6 +143,32 @@ def test_images_from_cells_are_those_of_pixels(changed: dict[str, float], side: 
     assert float(apart.max()) < 1e-3 * float(exact.max())
     assert float(apart.sum()) < 5e-4
     assert float((apart / exact)[bright].max()) < 0.03
+
+
+RINGED = PsfStack(
+    torch.tensor([[[0.9, 0.5, -0.4]]], dtype=torch.float64),
+    torch.tensor([[[[2.7, 0.0, 2.8], [9.0, 3.5, 8.0], [12.0, 4.0, 14.0]]]], dtype=torch.float64),
+    torch.zeros(1, 1, dtype=torch.float64),
+)
+"""A PSF with a dark ring: in some places its light is less than nothing."""
+
+
+@pytest.mark.parametrize("side", [48, 96])
+@pytest.mark.parametrize("changed", [{"extended": 0.0}, {"log_radius": -2.0}])
+def test_a_dark_ring_is_drawn_in_cells_too(changed: dict[str, float], side: int) -> None:
+    here = profiles(**changed)
+    images = []
+    for plan in (PIXELS, PLAN._replace(averaged=False)):
+        planes, layout, _ = drawn(here, plan, side, RINGED)
+        out = torch.empty(1, 1, layout.image_size)
+        layout.spread(
+            planes[None, None], layout.lay(torch.stack([here.x, here.y], dim=1)[None]), out
+        )
+        images.append(out[0, 0, : side * side])
+    exact, shown = images
+    assert float(exact.min()) < -1e-4 * float(exact.max())
+    assert bool(shown.isfinite().all())
+    assert float((shown - exact).abs().max()) < 3e-3 * float(exact.max())
 
 
 def test_a_source_far_outside_leaves_nothing() -> None:
