@@ -24,6 +24,8 @@ os.environ["RAY_AUTH_TOKEN"] = _TOKEN
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# hats would compile for ten seconds what then runs for a moment, in each process that publishes.
+os.environ["NUMBA_DISABLE_JIT"] = "1"
 # Ray's workers would give way to every other process, and so to the tests that need no Ray.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray's spelling)
 # On a busy machine Ray's own minute does not suffice.

@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -45,12 +45,41 @@ def run(finished: str, tmp_path: Path) -> str:
     return str(tmp_path / "out")
 
 
+class Watched(NamedTuple):
+    """A publication, and what its process was like meanwhile."""
+
+    publication: Publication
+    opened: set[str]
+    """Addresses on which it could be reached."""
+    listening: set[tuple[str, int]]
+    """Ports that were open before."""
+    level: int
+    """What was logged before."""
+
+
 @pytest.fixture(scope="module")
-def published(finished: str, tmp_path_factory: pytest.TempPathFactory) -> Publication:
+def watched(finished: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """The publication of a copy of the run."""
+    hats_import = pytest.importorskip("hats_import")
+    pipeline = hats_import.pipeline_with_client
+    level, before = logging.getLogger().level, listening()
+    opened: set[str] = set()
+
+    def pipeline_watched(*arguments: Any) -> None:
+        opened.update(address for address, _ in listening() - before)
+        pipeline(*arguments)
+
     copy = tmp_path_factory.mktemp("published") / "out"
     shutil.copytree(finished, copy)
-    return publish_run(Output(str(copy)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hats_import, "pipeline_with_client", pipeline_watched)
+        publication = publish_run(Output(str(copy)))
+    return Watched(publication, opened, before, level)
+
+
+@pytest.fixture(scope="module")
+def published(watched: Watched) -> Publication:
+    return watched.publication
 
 
 @pytest.mark.slow
@@ -90,30 +119,23 @@ def listening() -> set[tuple[str, int]]:
 
 
 @pytest.mark.slow
-def test_publishing_again_replaces_the_catalogue_and_is_nobody_else_s_business(
-    run: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither files of the earlier one, nor open ports, nor log settings are left behind."""
-    hats_import = pytest.importorskip("hats_import")
-    pipeline = hats_import.pipeline_with_client
-    level, before = logging.getLogger().level, listening()
-    opened: set[str] = set()
+def test_publishing_is_nobody_else_s_business(watched: Watched) -> None:
+    """Neither open ports nor log settings are left behind."""
+    assert watched.opened == {"127.0.0.1"}
+    assert listening() <= watched.listening
+    assert logging.getLogger().level == watched.level
 
-    def watched(*arguments: Any) -> None:
-        opened.update(address for address, _ in listening() - before)
-        pipeline(*arguments)
 
-    monkeypatch.setattr(hats_import, "pipeline_with_client", watched)
-    first = publish_run(Output(run))
-    assert opened == {"127.0.0.1"}
-    stray = Path(first.url, "catalog", "dataset", "Norder=0", "Dir=0", "Npix=0.parquet")
+@pytest.mark.slow
+def test_publishing_again_replaces_the_catalogue(published: Publication) -> None:
+    """No file of the earlier one is left behind."""
+    output = Output(str(Path(published.url).parent))
+    stray = Path(published.url, "catalog", "dataset", "Norder=0", "Dir=0", "Npix=0.parquet")
     stray.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"x": [1]}), stray)
-    assert publish_run(Output(run)) == first
+    assert publish_run(output) == published
     assert not stray.exists() or pq.read_schema(stray).names != ["x"]
-    assert logging.getLogger().level == level
-    assert listening() <= before
-    assert verify_run(Output(run)).problems == ()
+    assert verify_run(output).problems == ()
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])

@@ -213,7 +213,8 @@ def test_no_permission(what: str, small_field: SmallField, tmp_path: Path) -> No
         locked.mkdir()
     locked.chmod(0o500 if what == "output" else 0o000)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    ended = _as_plain_user("run", str(tmp_path / "config.yaml"))
+    verb = "run" if what == "output" else "plan"  # they refuse with the same line
+    ended = _as_plain_user(verb, str(tmp_path / "config.yaml"))
     assert ended.returncode == 2
     assert "permission denied; check the owner, the mode or the credentials" in ended.stderr
     assert "Traceback" not in ended.stderr

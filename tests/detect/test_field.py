@@ -1,65 +1,25 @@
-"""Detection on the cluster: every source once, the same table whatever the tiles, ready for a run."""
+"""Detection in this process: every source once, where it is, ready for a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import zarr
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
 from deblend_batch.detect.field import DetectionSummary, detect_field
-from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import (
-    BadDataError,
     ConfigError,
     DetectionsError,
     NotFoundError,
     OutputConflictError,
 )
-from deblend_batch.field.layout import Field, create_field, finish_field
-from tests.support import gaussian_image, make_meta, read_shards
-
-pytestmark = pytest.mark.usefixtures("cluster")
-
-SHAPE_YX = (300, 360)
-SOURCES_YX = np.array(
-    [
-        # On borders and corners of 128 px tiles, just before and just after them.
-        *[(127.5, 127.5), (255.49, 128.2), (128.0, 255.6), (256.3, 255.8), (40.0, 127.6)],
-        *[(127.4, 40.0), (255.5, 320.0)],
-        # In the middle of tiles, near the edges of the image, and two close pairs.
-        *[(64.2, 64.7), (200.3, 60.1), (285.1, 345.2), (12.0, 12.4), (20.0, 200.0), (90.0, 300.0)],
-        *[(180.0, 200.0), (180.0, 212.0), (60.0, 230.0), (69.0, 236.0)],
-    ]
-)
-MAG = np.linspace(20, 23, len(SOURCES_YX))
-
-
-def make_field(url: str, n_bands: int = 1, *, variance: bool = False) -> str:
-    """Write a field of round Gaussians; the second band, where there is one, is empty sky."""
-    bands = ("h", "empty")[:n_bands]
-    meta = make_meta(
-        bands=bands,
-        zero_point=(25.96,) * n_bands,
-        psf_fwhm_arcsec=(0.3,) * n_bands,
-        noise_sigma=(0.01,) * n_bands,
-    )
-    group = create_field(url, meta, SHAPE_YX, with_variance=variance)
-    flux = 10 ** (-0.4 * (MAG - 25.96))
-    arrays: dict[str, Any] = dict(group.arrays())
-    arrays["image"][0] = gaussian_image(SHAPE_YX, SOURCES_YX, flux)
-    if n_bands == 2:
-        arrays["image"][1] = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
-    if variance:
-        arrays["variance"][:] = 0.01**2
-    finish_field(group, meta)
-    return url
+from tests.detect.drawn_field import MAG, SOURCES_YX, make_field, nearest, read
+from tests.support import read_shards
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +30,11 @@ def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def detected(
-    cluster: None, field_url: str, tmp_path_factory: pytest.TempPathFactory
+    field_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, DetectionSummary]:
     """What one tile finds."""
     url = str(tmp_path_factory.mktemp("detected") / "detections.parquet")
     return url, detect_field(field_url, url, tile_size=600)
-
-
-def read(url: str) -> Detections:
-    """Read a whole table."""
-    return Detections.concatenate(list(read_detections(url)))
-
-
-def nearest(field_url: str, found: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """For each true source the row that is nearest, and how far it is, px."""
-    yx = Field.open(field_url).world_to_pixel(found.ra, found.dec)
-    distances = np.linalg.norm(SOURCES_YX[:, None] - yx[None], axis=-1)
-    return distances.argmin(axis=1), distances.min(axis=1)
 
 
 def test_each_source_is_found_once_where_it_is(
@@ -135,16 +83,6 @@ def test_ids_are_unique_sorted_and_name_the_place(detected: tuple[str, Detection
     found = read(detected[0])
     assert (np.diff(found.id) > 0).all()
     np.testing.assert_array_equal(found.id, healpix_29(found.ra, found.dec))
-
-
-@pytest.mark.parametrize("tile_size", [128, 250])
-def test_the_table_does_not_depend_on_tiles(
-    field_url: str, detected: tuple[str, DetectionSummary], tmp_path: Path, tile_size: int
-) -> None:
-    url = str(tmp_path / "detections.parquet")
-    summary = detect_field(field_url, url, tile_size=tile_size)
-    assert summary.tiles > 1
-    assert pq.read_table(url).equals(pq.read_table(detected[0]))
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "fits", "ecsv", "csv", "vot"])
@@ -230,25 +168,6 @@ def test_what_cannot_be_done_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_chunk_is_one_line_and_no_table(tmp_path: Path) -> None:
-    field_url = make_field(str(tmp_path / "field.zarr"), variance=True)
-    chunk = next(path for path in (tmp_path / "field.zarr/variance/c").rglob("*") if path.is_file())
-    chunk.write_bytes(chunk.read_bytes()[:-7])
-    with pytest.raises(BadDataError, match=r"field.zarr: .*cannot (be )?decode"):
-        detect_field(field_url, str(tmp_path / "d.parquet"))
-    assert not (tmp_path / "d.parquet").exists()
-
-
-def test_relative_paths_are_those_of_the_caller(
-    field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers have another working directory than the user's shell."""
-    monkeypatch.chdir(Path(field_url).parent)
-    relative = Path("..") / tmp_path.name / "detections.csv"
-    assert main(["detect", "field.zarr", str(relative), "--tile-size", "600"]) == 0
-    assert (tmp_path / "detections.csv").is_file()
-
-
 def test_a_relative_path_in_a_job_is_refused(
     field_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,21 +175,6 @@ def test_a_relative_path_in_a_job_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"detections: 'd.parquet' is a relative path, and a Ray"):
         detect_field(field_url, "d.parquet")
-
-
-def test_a_mesh_takes_a_background_away(tmp_path: Path) -> None:
-    """A slope of many times the noise is one source without it; and tiles see the same surface."""
-    url = make_field(str(tmp_path / "field.zarr"))
-    image = zarr.open_array(f"{url}/image", mode="r+")
-    noise = np.random.default_rng(8).normal(0, 0.01, SHAPE_YX)
-    image[0] = np.asarray(image[0]) + noise + np.linspace(0, 2, SHAPE_YX[1])
-    tables = [str(tmp_path / f"{size}.parquet") for size in (600, 128)]
-    for table, tile_size in zip(tables, (600, 128), strict=True):
-        detect_field(url, table, mesh_px=64, tile_size=tile_size)
-    assert pq.read_table(tables[0]).equals(pq.read_table(tables[1]))
-    rows, distance_px = nearest(url, read(tables[0]))
-    assert sorted(rows.tolist()) == list(range(len(SOURCES_YX)))
-    assert distance_px.max() < 0.5
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from deblend_batch.field.layout import create_field, finish_field
 from tests.support import make_meta, member
 
 SHAPE_YX = (1400, 1400)
-N_PAIRS = 800
+N_PAIRS = 400
 
 
 def write_inputs(folder: Path) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from deblend_batch.engine.run import process_field
 from deblend_batch.errors import UserError
 from tests.support import SmallField
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
 Values = dict[str, Any]
 Fault = Callable[[Values, Path], None]
 

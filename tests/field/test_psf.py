@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.detect.places import places_of
@@ -253,6 +253,7 @@ def test_a_damaged_chunk_is_bad_data(name: str, tmp_path: Path) -> None:
         _ = Field.open(url).psf
 
 
+@settings(max_examples=40)
 @given(values=st.lists(st.floats(width=32, allow_subnormal=False), min_size=9, max_size=9))
 def test_any_numbers_are_a_kernel_or_one_line(values: list[float]) -> None:
     url = "memory://any-kernel.zarr"

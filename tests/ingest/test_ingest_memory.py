@@ -14,7 +14,7 @@ from deblend_batch.field.create import SHARD_PX
 from tests.ingest.fits_files import celestial_header
 
 _ROWS_OF_SHARDS = (1, 4)
-_COLUMNS = 512  # a shard is as high as ever, and narrow
+_COLUMNS = 256  # a shard is as high as ever, and narrow
 _SCRIPT = """
 import resource, sys
 from deblend_batch.ingest.ingest import ingest
@@ -57,4 +57,4 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     )
     shutil.rmtree(tmp_path)  # pytest would keep it all
     one, four = map(int, done.stdout.split())
-    assert four - one < 0.1 * (sizes[1] - sizes[0])
+    assert four - one < 0.2 * (sizes[1] - sizes[0])  # not even a mask of a byte a pixel

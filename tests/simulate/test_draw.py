@@ -5,9 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import ConfigError
-from deblend_batch.simulate.galaxies import draw
 from deblend_batch.simulate.galaxies.draw import (
     WIDE,
     Variation,
@@ -34,17 +32,6 @@ def test_any_division_into_chunks_gives_the_same_pool(cuts: tuple[int, ...]) -> 
         for start, stop in itertools.pairwise(cuts)
     ]
     assert_same(whole, GalaxyPool.concatenate(parts))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_tasks_on_ray_draw_the_same_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "_PER_TASK", 32)  # three tasks
-    alone, spread = (
-        draw_pool("euclid-vis", 80, 5, group_size=16, stamp_px=64, workers=workers)
-        for workers in (ALONE, Workers(3))
-    )
-    assert_same(alone, spread)
 
 
 @pytest.mark.parametrize(

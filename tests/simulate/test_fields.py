@@ -69,15 +69,6 @@ def test_only_the_seed_decides_the_pixels(
     )
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_processes_do_not_change_the_field(simulated: FieldTruth, tmp_path: Path) -> None:
-    other = simulate_field(str(tmp_path / "other.zarr"), processes=2, **SMALL)
-    np.testing.assert_array_equal(read(simulated), read(other))
-    first, second = pq.read_table(simulated.truth_url), pq.read_table(other.truth_url)
-    assert first.equals(second)
-
-
 def test_the_truth_counts_every_source(simulated: FieldTruth) -> None:
     table = pq.read_table(simulated.truth_url)
     assert table.num_rows == simulated.n_sources

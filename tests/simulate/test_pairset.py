@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import zarr
 
-from deblend_batch.cluster.workers import ALONE, Workers
+from deblend_batch.cluster.workers import Workers
 from deblend_batch.errors import ConfigError, NotFoundError, OutputConflictError, UserError
 from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.pairs.batch import Encoding, PairBatch
 from deblend_batch.simulate.pairs.blending import PairSampler
 from deblend_batch.simulate.pairs.pairset import (
-    RANGE,
     PairSet,
     create_pairs,
     finish_pairs,
@@ -75,20 +74,6 @@ def test_ranges_may_be_written_in_any_order(sampler: PairSampler, tmp_path: Path
         write_range(group, sampler, start, stop)
     finish_pairs(group)
     np.testing.assert_array_equal(read_pairs(url).stamps, sampler.draw_range(0, 130).stamps)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_tasks_on_ray_write_the_same_set_to_the_byte(sampler: PairSampler, tmp_path: Path) -> None:
-    for name, workers in (("one", ALONE), ("two", Workers(2))):
-        write_pairs(str(tmp_path / name), sampler, 2 * RANGE + 70, workers=workers)
-    files = {
-        name: {path.relative_to(tmp_path / name): path for path in (tmp_path / name).rglob("*")}
-        for name in ("one", "two")
-    }
-    assert set(files["one"]) == set(files["two"])
-    for relative, path in files["one"].items():
-        assert path.is_dir() or path.read_bytes() == files["two"][relative].read_bytes(), relative
 
 
 def test_several_workers_cannot_write_to_memory(sampler: PairSampler) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from deblend_batch.cluster.workers import ALONE, Workers
 from deblend_batch.errors import (
     ConfigError,
     DetectionsError,
@@ -104,17 +103,6 @@ def test_a_choice_of_real_galaxies_is_a_part_of_all(catalog: str) -> None:
     rows = np.searchsorted(all_of.galaxy_id, few.galaxy_id)
     assert len(few) == 5
     np.testing.assert_array_equal(few.images, all_of.images[rows])
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_tasks_on_ray_see_the_same_real_galaxies(catalog: str) -> None:
-    alone, spread = (
-        pool_from_real_catalog(catalog, "candels-h", n_psfs=2, number=20, workers=workers)
-        for workers in (ALONE, Workers(2))
-    )
-    for name in alone.columns:
-        np.testing.assert_array_equal(getattr(alone, name), getattr(spread, name))
 
 
 def write_catalog(path: Path, images: str) -> None:

@@ -40,9 +40,13 @@ class ForkServer:
 
     def run(self) -> None:
         """Import what workers need, and answer until the driver is gone."""
-        import deblend_batch.models.loading  # noqa: F401  # torch, which a worker imports with its model
+        import pyarrow as pa
+
+        import deblend_batch.models.model  # torch, which a worker imports with its model
+        import deblend_batch.models.profile_fit.model  # noqa: F401
         from deblend_batch.engine.worker.serve import serve
 
+        pa.array([])  # the first one looks for pandas, whose import would be each worker's
         gc.freeze()  # what workers share is never collected, and so not copied
         while True:
             message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)

@@ -9,7 +9,6 @@ import psutil
 import pytest
 
 from deblend_batch.config import make_config
-from deblend_batch.engine.crew.on_ray import cluster_nodes
 from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.needs.machine import this_machine
 from deblend_batch.engine.needs.memory import (
@@ -80,10 +79,3 @@ def test_this_machine_has_cores_and_memory() -> None:
     machine = this_machine()
     assert machine.cpus >= 1
     assert 0 < machine.memory < psutil.virtual_memory().total
-
-
-@pytest.mark.usefixtures("cluster")
-def test_nodes_of_the_cluster() -> None:
-    (node,) = cluster_nodes()
-    assert (node.cpus, node.gpus) == (2, 2)
-    assert node.memory > 1e8

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import pytest
-import ray
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from deblend_batch.cluster.connection import connected
 from deblend_batch.config import EngineConfig
 from deblend_batch.engine.needs.pool import ActorPool, grown_pool, plan_pool
 from deblend_batch.errors import ConfigError
@@ -144,11 +141,3 @@ def test_the_pool_grows_with_the_cluster_unless_a_number_was_asked_for(
     asked = EngineConfig(**engine)
     pool = plan_pool(asked, {"CPU": 1.0, "GPU": 1.0})
     assert grown_pool(pool, asked, resources).n_actors == n_actors
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_cluster_that_is_joined_already_is_used_and_left_as_it_was() -> None:
-    with connected() as resources:
-        assert (resources["CPU"], resources["GPU"]) == (2, 2)
-    assert ray.is_initialized()
-    assert os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] == "1"
