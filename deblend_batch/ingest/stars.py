@@ -27,7 +27,7 @@ _MOST_SNR = 1e9
 _MIN_AXIS_RATIO = 0.75
 _PER_WINDOW = 100
 _LOCUS_WIDTH = 0.10
-CORE_RADII = 4.0
+_CORE_RADII = 4.0
 """So many half-light radii from its middle a star must be whole; its stamp reaches twice as far."""
 _RING_RADII = 6.0
 _MIN_RING = 50
@@ -151,7 +151,7 @@ def _stamp(
 
     None where an edge or a bad pixel is within four.
     """
-    inner = int(np.clip(np.ceil(CORE_RADII * radius_px), 5, 25))
+    inner = int(np.clip(np.ceil(_CORE_RADII * radius_px), 5, 25))
     y, x = round(yx[0]), round(yx[1])
     if y < inner or x < inner or y + inner >= pixels.shape[0] or x + inner >= pixels.shape[1]:
         return None
@@ -159,15 +159,12 @@ def _stamp(
     if bad[core].any():
         return None
     half = 2 * inner
-    rows, columns = (np.arange(at - half, at + half + 1) for at in (y, x))
-    inside = np.ix_(
-        (rows >= 0) & (rows < pixels.shape[0]), (columns >= 0) & (columns < pixels.shape[1])
-    )
-    stamp = np.full((2 * half + 1, 2 * half + 1), np.nan)
-    here = np.ix_(
-        *(at[(at >= 0) & (at < n)] for at, n in zip((rows, columns), pixels.shape, strict=True))
-    )
-    stamp[inside] = np.where(bad[here], np.nan, pixels[here])
+    box = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))
+    beyond = [
+        (max(0, half - at), max(0, at + half + 1 - n))
+        for at, n in zip((y, x), pixels.shape, strict=True)
+    ]
+    stamp = np.pad(np.where(bad[box], np.nan, pixels[box]), beyond, constant_values=np.nan)
     centre = (yx[0] - y + half, yx[1] - x + half)
     stamp[_neighbours(stamp, centre, radius_px, sigma)] = np.nan
     away = np.hypot(*(np.indices(stamp.shape) - np.reshape(centre, (2, 1, 1))))
