@@ -15,8 +15,12 @@ from deblend_batch.refine.sources import Sources
 from deblend_batch.refine.verdicts import RefineRules, Verdicts, judge
 from deblend_batch.tiling.blending import Sky, central_first, describe_blends
 from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
+_LEAST_LIGHT = (
+    0.1  # of contaminants: it is asked which sources there are, not how bright to a per cent
+)
 FitAll = Callable[[Blends, bool], Fits]
 """Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
 
@@ -83,9 +87,12 @@ def refine(
 
 def _blends(sources: Sources, field: Field, links: BlendRules) -> Blends:
     detections, scale = sources.as_detections(field), field.pixel_scale_arcsec
-    grouping = central_first(group_sources(detections, sources.yx, scale, links), detections)
     sky = Sky(detections, sources.yx, field.shape_yx)
-    return describe_blends(grouping, sky, scale, float(max(field.meta.psf_fwhm_arcsec)))
+    widest = float(max(field.meta.psf_fwhm_arcsec))
+    grouping = group_sources(detections, sources.yx, scale, links)
+    most = links.max_members
+    grouping = add_contaminants(grouping, sky, scale, widest, most, _LEAST_LIGHT)
+    return describe_blends(central_first(grouping, detections), sky, scale, widest)
 
 
 def _touched(blends: Blends, changed_yx: NDArray[np.float64]) -> Blends:

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
 from deblend_batch.tiling import stamp_sizes
-from deblend_batch.tiling.blends import MAX_OTHERS, Blends
+from deblend_batch.tiling.blends import MAX_OTHERS, MAX_OTHERS_OF_FIT, Blends
 from deblend_batch.tiling.grouping import Grouping
 from deblend_batch.tiling.member_hash import hash_members
 from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
@@ -65,7 +65,8 @@ def describe_pairs(rows: NDArray[np.int64], sky: Sky, stamp_size: int) -> Blends
         Of two members.
     """
     grouping, blend_id = _sorted(Grouping.of_pairs(rows), sky.keys)
-    frame = _Frame(sky.yx[grouping.rows[:, 0]], np.full(len(grouping), stamp_size, np.int16))
+    sizes = np.full(len(grouping), stamp_size, np.int16)
+    frame = _Frame(sky.yx[grouping.rows[:, 0]], sizes, MAX_OTHERS)
     blends = _described(grouping, blend_id, frame, sky)
     crowded = flags.CROWDED.where(np.isfinite(blends.others_yx[:, 0, 0]))
     return replace(blends, flags=blends.flags | crowded[:, None])
@@ -104,7 +105,7 @@ def describe_blends(
     )
     # The light of a source just beyond the edge is in the stamp, and must not be taken for a member's.
     sizes = stamp_sizes.stamp_sizes(extent).astype(np.int16)
-    frame = _Frame(centre, sizes, stamp_sizes.MARGIN_PX)
+    frame = _Frame(centre, sizes, MAX_OTHERS_OF_FIT, stamp_sizes.MARGIN_PX)
     blends = _described(grouping, blend_id, frame, sky)
     bits = flags.GROUP_DIVIDED.where(grouping.is_divided)
     bits |= flags.LARGER_THAN_STAMP.where(stamp_sizes.is_larger(extent))
@@ -159,10 +160,11 @@ def choose_primary(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where stamps are to be: their middles (n, 2) and edges (n,), px; how far beyond others are told."""
+    """Where stamps are to be, px: middles (n, 2), edges (n,); how many others are told, how far beyond."""
 
     centre_yx: NDArray[np.float64]
     size: NDArray[np.int16]
+    n_others: int
     beyond_px: int = 0
 
 
@@ -271,14 +273,15 @@ def _nearest(
 
 def _others(rows: NDArray[np.int64], yx: NDArray[np.float64], frame: _Frame) -> NDArray[np.float32]:
     """Positions of the nearest sources in each stamp that are not members."""
-    found = np.full((len(rows), MAX_OTHERS, 2), np.nan, np.float32)
+    most = frame.n_others
+    found = np.full((len(rows), most, 2), np.nan, np.float32)
     if len(rows) == 0:
         return found
     tree = cKDTree(yx)
     for size in np.unique(frame.size):
         blends = np.flatnonzero(frame.size == size)
-        # The nearest of all hold the members, so at most MAX_OTHERS others remain to be packed.
-        k = min(MAX_OTHERS + rows.shape[1], len(yx))
+        # The nearest of all hold the members, so at most as many as are told remain to be packed.
+        k = min(most + rows.shape[1], len(yx))
         distance, index = tree.query(
             frame.centre_yx[blends],
             k=[*range(1, k + 1)],
@@ -288,7 +291,7 @@ def _others(rows: NDArray[np.int64], yx: NDArray[np.float64], frame: _Frame) -> 
         wanted = np.isfinite(distance)
         for column in rows[blends].T:
             wanted &= index != column[:, None]
-        packed = np.argsort(~wanted, axis=1, kind="stable")[:, :MAX_OTHERS]
+        packed = np.argsort(~wanted, axis=1, kind="stable")[:, :most]
         kept = np.take_along_axis(wanted, packed, axis=1)
         index = np.take_along_axis(np.where(wanted, index, 0), packed, axis=1)
         found[blends, : packed.shape[1]] = np.where(kept[..., None], yx[index], np.nan)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 MOST_MEMBERS = 32
 """Members that a blend may have at most: fits grow with the square of it."""
 MAX_OTHERS = 8
-"""Sources beside a blend, in its stamp, whose positions a model is told: the nearest."""
+"""Sources beside a pair, in its stamp, whose positions a network is told: the nearest."""
+MAX_OTHERS_OF_FIT = 32
+"""The same of a blend: pixels of the others would be taken for sky, and the largest stamps hold many."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Blends:
         Where the middle of the stamp is to be, px.
     stamp_size : ndarray of int16, shape (n,)
         Edge of the stamp, px.
-    others_yx : ndarray of float32, shape (n, 8, 2)
+    others_yx : ndarray of float32, shape (n, k, 2)
         Pixel positions of other sources in that stamp, or so near that their light is, the nearest to its
         middle first, NaN-padded.
     psf_fwhm_arcsec : ndarray of float32, shape (n, band)

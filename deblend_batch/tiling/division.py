@@ -83,7 +83,7 @@ def _shortest(links: Links, most: int) -> Links:
     way = np.concatenate([links.rows, links.rows[:, ::-1]])
     apart = np.concatenate([links.separation_arcsec] * 2)
     order = np.lexsort((way[:, 1], np.abs(way[:, 1] - way[:, 0]), apart, way[:, 0]))
-    kept = order[_place_in_run(way[order, 0]) < most] % len(links.rows)
+    kept = order[place_in_run(way[order, 0]) < most] % len(links.rows)
     links = links[np.unique(kept)]
     return links[np.lexsort((links.rows[:, 1], links.rows[:, 0], links.separation_arcsec))]
 
@@ -129,14 +129,14 @@ def _beside(
     way, apart, home, other = (each[leads_out] for each in (way, apart, home, other))
     by_source = np.lexsort((other, apart, way[:, 0]))
     rank = np.empty(len(way), np.int64)
-    rank[by_source] = _place_in_run(way[by_source, 0])
+    rank[by_source] = place_in_run(way[by_source, 0])
     order = np.lexsort((other, apart, rank, home))
     chosen = np.stack([home, other], axis=1)[order]
     # A source may be beside several of a cluster: its first place counts.
     first = np.sort(np.unique(chosen, axis=0, return_index=True)[1])
     chosen = chosen[first]
     room = max_members - np.bincount(cluster)
-    beside: NDArray[np.int64] = chosen[_place_in_run(chosen[:, 0]) < room[chosen[:, 0]]]
+    beside: NDArray[np.int64] = chosen[place_in_run(chosen[:, 0]) < room[chosen[:, 0]]]
     return beside
 
 
@@ -157,7 +157,7 @@ def _fits(
     return np.asarray((beyond <= spare[home]).all(axis=1))
 
 
-def _place_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def place_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return for each element of sorted values how many equal ones stand before it."""
     starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
@@ -169,7 +169,7 @@ def _padded(
     """From (cluster, source) to one row a cluster."""
     order = np.lexsort((members[:, 1], members[:, 0]))
     cluster, member = members[order].T
-    place = _place_in_run(cluster)
+    place = place_in_run(cluster)
     shape = int(cluster[-1]) + 1, int(place.max()) + 1
     rows, is_measured = np.full(shape, -1, np.int64), np.zeros(shape, bool)
     rows[cluster, place] = sources[member]

@@ -69,13 +69,13 @@ def link_sources(detections: Detections, link_arcsec: float, longest_arcsec: flo
     check_crowding(detections.ra, detections.dec, link_arcsec, _OPTION)
     vectors = unit_vectors(detections.ra, detections.dec)
     near = match_within(detections.ra, detections.dec, link_arcsec)
-    wide = _overlapping(vectors, _known(detections.radius_arcsec), link_arcsec, longest_arcsec)
+    wide = _overlapping(vectors, known_radii(detections.radius_arcsec), link_arcsec, longest_arcsec)
     rows = np.sort(np.concatenate([near, *wide]), axis=1)
     check_number(len(rows), len(vectors), _OPTION)
     return Links(rows, separations_arcsec(vectors[rows[:, 0]], vectors[rows[:, 1]]))
 
 
-def _known(radius_arcsec: NDArray[np.floating]) -> NDArray[np.float64]:
+def known_radii(radius_arcsec: NDArray[np.floating]) -> NDArray[np.float64]:
     """Radii, 0 where unknown or no number that a radius can be."""
     radius = np.asarray(radius_arcsec, np.float64)
     return np.where(np.isfinite(radius) & (radius > 0), radius, 0.0)

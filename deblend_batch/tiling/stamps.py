@@ -28,7 +28,7 @@ class Cut:
         First pixel of each stamp.
     members_yx : ndarray of float32, shape (n, m, 2)
         Positions of the members in the stamp, px; NaN in the padding.
-    others_yx : ndarray of float32, shape (n, 8, 2)
+    others_yx : ndarray of float32, shape (n, k, 2)
         Positions of other sources in the stamp, px, NaN-padded.
     sigma : ndarray of float32, shape (n, band)
         Background rms per pixel, image units.

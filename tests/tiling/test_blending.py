@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deblend_batch import flags
 from deblend_batch.detections.table import Detections
 from deblend_batch.tiling.blending import Sky, central_first, describe_blends, describe_pairs
+from deblend_batch.tiling.blends import MAX_OTHERS_OF_FIT
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 from deblend_batch.tiling.member_hash import hash_members
 from deblend_batch.tiling.pairing import blend_ids, match_within, order_members
@@ -130,8 +131,8 @@ def test_other_sources_in_the_stamp_are_told_nearest_first() -> None:
         size, n = blends.stamp_size[row], blends.n_members[row]
         distance = np.abs(found.yx - blends.centre_yx[row]).max(axis=1)
         distance[np.isin(found.id, blends.source_id[row, :n])] = np.inf
-        near = [i for i in np.argsort(distance) if distance[i] < size / 2 + MARGIN_PX][:8]
-        told = blends.others_yx[row]
+        near = [i for i in np.argsort(distance) if distance[i] < size / 2 + MARGIN_PX]
+        near, told = near[:MAX_OTHERS_OF_FIT], blends.others_yx[row]
         np.testing.assert_array_equal(told[: len(near)], found.yx[near].astype(np.float32))
         assert np.isnan(told[len(near) :]).all()
 

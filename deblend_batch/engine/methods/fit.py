@@ -81,6 +81,7 @@ class FitMethod:
             "pixels": stamps.pixels,
             "weights": weights / np.float32(_correlation(field)[:, None, None] ** 2),
             "positions": cut.members_yx.astype(np.float64),
+            "n_measured": cut.blends.is_measured.sum(axis=1),
             "psf_weight": psf.weight,
             "psf_covariance": psf.covariance,
             "psf_error": psf.error,
@@ -104,6 +105,7 @@ class FitMethod:
                 (some["psf_weight"], some["psf_covariance"], some["psf_error"]),
                 some["pixel_scale"],
                 some["njy_per_unit"],
+                n_measured=some["n_measured"],
             )
             parts.append(_as_arrays(found))
         return joined(parts)
@@ -157,6 +159,7 @@ def _noise_rows(rows: int, size: int, members: int) -> Arrays:
         "pixels": (noise + light).astype(np.float32),
         "weights": np.ones((rows, 1, size, size), np.float32),
         "positions": np.tile(places, (rows, 1, 1)),
+        "n_measured": np.full(rows, members),
         "psf_weight": np.full((rows, 1, 4), 1 / 4),
         "psf_covariance": np.tile([4.0, 0.0, 4.0], (rows, 1, 4, 1)),
         "psf_error": np.zeros((rows, 1)),

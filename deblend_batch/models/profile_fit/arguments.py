@@ -54,6 +54,14 @@ def check_members(positions: Tensor, n_members: Tensor, position_err: Tensor, bl
         raise ModelError("position_err: an error of a position is a positive number, px")
 
 
+def check_measured(n_measured: Tensor, n_members: Tensor) -> None:
+    """Check how many members of each blend are measured."""
+    if n_measured.shape != n_members.shape or n_measured.is_floating_point():
+        raise ModelError(f"n_measured: {_seen(n_measured)}; give one whole number for each blend")
+    if bool(((n_measured < 1) | (n_measured > n_members)).any()):
+        raise ModelError("n_measured: numbers outside 1 to n_members")
+
+
 def check_psf(psf: PsfStack, blends: int, bands: int) -> None:
     """Check that every blend has a PSF in every band, of unit sum and of a width."""
     if psf.weight.dim() != 3 or psf.weight.shape[:2] != (blends, bands):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deblend_batch.models.profile_fit.arguments import (
+    check_measured,
     check_members,
     check_numbers,
     check_psf,
@@ -30,7 +31,7 @@ from deblend_batch.models.profile_fit.residual import (
 )
 from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
-from deblend_batch.models.profile_fit.stamps import Blends, cleaned, unit_of
+from deblend_batch.models.profile_fit.stamps import Blends, cleaned, nearest_measured, unit_of
 from deblend_batch.models.profile_fit.stars import let_stars_be_stars
 
 Columns = dict[str, Any]
@@ -66,6 +67,8 @@ def fit_blends(
     sky_sigma: Tensor | float | None = None,
     config: FitConfig | None = None,
     with_models: bool = False,
+    *,
+    n_measured: Tensor | None = None,
 ) -> BlendFit:
     """Fit every blend: shapes shared by all bands, a flux for each member and a sky in each band.
 
@@ -102,6 +105,9 @@ def fit_blends(
         Settings.
     with_models : bool
         Whether to return the members' images.
+    n_measured : Tensor of int64, shape (blend,), optional
+        Members that are measured, those that stand first; all by default. ``chi2`` and peaks in the residual
+        are those of pixels that are not nearer to others.
 
     Returns
     -------
@@ -122,7 +128,9 @@ def fit_blends(
         return given.expand(shape) if given.dim() == 0 else given
 
     position_err = filled(position_err, *positions.shape[:2])
+    n_measured = n_members if n_measured is None else n_measured
     check_members(positions, n_members, position_err, blends)
+    check_measured(n_measured, n_members)
     check_psf(psf, blends, bands)
     scale, njy = filled(pixel_scale_arcsec, blends), filled(njy_per_unit, blends, bands)
     check_numbers("pixel_scale_arcsec", scale, positive=True)
@@ -138,6 +146,7 @@ def fit_blends(
         image,
         weight,
         unit,
+        nearest_measured(positions, n_members, n_measured, image.shape[2:]),
         (positions - middle).flip(2).double(),
         position_err,
         PsfStack(*(each.double() for each in psf)),
@@ -221,17 +230,19 @@ def _seen(
     chi2, plain, peak, place, blended, images, misplaced = [], [], [], [], [], [], []
     for band in range(blends.image.shape[1]):
         models, total, residual = left_over(blends, state, band, problem.whole, cells)
-        weight = blends.weight[:, band]
+        weight, ours = blends.weight[:, band], blends.ours
         blended.append(blendedness_of(models, weight.flatten(1)))
         misplaced.append(misplaced_light(models, residual, weight, trusted[:, band]))
         if band == 0:
             area, overlap = mask_areas(models, weight.flatten(1))
         seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
-        significance, yx = find_peak(residual, seen, total, sigma[:, band], config.model_error)
+        significance, yx = find_peak(
+            residual, seen * ours, total, sigma[:, band], config.model_error
+        )
         peak.append(significance)
         place.append(yx)
-        count = (weight > 0).flatten(1).sum(dim=1).double()
-        squares = (residual.square() * trusted[:, band]).flatten(1).sum(dim=1).double()
+        count = (ours & (weight > 0)).flatten(1).sum(dim=1).double()
+        squares = (residual.square() * trusted[:, band] * ours).flatten(1).sum(dim=1).double()
         plain.append((residual.square() * weight).flatten(1).sum(dim=1).double())
         chi2.append(squares / torch.where(count > 0, count, torch.nan))
         if with_models:

@@ -61,6 +61,7 @@ class ProfileFit:
         pixel_scale_arcsec: NDArray[np.floating] | float,
         njy_per_unit: NDArray[np.floating] | float = 1.0,
         *,
+        n_measured: NDArray[np.integer[Any]] | None = None,
         with_models: bool = False,
     ) -> BlendFit:
         """Fit blends; see :func:`deblend_batch.models.profile_fit.fit.fit_blends`.
@@ -80,6 +81,8 @@ class ProfileFit:
             Size of a pixel.
         njy_per_unit : ndarray of float, shape (n, band), or float
             nJy of one unit of the pixels.
+        n_measured : ndarray of int, shape (n,), optional
+            How many members are measured, the first ones; by default all are.
         with_models : bool
             Whether to return the members' images.
 
@@ -100,6 +103,7 @@ class ProfileFit:
                 self._there(njy_per_unit, torch.float64),
                 config=self.config,
                 with_models=with_models,
+                n_measured=None if n_measured is None else self._there(n_measured, torch.int64),
             ).cpu()
 
     def predict(

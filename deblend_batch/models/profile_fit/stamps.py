@@ -21,6 +21,8 @@ class Blends(NamedTuple):
         Pixels in units of ``unit``, and their inverse variance; both 0 where there is no data.
     unit : Tensor of float64, shape (blend, band)
         Power of two near the noise, in the caller's unit.
+    ours : Tensor of bool, shape (blend, y, x)
+        Pixels that are not nearer to a member that is only fitted beside others than to one that is measured.
     xy : Tensor of float64, shape (blend, member, 2)
         Given positions, x then y, px from the stamp's middle.
     position_err : Tensor of float64, shape (blend, member)
@@ -38,6 +40,7 @@ class Blends(NamedTuple):
     image: Tensor
     weight: Tensor
     unit: Tensor
+    ours: Tensor
     xy: Tensor
     position_err: Tensor
     psf: PsfStack
@@ -70,6 +73,23 @@ def cleaned(pixels: Tensor, weight: Tensor, unit: Tensor) -> tuple[Tensor, Tenso
     factor = unit[..., None, None]
     image = torch.where(good, pixels.double() / factor, 0.0).float()
     return image, torch.where(good, weight.double() * factor.square(), 0.0).float()
+
+
+def nearest_measured(
+    positions: Tensor, n_members: Tensor, n_measured: Tensor, stamp: torch.Size
+) -> Tensor:
+    """Find the pixels nearest to members that are measured, which stand first: bool (blend, y, x)."""
+    apart = positions.new_full((2, len(positions), *stamp), torch.inf).float()
+    rows, columns = (torch.arange(side, device=positions.device) for side in stamp)
+    for member in range(positions.shape[1]):
+        y, x = positions[:, member, :, None].unbind(1)
+        squared = (rows - y).square()[:, :, None] + (columns - x).square()[:, None]
+        for which, wanted in enumerate((member < n_measured, member >= n_measured)):
+            counts = (wanted & (member < n_members))[:, None, None]
+            torch.where(
+                counts, torch.minimum(apart[which], squared.float()), apart[which], out=apart[which]
+            )
+    return apart[0] <= apart[1]
 
 
 def whitened(

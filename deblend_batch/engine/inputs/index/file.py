@@ -31,7 +31,7 @@ from deblend_batch.engine.inputs.index.carried import PREFIX
 from deblend_batch.errors import CatalogError
 from deblend_batch.parquet.file import Allowance, BoundedParquet
 from deblend_batch.text import cause
-from deblend_batch.tiling.blends import MAX_OTHERS, MEMBER_COLUMNS, MOST_MEMBERS, Blends
+from deblend_batch.tiling.blends import MEMBER_COLUMNS, MOST_MEMBERS, Blends
 
 ROW_GROUP = 8192
 _SUMMARY = b"deblend_batch_index"
@@ -310,7 +310,7 @@ def _blends(table: pa.Table) -> Blends:
 def _shape(name: str, width: int) -> tuple[int, ...]:
     """Return the shape of one row of a column of blends."""
     if name == "others_yx":
-        return (MAX_OTHERS, 2)
+        return (-1, 2)
     if name == "psf_fwhm_arcsec":
         return (-1,)
     members = (width,) if name in MEMBER_COLUMNS else ()

@@ -30,6 +30,7 @@ from deblend_batch.errors import TooLargeError
 from deblend_batch.field.layout import Field
 from deblend_batch.tiling.blending import central_first, describe_blends, describe_pairs
 from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, Grouping, group_sources
 from deblend_batch.tiling.pairing import (
     check_crowding,
@@ -143,10 +144,11 @@ def _find(task: IndexTask, opened: Field, view: View) -> tuple[Blends, list[Unpl
 
 def _groups(task: IndexTask, rules: BlendRules, opened: Field, view: View) -> Grouping:
     """Group sources; those that are outside the image, or another field's, are only fitted beside others."""
-    sky = view.sky
+    sky, scale, widest = view.sky, opened.pixel_scale_arcsec, max(opened.meta.psf_fwhm_arcsec)
     with _of_table(task.entry.detections_url):
-        grouping = group_sources(sky.detections, sky.yx, opened.pixel_scale_arcsec, rules)
-    return central_first(grouping.owning(view.is_own), sky.detections)
+        grouping = group_sources(sky.detections, sky.yx, scale, rules).owning(view.is_own)
+    grouping = add_contaminants(grouping, sky, scale, widest, rules.max_members)
+    return central_first(grouping, sky.detections)
 
 
 def _are_here(view: View, pairs: Blends) -> NDArray[np.bool_]:

@@ -1,0 +1,83 @@
+"""A faint galaxy has its own flux, whatever shines from beyond its blend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import galsim
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deblend_batch.field.layout import create_field, finish_field
+from tests.engine.test_fit_run import measured
+from tests.support import make_meta, member
+
+SCALE_ARCSEC, FWHM_PX, NOISE, ZERO_POINT = 0.1, 3.5, 1.0, 27.0
+STEP, ACROSS = 90, 6
+FAINT = 400.0
+
+
+@pytest.mark.parametrize("times", [4.0, 25.0])
+def test_the_light_of_a_bright_galaxy_beyond_the_link_is_not_taken_for_a_faint_ones(
+    times: float, tmp_path: Path
+) -> None:
+    """At 3 to 5 widths of the PSF: without the bright one in the fit the flux is 1.4 and 2.6 times too large."""
+    rng = np.random.default_rng(3)
+    place = np.stack(np.meshgrid(*[STEP * np.arange(ACROSS) + STEP / 2] * 2), -1).reshape(-1, 2)
+    place = place + rng.uniform(-0.5, 0.5, place.shape)
+    angle, apart = rng.uniform(0, 2 * np.pi, len(place)), rng.uniform(11, 18, len(place))
+    bright = place + (apart * np.array([np.sin(angle), np.cos(angle)])).T
+    side = STEP * ACROSS
+    image = galsim.ImageD(side, side, xmin=0, ymin=0, scale=1.0)
+    psf = galsim.Kolmogorov(fwhm=FWHM_PX)
+    for yx, flux, radius in [
+        *((each, FAINT, 1.8) for each in place),
+        *((each, FAINT * times, 3.0) for each in bright),
+    ]:
+        galaxy = galsim.Sersic(1.5, half_light_radius=radius, flux=flux)
+        light = galsim.Convolve(galaxy.shear(g1=rng.normal(0, 0.2), g2=rng.normal(0, 0.2)), psf)
+        light.drawImage(image=image, center=galsim.PositionD(yx[1], yx[0]), add_to_image=True)
+    config = _written(
+        tmp_path, image.array + rng.normal(0, NOISE, (side, side)), place, bright, times
+    )
+    rows = measured(config, 16).to_pandas().set_index("source_id").sort_index()
+    faint = rows.loc[: len(place)]
+    unit = 10 ** (0.4 * (31.4 - ZERO_POINT))
+    ratio = faint.flux_r.to_numpy() / (FAINT * unit)
+    pull = (ratio - 1) * FAINT * unit / faint.flux_err_r.to_numpy()
+    assert abs(np.median(ratio) - 1) < 0.03
+    assert np.quantile(np.abs(ratio - 1), 0.9) < 0.25
+    assert (np.abs(pull) < 1.96).mean() > 0.85
+
+
+def _written(
+    folder: Path, image: np.ndarray, faint: np.ndarray, bright: np.ndarray, times: float
+) -> dict[str, object]:
+    """Write a field and its detections: the faint have the ids from 1 on."""
+    meta = make_meta(
+        bands=("r",),
+        zero_point=(ZERO_POINT,),
+        psf_fwhm_arcsec=(FWHM_PX * SCALE_ARCSEC,),
+        noise_sigma=(NOISE,),
+    )
+    group = create_field(str(folder / "field.zarr"), meta, image.shape, with_variance=False)
+    member(group, "image")[0] = image.astype(np.float32)
+    finish_field(group, meta)
+    yx = np.concatenate([faint, bright])
+    flux = np.repeat([FAINT, FAINT * times], len(faint))
+    table = {
+        "id": np.arange(1, len(yx) + 1),
+        "x": yx[:, 1],
+        "y": yx[:, 0],
+        "mag": (ZERO_POINT - 2.5 * np.log10(flux)).astype(np.float32),
+    }
+    pq.write_table(pa.table(table), folder / "detections.parquet")
+    return {
+        "field": str(folder / "field.zarr"),
+        "detections": str(folder / "detections.parquet"),
+        "output": str(folder / "out"),
+        "model": "profile-fit",
+        "blends": {"link": 1.0},
+    }
