@@ -23,7 +23,7 @@ FAINT = 400.0
 def test_the_light_of_a_bright_galaxy_beyond_the_link_is_not_taken_for_a_faint_ones(
     times: float, tmp_path: Path
 ) -> None:
-    """At 3 to 5 widths of the PSF: without the bright one in the fit the flux is 1.4 and 2.6 times too large."""
+    """At 3 to 5 PSF widths: without the bright one in the fit the flux is 1.4 and 2.6 times too large."""
     rng = np.random.default_rng(3)
     place = np.stack(np.meshgrid(*[STEP * np.arange(ACROSS) + STEP / 2] * 2), -1).reshape(-1, 2)
     place = place + rng.uniform(-0.5, 0.5, place.shape)
