@@ -155,6 +155,28 @@ def test_a_source_that_nobody_detected_is_a_peak() -> None:
     assert float((third.peak_yx[:, 0] - torch.tensor([33.0, 12.0])).abs().max()) <= 2
 
 
+def test_what_is_wrong_with_a_member_that_is_not_measured_is_not_told_of_the_others() -> None:
+    """A source that nobody detected is told of the blend whose measured member it is nearer to."""
+    images = pair() + noise(11, 4, 1, SIZE, SIZE)
+    first, second = PAIR
+    measured = torch.ones(4, dtype=torch.int64)
+    for near, told in ((first, True), (second, False)):
+        away = (2 * near[0] - (first[0] + second[0]) / 2, 2 * near[1] - (first[1] + second[1]) / 2)
+        spoilt = images + draw(2500.0, away, radius=1.5)
+        both, found = fit(spoilt, PAIR), fit(spoilt, PAIR, n_measured=measured)
+        assert bool((both.peak_sn > 5).all())
+        assert bool((found.peak_sn > 5).any()) == told
+        ours = found.peak_yx[:, 0] - torch.tensor(first)
+        theirs = found.peak_yx[:, 0] - torch.tensor(second)
+        assert bool((ours.square().sum(1) <= theirs.square().sum(1)).all())
+        assert not bool((found.chi2 == both.chi2).any())
+    whole = fit(images, PAIR)
+    counted = fit(images, PAIR, n_measured=torch.full((4,), 2))
+    assert torch.equal(whole.chi2, counted.chi2)
+    assert torch.equal(whole.peak_sn, counted.peak_sn)
+    assert torch.equal(whole.flux, fit(images, PAIR, n_measured=measured).flux)
+
+
 def test_models_add_up_to_the_image() -> None:
     found = fit(pair(), PAIR, with_models=True)
     assert found.models is not None
