@@ -237,7 +237,7 @@ def _seen(
             area, overlap = mask_areas(models, weight.flatten(1))
         seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
         significance, yx = find_peak(
-            residual, seen * ours, total, sigma[:, band], config.model_error
+            residual, seen, total, ours, sigma[:, band], config.model_error
         )
         peak.append(significance)
         place.append(yx)

@@ -97,7 +97,12 @@ def misplaced_light(models: Tensor, residual: Tensor, weight: Tensor, trusted: T
 
 
 def find_peak(
-    residual: Tensor, weight: Tensor, model: Tensor, sigma_px: Tensor, model_error: float
+    residual: Tensor,
+    weight: Tensor,
+    model: Tensor,
+    ours: Tensor,
+    sigma_px: Tensor,
+    model_error: float,
 ) -> tuple[Tensor, Tensor]:
     """Find the most significant positive peak of a residual.
 
@@ -108,6 +113,8 @@ def find_peak(
     ----------
     residual, weight, model : Tensor of float32, shape (blend, y, x)
         Pixels less model, their inverse variance, the sum of all models.
+    ours : Tensor of bool, shape (blend, y, x)
+        Pixels that are looked at, and where a peak may be.
     sigma_px : Tensor of float64, shape (blend,)
         Width of the PSF.
     model_error : float
@@ -121,7 +128,7 @@ def find_peak(
         Its place, px.
     """
     _, height, width = residual.shape
-    residual, weight, model = (_filled(each) for each in (residual, weight, model))
+    residual, weight, model = (_filled(each) for each in (residual, weight * ours, model))
     trusted = weight / (1.0 + weight * (model_error * model).square())
     best = torch.full_like(residual, -torch.inf)
     for factor in _WIDTHS:
@@ -129,7 +136,7 @@ def find_peak(
         matched = down @ (residual * trusted) @ across
         variance = down.square() @ trusted @ across.square()
         best = torch.maximum(best, matched / variance.clamp_min(_LEAST_MODEL).sqrt())
-    best = best[:, :height, :width].contiguous()
+    best = torch.where(ours, best[:, :height, :width], -torch.inf)
     significance, place = best.flatten(1).max(dim=1)
     y = torch.div(place, width, rounding_mode="floor")
     return significance.double(), torch.stack([y, place - y * width], dim=1).double()
