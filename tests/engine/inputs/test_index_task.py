@@ -24,6 +24,7 @@ from deblend_batch.engine.inputs.index.indexing import build_index, index_field
 from deblend_batch.errors import DetectionsError, TooLargeError
 from deblend_batch.parquet import file as parquet_file
 from deblend_batch.tiling.blends import Blends
+from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.pairing import match_within
 from deblend_batch.tiling.tile import TileGrid
 from tests.engine.indexing import SHAPE_YX, columns_of, task_for, write_detections, write_field
@@ -390,3 +391,20 @@ def test_a_pairs_table_of_another_survey_is_refused(
     pairs = PairsConfig(table=str(tmp_path / "pairs.parquet"))
     with pytest.raises(TooLargeError, match=r"pairs.parquet: more than 3 pairs that no field"):
         build_index(task_for(field_url, tmp_path, pairs=pairs))
+
+
+@pytest.mark.parametrize(
+    ("mag", "rules", "said"),
+    [
+        (None, BlendRules(), True),
+        (np.array([20.0, np.nan, np.nan]), BlendRules(), False),
+        (None, None, False),  # networks are told of neighbours, whatever their light
+    ],
+)
+def test_that_nobody_knows_how_bright_sources_are_is_said(
+    mag: np.ndarray | None, rules: BlendRules | None, said: bool, field_url: str, tmp_path: Path
+) -> None:
+    yx = np.array([[50.0, 50.0], [120.0, 80.0], [250.0, 300.0]])
+    write_detections(tmp_path / "detections.parquet", yx, mag=mag)
+    index, _ = build_index(task_for(field_url, tmp_path, rules=rules))
+    assert any("magnitudes unknown" in line for line in index.said) == said

@@ -42,6 +42,11 @@ from deblend_batch.tiling.sphere import separations_arcsec, unit_vectors
 from deblend_batch.tiling.tile import TileGrid
 from deblend_batch.tiling.units import divide
 
+_LIGHT_UNKNOWN = (
+    "magnitudes unknown: bright sources beyond blends.link are masked, not fitted beside others; "
+    "give 'mag' for that"
+)
+
 
 def index_field(task: IndexTask) -> FieldIndex:
     """Index a field, or read the index that an earlier start of the same run left.
@@ -99,7 +104,7 @@ def _indexed(
         _counted(near.counts, view),
         tuple(unplaced),
         _nearest_arcsec(view) if alone else None,
-        (*said, *view.said),
+        (*said, *view.said, *_light_unknown(task, view)),
         view.deferred.counts(),
         read_counts(url, task.options) if task.entry.first_of_table else {},
         "" if task.entry.place is None else task.entry.place.name,
@@ -108,6 +113,14 @@ def _indexed(
     blends = blends[units.rows]
     columns = beside(blends, view.sky.detections.id, view.sky.detections.carried)
     return index, _named(blends, view), columns, view
+
+
+def _light_unknown(task: IndexTask, view: View) -> tuple[str, ...]:
+    """Say where nobody knows whose light is in others' pixels, which decides who is fitted beside them."""
+    mag = view.sky.detections.mag
+    if task.rules is None or task.pairs.table is not None or not len(mag) or np.isfinite(mag).any():
+        return ()
+    return (_LIGHT_UNKNOWN,)
 
 
 def _counted(counts: dict[str, int], view: View) -> dict[str, int]:
