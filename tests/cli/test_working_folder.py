@@ -29,6 +29,24 @@ def test_no_file_of_the_working_folder_is_run(folder: Path) -> None:
     assert ended.stderr.startswith("error: none: not the output of a run")
 
 
+@pytest.mark.parametrize(
+    ("switches", "own"), [((), ()), (("-P",), ("deblend_batch",))], ids=["as it is", "-P"]
+)
+def test_python_m_runs_none_either(
+    switches: tuple[str, ...], own: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Every module that the command has loaded, and that Python has not before it looks at the folder."""
+    code = "import sys, deblend_batch.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {*NAMES, *shown.stdout.split()} - {"deblend_batch"}
+    for name in (*others, *own):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')\n")
+    words = [sys.executable, *switches, "-m", "deblend_batch", "status", "none"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: none: not the output of a run")
+
+
 def test_ray_is_started_away_from_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     monkeypatch.chdir(folder)

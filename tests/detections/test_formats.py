@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,13 @@ def test_if_none_has_them_all_are_listed(name: str, tmp_path: Path) -> None:
         read(url)
 
 
+def _tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.csv"))
+    return content.getvalue()
+
+
 def _bytes(content: bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(content)
 
@@ -262,8 +271,17 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
         (
             "a.dat",
             _bytes(b"\x00\x01\x02" * 100),
-            "unknown table format; name it with one of .asc, .cat, .csv",
+            r"unknown table format \(it begins with .*\); give Parquet.* name it with one of .asc, .cat",
         ),
+        (
+            "a.avro",
+            _bytes(b"Obj\x01\x04\x16avro.schema"),
+            "is a file of Avro; unpack or convert it",
+        ),
+        ("a.csv", _bytes(b"Rar!\x1a\x07\x01"), "is a rar archive; unpack or convert it"),
+        ("a.csv", _bytes(_tar()), "is a tar archive; unpack or convert it"),
+        ("a.cat.bz2", _bytes(bz2.compress(_tar())), "is a tar archive; unpack or convert it"),
+        ("a.json", _bytes(b'{"id": [1]}'), "is JSON; unpack or convert it"),
         ("a.parquet", _bytes(b"PAR1 it is not"), "cannot read this parquet table .*check the file"),
         ("a.parquet", _bytes(b"hello"), "cannot read this parquet table"),
         ("a.fits", _bytes(b"hello"), "cannot read this fits table"),
