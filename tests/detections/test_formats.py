@@ -254,6 +254,29 @@ def test_if_none_has_them_all_are_listed(name: str, tmp_path: Path) -> None:
         read(url)
 
 
+def test_an_element_of_a_vector_is_a_column(tmp_path: Path) -> None:
+    """As SExtractor's apertures and SDSS's bands; of masked and unsigned ones, too."""
+    magnitudes = np.array([[20.0, 20.5, 21.0], [22.0, np.nan, 23.0], [24.0, 24.5, 25.0]])
+    flags = np.array([[0, 1], [0, 0], [2**32 - 1, 0]], np.uint32)
+    own = {"id": [1, 2, 3], "ra": RA, "dec": DEC, "MAG_APER": magnitudes, "FLAGS": flags}
+    Table(own).write(tmp_path / "a.fits")
+    url = f"{tmp_path}/a.fits"
+    carry = ["FLAGS[0]", "MAG_APER[2]"]
+    found = Detections.concatenate(
+        list(read_detections(url, {"mag": "MAG_APER[1]"}, carry=carry, where="`FLAGS[1]` < 2"))
+    )
+    np.testing.assert_array_equal(found.mag, magnitudes[:, 1].astype("f4"))
+    assert found.carried is not None
+    assert found.carried["FLAGS[0]"].to_pylist() == [0, 0, 2**32 - 1]
+    assert found.carried["MAG_APER[2]"].to_pylist() == [21.0, 23.0, 25.0]
+    with pytest.raises(
+        DetectionsError, match=r"'MAG_APER' holds .* name one of them, MAG_APER\[0\]"
+    ):
+        read(url, mag="MAG_APER")
+    with pytest.raises(DetectionsError, match=r"no column 'MAG_APER\[3\]'"):
+        read(url, mag="MAG_APER[3]")
+
+
 def _tar() -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
