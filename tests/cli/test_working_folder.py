@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deblend_batch.cluster.connection import _away_from_data
+from tests.support import SmallField
 
 NAMES = ("zarr", "queue", "random", "numpy", "select", "multiprocessing", "deblend_batch")
 
@@ -74,3 +76,25 @@ def test_names_are_utf_8_in_every_locale_and_shown_as_far_as_an_encoding_goes(
     ended = subprocess.run(words, cwd=folder, capture_output=True, env=environment, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"error: " + shown + b": not the output of a run")
+
+
+@pytest.mark.parametrize(
+    ("shell", "message"),
+    [
+        ("rmdir $PWD", "the working folder has been removed; change to another one"),
+        ("ulimit -v 900000", "no memory left for this process; free some, or raise its limit"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    shell: str, message: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({**small_field.config(f"{tmp_path}/out"), "output": "out"}))
+    (tmp_path / "in").mkdir()
+    command = Path(sys.executable).with_name("deblend-batch")
+    line = f"{shell}; exec {command} plan {config}"
+    ended = subprocess.run(
+        ["/bin/bash", "-c", line], cwd=tmp_path / "in", capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {message}")
