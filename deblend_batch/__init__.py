@@ -6,11 +6,14 @@ them; catalogue shards come out. See ``docs/architecture.md``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from deblend_batch.version import __version__
 
+# Nothing of the standard library: `python -m deblend_batch` comes here with the working folder on its path,
+# where a file may be called typing.py.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from deblend_batch.engine.run import process_field
     from deblend_batch.evaluation.evaluate import evaluate
     from deblend_batch.models import load_model

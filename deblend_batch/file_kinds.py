@@ -8,6 +8,17 @@ _KINDS: Mapping[bytes, str] = {
     b"#ASDF": "ASDF",
     b"\x89HDF": "HDF5",
     b"PK\x03\x04": "a zip archive, or a workbook",
+    b"Rar!": "a rar archive",
+    b"Obj\x01": "a file of Avro",
+    b"ORC": "a file of ORC",
+    b"FEA1": "a file of Feather",
+    b"\xd0\xcf\x11\xe0": "a workbook of Excel",
+    b"RDX": "data of R",
+    b"MATLAB": "data of MATLAB",
+    b"SR\0\x04": "data of IDL",
+    b"\x04\x22\x4d\x18": "packed with lz4",
+    b"{": "JSON",
+    b"[{": "JSON",
     b"SQLite format 3": "a database of SQLite",
     b"\x93NUMPY": "an array of NumPy",
     b"\x80": "a pickle of Python, which is never opened",
@@ -27,6 +38,7 @@ _KINDS: Mapping[bytes, str] = {
     b"<html": "a web page: the server sent no file",
     b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself",
 }
+_TAR, _TAR_AT = b"ustar", 257
 
 
 def kind_of_other(head: bytes) -> str | None:
@@ -37,6 +49,8 @@ def kind_of_other(head: bytes) -> str | None:
     >>> kind_of_other(b"#ASDF 1.0.0")
     'ASDF'
     """
+    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "a tar archive"
     start = head[:64].lstrip()
     for magic, kind in _KINDS.items():
         if start.startswith(magic) or (magic[:1] == b"<" and start.lower().startswith(magic)):

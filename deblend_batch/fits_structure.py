@@ -229,7 +229,9 @@ def read_header(file: BinaryIO, url: str, number: int) -> bytes | None:
                 raise FieldError(f"{url}: is empty; fetch it again")
             other = kind_of_other(block)
             if other is not None:
-                raise FieldError(f"{url}: is {other}, not FITS; give a FITS image")
+                raise FieldError(
+                    f"{url}: is {other}, not FITS; unpack or convert it: images are FITS, ASDF or Zarr"
+                )
             raise FieldError(_damaged(url, 0, "no SIMPLE card at its start"))
         if len(block) < BLOCK:
             raise FieldError(_damaged(url, number, "the file ends before its END card"))

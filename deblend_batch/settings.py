@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from deblend_batch import storage, yaml_text
 from deblend_batch.errors import ConfigError, NotFoundError
@@ -22,12 +22,25 @@ class Section(BaseModel):
     """A frozen record of settings that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    doc: ClassVar[str] = _DOC
+    """Which document says what they mean, for messages."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def check_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no (also YAML's ``on``, ``off``) where a number is meant: pydantic takes 1 or 0."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if _holds_bool(value) and not (_takes(annotation, bool) or any(_records_in(annotation))):
+            raise ValueError(f"is {_shown(value)}: yes or no, where a number or a text is meant")
+        return value
 
 
 S = TypeVar("S", bound=Section)
 
 
-def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, Any]:
+def read_mapping(
+    url: str, options: storage.Options | None = None, doc: str = _DOC
+) -> dict[Any, Any]:
     """Read a YAML file that holds keys and values.
 
     Parameters
@@ -36,24 +49,26 @@ def read_mapping(url: str, options: storage.Options | None = None) -> dict[Any, 
         Path or URL.
     options : mapping, optional
         fsspec ``storage_options`` to read it with.
+    doc : str
+        Which document says what it holds, for messages.
     """
     try:
         values = yaml_text.parse(storage.read_start(url, yaml_text.MAX_BYTES + 1, options))
     except yaml_text.ExtentError as error:
-        raise ConfigError(f"{url}: {error}, more than settings need; see {_DOC}") from error
+        raise ConfigError(f"{url}: {error}, more than settings need; see {doc}") from error
     except yaml_text.RepeatedKeyError as error:
         raise ConfigError(f"{url}: {error}; keep one of them") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise ConfigError(f"{url}: not a text file; give a YAML file, see {_DOC}") from error
+        raise ConfigError(f"{url}: not a text file; give a YAML file, see {doc}") from error
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{url}:{line} not valid YAML; see {_DOC}") from error
+        raise ConfigError(f"{url}:{line} not valid YAML; see {doc}") from error
     if values is None:
-        raise ConfigError(f"{url}: the file is empty; write keys and values, see {_DOC}")
+        raise ConfigError(f"{url}: the file is empty; write keys and values, see {doc}")
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else "a single value"
-        raise ConfigError(f"{url}: holds {kind}, not keys and values; see {_DOC}")
+        raise ConfigError(f"{url}: holds {kind}, not keys and values; see {doc}")
     return values
 
 
@@ -183,7 +198,20 @@ def _hint(path: str, kind: type[Section]) -> str:
     if own:
         return f"{parents[0]!r} has the keys: {', '.join(own)}"
     named = [name for name in sections if isinstance(kind.model_fields[name].annotation, type)]
-    return f"{_DOC} lists the keys; the sections are {', '.join(named)}"
+    return f"{kind.doc} lists the keys; the sections are {', '.join(named)}"
+
+
+def _holds_bool(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return any(map(_holds_bool, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bool)
+
+
+def _takes(annotation: Any, wanted: type) -> bool:
+    """Tell whether a type of a setting is, or contains, another."""
+    return annotation in {wanted, Any} or any(
+        _takes(each, wanted) for each in typing.get_args(annotation)
+    )
 
 
 def _sections(kind: type[Section]) -> Iterator[tuple[str, type[Section]]]:

@@ -49,6 +49,8 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"feild": "x"}, "unknown key 'feild'; did you mean 'field'"),
+        ({"tiles": {"size": True}}, r"tiles\.size is true: yes or no, where a number"),
+        ({"output": False}, "output is false: yes or no"),
         ({"tiles": {"sise": 5}}, r"unknown key 'tiles.sise'; did you mean 'tiles.size'"),
         (
             {"max_separation": 2},

@@ -27,9 +27,12 @@ from deblend_batch.arrays.counting import CountingStore
 from deblend_batch.arrays.indexes import KeptIndexes
 from deblend_batch.arrays.layers import Layer
 from deblend_batch.errors import FieldError, NotFoundError, UserError
+from deblend_batch.file_kinds import kind_of_other
 from deblend_batch.storage import Options
 from deblend_batch.text import cause
 
+_HEAD_BYTES = 512
+_IMAGES = ("FITS", "ASDF")
 _AZURE = frozenset({"az", "abfs", "abfss"})
 _IN_THREADS = _AZURE | {"gs", "gcs"}
 """Schemes whose clients print a traceback, when Python ends, for each file system that coroutines used."""
@@ -243,15 +246,19 @@ class WithoutEnds(Layer):
 def _absent(url: str, options: Options | None) -> UserError:
     """Say what is there instead of a group: who has an image gives that."""
     try:
-        storage.read_start(url, 1, options)
+        head = storage.read_start(url, _HEAD_BYTES, options)
     except UserError:
         return NotFoundError(
             f"{url}: no Zarr group here; check the URL, or make a field with 'deblend-batch ingest'"
         )
-    return FieldError(
-        f"{url}: this is a file, not a Zarr group; of a FITS image make a field first: "
-        f"deblend-batch ingest {url} field.zarr"
-    )
+    kind = "FITS" if head.startswith(b"SIMPLE") else kind_of_other(head)
+    if kind in _IMAGES:
+        remedy = f"make a field of it first: deblend-batch ingest {url} field.zarr"
+    else:
+        remedy = (
+            "a field is a folder, which 'deblend-batch ingest' makes of images (FITS, ASDF or Zarr)"
+        )
+    return FieldError(f"{url}: this is {kind or 'a file'}, no Zarr group; {remedy}")
 
 
 def _explained(url: str, what: str, error: Exception) -> Exception:

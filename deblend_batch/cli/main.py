@@ -58,13 +58,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail("interrupted", EXIT_INTERRUPTED, talk)
         if _follows(error, BrokenPipeError) and _leave_unread():
             return EXIT_UNREAD
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return _fail("no space left on the device; free some and run again", EXIT_USER, talk)
-        if isinstance(error, UnicodeEncodeError):
-            return _fail("a path or name is not text in UTF-8; rename it", EXIT_USER, talk)
+        if known := _of_the_machine(error):
+            return _fail(known, EXIT_USER, talk)
         text = (str(error).strip().splitlines() or [""])[0]
         line = f"internal error: {type(error).__name__}: {text}; --debug shows where"
         return _fail(line, EXIT_INTERNAL, talk)
+
+
+def _of_the_machine(error: Exception) -> str:
+    """Say what the machine lacks for an error that nobody translated, if it lacks something."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "no space left on the device; free some and run again"
+    if isinstance(error, UnicodeEncodeError):
+        return "a path or name is not text in UTF-8; rename it"
+    if isinstance(error, MemoryError):
+        return "no memory left for this process; free some, or raise its limit (ulimit -v)"
+    if isinstance(error, FileNotFoundError) and _is_folder_gone():
+        return "the working folder has been removed; change to another one and run again"
+    return ""
+
+
+def _is_folder_gone() -> bool:
+    """Tell whether the working folder has been removed under us."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _wants_debug(words: Sequence[str]) -> bool:

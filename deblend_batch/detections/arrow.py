@@ -27,7 +27,8 @@ def from_astropy(
         data = np.asarray(values.data)
         mask = np.ma.getmaskarray(values)
         if data.ndim != 1 or data.dtype.kind not in "biufSUO":
-            raise DetectionsError(f"column {name!r} holds {data.dtype}{data.shape[1:] or ''}")
+            hint = f", several a row; name one of them, {name}[0]" if data.ndim == 2 else ""
+            raise DetectionsError(f"column {name!r} holds {data.dtype}{data.shape[1:] or ''}{hint}")
         arrays.append(_array(name, data, mask if mask.any() else None))
         unit = getattr(column, "unit", None)
         metadata = {"unit": str(unit)} if unit else None

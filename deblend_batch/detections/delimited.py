@@ -21,12 +21,9 @@ from deblend_batch.detections.bounds import (
     choose_from,
     text_lines,
 )
+from deblend_batch.detections.texts import NOTHING
 from deblend_batch.errors import DetectionsError, TooLargeError
 
-_NULLS = [
-    "", "NaN", "nan", "NAN", "NULL", "null", "N/A", "n/a", "NA", "--", "-", "...", "None", "none", "\\N",
-    "INDEF", "masked",
-]  # fmt: skip
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 """As a number is written that nothing is lost of."""
 _DECIMAL = r"^[+-]?[0-9]+[.][0-9]*$"
@@ -122,7 +119,7 @@ class Dialect:
         parse = pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
         convert = pyarrow.csv.ConvertOptions(
             include_columns=list(wanted),
-            null_values=_NULLS,
+            null_values=list(NOTHING),
             decimal_point=self.decimal,
             column_types=dict.fromkeys(ids, pa.string()),
         )
@@ -140,7 +137,7 @@ class Dialect:
 
 def _as_integers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return integers, if all texts are those of integers, or decimals, which are no ids; else the texts."""
-    known = pc.if_else(pc.is_in(texts, pa.array(_NULLS)), pa.scalar(None, pa.string()), texts)
+    known = pc.if_else(pc.is_in(texts, pa.array(NOTHING)), pa.scalar(None, pa.string()), texts)
     if pc.all(pc.match_substring_regex(known, _DECIMAL)).as_py() and known.null_count < len(known):
         return pc.cast(known, pa.float64())
     if pc.all(pc.match_substring_regex(known, _INTEGER)).as_py() is False:

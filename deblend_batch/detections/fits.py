@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _MAX_ROW = 1 << 24
 _MAX_FIELDS = 999
 """Columns, and axes, by the standard."""
 _SKIP_BYTES = 1 << 20
+_VECTOR = re.compile(r"(?P<count>\d{1,3})[BIJKED]")
+_MAX_ELEMENTS = 64
 _TABLES = {"BINTABLE": fits.BinTableHDU, "TABLE": fits.TableHDU}
 _COLUMN_CARDS = ("TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDIM", "TBCOL")
 
@@ -62,12 +65,27 @@ def scan(file: BinaryIO, choose: Choose, which: str | None = None) -> Iterator[p
 
 
 def _names(header: fits.Header) -> list[str]:
-    """Return the names of a table's columns; one without is called as astropy calls it."""
-    n_columns = _count(header, "TFIELDS", _MAX_FIELDS)
-    return [
-        str(header.get(f"TTYPE{number}", f"col{number}")).strip()
-        for number in range(1, n_columns + 1)
+    """Return the names of a table's columns, and of the elements of those that hold several numbers a row.
+
+    A column without a name is called as astropy calls it, an element ``NAME[0]`` and so on.
+    """
+    numbers = range(1, _count(header, "TFIELDS", _MAX_FIELDS) + 1)
+    names = [str(header.get(f"TTYPE{number}", f"col{number}")).strip() for number in numbers]
+    elements = [
+        f"{name}[{element}]"
+        for number, name in zip(numbers, names, strict=True)
+        for element in range(_n_elements(header, number))
     ]
+    return names + elements
+
+
+def _n_elements(header: fits.Header, number: int) -> int:
+    """Return how many numbers a row has in a column, if these are a few; else 0."""
+    match = _VECTOR.fullmatch(str(header.get(f"TFORM{number}", "")).strip())
+    if match is None or "," in str(header.get(f"TDIM{number}", "")):
+        return 0
+    count = int(match["count"])
+    return count if 1 < count <= _MAX_ELEMENTS else 0
 
 
 def _rows(file: BinaryIO, table: _Table, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -125,7 +143,7 @@ class _Table:
         """Return some columns of some rows."""
         chosen: Sequence[int] = range(len(self.names))
         if self.kind is fits.BinTableHDU:  # an ASCII table says where in a row its columns stand
-            chosen = [self.names.index(name) for name in names]
+            chosen = sorted({self._place(name) for name in names})
             rows = self._cut(rows, n_rows, chosen)
         shape = {"NAXIS": 2, "NAXIS1": len(rows) // max(n_rows, 1), "NAXIS2": n_rows}
         fixed = {"BITPIX": 8} | shape | {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(chosen)}
@@ -139,7 +157,19 @@ class _Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units outside the standard; ours are checked later
             hdu = self.kind.fromstring(content, uint=True)
-            return from_astropy(astropy.table.Table.read(hdu), names)
+            table = astropy.table.Table.read(hdu)
+            return from_astropy({name: self._column(table, name) for name in names}, names)
+
+    def _place(self, name: str) -> int:
+        """Return the number of a column, or of the one of which an element is meant."""
+        if name in self.names:
+            return self.names.index(name)
+        return self.names.index(name.rpartition("[")[0])
+
+    def _column(self, table: astropy.table.Table, name: str) -> astropy.table.Column:
+        """Return a column, or an element of each of its rows."""
+        column = table[self.names[self._place(name)]]
+        return column if name in self.names else column[:, int(name.rpartition("[")[2][:-1])]
 
     def _cut(self, rows: bytes, n_rows: int, chosen: Sequence[int]) -> bytes:
         """Return the bytes of some columns, row by row."""

@@ -15,6 +15,7 @@ from deblend_batch.detections.bounds import Choose
 from deblend_batch.errors import DetectionsError, TooLargeError, UserError
 from deblend_batch.file_kinds import kind_of_other
 from deblend_batch.storage import Options
+from deblend_batch.text import shown
 
 SUFFIXES: Mapping[str, str] = {
     ".parquet": "parquet",
@@ -162,12 +163,16 @@ def kind_of(url: str, head: bytes) -> str:
     other = kind_of_other(head)
     if other is not None:
         raise DetectionsError(
-            f"{url}: is {other}; give the table as Parquet, FITS, VOTable, ECSV or CSV"
+            f"{url}: is {other}; unpack or convert it: tables are Parquet, FITS, VOTable, ECSV or CSV"
         )
     if kinds and (kinds != ["csv"] or b"\0" not in head):
         return kinds[0]
     known = ", ".join(sorted(SUFFIXES))
-    raise DetectionsError(f"{url}: unknown table format; name it with one of {known}")
+    seen = f" (it begins with {shown(head[:12])})" if head else ""
+    raise DetectionsError(
+        f"{url}: unknown table format{seen}; give Parquet, FITS, VOTable, ECSV or CSV, and name it with one "
+        f"of {known}"
+    )
 
 
 def _head(url: str, raw: BinaryIO) -> bytes:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deblend_batch.detections.columns import shown
-from deblend_batch.detections.texts import trimmed
+from deblend_batch.detections.texts import NOTHING, trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -28,7 +28,6 @@ _HOURS = frozenset(
 _DEGREES = frozenset(
     {"deg", "degree", "degrees", "d", "dms", "d:m:s", "dd:mm:ss", "d m s", "dd:mm:ss.s"}
 )
-_TEXTS_OF_NOTHING = pa.array(["", "null", "NaN", "nan", "NA", "--", "-", "INDEF", "\\N"])
 
 
 def may_hold(kind: pa.DataType) -> bool:
@@ -60,7 +59,7 @@ def degrees(
         NaN where nothing stands.
     """
     texts = trimmed(values, name, url)
-    texts = pc.if_else(pc.is_in(texts, _TEXTS_OF_NOTHING), pa.scalar(None, pa.string()), texts)
+    texts = pc.if_else(pc.is_in(texts, pa.array(NOTHING)), pa.scalar(None, pa.string()), texts)
     found = pc.extract_regex(texts, _FORM)
     wrong = pc.and_(pc.is_valid(texts), pc.is_null(found))
     if pc.any(wrong).as_py():

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deblend_batch import unit_text
 from deblend_batch.detections import sexagesimal
 from deblend_batch.detections.columns import PSF_FWHM, Source, shown, unit_of_angle, unit_of_size
-from deblend_batch.detections.texts import trimmed
+from deblend_batch.detections.texts import as_numbers, trimmed
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import is_text
 
@@ -24,12 +25,14 @@ AB_ZERO_JANSKY = 3631.0
 _LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
 _ANGLES = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec}
 _FAINTEST, _BRIGHTEST = 50.0, -30.0
-"""No magnitude of a source, in any system: catalogues write 99, 999, -99 or -999 where there is none."""
+"""No magnitude of a source, in any system: catalogues write 99, 999, -99 or -999 where there is none, and 0,
+which to all digits is nobody's."""
 _LOOKED_AT, _MOST_SENTINELS = 10_000, 8
 _MAGNITUDE_SYSTEMS = frozenset({"AB", "ST"})
 """What tables write as the unit of a magnitude, though to astropy it is a flux."""
 _FLUX = re.compile(
-    r"flux|counts?$|magg(y|ies)|njy|ujy|(^|_)(adu|dn|f_?nu)$|(aperture|segment)_sum", re.IGNORECASE
+    r"flux|counts?$|count_?rate|magg(y|ies)|njy|ujy|(^|_)(adu|dn|f_?nu)$|(aperture|segment|source)_sum",
+    re.IGNORECASE,
 )
 _PLURAL = re.compile(r"maggies\b", re.IGNORECASE)
 _JOINT = "-"
@@ -118,12 +121,15 @@ def floats(
     unit = source.unit or metadata.get(b"unit", b"").decode(errors="replace") or None
     if unit is None and ours in sexagesimal.AXES:
         unit = unit_of_angle(source.name)
-    if ours in sexagesimal.AXES and sexagesimal.may_hold(values.type):
+    values, wrong = _from_texts(values, ours, url)
+    if wrong is not None and ours in sexagesimal.AXES:
         return sexagesimal.degrees(values, ours, unit, source.name, url)
     kind = values.type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+    if wrong is not None or not (
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+    ):
         raise DetectionsError(
-            f"{url}: column '{ours}' holds {_shown_kind(values)}; {_wanted(ours)}"
+            f"{url}: column '{ours}' holds {_shown_kind(values, wrong)}; {_wanted(ours)}"
         )
     numbers: NDArray[np.float64] = pc.fill_null(
         pc.cast(values, pa.float64(), safe=False), np.nan
@@ -138,6 +144,16 @@ def floats(
     if ours == "dec":
         return np.where(np.abs(numbers) <= 90, numbers, np.nan)
     return numbers
+
+
+def _from_texts(values: pa.ChunkedArray, ours: str, url: str) -> tuple[pa.ChunkedArray, str | None]:
+    """Return numbers of texts that are numbers all; else the texts, and the first that is none."""
+    if not is_text(values.type):
+        return values, "" if ours in sexagesimal.AXES and sexagesimal.may_hold(
+            values.type
+        ) else None
+    numbers, wrong = as_numbers(trimmed(values, ours, url))
+    return (values, wrong) if wrong is not None else (numbers, None)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -158,6 +174,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _integers(values: pa.ChunkedArray, ours: str, url: str) -> NDArray[np.int64]:
     if len(values) == 0 and pa.types.is_null(values.type):  # as of a text without rows
         return np.empty(0, np.int64)
+    if pa.types.is_floating(values.type):
+        values = _whole_numbers(values, ours, url)
     if not pa.types.is_integer(values.type):
         more = (
             f", which 'columns: {{{ours}: [NAME]}}' makes of it" if _is_whole(values.type) else ""
@@ -174,6 +192,23 @@ def _integers(values: pa.ChunkedArray, ours: str, url: str) -> NDArray[np.int64]
             f"with 'columns: {{{ours}: [NAME]}}'"
         ) from error
     return found
+
+
+def _whole_numbers(values: pa.ChunkedArray, ours: str, url: str) -> pa.ChunkedArray:
+    """Return integers of floats that are integers, as programs write where a column has had gaps."""
+    numbers = pc.cast(values, pa.float64())
+    missing = pc.or_kleene(pc.is_null(numbers), pc.is_nan(numbers))
+    _check_given(pc.fill_null(missing, True), ours, url)  # a value, no switch
+    found = numbers.to_numpy()
+    if not np.all(found == np.floor(found)):
+        return values
+    digits = {16: 11, 32: 24, 64: 53}[values.type.bit_width]
+    if np.any(np.abs(found) >= 2.0**digits):
+        raise DetectionsError(
+            f"{url}: column '{ours}' holds {shown(values.type)} of 2**{digits} or more, where ids that "
+            "differ may be one; write ids as integers"
+        )
+    return pc.cast(numbers, pa.int64())
 
 
 def _is_whole(kind: pa.DataType) -> bool:
@@ -197,8 +232,10 @@ def _check_given(missing: pa.Array, ours: str, url: str) -> None:
         raise DetectionsError(f"{url}: column '{ours}' is empty in {n} rows; give every row one")
 
 
-def _shown_kind(values: pa.ChunkedArray) -> str:
-    """Return what a column holds, with the first of its texts."""
+def _shown_kind(values: pa.ChunkedArray, wrong: str | None) -> str:
+    """Return what a column holds, with the first of its texts that is no number."""
+    if wrong:
+        return f"{shown(values.type)} ({shown(wrong)!r})"
     if not is_text(values.type) and not pa.types.is_temporal(values.type):
         return shown(values.type)
     first = next((value for value in values.to_pylist() if value is not None), "")
@@ -235,7 +272,7 @@ def _magnitudes(
         )
     if zero is not None:
         numbers = zero - 2.5 * np.log10(np.where(numbers > 0, numbers, np.nan))
-    known = (numbers > _BRIGHTEST) & (numbers < _FAINTEST)
+    known = (numbers > _BRIGHTEST) & (numbers < _FAINTEST) & ((numbers != 0) | (zero is not None))
     _check_magnitudes(numbers[np.isfinite(numbers)], numbers[known], source.name, url)
     return np.where(known, numbers, np.nan)
 
@@ -259,7 +296,7 @@ def _seems_flux(name: str) -> bool:
 
 def _flux_zero_point(text: str) -> float | None:
     """Return the AB magnitude of one unit of a flux density; None for what is no such unit."""
-    unit = _parsed(_PLURAL.sub("maggy", text))
+    unit = unit_text.parsed(text)
     if unit is None or unit == u.mag or isinstance(unit, u.function.FunctionUnitBase):
         return None
     try:
@@ -271,7 +308,7 @@ def _flux_zero_point(text: str) -> float | None:
 
 def _is_another_quantity(text: str) -> bool:
     """Tell whether a unit is none of a magnitude: counts, a rate, a surface brightness."""
-    unit = _parsed(text)
+    unit = unit_text.parsed(text)
     if unit is None or isinstance(unit, u.MagUnit) or unit == u.dimensionless_unscaled:
         return False
     if text in _MAGNITUDE_SYSTEMS:

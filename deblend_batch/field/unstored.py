@@ -23,7 +23,7 @@ def without_unstored(
         A window of the image; changed, if it may be.
     origin_yx : tuple of int
         Where the window's first pixel is in the image.
-    fill_value : float
+    fill_value : float, or None
         Of the array.
     chunk_yx : tuple of int
         Rows and columns of a chunk.
@@ -35,7 +35,8 @@ def without_unstored(
     ndarray of float32, shape (band, y, x)
         NaN where nothing was stored.
     """
-    fill = planes.dtype.type(fill_value)  # type: ignore[arg-type]  # Zarr calls it any scalar
+    # Zarr calls it any scalar; without one, as format 2 may be, it reads zeros.
+    fill = planes.dtype.type(0 if fill_value is None else fill_value)  # type: ignore[arg-type]
     if np.isnan(fill) or not planes.size:
         return planes
     if not planes.flags.writeable:

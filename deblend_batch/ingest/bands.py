@@ -303,7 +303,7 @@ def open_bands(files: ImageFiles, given: Sequence[GivenBand]) -> list[Band]:
     found = [band.name for band in bands]
     if len(set(found)) < len(found):
         raise ConfigError(
-            f"--band: the images' headers call their bands {', '.join(found)}; name each with --band"
+            f"--band: the images' headers call their bands {shown(found)}; name each with --band"
         )
     for band in bands[1:]:
         _check_same_grid(bands[0], band)
@@ -432,16 +432,30 @@ def _check_same_grid(first: Band, other: Band) -> None:
             f"{other.image.label}: has {other.shape_yx} rows and columns, {first.image.label} has "
             f"{first.shape_yx}; {remedy}"
         )
-    yx = np.array(
-        [(fy * (n - 1), fx * (m - 1)) for n, m in [first.shape_yx] for fy, fx in _CORNERS]
-    )
-    radec = SkyGrid.from_cards(first.wcs_cards, first.shape_yx, "").pixel_to_world(yx)
-    back = SkyGrid.from_cards(other.wcs_cards, other.shape_yx, "").world_to_pixel(*radec.T)
-    offset = float(np.abs(back - yx).max())
+    offset = _offset_px(first, other.wcs_cards)
     if not offset < _GRID_TOLERANCE_PX:
         raise FieldError(
             f"{other.image.label}: its WCS is {offset:.3g} px off that of {first.image.label}; {remedy}"
         )
+
+
+def plane_offset_px(band: Band, plane: Plane) -> float | None:
+    """Return how far a plane is off its image by the WCS of both; None where it has none."""
+    if "CTYPE1" not in plane.headers[0]:
+        return None
+    try:
+        cards = celestial_cards(plane.unsettled, plane.shape_yx, plane.label)
+    except FieldError:
+        return None
+    return _offset_px(band, cards)
+
+
+def _offset_px(band: Band, cards: Cards) -> float:
+    """Return how far positions of a band's corners are off by other cards; infinite beyond their sky."""
+    yx = np.array([(fy * (n - 1), fx * (m - 1)) for n, m in [band.shape_yx] for fy, fx in _CORNERS])
+    radec = SkyGrid.from_cards(band.wcs_cards, band.shape_yx, "").pixel_to_world(yx)
+    back = SkyGrid.from_cards(cards, band.shape_yx, "").world_to_pixel(*radec.T)
+    return float(np.abs(back - yx).max())
 
 
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))

@@ -60,10 +60,20 @@ def check_as_stored(item: MeasuredBand) -> None:
         problem = f"its pixels of {band.missing} are no data"
     elif band.noise is not None and band.noise.kind != "variance":
         problem = f"its noise plane is of the kind {band.noise.kind}, and a field has variances"
-    elif isinstance(band.image, ZarrPlane) and not band.image.is_stored_as_fields_are:
-        problem = "its pixels are no float32 or float64"
-    if problem is not None:
-        raise FieldError(f"{band.image.label}: cannot be used by reference: {problem}; or {_COPY}")
+    _refuse(band.image, problem or _unlike(band.image))
+    for plane in () if band.noise is None else (band.noise.plane,):
+        _refuse(plane, _unlike(plane))
+    if band.mask is not None:
+        _refuse(band.mask.plane, _unlike(band.mask.plane, is_mask=True))
+
+
+def _unlike(plane: Plane, *, is_mask: bool = False) -> str:
+    return plane.unlike_a_field_s(is_mask=is_mask) if isinstance(plane, ZarrPlane) else ""
+
+
+def _refuse(plane: Plane, problem: str) -> None:
+    if problem:
+        raise FieldError(f"{plane.label}: cannot be used by reference: {problem}; or {_COPY}")
 
 
 def as_stored(bits: MaskBits | None) -> MaskBits | None:

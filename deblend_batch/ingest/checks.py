@@ -34,6 +34,7 @@ _PEAK_SMOOTH_PX = 1.0
 _PEAK_PX = 7
 _MIN_PEAKS = 20
 _MOST_BAD = 0.3
+_PLACE_PX = 1.0
 _MANY_BAD = 0.1
 
 
@@ -137,6 +138,14 @@ def compare_noise(plane_sigma: float | None, noise_sigma: float, kind: str) -> C
         f"{what}; leave it out, and the noise is measured, or scale it"
     )
     return Check("noise", text, problem)
+
+
+def compare_place(name: CheckName, label: str, offset_px: float | None) -> Check | None:
+    """Compare the WCS of a plane with its image's; None where they agree, or one is not known."""
+    if offset_px is None or offset_px < _PLACE_PX:
+        return None
+    text = f"{label} is {offset_px:.3g} px off the image by its WCS"
+    return Check(name, text, f"{text}; give the plane that belongs to the image")
 
 
 class MaskedPeaks:

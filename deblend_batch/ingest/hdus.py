@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,7 +27,14 @@ from deblend_batch.ingest.tiles import TileLayout, TileStreams
 from deblend_batch.ingest.view import HduView
 
 PREFERRED_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA", "FLUX")
-"""Extension names that mean the image, where no HDU is asked for; else the first 2-d image is it."""
+"""Extension names that mean the image, where no HDU is asked for; else the primary one, or the only one."""
+_OF_PLANES = re.compile(
+    r"(\w+[_ -])?(WHT|WGT|WEIGHTS?|I(NV)?VAR|RMS|ERR(ORS?)?|SIGMA|STD(DEV)?|UNC(ERT)?|VAR(IANCE)?|NOISE"
+    r"|MASKS?|MSK|BPM|DQ|FLAGS?|CTX|CON(TEXT)?|EXP(TIME|OSURE|MAP)?|NEXP|PSF|KERNEL|BKG|BACK(GROUND)?|SKY"
+    r"|COV(ERAGE)?|SEG(M|MENTATION)?|MODELS?|RESID(UALS?)?)(([_ -]\w+)|\d+)?",
+    re.IGNORECASE,
+)
+"""Names of what lies beside an image."""
 MAX_PX = 1 << 42
 """Pixels of an image, as many as a field can have."""
 
@@ -193,7 +201,14 @@ class FitsFile:
         images = [unit for unit in self.units() if unit.is_image_2d]
         if not images:
             raise FieldError(f"{self._url}: holds no 2-d image; it has {self.listing()}")
-        return next((unit for unit in images if unit.name.upper() in PREFERRED_NAMES), images[0])
+        chosen = _most_like_an_image(images)
+        if len(chosen) > 1:
+            names = ", ".join(map(str, chosen[:_LISTED]))
+            raise FieldError(
+                f"{self._url}: holds several images ({names}), and nothing tells which is meant; give --hdu, "
+                "its name or number (one for each band, if they are bands)"
+            )
+        return chosen[0]
 
     def _asked_for(self, ref: ImageRef) -> Unit:
         unit = next((unit for unit in self.units() if _is_meant(unit, ref.hdu)), None)
@@ -208,6 +223,16 @@ class FitsFile:
         texts = [str(unit) for unit in self.units()]
         more = f", and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
         return ", ".join(texts[:_LISTED]) + more
+
+
+def _most_like_an_image(images: Sequence[Unit]) -> Sequence[Unit]:
+    """Return the image that is meant where nobody says which; several where nothing tells."""
+    preferred = [unit for unit in images if unit.name.upper() in PREFERRED_NAMES]
+    if preferred:
+        return [unit for unit in preferred if unit.is_called(preferred[0].name)]
+    own = [unit for unit in images if not _OF_PLANES.fullmatch(unit.name)] or images
+    is_told = own[0].number == 0 or {unit.name.upper() for unit in own} <= {"", "COMPRESSED_IMAGE"}
+    return own[:1] if is_told else own
 
 
 def settled(header: fits.Header) -> fits.Header:

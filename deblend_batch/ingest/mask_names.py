@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from astropy.io.fits import Header
+
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.mask_bits import MaskBits, marks_sources
 from deblend_batch.ingest.headers import Headers, number, text
@@ -25,7 +27,11 @@ _SUMMED = ("DO_NOT_USE", "NON_SCIENCE")
 """Roman's and Webb's pipelines set the first wherever one of the others spoils a pixel."""
 _OF_BAND = re.compile(r"(SATUR|ALLMASK)_(?P<band>[A-Z]\d?)")
 _AFW = re.compile(r"MP_(?P<name>\w+)")
-_NAMED = re.compile(r"MSKN(?P<number>\d{4})")
+_VALUED = re.compile(r"(?P<key>MSKN|MSKNAM)(?P<number>\d{2,4})")
+_VALUES = {"MSKN": "MSKM", "MSKNAM": "MSKVAL"}
+_NUMBERED = re.compile(r"BIT(?P<number>\d{2})")
+_UNUSED = re.compile(r"RESERVED.*|UNUSED.*|SPARE.*", re.IGNORECASE)
+_MAX_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,9 @@ NO_CHOICE = BitChoice()
 def named_bits(headers: Headers, url: str) -> dict[str, int]:
     """Return the bits that a mask's header names, or that its survey's files are known to have.
 
-    ``MP_NAME`` cards hold numbers of bits (Rubin's afw, HSC), ``MSKNnnnn`` and ``MSKMnnnn`` names and
-    masks (Rubin's images).
+    ``MP_NAME`` cards hold numbers of bits (Rubin's afw, HSC); ``MSKNnnnn`` and ``MSKMnnnn`` names and
+    masks (Rubin's images), as do ``MSKNAMnn`` and ``MSKVALnn`` (Pan-STARRS); ``BITnn`` names in their
+    comments (ZTF).
 
     Parameters
     ----------
@@ -84,17 +91,39 @@ def named_bits(headers: Headers, url: str) -> dict[str, int]:
     own = headers[0]
     found: dict[str, int] = {}
     for key in own:
-        if (match := _AFW.fullmatch(key)) and (bit := _bit(number([own], key))) is not None:
-            found[match["name"]] = bit
-        elif match := _NAMED.fullmatch(key):
-            mask = number([own], f"MSKM{match['number']}")
-            bit = None if not mask or mask <= 0 else _bit(float(int(mask).bit_length() - 1))
-            name = text([own], key)
-            if name and bit is not None and int(mask or 0) == 1 << bit:
-                found[name] = bit
+        name, bit = _named_by(own, key)
+        if name and bit is not None:
+            found[name] = bit
     if not found and "maskbits" in url.rsplit("/", 1)[-1]:
         return survey_bits("legacy-dr10")
     return found
+
+
+def _named_by(header: Header, key: str) -> tuple[str, int | None]:
+    """Return the name and the number of the bit that a card tells of; nothing where it tells of none."""
+    if match := _AFW.fullmatch(key):
+        return match["name"], _bit(number([header], key))
+    if match := _VALUED.fullmatch(key):
+        value = number([header], f"{_VALUES[match['key']]}{match['number']}")
+        return text([header], key), _only_bit(value)
+    match = _NUMBERED.fullmatch(key)
+    if match is None or number([header], key) != int(match["number"]):
+        return "", None
+    return _as_name(header.comments[key]), _bit(float(match["number"]))
+
+
+def _only_bit(value: float | None) -> int | None:
+    """Return the bit that a number consists of."""
+    if not value or value < 0 or value != int(value) or int(value).bit_count() != 1:
+        return None
+    return _bit(float(int(value).bit_length() - 1))
+
+
+def _as_name(comment: str) -> str:
+    """Make a name of what a comment says; nothing of what is not in use."""
+    words = re.findall(r"[A-Za-z0-9]+", comment.partition("(")[0])
+    name = "_".join(words).upper()[:_MAX_NAME]
+    return "" if _UNUSED.fullmatch(name) else name
 
 
 def survey_bits(name: str) -> dict[str, int]:

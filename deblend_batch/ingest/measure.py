@@ -14,8 +14,15 @@ from deblend_batch.field.mask_bits import saturated_pixels
 from deblend_batch.field.noise import sample_blocks
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest import headers
-from deblend_batch.ingest.bands import Band
-from deblend_batch.ingest.checks import Check, MaskedPeaks, compare_noise, settle_width, stop_at
+from deblend_batch.ingest.bands import Band, plane_offset_px
+from deblend_batch.ingest.checks import (
+    Check,
+    MaskedPeaks,
+    compare_noise,
+    compare_place,
+    settle_width,
+    stop_at,
+)
 from deblend_batch.ingest.file_psf import FilePsf
 from deblend_batch.ingest.halos import NO_HALOS, Halos, SaturatedCores
 from deblend_batch.ingest.headers import Found
@@ -143,7 +150,12 @@ def _plane_checks(
 ) -> tuple[Check, ...]:
     """Compare the noise plane and the mask with the image."""
     bits = band.mask_bits
+    noise, mask = (None if each is None else each.plane for each in (band.noise, band.mask))
     found = [
+        None
+        if noise is None
+        else compare_place("noise", noise.label, plane_offset_px(band, noise)),
+        None if mask is None else compare_place("mask", mask.label, plane_offset_px(band, mask)),
         compare_noise(plane_sigma, noise_sigma, band.noise.kind) if band.noise else None,
         peaks.check(dict(bits.bits), bits.bad) if bits else peaks.check(None, ()),
     ]

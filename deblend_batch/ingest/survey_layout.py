@@ -110,8 +110,10 @@ def _wrong_card(file: FitsFile, record: SurveyRecord) -> str:
 
 
 def _own_hdus(given: Given, record: SurveyRecord) -> list[str | int]:
-    """Return the HDUs of the image's file that the record names, and no option instead."""
-    wanted: list[str | int] = []
+    """Return the HDUs of the image's file that the record names, and no option replaces."""
+    own = (record.image, record.noise, record.mask, record.psf)
+    replaceable = {plane.hdu for plane in own if plane is not None}
+    wanted: list[str | int] = [name for name in record.layout.hdus if name not in replaceable]
     if record.image.hdu is not None and not given.hdu:
         wanted.append(record.image.hdu)
     for plane, places in ((record.noise, _noise(given)), (record.mask, given.mask)):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import astropy.units as u
 
+from deblend_batch.unit_text import parsed
+
 AB_JANSKY = 10 ** (8.9 / 2.5)
 """Jansky of AB magnitude 0, with the constant that the zero points of this package use."""
 
 _MAX_TEXT = 64
-_LONG_INTEGER = re.compile(r"(?<![.\d])\d{4}")
 _COUNT = r"(?:electrons?|e-?|counts?|cts?|adu|dn|photons?|ph)"
 _PER_PIXEL = r"(?:\s*/\s*pix(?:els?)?)?"
 _PER_SECOND = r"(?:\s*/\s*s(?:ec(?:onds?)?)?|[\s*.]\s*s(?:\*\*|\^)?\(?-1\)?)"
@@ -27,24 +27,6 @@ _PER = re.compile(r"\s*\bper\b\s*", re.IGNORECASE)
 _MAGNITUDES = re.compile(
     r"(?:(?:ab|st|vega)[ _-]?)?mag(?:nitude)?s?(?:\s*/.*)?|dex|log.*", re.IGNORECASE
 )
-_SPELLINGS = (
-    (re.compile(r"\b(nano|micro|milli)?maggies\b", re.IGNORECASE), r"\1maggy"),
-    (re.compile(r"\bnano-?maggy\b|\bnmaggy\b", re.IGNORECASE), "nmgy"),
-    (re.compile(r"\bmicromaggy\b", re.IGNORECASE), "1e-6 mgy"),
-    (re.compile(r"\bmicro[- ]?(?:jy|janskys?)\b|\bmu-?jy\b", re.IGNORECASE), "uJy"),
-    (re.compile(r"\bnano[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "nJy"),
-    (re.compile(r"\bmilli[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "mJy"),
-    (re.compile(r"\bmega[- ]?(?:jy|janskys?)\b", re.IGNORECASE), "MJy"),
-    (re.compile(r"\b([numkM]?)(?:[Jj]anskys?|JANSKYS?)\b"), r"\1Jy"),
-    (re.compile(r"\bergs\b", re.IGNORECASE), "erg"),
-    (re.compile(r"\bhz\b", re.IGNORECASE), "Hz"),
-    (re.compile(r"\b(?:pixels?|px)\b", re.IGNORECASE), "pix"),
-)
-_OF_WAVELENGTH = re.compile(r"\berg.*\bA(?=\b|-1|\^-1|\*\*)")
-"""An A in what has ergs is Angstrom, as everybody writes, and no Ampere."""
-# Written in one case these are still one thing; MJY and mjy are a million or a thousandth.
-_ONE_CASE = {"jy": "Jy", "njy": "nJy", "ujy": "uJy", "maggy": "mgy", "nmgy": "nmgy", "sr": "sr"}
-_WORD = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(frozen=True)
@@ -89,7 +71,7 @@ def read_unit(text: str, pixel_area_sr: float, pivot_angstrom: float | None = No
         return PixelUnit("counts")
     if _MAGNITUDES.fullmatch(text):
         return PixelUnit("logarithmic")
-    unit = _parsed(text)
+    unit = parsed(text)
     if unit is None:
         return PixelUnit("unknown")
     if isinstance(unit, u.function.FunctionUnitBase) or u.mag in unit.bases or u.dB == unit:
@@ -97,23 +79,6 @@ def read_unit(text: str, pixel_area_sr: float, pivot_angstrom: float | None = No
     flux = _flux(unit, pixel_area_sr, pivot_angstrom)
     is_one = flux.jansky is None or (math.isfinite(flux.jansky) and flux.jansky > 0)
     return flux if is_one else PixelUnit("unknown")
-
-
-def _parsed(text: str) -> u.UnitBase | u.function.FunctionUnitBase | None:
-    for pattern, spelling in _SPELLINGS:
-        text = pattern.sub(spelling, text)
-    text = _WORD.sub(lambda word: _ONE_CASE.get(word[0].lower(), word[0]), text)
-    if _OF_WAVELENGTH.search(text):
-        text = re.sub(r"\bA(?=\b|-1)", "Angstrom", text)
-    # As a power a long integer would keep astropy busy for hours.
-    if not text or _LONG_INTEGER.search(text.replace("3631", "1")):
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return u.Unit(text)
-    except (ValueError, TypeError, ArithmeticError, RecursionError):
-        return None
 
 
 def _flux(unit: u.UnitBase, pixel_area_sr: float, pivot_angstrom: float | None) -> PixelUnit:

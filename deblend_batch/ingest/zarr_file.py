@@ -6,7 +6,9 @@ and of its group, or are those of a FITS file that the user names.
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,13 +25,14 @@ from deblend_batch.field.unstored import without_unstored
 from deblend_batch.ingest.encoding import Encoding
 from deblend_batch.ingest.hdus import PREFERRED_NAMES
 from deblend_batch.ingest.reference import ImageRef
+from deblend_batch.ingest.zarr_axes import Axes, without_numbers
 from deblend_batch.storage import Options
-from deblend_batch.text import cause
+from deblend_batch.text import cause, shown
 
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _PACKED = frozenset({"scale_factor", "add_offset"})
 _MOST_CARDS = 10_000
-_MOST_BANDS = 1000
+_BASE64_DOUBLE = 12
 _REMEDY = "store it again in chunks of 512 px"
 
 
@@ -69,7 +72,7 @@ class ZarrFile:
     def n_bands(self, name: str | int | None) -> int:
         """Return the number of planes of an array."""
         array = self._array(self.place(name))
-        return int(array.shape[0]) if array.ndim == 3 else 1
+        return axes_of(array).n_bands(array.shape)
 
     def plane(self, ref: ImageRef, band: int) -> ZarrPlane:
         """Open a plane of an array."""
@@ -112,7 +115,7 @@ class ZarrPlane:
     place : str
         Of the array.
     array : zarr.Array
-        Of two axes, or of three: band, y, x.
+        Of the axes y and x, and of one for bands; others have one element.
     band : int
         Number of the plane.
     header : astropy.io.fits.Header
@@ -124,15 +127,30 @@ class ZarrPlane:
     ) -> None:
         self.url = url
         self.place = place
-        self.label = place if array.ndim == 2 else f"{place}[{band}]"
+        self._axes = axes = axes_of(array)
+        self._chunk_yx = int(array.chunks[axes.y]), int(array.chunks[axes.x])
+        self._missing = _missing_numbers(array)
+        self.label = place if axes.band is None else f"{place}[{band}]"
         self.encoding = Encoding()
-        self.shape_yx = int(array.shape[-2]), int(array.shape[-1])
-        self.tile_rows = int(array.chunks[-2])
+        self.shape_yx = int(array.shape[axes.y]), int(array.shape[axes.x])
+        self.tile_rows = self._chunk_yx[0]
         self.unsettled = header
         self.headers = (header,)
-        self.is_stored_as_fields_are = array.dtype.kind == "f" and array.dtype.itemsize >= 4
         self._array = array
-        self._band = min(band, array.shape[0] - 1) if array.ndim == 3 else None
+        self._band = min(band, axes.n_bands(array.shape) - 1)
+
+    def unlike_a_field_s(self, *, is_mask: bool) -> str:
+        """Say why a field cannot use the array as it stands; nothing where it can."""
+        dtype = self._array.dtype
+        if is_mask and dtype.kind not in "ub":
+            return f"it holds {dtype}, and a mask unsigned integers"
+        if not is_mask and (dtype.kind != "f" or dtype.itemsize < 4):
+            return "its pixels are no float32 or float64"
+        if not self._axes.is_field_s:
+            return "its axes are not (y, x) or (band, y, x)"
+        if self._missing and not is_mask:
+            return f"its pixels of {shown(self._missing[0])} are no data"
+        return ""
 
     def read(self, rows: slice, columns: slice, factor: float = 1.0) -> NDArray[np.float32]:
         """Read a window, times a factor."""
@@ -149,11 +167,10 @@ class ZarrPlane:
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Read a window of a mask."""
         raw = self._raw(rows, columns)
-        if raw.dtype.kind not in "ub":
-            raise FieldError(
-                f"{self.label}: is {raw.dtype}; a mask must be an unsigned integer type"
-            )
-        return raw.astype(np.uint64), np.zeros(raw.shape, bool)
+        if raw.dtype.kind == "f":
+            raise FieldError(f"{self.label}: is {raw.dtype}; a mask must be of integers")
+        bits = raw if raw.dtype.kind in "ub" else raw.astype(f"u{raw.dtype.itemsize}")
+        return bits.astype(np.uint64), np.zeros(raw.shape, bool)
 
     def lost_step(self, rows: slice, columns: slice) -> None:
         """Return None: nothing is quantised."""
@@ -161,24 +178,24 @@ class ZarrPlane:
 
     def _window(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a window, with NaN where nothing was ever stored."""
-        raw = self._raw(rows, columns)
-        if raw.dtype.kind != "f":
-            return raw
-        chunk_yx = self._array.chunks[-2], self._array.chunks[-1]
+
+        def read(rows: slice, columns: slice) -> NDArray[Any]:
+            raw = self._raw(rows, columns)
+            return (raw if raw.dtype.kind == "f" else raw.astype(np.float64))[None]
+
         planes = without_unstored(
-            raw[None],
+            read(rows, columns),
             (rows.start, columns.start),
             self._array.fill_value,
-            chunk_yx,
-            lambda *chunk: self._raw(*chunk)[None],
+            self._chunk_yx,
+            read,
         )
-        window: NDArray[Any] = planes[0]
-        return window
+        return without_numbers(planes[0], self._missing)
 
     def _raw(self, rows: slice, columns: slice) -> NDArray[Any]:
-        key = (rows, columns) if self._band is None else (self._band, rows, columns)
+        key = self._axes.key(self._band, rows, columns)
         try:
-            window: NDArray[Any] = np.asarray(self._array[key])
+            window = np.ascontiguousarray(self._axes.as_image(np.asarray(self._array[key])))
         except MemoryError:
             raise
         except Exception as error:
@@ -203,12 +220,10 @@ def _is_group(url: str, options: Options | None) -> bool:
 
 def _check(array: zarr.Array[Any], place: str) -> None:
     """Refuse what is no image, or holds other numbers than it stores."""
-    if (
-        array.ndim not in {2, 3}
-        or 0 in array.shape
-        or (array.ndim == 3 and array.shape[0] > _MOST_BANDS)
-    ):
-        raise FieldError(f"{place}: has shape {array.shape}; it must be (y, x) or (band, y, x)")
+    try:
+        axes_of(array)
+    except ValueError as error:
+        raise FieldError(f"{place}: {error}") from error
     if array.dtype.kind not in "fiub":
         raise FieldError(f"{place}: holds {array.dtype}; it must hold numbers")
     packed = _PACKED & set(array.attrs)
@@ -216,6 +231,38 @@ def _check(array: zarr.Array[Any], place: str) -> None:
         raise FieldError(
             f"{place}: has the attribute {min(packed)}, by which its numbers are no pixel values; unpack them"
         )
+
+
+def axes_of(array: zarr.Array[Any]) -> Axes:
+    """Find an array's axes, by the names that format 3 or xarray give them."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    texts = names if isinstance(names, list | tuple) else ()
+    return Axes.of(array.shape, [each if isinstance(each, str) else None for each in texts])
+
+
+def _missing_numbers(array: zarr.Array[Any]) -> tuple[float, ...]:
+    """Return the numbers that the conventions of netCDF and xarray call "no data", but for NaN.
+
+    Of format 2 xarray takes the fill value for one; with zero it is what nobody thought of.
+    """
+    said = [array.attrs.get(key) for key in ("_FillValue", "missing_value")]
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in array.attrs and array.fill_value:
+        said.append(array.fill_value)
+    values = [each for one in said for each in (one if isinstance(one, list) else [one])]
+    numbers = [_as_number(each) for each in values]
+    return tuple(dict.fromkeys(each for each in numbers if each is not None))
+
+
+def _as_number(value: object) -> float | None:
+    """Read a number of an attribute; of format 3 xarray writes floats as base64."""
+    if isinstance(value, str) and len(value) == _BASE64_DOUBLE:
+        try:
+            (value,) = struct.unpack("<d", base64.b64decode(value, validate=True))
+        except (ValueError, struct.error):
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return None
+    return float(value) if np.isfinite(value) else None
 
 
 def _header(array: zarr.Array[Any], above: Mapping[str, Any]) -> fits.Header:

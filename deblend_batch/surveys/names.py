@@ -82,11 +82,20 @@ def _pieces(text: str) -> Iterator[tuple[str, str, str | None]]:
             name, _, regex = text[at + 1 : stop].partition(":")
             if not _WORD.fullmatch(name):
                 raise ValueError(f"has a part {name!r}; parts are called by small letters")
+            _check(regex)
             yield literal, name, regex or r"[^/]+?"
             literal, at = "", stop + 1
         else:
             literal, at = literal + text[at], at + 1
     yield literal, "", None
+
+
+def _check(regex: str) -> None:
+    """Refuse what is a regular expression only together with what stands beside it."""
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise ValueError(f"has a part {regex!r} that is no regular expression ({error})") from error
 
 
 def _closing(text: str, start: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -115,6 +115,7 @@ class TableConfig(Section):
 class SurveyRecord(Section):
     """What is known of a survey's files."""
 
+    doc: ClassVar[str] = "docs/surveys.md"
     name: str
     """What ``--survey`` calls it."""
     title: str

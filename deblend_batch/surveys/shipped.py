@@ -54,7 +54,7 @@ def load_survey(name: str, options: Options | None = None, key: str = "--survey"
         If there is no such survey, or the file is no such record; the nearest known word is named.
     """
     if is_record_file(name):
-        return checked(SurveyRecord, read_mapping(name, options), None, name)
+        return checked(SurveyRecord, read_mapping(name, options, SurveyRecord.doc), None, name)
     known = shipped_surveys()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

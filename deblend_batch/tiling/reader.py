@@ -77,8 +77,8 @@ def read_tile(field: Field, box: Box) -> TilePixels:
     Returns
     -------
     TilePixels
-        Image and variance; pixels that the mask calls bad, non-finite ones, those without a positive
-        variance, and those of chunks that were never stored are NaN.
+        Image and variance; pixels that the mask calls bad, those without a positive variance, and those of
+        chunks that were never stored are NaN; infinite ones stay, and count as bad.
     """
     inside = box.clipped(field.shape_yx)
     image = _without_unstored(field, _read(field, field.image, inside), inside)

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deblend_batch.cluster.connection import _away_from_data
+from tests.support import SmallField
 
 NAMES = ("zarr", "queue", "random", "numpy", "select", "multiprocessing", "deblend_batch")
 
@@ -25,6 +27,24 @@ def test_no_file_of_the_working_folder_is_run(folder: Path) -> None:
     command = Path(sys.executable).with_name("deblend-batch")
     words = [str(command), "status", "none"]
     ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: none: not the output of a run")
+
+
+@pytest.mark.parametrize(
+    ("switches", "own"), [((), ()), (("-P",), ("deblend_batch",))], ids=["as it is", "-P"]
+)
+def test_python_m_runs_none_either(
+    switches: tuple[str, ...], own: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Every module that the command has loaded, and that Python has not before it looks at the folder."""
+    code = "import sys, deblend_batch.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {*NAMES, *shown.stdout.split()} - {"deblend_batch"}
+    for name in (*others, *own):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')\n")
+    words = [sys.executable, *switches, "-m", "deblend_batch", "status", "none"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: none: not the output of a run")
 
@@ -56,3 +76,25 @@ def test_names_are_utf_8_in_every_locale_and_shown_as_far_as_an_encoding_goes(
     ended = subprocess.run(words, cwd=folder, capture_output=True, env=environment, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"error: " + shown + b": not the output of a run")
+
+
+@pytest.mark.parametrize(
+    ("shell", "message"),
+    [
+        ("rmdir $PWD", "the working folder has been removed; change to another one"),
+        ("ulimit -v 900000", "no memory left for this process; free some, or raise its limit"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    shell: str, message: str, small_field: SmallField, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({**small_field.config(f"{tmp_path}/out"), "output": "out"}))
+    (tmp_path / "in").mkdir()
+    command = Path(sys.executable).with_name("deblend-batch")
+    line = f"{shell}; exec {command} plan {config}"
+    ended = subprocess.run(
+        ["/bin/bash", "-c", line], cwd=tmp_path / "in", capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {message}")

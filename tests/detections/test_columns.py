@@ -162,10 +162,46 @@ def test_integers_of_any_width(kind: pa.DataType) -> None:
     assert names is None
 
 
+@given(st.lists(st.integers(-(2**53) + 1, 2**53 - 1), max_size=20))
+def test_floats_that_are_whole_are_integers(values: list[int]) -> None:
+    found, _ = ids(column(values, pa.float64()), Source(("c",)), "id", "a.parquet")
+    assert found.tolist() == values
+
+
+@given(
+    numbers=st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9),
+    form=st.sampled_from(["{:.17g}", " {:+.17E} ", "{:.17E}~D", "{:.17g}~-"]),
+    nothing=st.sampled_from(["", "***", "<NA>", "--", "-inf", "Infinity", "nan"]),
+)
+def test_texts_that_are_numbers_are_numbers(numbers: list[float], form: str, nothing: str) -> None:
+    form, _, other = form.partition("~")
+    texts = [form.format(number) for number in numbers]
+    texts = [each.replace("E", "D") if other == "D" else each for each in texts]
+    texts = [each.replace("-", "\N{MINUS SIGN}") if other == "-" else each for each in texts]
+    found = floats(column([*texts, nothing, None], pa.string()), Source(("c",)), "x", "a.parquet")
+    np.testing.assert_array_equal(found, [*numbers, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("text", ["ten", ">25.3", "1,5", "0x10", "1D", "--1", "1" * 500])
+def test_a_text_that_is_no_number_is_shown(text: str) -> None:
+    with pytest.raises(DetectionsError, match="column 'mag' holds string") as raised:
+        floats(column(["1.5", text], pa.string()), Source(("c",)), "mag", "a.parquet")
+    assert text[:20] in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ([1.0, 2.0], pa.float64(), "column 'id' holds double; ids must be integer"),
+        ([1.0, 2.5], pa.float64(), "column 'id' holds double; ids must be integer"),
+        ([1.0, None], pa.float64(), "column 'id' is empty in 1 rows"),
+        ([1.0, float("nan")], pa.float64(), "column 'id' is empty in 1 rows"),
+        ([1.0, float("inf")], pa.float64(), r"holds double of 2\*\*53 or more"),
+        (
+            [2.0**53],
+            pa.float64(),
+            r"holds double of 2\*\*53 or more, where ids that differ may be one",
+        ),
+        ([2.0**24], pa.float32(), r"holds float of 2\*\*24 or more"),
         ([True], pa.bool_(), "holds bool"),
         ([1, None], pa.int64(), "column 'id' is empty in 1 rows"),
         ([2**63], pa.uint64(), "must fit int64"),
@@ -232,7 +268,7 @@ def test_a_unit_that_is_no_angle_is_one_short_line_at_once(unit: bytes) -> None:
     assert len(str(raised.value)) < 200
 
 
-@pytest.mark.parametrize("kind", [pa.float64(), pa.list_(pa.int64())])
+@pytest.mark.parametrize("kind", [pa.bool_(), pa.list_(pa.int64())])
 def test_ids_of_another_type_are_refused_without_a_row(kind: pa.DataType) -> None:
     part = pa.table({"id": pa.array([], kind)})
     with pytest.raises(DetectionsError, match=r"'id' holds .*; ids must be integer"):

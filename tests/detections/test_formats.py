@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,36 @@ def test_if_none_has_them_all_are_listed(name: str, tmp_path: Path) -> None:
         read(url)
 
 
+def test_an_element_of_a_vector_is_a_column(tmp_path: Path) -> None:
+    """As SExtractor's apertures and SDSS's bands; of masked and unsigned ones, too."""
+    magnitudes = np.array([[20.0, 20.5, 21.0], [22.0, np.nan, 23.0], [24.0, 24.5, 25.0]])
+    flags = np.array([[0, 1], [0, 0], [2**32 - 1, 0]], np.uint32)
+    own = {"id": [1, 2, 3], "ra": RA, "dec": DEC, "MAG_APER": magnitudes, "FLAGS": flags}
+    Table(own).write(tmp_path / "a.fits")
+    url = f"{tmp_path}/a.fits"
+    carry = ["FLAGS[0]", "MAG_APER[2]"]
+    found = Detections.concatenate(
+        list(read_detections(url, {"mag": "MAG_APER[1]"}, carry=carry, where="`FLAGS[1]` < 2"))
+    )
+    np.testing.assert_array_equal(found.mag, magnitudes[:, 1].astype("f4"))
+    assert found.carried is not None
+    assert found.carried["FLAGS[0]"].to_pylist() == [0, 0, 2**32 - 1]
+    assert found.carried["MAG_APER[2]"].to_pylist() == [21.0, 23.0, 25.0]
+    with pytest.raises(
+        DetectionsError, match=r"'MAG_APER' holds .* name one of them, MAG_APER\[0\]"
+    ):
+        read(url, mag="MAG_APER")
+    with pytest.raises(DetectionsError, match=r"no column 'MAG_APER\[3\]'"):
+        read(url, mag="MAG_APER[3]")
+
+
+def _tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.csv"))
+    return content.getvalue()
+
+
 def _bytes(content: bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(content)
 
@@ -262,8 +294,17 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
         (
             "a.dat",
             _bytes(b"\x00\x01\x02" * 100),
-            "unknown table format; name it with one of .asc, .cat, .csv",
+            r"unknown table format \(it begins with .*\); give Parquet.* name it with one of .asc, .cat",
         ),
+        (
+            "a.avro",
+            _bytes(b"Obj\x01\x04\x16avro.schema"),
+            "is a file of Avro; unpack or convert it",
+        ),
+        ("a.csv", _bytes(b"Rar!\x1a\x07\x01"), "is a rar archive; unpack or convert it"),
+        ("a.csv", _bytes(_tar()), "is a tar archive; unpack or convert it"),
+        ("a.cat.bz2", _bytes(bz2.compress(_tar())), "is a tar archive; unpack or convert it"),
+        ("a.json", _bytes(b'{"id": [1]}'), "is JSON; unpack or convert it"),
         ("a.parquet", _bytes(b"PAR1 it is not"), "cannot read this parquet table .*check the file"),
         ("a.parquet", _bytes(b"hello"), "cannot read this parquet table"),
         ("a.fits", _bytes(b"hello"), "cannot read this fits table"),

@@ -206,6 +206,6 @@ def test_an_ecsv_header_makes_no_objects(line: str, tmp_path: Path) -> None:
 def test_asdf_is_not_read(name: str, door: Door, tmp_path: Path) -> None:
     text = f"#ASDF 1.0.0\n%YAML 1.1\n--- !core/asdf-1.1.0\nid: {{$ref: 'http://{door.address}/i'}}\n...\n"
     (tmp_path / name).write_text(text)
-    with pytest.raises(DetectionsError, match=f"{name}: is ASDF; give the table as"):
+    with pytest.raises(DetectionsError, match=f"{name}: is ASDF; unpack or convert it"):
         list(read_detections(f"{tmp_path}/{name}"))
     assert not door.was_knocked_at()

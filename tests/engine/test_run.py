@@ -281,7 +281,7 @@ def test_a_field_without_pixels_is_not_passed_over_in_silence(
     }
     ledger = Ledger(Output(str(tmp_path / "out")))
     reasons = {ledger.read_quarantine(tile).reason for tile in ledger.output.quarantined()}
-    assert reasons == {"no usable pixel in its stamp, in any band"}
+    assert reasons == {"no usable pixel that its light reaches, in any band"}
 
 
 def test_pairs_in_a_region_without_data_are_quarantined(

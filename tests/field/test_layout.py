@@ -208,9 +208,12 @@ def _write(path: str, content: str) -> Callable[[Path], Any]:
     return lambda root: (root / path).write_text(content)
 
 
-def _in_its_place(root: Path) -> None:
-    shutil.rmtree(root)
-    root.write_bytes(b"SIMPLE  =                    T")
+def _in_its_place(content: bytes) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        shutil.rmtree(root)
+        root.write_bytes(content)
+
+    return spoil
 
 
 def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], None]:
@@ -225,7 +228,21 @@ def _array(name: str, shape: tuple[int, ...], dtype: str) -> Callable[[Path], No
     ("spoil", "error", "message"),
     [
         (shutil.rmtree, NotFoundError, "no Zarr group here; check the URL"),
-        (_in_its_place, FieldError, "this is a file, not a Zarr group; .* deblend-batch ingest"),
+        (
+            _in_its_place(b"SIMPLE  =                    T"),
+            FieldError,
+            "this is FITS, no .*-batch ingest",
+        ),
+        (
+            _in_its_place(b"#ASDF 1.0.0"),
+            FieldError,
+            "this is ASDF, no Zarr group; .* deblend-batch ingest",
+        ),
+        (
+            _in_its_place(b"hello"),
+            FieldError,
+            r"this is a file, .*makes of images \(FITS, ASDF or Zarr\)",
+        ),
         (_write("zarr.json", "{bad"), FieldError, "cannot read the group's metadata .*damaged"),
         (_write("zarr.json", "[]"), FieldError, "cannot read the group's metadata"),
         (_write("image/zarr.json", "{}"), FieldError, "cannot read 'image'"),

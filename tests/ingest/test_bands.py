@@ -107,7 +107,10 @@ def test_bands_of_one_name_are_refused(tmp_path: Path) -> None:
         tmp_path / "a.fits", A=(image, {"filter": "H"}), B=(image, {"filter": "H"})
     )
     sources = list_sources([url], ["A", "B"], {}, ())
-    with open_files() as files, pytest.raises(ConfigError, match=r"H, H; name each with --band"):
+    with (
+        open_files() as files,
+        pytest.raises(ConfigError, match=r"'H', 'H'\]; name each with --band"),
+    ):
         opened(files, sources)
 
 

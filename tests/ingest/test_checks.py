@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from deblend_batch.ingest.ingest import ingest
 from deblend_batch.ingest.psf import PsfWidth
 from tests.ingest.fits_files import (
     add_gaussians,
+    celestial_header,
     grid_positions,
     noise_image,
     write_extensions,
@@ -90,6 +92,35 @@ def test_an_exposure_map_stops_unless_it_is_meant(tmp_path: Path) -> None:
     assert "noise plane 0.016 of the pixels' scatter" in summary.bands[0].checks
     with pytest.raises(ConfigError, match="--meant: 'nois' is none of psf, noise, mask"):
         ingest([url], f"{tmp_path}/b.zarr", meant=["nois"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift_px"), [("rms", 3.0), ("mask", -40.0), ("rms", 0.5), ("mask", None)]
+)
+def test_a_plane_of_another_place_stops_unless_it_is_meant(
+    kind: str, shift_px: float | None, tmp_path: Path
+) -> None:
+    """By its WCS; one that has none is taken as the image's."""
+    image = noise_image()
+    url = write_image(tmp_path / "a.fits", image, magzero=25.0, psf_fwhm=0.4)
+    header = celestial_header()
+    if shift_px is None:
+        header = fits.Header()
+    else:
+        header["CRPIX1"] += shift_px
+    plane = np.ones(image.shape, np.float32) if kind == "rms" else np.zeros(image.shape, np.uint8)
+    fits.PrimaryHDU(plane, header).writeto(tmp_path / "b.fits")
+    planes: dict[str, Any] = {f"{kind}_hdu": [f"{tmp_path}/b.fits"]}
+    name = "noise" if kind == "rms" else "mask"
+    if shift_px is not None and abs(shift_px) > 1:
+        message = rf"b.fits\[PRIMARY\] is {abs(shift_px):g} px off the image .* --meant {name}"
+        with pytest.raises(FieldError, match=message):
+            ingest([url], f"{tmp_path}/f.zarr", **planes)
+        found = ingest([url], f"{tmp_path}/f.zarr", **planes, meant=[name])
+        assert any("px off the image" in check for check in found.bands[0].checks)
+    else:
+        found = ingest([url], f"{tmp_path}/f.zarr", **planes)
+        assert not any("px off the image" in check for check in found.bands[0].checks)
 
 
 def test_seeing_in_pixels_is_said_and_taken(tmp_path: Path) -> None:

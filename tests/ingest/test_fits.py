@@ -138,7 +138,6 @@ def several(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("hdu", "offset", "label"),
     [
-        (None, 2, "[SCI]"),
         ("SCI", 2, "[SCI]"),
         ("sci", 2, "[sci]"),
         ("SCI,2", 3, "[SCI,2]"),
@@ -176,6 +175,42 @@ def test_without_a_known_name_the_first_image_counts(tmp_path: Path) -> None:
     image = noise_image((30, 40))
     url = write_extensions(tmp_path / "a.fits", VIS_FLUX=(image, {}), VIS_RMS=(image + 1, {}))
     np.testing.assert_array_equal(read(ImageRef(url), slice(0, 30), slice(0, 40)), image)
+
+
+@settings(max_examples=20)
+@given(
+    names=st.permutations(["VIS_FLUX", "WHT", "rms_r", "EXPTIME", "MASK2", "SEGMENTATION", "ctx"]),
+    known=st.sampled_from([None, "SCI", "Image"]),
+)
+def test_the_image_is_the_one_that_is_called_so_or_is_no_plane(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], known: str | None
+) -> None:
+    path = tmp_path_factory.mktemp("fits") / "a.fits"
+    wanted = known or "VIS_FLUX"
+    every = [*names, *([] if known is None else [known])]
+    values = {name: np.full((3, 4), name == wanted, np.float32) for name in every}
+    url = write_extensions(path, **{name: (pixels, {}) for name, pixels in values.items()})
+    assert (read(ImageRef(url), slice(0, 3), slice(0, 4)) == 1).all()
+
+
+@pytest.mark.parametrize("names", [("SCI", "SCI"), ("g", "r"), ("CCD1", "MASK", "CCD2")])
+def test_of_several_images_nobody_guesses_one(names: tuple[str, ...], tmp_path: Path) -> None:
+    pixels = np.zeros((3, 4), np.float32)
+    hdus = [fits.ImageHDU(pixels, name=name) for name in names]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "a.fits")
+    ref = ImageRef(f"{tmp_path}/a.fits")
+    with open_files() as files:
+        with pytest.raises(
+            FieldError, match=rf"holds several images \(1 {names[0].upper()} .*; give --hdu"
+        ):
+            files.plane(ref)
+        assert files.plane(ImageRef(ref.url, len(names))).shape_yx == (3, 4)
+
+
+def test_a_primary_image_counts_before_others_without_a_known_name(tmp_path: Path) -> None:
+    hdus = [fits.ImageHDU(np.zeros((3, 4)), name=name) for name in ("g", "r")]
+    fits.HDUList([fits.PrimaryHDU(np.ones((3, 4))), *hdus]).writeto(tmp_path / "a.fits")
+    assert (read(ImageRef(f"{tmp_path}/a.fits"), slice(0, 3), slice(0, 4)) == 1).all()
 
 
 def _no_fits(path: Path) -> None:

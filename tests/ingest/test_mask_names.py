@@ -34,7 +34,29 @@ def rubin_header() -> Header:
     return Header(cards)
 
 
+def ztf_header() -> Header:
+    comments = {
+        0: "AIRCRAFT/SATELLITE TRACK", 1: "CONTAINS SEXTRACTOR DETECTION", 10: "NAN (not a number)",
+        8: "SATURATED", 13: "RESERVED FOR FUTURE USE",
+    }  # fmt: skip
+    cards = [(f"BIT{bit:02d}", bit, said) for bit, said in comments.items()]
+    return Header([*cards, ("BIT03", 8, "another thing")])
+
+
+ZTF = {"AIRCRAFT_SATELLITE_TRACK": 0, "CONTAINS_SEXTRACTOR_DETECTION": 1, "NAN": 10, "SATURATED": 8}
+
+
+def ipp_header() -> Header:
+    names = {"DETECTOR": 1, "SAT": 32, "MARK": 48}  # the last is two bits, and none of its own
+    cards: list[Any] = []
+    for number, (name, value) in enumerate(names.items()):
+        cards += [(f"MSKNAM{number:02d}", name), (f"MSKVAL{number:02d}", value)]
+    return Header(cards)
+
+
 def test_headers_name_bits() -> None:
+    assert named_bits([ztf_header()], "a.fits") == ZTF
+    assert named_bits([ipp_header()], "a.fits") == {"DETECTOR": 0, "SAT": 5}
     assert named_bits([afw_header()], "a.fits") == AFW
     assert named_bits([rubin_header()], "a.fits") == {name: n for n, name in enumerate(RUBIN)}
     assert named_bits([Header()], "x/legacysurvey-0001m002-maskbits.fits.fz")["NPRIMARY"] == 0
@@ -54,6 +76,7 @@ def test_headers_name_bits() -> None:
             ("SATUR_R", "ALLMASK_R"),
         ),
         ({"DETECTED": 3, "SOMETHING": 4}, "r", ("SOMETHING",)),
+        (ZTF, "r", ("AIRCRAFT_SATELLITE_TRACK", "NAN", "SATURATED")),
     ],
 )
 def test_what_is_bad_unless_the_user_says_so(

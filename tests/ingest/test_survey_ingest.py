@@ -136,6 +136,26 @@ def test_a_card_that_says_otherwise(tmp_path: Path) -> None:
         ingest([url], f"{tmp_path}/f.zarr", survey="hst-drz")
 
 
+def test_an_hdu_of_the_layout_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "{name: mine, title: ours, source: [wiki], known_from: us, layout: {hdus: [SCI, INFO]},\n"
+        " image: {hdu: SCI}, noise: {kind: rms, hdu: RMS}}"
+    )
+    (tmp_path / "empty.yaml").write_text("")
+    header = celestial_header(magzero=25.0, psf_fwhm=0.4)
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(sky(), header, name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    how: dict[str, Any] = {"survey": f"{tmp_path}/mine.yaml", "rms_hdu": ["none"]}
+    with pytest.raises(
+        FieldError, match="is not laid out as mine: no HDU 'INFO'; it has 0 PRIMARY"
+    ):
+        ingest([f"{tmp_path}/a.fits"], f"{tmp_path}/f.zarr", **how)
+    fits.HDUList([*hdus, fits.ImageHDU(name="INFO")]).writeto(tmp_path / "a.fits", overwrite=True)
+    ingest([f"{tmp_path}/a.fits"], f"{tmp_path}/f.zarr", **how)
+    with pytest.raises(UserError, match=r"the file is empty; .* see docs/surveys.md"):
+        ingest([f"{tmp_path}/a.fits"], f"{tmp_path}/f.zarr", survey=f"{tmp_path}/empty.yaml")
+
+
 def test_surveys_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "{name: mine, title: ours, source: [wiki], known_from: us, zero_point: 25.5,\n"

@@ -92,6 +92,108 @@ def test_any_array_is_a_field(
     assert Path(f"{folder}/f.zarr/image").exists() is not refer
 
 
+@settings(max_examples=10)
+@given(
+    order=st.permutations(["y", "x", "band", "time"]),
+    y=st.sampled_from(["y", "Row", "dec", "m"]),
+    x=st.sampled_from(["x", "column", "ra", "l"]),
+    zarr_format=st.sampled_from([2, 3]),
+)
+def test_axes_are_those_that_their_names_say(
+    tmp_path_factory: pytest.TempPathFactory,
+    order: list[str], y: str, x: str, zarr_format: int,
+) -> None:  # fmt: skip
+    folder = tmp_path_factory.mktemp("zarr")
+    names = [{"y": y, "x": x}.get(name, name) for name in order]
+    usual = np.stack([sky(), 2 * sky()])[..., None]  # band, y, x, time
+    image = np.transpose(usual, [["band", "y", "x", "time"].index(name) for name in order])
+    how: dict[str, Any] = {"chunks": tuple(min(edge, 50) for edge in image.shape)}
+    if zarr_format == 3:
+        how["dimension_names"] = names
+    url = written(folder / "a.zarr", zarr_format, image=(image, how))
+    if zarr_format == 2:
+        zarr.open_array(f"{url}/image", mode="r+").attrs["_ARRAY_DIMENSIONS"] = names
+    own = {**HOW, "bands": ["g", "r"], "background": "keep"}
+    ingest([str(url)], f"{folder}/f.zarr", **own)
+    np.testing.assert_array_equal(Field.open(f"{folder}/f.zarr").image[:], usual[..., 0])
+    with pytest.raises(
+        FieldError, match=r"its axes are not \(y, x\) or \(band, y, x\); or leave out"
+    ):
+        ingest([str(url)], f"{folder}/g.zarr", by_reference=True, **own)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "zarr_format"),
+    [
+        ("_FillValue", -5.5, 3),
+        ("_FillValue", "AAAAAAAAFsA=", 3),  # as xarray writes it in format 3
+        ("missing_value", [77.0, -5.5], 3),
+        ("fill value", -5.5, 2),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["f4", "i2"])
+def test_numbers_that_attributes_call_missing_are_no_data(
+    key: str, value: Any, zarr_format: Any, dtype: str, tmp_path: Path
+) -> None:
+    number = -5.5 if dtype == "f4" else -6
+    value = json.loads(json.dumps(value).replace("-5.5", str(number)))
+    if dtype == "i2" and isinstance(value, str):
+        value = number  # xarray writes integers as they are
+    image = np.clip(10 * sky(), 0, None).astype(dtype) + np.array(1, dtype)
+    image[30:33, 40] = number
+    fill = {"fill_value": number} if key == "fill value" else {}
+    url = written(tmp_path / "a.zarr", zarr_format, image=(image, fill))
+    attributes = zarr.open_array(f"{url}/image", mode="r+").attrs
+    attributes.update({"_ARRAY_DIMENSIONS": ["y", "x"]} if fill else {key: value})
+    ingest([str(url)], f"{tmp_path}/f.zarr", background="keep", **HOW)
+    tile = read_tile(Field.open(f"{tmp_path}/f.zarr"), Box(0, 0, *SHAPE))
+    expected = np.zeros(SHAPE, bool)
+    expected[30:33, 40] = True
+    np.testing.assert_array_equal(np.isnan(tile.image[0]), expected)
+    if dtype == "f4":
+        with pytest.raises(FieldError, match=r"its pixels of (-5\.5|77\.0) are no data; or leave"):
+            ingest([str(url)], f"{tmp_path}/g.zarr", background="keep", by_reference=True, **HOW)
+
+
+@pytest.mark.parametrize(
+    ("fill_value", "dtype", "refer"),
+    [
+        *((fill, "f4", refer) for fill in (None, 0, np.nan, -999.0) for refer in (False, True)),
+        *((fill, "i4", False) for fill in (None, 0, -999)),
+    ],
+)
+def test_chunks_that_were_never_stored_are_no_data(
+    fill_value: float | None, dtype: str, *, refer: bool, tmp_path: Path
+) -> None:
+    image = (100 * sky() + 7).astype(dtype)
+    group = zarr.open_group(
+        f"{tmp_path}/a.zarr", mode="w", zarr_format=2 if fill_value is None else 3
+    )
+    group.attrs["fits"] = dict(WCS_CARDS)
+    array = group.create_array(
+        "image", shape=SHAPE, dtype=dtype, chunks=(40, 50), fill_value=fill_value
+    )
+    array[:40], array[40:, 50:] = image[:40], image[40:, 50:]
+    ingest(
+        [f"{tmp_path}/a.zarr"], f"{tmp_path}/f.zarr", by_reference=refer, background="keep", **HOW
+    )
+    tile = read_tile(Field.open(f"{tmp_path}/f.zarr"), Box(0, 0, *SHAPE))
+    expected = np.zeros(SHAPE, bool)
+    expected[40:, :50] = True
+    np.testing.assert_array_equal(np.isnan(tile.image[0]), expected)
+
+
+def test_masks_may_have_a_sign(tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, ">i4")
+    mask[3], mask[5] = 1, -(1 << 31)
+    url = written(tmp_path / "a.zarr", image=sky(), flags=mask)
+    ingest([str(url)], f"{tmp_path}/f.zarr", mask_hdu=["flags"], **HOW)
+    tile = read_tile(Field.open(f"{tmp_path}/f.zarr"), Box(0, 0, *SHAPE))
+    np.testing.assert_array_equal(np.isnan(tile.image[0]), mask != 0)
+    with pytest.raises(FieldError, match=r"flags: cannot be used .* a mask unsigned integers; or"):
+        ingest([str(url)], f"{tmp_path}/g.zarr", mask_hdu=["flags"], by_reference=True, **HOW)
+
+
 def test_planes_and_bands_are_referred_to(tmp_path: Path) -> None:
     image = np.stack([sky(), 2 * sky()])
     variance = np.stack([np.ones(SHAPE), np.full(SHAPE, 4.0)])
@@ -179,10 +281,18 @@ def _rimmed() -> np.ndarray:
     [
         (lambda p: written(p, a=sky(), b=sky()), r"is a Zarr group; name the array: .*a, b"),
         (
-            lambda p: written(p, image=(np.zeros((1, 2, 3, 4), "f4"), {"chunks": (1, 2, 3, 4)})),
+            lambda p: written(p, image=(np.zeros((2, 2, 3, 4), "f4"), {"chunks": (2, 2, 3, 4)})),
             r"must be \(y, x\) or \(band, y, x\)",
         ),
         (lambda p: written(p, image=np.zeros((4, 4), "c8")), "must hold numbers"),
+        (
+            lambda p: written(p, image=(np.zeros((*SHAPE, 2), "f4"), {"chunks": (9, 9, 2)})),
+            r"seems to be \(y, x, band\); store it as \(band, y, x\), or name its axes",
+        ),
+        (
+            lambda p: written(p, image=(sky(), {"dimension_names": ("x", "other")})),
+            "calls its axes x, other, and which are y and x nobody can tell",
+        ),
         (lambda p: written(p, attributes={}, image=sky()), "no celestial WCS in its header"),
     ],
 )

@@ -94,6 +94,9 @@ def test_a_record_of_ones_own_is_read(tmp_path: Path) -> None:
         ({"mask": {"hdu": 2, "bits": {"A": 64}}}, "less than or equal to 63"),
         ({"name": "My Survey"}, "'name' must be of small letters"),
         ({"zero_point": "bright"}, "zero_point must be a valid number"),
+        ({"zero_point": True}, "zero_point is true: yes or no, where a number"),
+        ({"mask": {"hdu": 2, "bits": {"A": True}}}, r"mask\.bits is .*: yes or no"),
+        ({"image": {"file": "{tile:[}_{band}"}}, r"has a part '\[' that is no regular expression"),
     ],
 )
 def test_what_a_record_cannot_say_is_refused(

@@ -146,14 +146,19 @@ def check_positions(found: Sources) -> tuple[str, str]:
     if enough and shows[expected].mean() < _LEAST_SEEN:
         line = f"positions: {shows[expected].sum()} of {expected.sum()} bright sources show a peak"
         return line, f"of {expected.sum()} bright sources {shows[expected].sum()} show a peak"
-    offsets = found.offset_yx[found.alone & shows]
+    offsets, which = found.offset_yx[found.alone & shows], "sources"
+    if len(offsets) < _LEAST:  # companions pull peaks to all sides alike
+        offsets, which = found.offset_yx[shows], "sources, most of them in blends"
     if len(offsets) < _LEAST:
-        return f"positions not compared: {len(offsets)} bright sources that stand alone", ""
+        return (
+            f"positions not compared: {len(offsets)} sources show a peak, {_LEAST} are needed",
+            "",
+        )
     median = np.median(offsets, axis=0)
     error = 1.86 * np.median(np.abs(offsets - median), axis=0) / np.sqrt(len(offsets))
     dy, dx = median.tolist()
     line = (
-        f"positions: peaks are {dx:+.2f} px in x, {dy:+.2f} in y from them ({len(offsets)} sources)"
+        f"positions: peaks are {dx:+.2f} px in x, {dy:+.2f} in y from them ({len(offsets)} {which})"
     )
     if not ((np.abs(median) >= _OFFSET_PX) & (np.abs(median) > _SIGNIFICANT * error)).any():
         return line, ""
@@ -200,7 +205,10 @@ def check_magnitudes(found: Sources) -> tuple[str, str]:
     """Return what is to be said of the magnitudes, and what is wrong with them."""
     known = found.alone & np.isfinite(found.magnitude) & np.isfinite(found.given)
     if known.sum() < _LEAST:
-        return "", ""
+        return (
+            f"magnitudes not compared: {known.sum()} sources with one stand alone, {_LEAST} are needed",
+            "",
+        )
     seen, given = found.magnitude[known], found.given[known]
     off = float(np.median(given - seen))
     line = f"magnitudes: {off:+.2f} of small apertures ({known.sum()} sources)"
@@ -224,11 +232,11 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) ->
 
 def check_mask(found: Sources) -> tuple[str, str]:
     """Return what is to be said of the mask, and what is wrong with it."""
-    if len(found.is_bad) < _LEAST or not found.is_bad.any():
+    if not found.is_bad.any():
         return "", ""
     share = float(found.is_bad.mean())
     line = f"mask: {share:.1%} of {len(found.is_bad):,} sources are on bad pixels"
-    if share <= _MOST_BAD:
+    if share <= _MOST_BAD or len(found.is_bad) < _LEAST:
         return line, ""
     return (
         line,

@@ -29,7 +29,7 @@ from deblend_batch.tiling.tile import compact_order
 log = structlog.get_logger()
 
 _HOPELESS = 64
-_NO_PIXEL = "no usable pixel in its stamp, in any band"
+_NO_PIXEL = "no usable pixel that its light reaches, in any band"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from deblend_batch.failure import Fault
 from deblend_batch.tiling.blends import Blends
 
 NO_DATA = "NoData"
-"""What is put in an error's place where a stamp holds no usable pixel: nothing failed."""
+"""What is put in an error's place where no usable pixel shows a blend: nothing failed."""
 _LISTED = 3
 
 

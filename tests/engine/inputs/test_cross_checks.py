@@ -91,6 +91,22 @@ def test_positions_that_are_off_stop(
     assert "px in x" in compare_with_pixels(field, yx, mag, "t", ["positions"])[0]
 
 
+def test_an_origin_of_1_is_found_where_no_source_stands_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    first, flux = sources()
+    angle = rng.uniform(0, 2 * np.pi, len(first))
+    yx = np.concatenate([first, first + 6 * np.stack([np.sin(angle), np.cos(angle)], axis=1)])
+    fluxes = np.concatenate([flux, flux * rng.uniform(0.2, 1, len(flux))])
+    group = create_field(f"{tmp_path}/f.zarr", make_meta(), SHAPE, with_variance=False, mask=False)
+    group["image"][0] = gaussian_image(SHAPE, yx, fluxes)  # type: ignore[index]
+    finish_field(group, make_meta())
+    field, unknown = Field.open(f"{tmp_path}/f.zarr"), np.full(len(yx), np.nan)
+    lines = compare_with_pixels(field, yx, unknown, "t", ())
+    assert "sources, most of them in blends)" in lines[0]
+    with pytest.raises(DetectionsError, match="they seem to count from 1"):
+        compare_with_pixels(field, yx + 1, unknown, "t", ())
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     shift=st.tuples(*[st.integers(-36, 36)] * 2).filter(lambda each: max(map(abs, each)) > 4),
@@ -172,7 +188,10 @@ def test_without_sources_nothing_is_compared(tmp_path: Path) -> None:
     field = field_of(tmp_path)
     for yx in (np.empty((0, 2)), np.full((3, 2), np.nan), np.array([[150.0, 150.0]])):
         lines = compare_with_pixels(field, yx, np.full(len(yx), np.nan), "t", ())
-        assert lines[0].startswith("positions not compared")
+        assert [line.partition(":")[0] for line in lines] == [
+            "positions not compared",
+            "magnitudes not compared",
+        ]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-9, 9)), min_size=2, max_size=20))
