@@ -30,7 +30,7 @@ def true_kernel(
 def drawn(
     star: galsim.GSObject, size: int, offset_yx: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Draw a profile, the pixel included, as sums of finer ones: a tenth of what its Fourier transform takes."""
+    """Draw a profile, the pixel included, as sums of finer ones: cheaper than by its Fourier transform."""
     dy, dx = (0.0, 0.0) if offset_yx is None else offset_yx
     fine = star.shift(dx, dy).drawImage(
         nx=size * _FINE, ny=size * _FINE, scale=1 / _FINE, method="no_pixel"
