@@ -39,7 +39,7 @@ def add_gaussians(
     columns *= np.broadcast_to(flux, len(yx))[:, None] / (2 * np.pi * sigma**2)
     for profile in (rows, columns):
         profile[profile < 1e-100] = 0  # no numbers that processors are slow with
-    return (image + rows.T @ columns).astype(np.float32)
+    return np.asarray(image + rows.T @ columns, np.float32)
 
 
 def grid_positions(
