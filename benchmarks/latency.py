@@ -98,7 +98,7 @@ def main() -> None:
             urls |= write_pairs(inputs, *random_pairs(options.size, options.pairs))
             compare(options, upload(inputs, urls, server.options), server)
         finally:
-            server.stop()
+            server.kill()
 
 
 def compare(options: argparse.Namespace, urls: dict[str, str], server: SeaweedFS) -> None:

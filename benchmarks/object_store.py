@@ -155,7 +155,7 @@ def served_field() -> Iterator[SeaweedFS]:
             _image(group.store)[0] = rng.normal(size=(EDGE_PX, EDGE_PX)).astype(np.float32)
             yield server
         finally:
-            server.stop()
+            server.kill()
 
 
 def main() -> None:

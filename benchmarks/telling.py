@@ -87,7 +87,7 @@ def measure_looks(tiles: int) -> None:
                 reader.read()
                 seconds = time.perf_counter() - began
         finally:
-            server.stop()
+            server.kill()
     first, further = (dict(sorted(count.items())) for count in (calls.before, calls.after))
     print(f"{tiles} tiles: first {first}, further {further} in {seconds:.2f} s, {load_now()}")
 

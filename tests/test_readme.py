@@ -16,7 +16,7 @@ from tests.readme import ROOT, run_as_printed, snippet, snippets
 def write_science(path: Path) -> None:
     """Write a tile-compressed image of pairs, with the rms plane that the README names."""
     first = grid_positions((200, 200), 90)
-    both = np.ascontiguousarray(np.concatenate([first, first + np.array([9.0, 6.0])]))
+    both = np.concatenate([first, first + np.array([9.0, 6.0])])
     image = add_gaussians(noise_image((200, 200)), both, 3000.0, 4.0)
     header = celestial_header(filter="H", magzero=25.96, psf_fwhm=0.4)
     planes = {"SCI": image, "RMS": np.ones_like(image)}

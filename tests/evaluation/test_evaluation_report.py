@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from deblend_batch.evaluation.evaluate import evaluate_catalog, evaluate_pairs
 from deblend_batch.evaluation.evaluation import Evaluation
 from deblend_batch.evaluation.members import Members, Recovered
 from deblend_batch.evaluation.methods.method import Estimate, Method, baseline_methods
-from deblend_batch.evaluation.report.example_figure import example_caption, residual_sigma
+from deblend_batch.evaluation.report.example_figure import (
+    draw_example,
+    example_caption,
+    residual_sigma,
+)
 from deblend_batch.evaluation.report.page import render_report, write_report
 from deblend_batch.evaluation.scores import score
 from deblend_batch.simulate.pairs.batch import PairBatch
@@ -66,11 +71,9 @@ def test_a_page_says_what_undetected_means_and_how_the_intervals_are_made(page: 
         assert words in page
 
 
-def test_the_page_is_written_whole_and_the_same_again(
-    evaluation: Evaluation, page: str, tmp_path: Path
-) -> None:
-    write_report(evaluation, str(tmp_path / "report.html"))
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+def test_a_figure_of_the_page_is_the_same_again(evaluation: Evaluation, page: str) -> None:
+    again = base64.b64encode(draw_example(evaluation.examples[0])).decode()
+    assert f"data:image/png;base64,{again}" in page
 
 
 def test_a_residual_is_what_a_wrong_flux_leaves(evaluation: Evaluation) -> None:
@@ -86,12 +89,9 @@ def _evaluation(members: Members, flux: np.ndarray) -> Evaluation:
     return Evaluation("catalog", "T", "s", members, (recovered,), (score(members, recovered, 0),))
 
 
-@pytest.mark.parametrize("case", ["one member", "all undetected", "nothing known"])
-def test_poor_data_still_makes_a_page(case: str) -> None:
-    n = 1 if case == "one member" else 6
+def _members(n: int, *, known: bool = True) -> Members:
     unknown = np.full(n, np.nan)
-    known = case != "nothing known"
-    members = Members(
+    return Members(
         flux=np.full(n, 10.0),
         mag=np.full(n, 22.0),
         is_central=np.ones(n, bool),
@@ -102,8 +102,23 @@ def test_poor_data_still_makes_a_page(case: str) -> None:
         galaxy_id=np.arange(n),
         separation_unit="arcsec",
     )
-    flux = unknown if case == "all undetected" else members.flux
+
+
+@pytest.mark.parametrize(
+    ("members", "undetected"),
+    [(_members(1), False), (_members(6), True), (_members(6, known=False), False)],
+    ids=["one member", "all undetected", "nothing known"],
+)
+def test_poor_data_still_makes_a_page(members: Members, undetected: bool) -> None:
+    flux = np.full(len(members.flux), np.nan) if undetected else members.flux
     assert "<h2>Summary</h2>" in render_report(_evaluation(members, flux))
+
+
+def test_the_page_is_written_whole_and_the_same_again(tmp_path: Path) -> None:
+    members = _members(6)
+    found = _evaluation(members, members.flux)
+    write_report(found, str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(found)
 
 
 def test_a_catalogue_has_a_page(

@@ -253,8 +253,14 @@ def test_a_damaged_chunk_is_bad_data(name: str, tmp_path: Path) -> None:
         _ = Field.open(url).psf
 
 
+nine_numbers = st.lists(st.floats(width=32, allow_subnormal=False), min_size=9, max_size=9)
+nine_counts = st.lists(st.integers(0, 9), min_size=9, max_size=9).filter(any)
+shares = nine_counts.map(lambda values: [value / sum(values) for value in values])
+nothing_known = st.just([float("nan")] * 9)
+
+
 @settings(max_examples=40)
-@given(values=st.lists(st.floats(width=32, allow_subnormal=False), min_size=9, max_size=9))
+@given(values=nine_numbers | shares | nothing_known)
 def test_any_numbers_are_a_kernel_or_one_line(values: list[float]) -> None:
     url = "memory://any-kernel.zarr"
     images = np.array(values, np.float32).reshape(1, 1, 1, 3, 3)

@@ -13,7 +13,6 @@ from astropy.coordinates import ICRS
 from astropy.modeling import models
 from gwcs import coordinate_frames as frames
 from numpy.typing import NDArray
-from roman_datamodels.datamodels import ImageModel, MosaicModel
 
 SCALE_ARCSEC = 0.055
 RA, DEC = 270.0, 66.0
@@ -77,6 +76,8 @@ def roman_mosaic(
     **meta: Any,
 ) -> str:
     """Write a level 3 mosaic; ``unseen`` are pixels without data."""
+    from roman_datamodels.datamodels import MosaicModel  # it reads all its schemas
+
     model = MosaicModel.create_fake_data(shape=image.shape)
     model.data = image.copy()
     model.err = np.full(image.shape, sigma, np.float32)
@@ -105,6 +106,8 @@ def roman_image(
     conversion: float | None,
 ) -> str:
     """Write a calibrated level 2 image, in DN/s."""
+    from roman_datamodels.datamodels import ImageModel
+
     model = ImageModel.create_fake_data(shape=image.shape)
     model.data, model.dq = image, dq
     model.err = np.full(image.shape, sigma, np.float16)

@@ -31,14 +31,15 @@ def add_gaussians(
     image: NDArray[np.float32], yx: NDArray[np.float64], flux: Any, fwhm_px: Any
 ) -> NDArray[np.float32]:
     """Add round Gaussian sources, rendered at pixel centres."""
-    total = image.astype(np.float64)
-    y, x = np.indices(image.shape, np.float64)
-    for (y0, x0), f, fwhm in np.broadcast(yx.view("f8,f8").ravel(), flux, fwhm_px):
-        sigma = fwhm / 2.3548200450309493
-        total += (
-            f * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
-        )
-    return total.astype(np.float32)
+    sigma = np.broadcast_to(np.asarray(fwhm_px) / 2.3548200450309493, len(yx))[:, None]
+    rows, columns = (
+        np.exp(-(((np.arange(edge) - at[:, None]) / sigma) ** 2) / 2)
+        for edge, at in zip(image.shape, yx.T, strict=True)
+    )
+    columns *= np.broadcast_to(flux, len(yx))[:, None] / (2 * np.pi * sigma**2)
+    for profile in (rows, columns):
+        profile[profile < 1e-100] = 0  # no numbers that processors are slow with
+    return np.asarray(image + rows.T @ columns, np.float32)
 
 
 def grid_positions(

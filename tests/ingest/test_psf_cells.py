@@ -13,7 +13,7 @@ from deblend_batch.ingest.moffat import FittedStar, Moffat, fit_moffat
 from deblend_batch.ingest.psf import fit_stars
 from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells, stack
 from deblend_batch.ingest.stars import star_candidates
-from tests.ingest.stars import SHAPE_YX, star_field, true_kernel
+from tests.ingest.stars import SHAPE_YX, add, star_field, true_kernel
 
 
 @cache
@@ -159,17 +159,21 @@ def accompanied_stars(
 ) -> np.ndarray:
     """Stars on a noise of 1 a pixel, with a galaxy beside each, at a distance in units of the FWHM."""
     rng = np.random.default_rng(7)
-    image = galsim.ImageF(600, 600, scale=1.0, xmin=0, ymin=0)
+    galaxy = galsim.Convolve(psf, galsim.Exponential(half_light_radius=fwhm_px))
+    image = np.zeros((600, 600))
     for y in np.linspace(50, 550, 6):
         for x in np.linspace(50, 550, 6):
             light = float(np.exp(rng.uniform(np.log(3e3), np.log(6e4))))
-            centre = np.array([x, y]) + rng.uniform(-2, 2, 2)
+            centre = np.array([y, x]) + rng.uniform(-2, 2, 2)
             angle = rng.uniform(0, 2 * np.pi)
-            beside = centre + fwhm_px * distance * np.array([np.cos(angle), np.sin(angle)])
-            galaxy = galsim.Convolve(psf, galsim.Exponential(half_light_radius=fwhm_px))
-            for shown, at in ((psf * light, centre), (galaxy * light * ratio, beside)):
-                shown.drawImage(image=image, add_to_image=True, center=galsim.PositionD(*at))
-    return np.asarray(image.array + rng.standard_normal(image.array.shape), np.float32)
+            beside = centre + fwhm_px * distance * np.array([np.sin(angle), np.cos(angle)])
+            for shown, flux, at in ((psf, light, centre), (galaxy, light * ratio, beside)):
+                if flux:
+                    middle = np.rint(at).astype(int)
+                    offset = galsim.PositionD(*(at - middle)[::-1])
+                    stamp = shown.drawImage(nx=161, ny=161, scale=1.0, offset=offset).array
+                    add(image, stamp * flux, middle)
+    return np.asarray(image + rng.standard_normal(image.shape), np.float32)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

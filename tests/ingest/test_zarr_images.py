@@ -68,7 +68,7 @@ def written(
     return folder
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     zarr_format=st.sampled_from([2, 3]),
     dtype=st.sampled_from(["<f4", ">f4", "<f8"]),

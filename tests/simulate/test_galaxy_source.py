@@ -8,8 +8,11 @@ import pytest
 
 from deblend_batch.cli.main import main
 from deblend_batch.errors import ConfigError
+from deblend_batch.simulate.galaxies import galaxy_source
 from deblend_batch.simulate.galaxies.galaxy_source import GalaxySource
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import UNKNOWN_KIND
+from deblend_batch.simulate.galaxies.real import pool_from_real_catalog
 from deblend_batch.simulate.pairs.pairset import PairSet
 
 
@@ -38,7 +41,18 @@ def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
     assert np.isfinite(batch.stamps).all()
 
 
-def test_a_split_of_real_galaxies_has_its_own(catalog: str, tmp_path: Path) -> None:
+def test_a_split_of_real_galaxies_has_its_own(
+    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three are taken from the same galaxies, which need to be drawn only once."""
+    pools: list[GalaxyPool] = []
+
+    def draw_once(*words: Any, **options: Any) -> GalaxyPool:
+        if not pools:
+            pools.append(pool_from_real_catalog(*words, **options))
+        return pools[0]
+
+    monkeypatch.setattr(galaxy_source, "pool_from_real_catalog", draw_once)
     words = ("--real-catalog", catalog, "--galaxies", "32", "--split")
     ids = [
         set(simulate(tmp_path / split, *words, split).batch().galaxy_id.ravel())

@@ -15,6 +15,7 @@ from deblend_batch.errors import (
     NotFoundError,
     TooLargeError,
 )
+from deblend_batch.simulate.galaxies.pool import GalaxyPool
 from deblend_batch.simulate.galaxies.population import KINDS, UNKNOWN_KIND
 from deblend_batch.simulate.galaxies.real import pool_from_candels_blender, pool_from_real_catalog
 from deblend_batch.simulate.galaxies.variation import Variation
@@ -80,10 +81,20 @@ def test_a_missing_triplet_is_named(tmp_path: Path) -> None:
         pool_from_candels_blender(str(tmp_path))
 
 
-def test_real_galaxies_become_a_pool(catalog: str) -> None:
-    pool = pool_from_real_catalog(
-        catalog, "candels-h", variation=Variation(psf_fwhm_px=(2.5, 4.0)), n_psfs=2, fade_mag=0.5
+def real_pool(catalog: str, number: int | None = None) -> GalaxyPool:
+    variation = Variation(psf_fwhm_px=(2.5, 4.0))
+    return pool_from_real_catalog(
+        catalog, "candels-h", variation=variation, n_psfs=2, number=number, fade_mag=0.5
     )
+
+
+@pytest.fixture(scope="module")
+def all_of(catalog: str) -> GalaxyPool:
+    return real_pool(catalog)
+
+
+def test_real_galaxies_become_a_pool(all_of: GalaxyPool) -> None:
+    pool = all_of
     assert len(pool) == 100
     np.testing.assert_array_equal(pool.galaxy_id[:50], pool.galaxy_id[50:])
     assert np.unique(pool.psf_fwhm_px).size == 2
@@ -95,14 +106,11 @@ def test_real_galaxies_become_a_pool(catalog: str) -> None:
     assert np.median(np.abs(pool.centre_yx - 64)) < 0.8
 
 
-def test_a_choice_of_real_galaxies_is_a_part_of_all(catalog: str) -> None:
-    few, all_of = (
-        pool_from_real_catalog(catalog, "candels-h", n_psfs=1, number=number)
-        for number in (5, None)
-    )
-    rows = np.searchsorted(all_of.galaxy_id, few.galaxy_id)
-    assert len(few) == 5
-    np.testing.assert_array_equal(few.images, all_of.images[rows])
+def test_a_choice_of_real_galaxies_is_a_part_of_all(catalog: str, all_of: GalaxyPool) -> None:
+    few = real_pool(catalog, number=5)
+    rows = np.searchsorted(all_of.galaxy_id[:50], few.galaxy_id[:5])
+    assert len(few) == 10
+    np.testing.assert_array_equal(few.images, all_of.images[np.concatenate([rows, rows + 50])])
 
 
 def write_catalog(path: Path, images: str) -> None:

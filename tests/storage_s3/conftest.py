@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, with keys, for one file of tests: idle, it takes a tenth of a core."""
+"""A real S3 server on loopback, with keys, one for all tests of a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.storage_s3.seaweedfs import SeaweedFS
 from tests.support import SmallField
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """SeaweedFS: it checks signatures, keeps what it is given, and honours ``If-None-Match``."""
     if SeaweedFS.program() is None:
@@ -22,10 +22,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     try:
         yield server
     finally:
-        server.stop()
+        server.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def inputs(s3: SeaweedFS, small_field: SmallField) -> dict[str, Any]:
     """Field, detections and weights in the bucket; the start of a config that names them."""
     return upload(small_field, s3.options)

@@ -29,7 +29,7 @@ from deblend_batch.errors import DeblendError, StorageError, TransientStorageErr
 from deblend_batch.field.layout import Field, finish_field
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box
-from tests.storage_s3.bucket import FIELD, shards_of, upload
+from tests.storage_s3.bucket import FIELD, shards_of
 from tests.storage_s3.proxy import Faults, Proxy
 from tests.storage_s3.seaweedfs import SeaweedFS
 from tests.support import SmallField, make_meta
@@ -94,7 +94,7 @@ def test_a_run_outlives_reads_that_fail_and_are_slow(
 
 def test_requests_for_pixels_are_bounded(s3: SeaweedFS, proxy: Proxy) -> None:
     """One for each index of a shard, and one for each chunk; of a shard that is read whole, one in all."""
-    url, edge, chunk, shard = "s3://survey/inputs/sharded.zarr", 600, 64, 256
+    url, edge, chunk, shard = "s3://survey/inputs/sharded.zarr", 400, 64, 256
     group = stores.create_group(url, s3.options, {})
     pixels = np.random.default_rng(5).normal(size=(1, edge, edge)).astype(np.float32)
     group.create_array("image", data=pixels, chunks=(1, chunk, chunk), shards=(1, shard, shard))
@@ -189,25 +189,17 @@ def test_actors_hold_more_tiles_where_a_store_keeps_their_models_waiting(
 
 @pytest.mark.slow
 def test_a_run_outlives_a_server_that_is_killed(
-    small_field: SmallField, undisturbed: dict[str, bytes], s3: SeaweedFS, tmp_path: Path
+    inputs: dict[str, Any], proxy: Proxy, undisturbed: dict[str, bytes], s3: SeaweedFS
 ) -> None:
     """SIGKILL once two tiles are written, and another start on the same data a second later."""
-    output, server = "s3://survey/runs/killed", SeaweedFS(tmp_path)
-    server.start()
-    try:
-        with Proxy(server.endpoint) as proxy:
-            config = upload(small_field, server.options) | {
-                "output": output,
-                "storage_options": proxy.through(server.options),
-            }
-            killer = threading.Thread(target=_kill_and_restart, args=(server, proxy, output))
-            killer.start()
-            assert "\n" not in _how_it_stopped(config)
-            killer.join()
-            assert process_field(config).exit_code == 0
-        check_finished(output, undisturbed, server.options)
-    finally:
-        server.stop()
+    output, options = "s3://survey/runs/killed", inputs["storage_options"]
+    config = {**inputs, "output": output, "storage_options": proxy.through(options)}
+    killer = threading.Thread(target=_kill_and_restart, args=(s3, proxy, output))
+    killer.start()
+    assert "\n" not in _how_it_stopped(config)
+    killer.join()
+    assert process_field(config).exit_code == 0
+    check_finished(output, undisturbed, options)
 
 
 def _how_it_stopped(config: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ class ForkServer:
 
     def run(self) -> None:
         """Import what workers need, and answer until the driver is gone."""
+        gc.disable()  # it would look again and again at what imports leave, a tenth of their time
         import pyarrow as pa
 
         import deblend_batch.models.model  # torch, which a worker imports with its model
@@ -48,6 +49,7 @@ class ForkServer:
 
         pa.array([])  # the first one looks for pandas, whose import would be each worker's
         gc.freeze()  # what workers share is never collected, and so not copied
+        gc.enable()
         while True:
             message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)
             if not message:

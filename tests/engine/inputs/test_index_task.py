@@ -310,8 +310,16 @@ def bomb(name: str, n_rows: int) -> bytes:
 
 
 ROWS = {
-    "equal rows": ("equal", 60_000_000, "DetectionsError .*: at least 1 values of column 'id'"),
-    "all in the image": ("near", 60_000_000, "TooLargeError .*: more sources than .*field.zarr"),
+    "equal rows": (
+        "equal",
+        60_000_000,
+        "DetectionsError .*: at least 1 values of column 'id' occur",
+    ),
+    "all in the image": (
+        "near",
+        60_000_000,
+        "TooLargeError .*: more sources than .*field.zarr has pixels",
+    ),
     "all at one place": ("near", 100_000, "{'read': 100000, .* 'used': 1, 'copies': 99999}"),
     "all outside": (
         "far",
