@@ -110,7 +110,7 @@ def test_contaminants_are_those_with_light_in_the_blend(
         if len(added) < min(MOST_CONTAMINANTS, rule.max_members - (old >= 0).sum()):
             left = [each for each in most if each not in added and most[each] > LEAST_LIGHT * 1.02]
             for other in (each for each in left if _near(found, own, old[old >= 0], each)):
-                source = max(own, key=lambda one, other=other: light(found, one, other))
+                source = own[np.argmax([light(found, one, other) for one in own])]
                 assert _nearer_and_as_bright(found, source, other) >= MOST_CONTAMINANTS
 
 
