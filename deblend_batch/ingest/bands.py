@@ -303,7 +303,8 @@ def open_bands(files: ImageFiles, given: Sequence[GivenBand]) -> list[Band]:
     found = [band.name for band in bands]
     if len(set(found)) < len(found):
         raise ConfigError(
-            f"--band: the images' headers call their bands {shown(found)}; name each with --band"
+            f"--band: the images' headers call their bands {shown(', '.join(found))}; name each with "
+            "--band"
         )
     for band in bands[1:]:
         _check_same_grid(bands[0], band)

@@ -163,7 +163,7 @@ def test_the_rim_of_a_stack_without_weights_is_masked(vista: tuple[str, Any]) ->
     [
         (SURVEYS[0], "zero_points", "no zero point of -60 to 60 in its header"),
         (SURVEYS[2], "psf_fwhm_arcsec", "fewer than 5 stars"),
-        (SURVEYS[5], "bands", "H, H, H; name each with --band"),
+        (SURVEYS[5], "bands", "'H, H, H'; name each with --band"),
     ],
     ids=["vista", "euclid vis", "decam"],
 )
