@@ -1,6 +1,6 @@
 """From an image alone to a catalogue, beside sep and SExtractor: what is found, what is invented, how well.
 
-    python benchmarks/end_to_end.py --preset lsst-i --preset candels-h --fields 3
+    python benchmarks/end_to_end.py --preset lsst-i --preset candels-h --fields 3 --figure found.svg
 
 Fields are drawn by GalSim (``field_scenes.py``) and given as FITS without a PSF; ours runs as a user's would:
 ``ingest``, ``detect``, ``run``. A row and a true source belong together within half a PSF width, each to one.
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,14 @@ _MATCH_FWHM = 0.6
 _BLEND_ARCSEC = 3.0
 _LEAST_SNR = 10.0
 _NJY = 31.4
+
+_DRAWN = {
+    ">= 1 FWHM, <= 2 mag": "members found, 1 FWHM and more apart,\nwithin 2 mag (%)",
+    ">= 1 FWHM, > 2 mag": "members found, 1 FWHM and more apart,\nfurther off in magnitude (%)",
+    "purity of blends": "rows of blends that have a source (%)",
+    "median flux error": "median flux error of what matches (%)",
+}
+_COLOURS = {"ours": "#20639b", "SExtractor": "#d1495b", "sep": "#9aa5b1"}
 
 Array = NDArray[np.float64]
 
@@ -243,6 +252,7 @@ def main() -> None:
     parser.add_argument("--detect", default="", help="options of detect, in one string")
     parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--figure", help="where to draw what is found, as SVG or PNG")
     given = parser.parse_args()
     results = {}
     for preset in given.preset or PRESETS:
@@ -265,6 +275,27 @@ def main() -> None:
             _show(preset, results[preset])
     if given.json:
         print(json.dumps(results))
+    if given.figure:
+        draw_figure(results, given.figure)
+
+
+def draw_figure(results: Mapping[str, Mapping[str, Mapping[str, float]]], path: str) -> None:
+    """Draw, survey by survey, what each method finds and how far its fluxes are off."""
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
+    for axes, (quantity, title) in zip(panels.flat, _DRAWN.items(), strict=True):
+        for number, (method, colour) in enumerate(_COLOURS.items()):
+            values = [methods[method][quantity] for methods in results.values()]
+            place = np.arange(len(values)) + 0.27 * (number - 1)
+            name = "deblend-batch" if method == "ours" else method
+            axes.bar(place, values, 0.25, color=colour, label=name)
+        axes.set_xticks(range(len(results)), results)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(0, min(axes.get_ylim()[1], 100))
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+    plt.close(figure)
 
 
 def _show(preset: str, methods: Mapping[str, Mapping[str, float]]) -> None:
