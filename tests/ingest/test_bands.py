@@ -109,7 +109,7 @@ def test_bands_of_one_name_are_refused(tmp_path: Path) -> None:
     sources = list_sources([url], ["A", "B"], {}, ())
     with (
         open_files() as files,
-        pytest.raises(ConfigError, match=r"'H', 'H'\]; name each with --band"),
+        pytest.raises(ConfigError, match="'H, H'; name each with --band"),
     ):
         opened(files, sources)
 
