@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch.tiling.blending import Sky
-from deblend_batch.tiling.division import place_in_run
+from deblend_batch.tiling.division import are_held, first_with_room, place_in_run
 from deblend_batch.tiling.grouping import Grouping
 from deblend_batch.tiling.linking import known_radii
 from deblend_batch.tiling.stamp_sizes import LARGEST_EXTENT_PX
@@ -139,11 +139,8 @@ def _chosen(
     outside &= _held(grouping, yx, blend, by)
     order = np.lexsort((by, -light, blend))
     order = order[outside[order]]
-    # A contaminant of several members counts once, where it has most light.
-    pairs = np.stack([blend, by], axis=1)[order]
-    pairs = pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
     room = np.minimum(max_members - (grouping.rows >= 0).sum(axis=1), MOST_CONTAMINANTS)
-    pairs = pairs[place_in_run(pairs[:, 0]) < room[pairs[:, 0]]]
+    pairs = first_with_room(np.stack([blend, by], axis=1)[order], room)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -153,9 +150,7 @@ def _held(
     """Whether the stamp of a blend holds a contaminant, on whatever sides of it others are."""
     places = np.where((grouping.rows >= 0)[..., None], yx[grouping.rows], np.nan)
     low, high = np.nanmin(places, axis=1), np.nanmax(places, axis=1)
-    spare = (LARGEST_EXTENT_PX - (high - low)) / 2
-    beyond = np.maximum(low[blend] - yx[by], yx[by] - high[blend])
-    return np.asarray((beyond <= spare[blend]).all(axis=1))
+    return are_held(yx[by], low[blend], high[blend], LARGEST_EXTENT_PX)
 
 
 def _widened(grouping: Grouping, blend: NDArray[np.int64], by: NDArray[np.int64]) -> Grouping:

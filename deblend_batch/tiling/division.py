@@ -132,12 +132,17 @@ def _beside(
     rank[by_source] = place_in_run(way[by_source, 0])
     order = np.lexsort((other, apart, rank, home))
     chosen = np.stack([home, other], axis=1)[order]
-    # A source may be beside several of a cluster: its first place counts.
-    first = np.sort(np.unique(chosen, axis=0, return_index=True)[1])
-    chosen = chosen[first]
-    room = max_members - np.bincount(cluster)
-    beside: NDArray[np.int64] = chosen[place_in_run(chosen[:, 0]) < room[chosen[:, 0]]]
-    return beside
+    return first_with_room(chosen, max_members - np.bincount(cluster))
+
+
+def first_with_room(pairs: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keep, of pairs of a blend and a source beside it, as many of each blend as it has room for.
+
+    A source may be beside several members of a blend: its first place counts.
+    """
+    pairs = pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
+    kept: NDArray[np.int64] = pairs[place_in_run(pairs[:, 0]) < room[pairs[:, 0]]]
+    return kept
 
 
 def _fits(
@@ -152,9 +157,18 @@ def _fits(
     starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
     low = np.minimum.reduceat(yx[order], starts)
     high = np.maximum.reduceat(yx[order], starts)
-    spare = (max_extent_px - (high - low)) / 2
-    beyond = np.maximum(low[home] - yx[other], yx[other] - high[home])
-    return np.asarray((beyond <= spare[home]).all(axis=1))
+    return are_held(yx[other], low[home], high[home], max_extent_px)
+
+
+def are_held(
+    yx: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    max_extent_px: float,
+) -> NDArray[np.bool_]:
+    """Whether places are so near to the boxes of blends that stamps hold both, on whatever sides."""
+    beyond = np.maximum(low - yx, yx - high)
+    return np.asarray((beyond <= (max_extent_px - (high - low)) / 2).all(axis=1))
 
 
 def place_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
