@@ -1,9 +1,9 @@
 """Files in the layouts of surveys, by their presets, to a catalogue, which is compared with the truth.
 
 ``python benchmarks/surveys.py FOLDER`` takes a folder that holds ``make_images.py``, which writes files of
-one sky in several layouts and its truth (``src.npy``: y, x, flux), and other files of that sky. Each is
-ingested with ``--survey`` alone, fitted from positions that are off by 0.2 px, and compared. Sources within
-reach of pixels without data are left out.
+one sky in several layouts and its truth (``src.npy``: y, x, flux), and other files of that sky; layouts that
+are missing there are written by ``survey_files``. Each is ingested with ``--survey`` alone, fitted from
+positions that are off by 0.2 px, and compared. Sources within reach of pixels without data are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from astropy.io import fits
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.survey_files import MAKERS, Made, Sky
 from deblend_batch import process_field
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels
@@ -191,6 +196,19 @@ def _near(bad: NDArray[np.bool_], y: NDArray[np.int64], x: NDArray[np.int64]) ->
     )
 
 
+def _files(source: Path, made: Path) -> Iterator[Made]:
+    """Write all files and name them, one after another."""
+    subprocess.run([sys.executable, source / "make_images.py"], cwd=made, check=True)
+    for survey, file, unit in _FILES:
+        path = made / file if (made / file).exists() else source / file
+        yield Made(survey, path, unit)
+    # The maker of those files draws point sources as Gaussians of 1.7 px.
+    with fits.open(made / "hsc.fits") as hdus:
+        sky = Sky(hdus[1].data.astype(np.float32), hdus[2].data != 0, psf_sigma_px=1.7)
+    for maker in MAKERS:
+        yield maker(sky, made)
+
+
 def main() -> None:
     """Compare all files of a folder, and print a row each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -199,19 +217,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / "made"
         made.mkdir()
-        subprocess.run([sys.executable, source / "make_images.py"], cwd=made, check=True)
-        truth = np.load(made / "src.npy")
         print(
             "| survey | file | bands | PSF cells | bad centres | rows, compared | bias | bright "
             "| pull | offset, px |"
         )
-        for number, (survey, file, unit) in enumerate(_FILES):
-            path = made / file if (made / file).exists() else source / file
+        for number, (survey, path, unit) in enumerate(_files(source, made)):
             folder = Path(name) / str(number)
             os.mkdir(folder)
-            found = compare(survey, str(path), truth, unit, folder)
+            found = compare(survey, str(path), np.load(made / "src.npy"), unit, folder)
             print(
-                f"| {survey} | {file} | {' '.join(found.bands)} | {found.kernel_cells_yx} "
+                f"| {survey} | {path.name} | {' '.join(found.bands)} | {found.kernel_cells_yx} "
                 f"| {found.bad_share:.2%} "
                 f"| {found.rows}, {found.compared} | {found.bias:+.2%} | {found.bright_bias:+.2%} "
                 f"| {found.pull:.2f} | {found.offset_yx[0]:+.4f} {found.offset_yx[1]:+.4f}, "

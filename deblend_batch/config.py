@@ -205,6 +205,8 @@ class RunConfig(Section):
         """Refuse a config without exactly one kind of input, or with a field that has no detections."""
         if (self.field is None) == (self.survey is None):
             raise ValueError("give exactly one of 'field' and 'survey'")
+        if self.field is not None and "*" in self.field:
+            raise ValueError(f"field: names one field; of several give 'survey: {self.field}'")
         survey = self.survey if isinstance(self.survey, list) else [self.survey or ""]
         own = [entry.detections if isinstance(entry, SurveyField) else None for entry in survey]
         if not all(self.reading(detections).table for detections in own):

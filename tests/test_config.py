@@ -88,6 +88,7 @@ def test_overrides_replace_and_none_does_not(tmp_path: Path) -> None:
         ({"pairs": {"max_separation": -1}}, "pairs.max_separation must be greater than 0, not -1$"),
         ({"output": None}, "output must be a valid string, not null$"),
         ({"survey": ["a"]}, "give exactly one of 'field' and 'survey'"),
+        ({"field": "/f/b*.zarr"}, r"names one field; of several give 'survey: /f/b\*\.zarr'"),
         ({"detections": None}, "'detections' is missing"),
         (
             {"field": None, "survey": [{"field": "a"}], "detections": None},

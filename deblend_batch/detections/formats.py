@@ -41,6 +41,8 @@ SUFFIXES: Mapping[str, str] = {
 _HEAD_BYTES = 2048
 _WITH_TABLE = re.compile(r"^(?P<url>.+)\[(?P<table>[^\[\]]+)\]$")
 _SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Za-z]\w*[^\r\n]*\s+(?:#\s+\d+\s+[A-Za-z]|[-+.\d]|\Z)")
+_RULED = re.compile(rb"(?:[^\n]*\n)?[ \t]*(?=[^\n]*-{3})(?=[^\n]*[|+])[-|+: \t]+\r?(?:\n|\Z)")
+"""A first or second line of nothing but rules and crossings."""
 _MAX_REASON = 300
 """Characters of what a library says of a file."""
 
@@ -153,6 +155,11 @@ def kind_of(url: str, head: bytes) -> str:
         return "ecsv"
     if _SEXTRACTOR.match(head):
         return "sextractor"
+    if _RULED.match(head):  # before IPAC, whose second line holds types
+        raise DetectionsError(
+            f"{url}: is a table as a terminal or Markdown draws it, with rules; write it as CSV (psql --csv, "
+            "mysql --batch)"
+        )
     if ipac.is_ipac(head):
         return "ipac"
     name = storage.without_packing(storage.name_of(url)).lower()

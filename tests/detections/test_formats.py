@@ -328,6 +328,9 @@ def _bytes(content: bytes) -> Callable[[Path], Any]:
             _bytes(gzip.compress(b"id,ra,dec\n" * 900)[:-9]),
             "the gzip stream is truncated; fetch it again",
         ),
+        ("a.md", _bytes(b"| id | ra |\n|---|---|\n| 1 | 2 |\n"), "Markdown draws it"),
+        ("a.txt", _bytes(b" id | ra\n----+----\n  1 | 2\n(1 row)\n"), "write it as CSV"),
+        ("a.tbl", _bytes(b"+---+---+\r\n| id|ra |\r\n+---+---+\r\n"), "a terminal .*draws it"),
         (
             "a.csv",
             _bytes("id,ra,dec\n1,2,3\n".encode("utf-16")),
