@@ -66,7 +66,7 @@ def describe_pairs(rows: NDArray[np.int64], sky: Sky, stamp_size: int) -> Blends
     """
     grouping, blend_id = _sorted(Grouping.of_pairs(rows), sky.keys)
     sizes = np.full(len(grouping), stamp_size, np.int16)
-    frame = _Frame(sky.yx[grouping.rows[:, 0]], sizes, MAX_OTHERS)
+    frame = _Frame(sky.yx[grouping.rows[:, 0]], sizes, MAX_OTHERS, stamp_size / 2)
     blends = _described(grouping, blend_id, frame, sky)
     crowded = flags.CROWDED.where(np.isfinite(blends.others_yx[:, 0, 0]))
     return replace(blends, flags=blends.flags | crowded[:, None])
@@ -103,9 +103,10 @@ def describe_blends(
         radius / pixel_scale_arcsec,
         psf_fwhm_arcsec / pixel_scale_arcsec,
     )
-    # The light of a source just beyond the edge is in the stamp, and must not be taken for a member's.
     sizes = stamp_sizes.stamp_sizes(extent).astype(np.int16)
-    frame = _Frame(centre, sizes, MAX_OTHERS_OF_FIT, stamp_sizes.MARGIN_PX)
+    # A stamp that turns out too small is cut again. The light of a source just beyond the edge is in it.
+    reach = stamp_sizes.STAMP_SIZES_PX[-1] / 2 + stamp_sizes.MARGIN_PX
+    frame = _Frame(centre, sizes, MAX_OTHERS_OF_FIT, reach)
     blends = _described(grouping, blend_id, frame, sky)
     bits = flags.GROUP_DIVIDED.where(grouping.is_divided)
     bits |= flags.LARGER_THAN_STAMP.where(stamp_sizes.is_larger(extent))
@@ -160,12 +161,12 @@ def choose_primary(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where stamps are to be, px: middles (n, 2), edges (n,); how many others are told, how far beyond."""
+    """Where stamps are to be, px: middles (n, 2), edges (n,); how many others are told, within what reach."""
 
     centre_yx: NDArray[np.float64]
     size: NDArray[np.int16]
     n_others: int
-    beyond_px: int = 0
+    reach_px: float
 
 
 def _described(grouping: Grouping, blend_id: NDArray[np.int64], frame: _Frame, sky: Sky) -> Blends:
@@ -272,27 +273,21 @@ def _nearest(
 
 
 def _others(rows: NDArray[np.int64], yx: NDArray[np.float64], frame: _Frame) -> NDArray[np.float32]:
-    """Positions of the nearest sources in each stamp that are not members."""
+    """Positions of the sources nearest to the middle of each stamp that are not members."""
     most = frame.n_others
     found = np.full((len(rows), most, 2), np.nan, np.float32)
     if len(rows) == 0:
         return found
-    tree = cKDTree(yx)
-    for size in np.unique(frame.size):
-        blends = np.flatnonzero(frame.size == size)
-        # The nearest of all hold the members, so at most as many as are told remain to be packed.
-        k = min(most + rows.shape[1], len(yx))
-        distance, index = tree.query(
-            frame.centre_yx[blends],
-            k=[*range(1, k + 1)],
-            p=np.inf,
-            distance_upper_bound=size / 2 + frame.beyond_px,
-        )
-        wanted = np.isfinite(distance)
-        for column in rows[blends].T:
-            wanted &= index != column[:, None]
-        packed = np.argsort(~wanted, axis=1, kind="stable")[:, :most]
-        kept = np.take_along_axis(wanted, packed, axis=1)
-        index = np.take_along_axis(np.where(wanted, index, 0), packed, axis=1)
-        found[blends, : packed.shape[1]] = np.where(kept[..., None], yx[index], np.nan)
+    # The nearest of all hold the members, so at most as many as are told remain to be packed.
+    k = min(most + rows.shape[1], len(yx))
+    distance, index = cKDTree(yx).query(
+        frame.centre_yx, k=[*range(1, k + 1)], p=np.inf, distance_upper_bound=frame.reach_px
+    )
+    wanted = np.isfinite(distance)
+    for column in rows.T:
+        wanted &= index != column[:, None]
+    packed = np.argsort(~wanted, axis=1, kind="stable")[:, :most]
+    kept = np.take_along_axis(wanted, packed, axis=1)
+    index = np.take_along_axis(np.where(wanted, index, 0), packed, axis=1)
+    found[:, : packed.shape[1]] = np.where(kept[..., None], yx[index], np.nan)
     return found

@@ -51,8 +51,8 @@ class Blends:
     stamp_size : ndarray of int16, shape (n,)
         Edge of the stamp, px.
     others_yx : ndarray of float32, shape (n, k, 2)
-        Pixel positions of other sources in that stamp, or so near that their light is, the nearest to its
-        middle first, NaN-padded.
+        Pixel positions of other sources in that stamp, or the largest that it may have to be, or so near that
+        their light is; the nearest to its middle first, NaN-padded.
     psf_fwhm_arcsec : ndarray of float32, shape (n, band)
         Full width at half maximum of the PSF that the detections say of the central; NaN where they say none,
         and one column where they say one for all bands, or nothing.

@@ -128,10 +128,11 @@ def test_other_sources_in_the_stamp_are_told_nearest_first() -> None:
     assert found.yx is not None
     blends = blends_of(found, BlendRules(0.8))
     for row in range(len(blends)):
-        size, n = blends.stamp_size[row], blends.n_members[row]
+        members = blends.source_id[row, : blends.n_members[row]]
         distance = np.abs(found.yx - blends.centre_yx[row]).max(axis=1)
-        distance[np.isin(found.id, blends.source_id[row, :n])] = np.inf
-        near = [i for i in np.argsort(distance) if distance[i] < size / 2 + MARGIN_PX]
+        distance[np.isin(found.id, members)] = np.inf
+        reach = STAMP_SIZES_PX[-1] / 2 + MARGIN_PX  # whatever stamp it turns out to need
+        near = [i for i in np.argsort(distance) if distance[i] < reach]
         near, told = near[:MAX_OTHERS_OF_FIT], blends.others_yx[row]
         np.testing.assert_array_equal(told[: len(near)], found.yx[near].astype(np.float32))
         assert np.isnan(told[len(near) :]).all()

@@ -15,6 +15,7 @@ from deblend_batch.engine.methods.psf_mixtures import PsfAt, PsfMixtures
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.models.card import ModelCard
+from deblend_batch.tiling import stamp_sizes
 from deblend_batch.tiling.stamps import Cut, Stamps
 
 FOUND_SN = 5.0
@@ -133,7 +134,20 @@ class FitMethod:
             | np.bitwise_or.reduce(bits, axis=1)
             | flags.NOT_CONVERGED.where(~found["converged"])[:, None]
         )
+        is_larger = stamp_sizes.is_larger(_found_extent(cut, found["radius_px"]))
+        columns["flags"] |= np.where(
+            cut.blends.is_member, flags.LARGER_THAN_STAMP.where(is_larger)[:, None], 0
+        )
         return {name: _as_stored(value) for name, value in columns.items()}
+
+    def needed_sizes(self, cut: Cut, columns: Arrays) -> NDArray[np.int16]:
+        """Return stamps that hold the light of the galaxies that were found.
+
+        Where a table says no radius, or too small a one, a stamp may hold less than a galaxy, whose light is
+        then shared out between a profile without end and a sky below zero.
+        """
+        size = stamp_sizes.stamp_sizes(_found_extent(cut, columns["radius_px"]))
+        return np.maximum(size.astype(np.int16), cut.blends.stamp_size)
 
     def largest(self, rows: int) -> Arrays:
         """Return blends of many members on the largest stamps."""
@@ -192,6 +206,15 @@ def _distance(places_yx: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         dy, dx = ((pixel - axis[:, None]) ** 2 for axis in place.T)
         nearest = np.fmin(nearest, dy[:, :, None] + dx[:, None, :])
     return nearest
+
+
+def _found_extent(cut: Cut, radius_px: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the edge of the square about a blend's middle that holds the light that was found, (n,) px."""
+    measured = cut.blends.is_measured
+    offset = np.abs(cut.blends.yx - cut.blends.centre_yx[:, None]).max(axis=2)
+    # Of a source without a fit nothing is known, and of a star its place says enough.
+    reach = np.where(measured, stamp_sizes.reach_px(radius_px, 0.0), np.nan)
+    return stamp_sizes.extent_of(offset, reach)
 
 
 def _as_arrays(found: Any) -> dict[str, NDArray[Any]]:

@@ -42,6 +42,9 @@ class Method(Protocol):
         They are those of the stamps' rows end to end; ``masks`` is a column where they are kept.
         """
 
+    def needed_sizes(self, cut: Cut, columns: Arrays) -> NDArray[np.int16]:
+        """Return the stamp that each blend turned out to need, px: what it had, or a larger one."""
+
     def largest(self, rows: int) -> Arrays:
         """Return rows as large as any are, to learn what memory they take."""
 

@@ -135,6 +135,10 @@ class NetworkMethod:
         separation_px = np.linalg.norm(cut.blends.yx[:, 0] - cut.blends.yx[:, 1], axis=1)
         return domain_flags(flux, separation_px, cut.sigma, field.psf_fwhm_px, self._domain)
 
+    def needed_sizes(self, cut: Cut, columns: Arrays) -> NDArray[np.int16]:  # noqa: ARG002  # as above
+        """Return the sizes that they had: a network has one."""
+        return cut.blends.stamp_size
+
     def largest(self, rows: int) -> Arrays:
         """Return rows as they all are."""
         return self.typical(rows)

@@ -84,7 +84,22 @@ class Measurer:
         self._bug_shown = False
 
     def measure(self, spec: TileSpec, blends: Blends) -> Measured:
-        """Measure blends."""
+        """Measure blends; those that need a larger stamp than they had are cut and measured again."""
+        answers, seconds = self._measure_once(spec, blends)
+        columns, size = answers.columns(), answers.needed_sizes()
+        while len(rows := np.flatnonzero(size > blends.stamp_size)):
+            blends = replace(blends, stamp_size=size)
+            answers, more = self._measure_once(spec, blends[rows])
+            for name, values in answers.columns().items():
+                columns[name][rows] = values
+            size = size.copy()
+            size[rows] = answers.needed_sizes()
+            seconds = {name: seconds[name] + more[name] for name in seconds}
+        masks = columns.pop("masks", None)
+        return Measured(Measurement(columns), masks, seconds)
+
+    def _measure_once(self, spec: TileSpec, blends: Blends) -> tuple[_Answers, dict[str, float]]:
+        """Measure blends in the stamps that they have; return the wall time of cutting and of waiting."""
         started = time.monotonic()
         opened = open_field(spec.field_url, self._context)
         answers = _Answers(self._method, opened, blends.width)
@@ -94,10 +109,8 @@ class Measurer:
                 answers.expect(rows, stamps.cut, self._batcher.submit(given))
                 del stamps, given  # before the next ones are cut
         cut = time.monotonic()
-        columns = answers.wait()
-        seconds = {"cut": cut - started, "infer": time.monotonic() - cut}
-        masks = columns.pop("masks", None)
-        return Measured(Measurement(columns), masks, seconds)
+        answers.wait()
+        return answers, {"cut": cut - started, "infer": time.monotonic() - cut}
 
     def measure_sound(
         self, spec: TileSpec, blends: Blends, pieces: int = 1
@@ -193,6 +206,7 @@ class _Answers:
         self._open: deque[tuple[Cut, Future[list[Arrays]]]] = deque()
         self._rows: list[NDArray[np.int64]] = []
         self._parts: list[dict[str, NDArray[Any]]] = []
+        self._sizes: list[NDArray[np.int16]] = []
 
     def expect(self, rows: NDArray[np.int64], cut: Cut, answer: Future[list[Arrays]]) -> None:
         self._rows.append(rows)
@@ -200,16 +214,27 @@ class _Answers:
         while self._open and self._open[0][1].done():
             self._take()
 
-    def wait(self) -> dict[str, NDArray[Any]]:
-        """Return the columns of all blends, in the tile's order."""
+    def wait(self) -> None:
+        """Take all answers."""
         while self._open:
             self._take()
-        order = np.argsort(np.concatenate(self._rows))
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of all blends, in the tile's order."""
+        order = self._order()
         return {name: values[order] for name, values in joined(self._parts).items()}
+
+    def needed_sizes(self) -> NDArray[np.int16]:
+        """Return the stamps that the blends turned out to need, in the tile's order."""
+        return np.concatenate(self._sizes)[self._order()]
+
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(np.concatenate(self._rows))
 
     def _take(self) -> None:
         cut, answer = self._open.popleft()
         columns = self._method.measured(cut, answer.result(), self._opened)
+        self._sizes.append(self._method.needed_sizes(cut, columns))
         self._parts.append(
             {name: _widened(name, values, self._width) for name, values in columns.items()}
         )
