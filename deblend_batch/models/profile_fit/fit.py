@@ -25,11 +25,17 @@ from deblend_batch.models.profile_fit.psf import PsfStack
 from deblend_batch.models.profile_fit.residual import (
     blendedness_of,
     find_peak,
+    leaked_light,
     left_over,
     mask_areas,
     misplaced_light,
 )
-from deblend_batch.models.profile_fit.result import BlendFit, linear_columns, member_columns
+from deblend_batch.models.profile_fit.result import (
+    BlendFit,
+    linear_columns,
+    member_columns,
+    with_leaked,
+)
 from deblend_batch.models.profile_fit.sersic import COMPONENTS
 from deblend_batch.models.profile_fit.stamps import Blends, cleaned, nearest_measured, unit_of
 from deblend_batch.models.profile_fit.stars import let_stars_be_stars
@@ -196,7 +202,8 @@ def _fit(problem: Problem, with_models: bool) -> Columns:
     shown = _without(found.state, columns["flux"].isnan())
     columns |= _residual_columns(shown, problem, trusted, cells, with_models)
     columns["flux"] = columns["flux"] + columns.pop("misplaced") * blends.unit[..., None]
-    return columns
+    leaked = problem.config.trust.leaked * columns.pop("leaked") * blends.unit[..., None]
+    return columns | with_leaked(columns, leaked)
 
 
 def _without(state: State, unmeasured: Tensor) -> State:
@@ -227,12 +234,13 @@ def _seen(
     blends, config = problem.blends, problem.config
     sigma = blends.psf.sigma_px()
     stamp = blends.image.shape[2:]
-    chi2, plain, peak, place, blended, images, misplaced = [], [], [], [], [], [], []
+    chi2, plain, peak, place, blended, images, misplaced, leaked = ([] for _ in range(8))
     for band in range(blends.image.shape[1]):
         models, total, residual = left_over(blends, state, band, problem.whole, cells)
         weight, ours = blends.weight[:, band], blends.ours
         blended.append(blendedness_of(models, weight.flatten(1)))
         misplaced.append(misplaced_light(models, residual, weight, trusted[:, band]))
+        leaked.append(leaked_light(models, weight, trusted[:, band]))
         if band == 0:
             area, overlap = mask_areas(models, weight.flatten(1))
         seen = between(weight, trusted[:, band], 1.0 / max(config.trust.misfit_factor, 1.0))
@@ -257,6 +265,7 @@ def _seen(
         "mask_area": area,
         "mask_overlap": overlap,
         "misplaced": torch.stack(misplaced, dim=1),
+        "leaked": torch.stack(leaked, dim=1),
         "models": torch.stack(images, dim=1) if with_models else None,
     }
 

@@ -19,7 +19,7 @@ from deblend_batch.models.profile_fit.stamps import Blends, whitened
 
 # Radius and index to begin with; the radius over the prior's middle for a faint member.
 _FIRST_START = (1.3, 1.5)
-_OTHER_STARTS = ((0.6, 1.0), (2.5, 2.0))
+_OTHER_STARTS = ((0.25, 2.5), (2.5, 2.0))
 _TYPICAL_NJY = 1000.0
 _STRANGE_SIGMA = (
     3.0  # of position or of ln radius from the prior: perhaps swapped, perhaps run away

@@ -9,7 +9,7 @@ from torch import Tensor
 
 _BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
 _SURE = 1.0  # sigma by which a misfit must exceed what noise makes
-_MOST = 0.5
+_MOST = 0.1
 
 
 class Trust(NamedTuple):
@@ -21,10 +21,14 @@ class Trust(NamedTuple):
         Model error over the misfit that a residual shows: a fit hides a part of it.
     least_error : float
         Model error where a residual shows none, over the model.
+    leaked : float
+        Of the light of others' model error that lies in a member's profile, the share that counts as an error
+        of its flux.
     """
 
     misfit_factor: float = 4.0
     least_error: float = 0.01
+    leaked: float = 0.5
 
 
 def trusted_weights(weight: Tensor, residual: Tensor, model: Tensor, trust: Trust) -> Tensor:

@@ -82,6 +82,25 @@ def mask_areas(models: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return shown.sum(dim=2).double(), shared.sum(dim=2).double()
 
 
+def leaked_light(models: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
+    """Light of the others' misfit that a member's profile may take for its own: (blend, member).
+
+    The share of the light that is not trusted, of what the others put into the profile of the member. A clump
+    or an arm is wider than a pixel: what it adds does not average out as noise does.
+    """
+    weight, trusted = weight.flatten(1), trusted.flatten(1)
+    known = (weight > 0) & (trusted > 0)
+    shown = torch.where(known[:, None], models, 0.0).clamp_min(0.0)
+    total = shown.sum(dim=1)
+    variance = (1.0 / trusted.clamp_min(1e-30) - 1.0 / weight.clamp_min(1e-30)).clamp_min(0.0)
+    lit = known & (total > _LEAST_MODEL)
+    share = torch.where(lit, variance.sqrt() / total.clamp_min(_LEAST_MODEL), 0.0).amax(dim=1)
+    others = (shown * (total[:, None] - shown)).sum(dim=2)
+    own = (shown * shown).sum(dim=2)
+    into_profile = others / own.clamp_min(_LEAST_MODEL) * shown.sum(dim=2)
+    return (share[:, None] * into_profile).double()
+
+
 def misplaced_light(models: Tensor, residual: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
     """Give members the light that their profiles put elsewhere, as far as it is no noise: (blend, member).
 

@@ -248,3 +248,16 @@ def linear_columns(
         "sky_err": sky_err * unit,
         "sky_sn": (sky - sky_mean) / sky_err,
     }
+
+
+def with_leaked(columns: dict[str, Tensor], leaked: Tensor) -> dict[str, Tensor]:
+    """Add what may have leaked from one member to another to the errors of fluxes, (blend, band, member).
+
+    Covariances stay as they are.
+    """
+    before = columns["flux_err"]
+    after = torch.hypot(before, leaked)
+    more = torch.where(before > 0, after / before, 1.0)
+    neighbour = columns["neighbour"].clamp_min(0)[:, None].expand_as(more)
+    corr = columns["flux_corr"] / (more * more.gather(2, neighbour))
+    return {"flux_err": after, "flux_corr": corr}
