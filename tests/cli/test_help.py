@@ -181,15 +181,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["run", "--help"], ["--version"], ["models"], ["frobnicate"]],
+    [["--help"], ["run", "--help"], ["--version"], ["models"], ["frobnicate"], ["status", "none"]],
     ids=" ".join,
 )
 def test_it_starts_without_what_it_does_not_need(words: list[str]) -> None:
-    """Torch and Ray take seconds to import; help must not."""
+    """Torch and Ray take seconds to import, what reads pixels another one; help must not."""
     program = (
         "import sys; from deblend_batch.cli.main import main;"
         f"main({words!r});"
-        "heavy = {'torch', 'ray', 'galsim', 'matplotlib', 'dask', 'sep'} & set(sys.modules);"
+        "heavy = {'torch', 'ray', 'galsim', 'matplotlib', 'dask', 'sep', 'zarr', 'astropy', 'scipy'};"
+        "heavy &= set(sys.modules);"
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )
     ended = subprocess.run(
