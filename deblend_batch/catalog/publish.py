@@ -26,7 +26,7 @@ _FINEST_ORDER = 9
 hats-import's own, 10, has it look at twelve million cells one by one, in Python, for any catalogue.
 """
 _ORDER_OF_WHOLE = 7
-"""Of the map of densities where no cell can have too many rows, and so none is divided: 0.2 square degrees."""
+"""The same where no cell can have too many rows, so that none is divided: of the map of densities alone."""
 
 
 @dataclass(frozen=True)
