@@ -135,6 +135,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     # Ray's default for this one is fixed: another Ray on the machine would take the job agent away.
     command += [f"--dashboard-agent-listen-port={agent}"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=500000000"]
+    # It would read every log of the session again and again, for drivers that want none of them.
+    command += ["--include-log-monitor=false"]
     environment = {**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as the deploy files do
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)

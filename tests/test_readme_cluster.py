@@ -37,7 +37,7 @@ def test_a_cluster_on_a_machine_that_has_never_seen_ray(
     """Word for word, but for ports that may be taken, and a head that this test can end."""
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     shutil.copy(ROOT / ".gitignore", tmp_path)  # Ray uploads nothing that git ignores: not .venv
-    config = small_field.on_ray(str(tmp_path / "out"))
+    config = small_field.on_ray(str(tmp_path / "out"), engine={"actors": 1})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     port, dashboard, agent = free_port(), free_port(), free_port()
     text = snippet("bash", "ray start")

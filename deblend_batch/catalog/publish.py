@@ -25,6 +25,8 @@ _FINEST_ORDER = 9
 
 hats-import's own, 10, has it look at twelve million cells one by one, in Python, for any catalogue.
 """
+_ORDER_OF_WHOLE = 7
+"""The same where no cell can have too many rows, so that none is divided: of the map of densities alone."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _import(output: Output, rows: int, scratch: str, progress: Progress) -> int:
             add_healpix_29=False,
             expected_total_rows=rows,
             pixel_threshold=_MAX_ROWS,
-            highest_healpix_order=_FINEST_ORDER,
+            highest_healpix_order=_FINEST_ORDER if rows > _MAX_ROWS else _ORDER_OF_WHOLE,
         )
         .add_margin(margin_threshold=MARGIN_ARCSEC, is_default=True)
     )

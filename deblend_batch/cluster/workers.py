@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from deblend_batch.config import absolute_url
@@ -32,12 +33,16 @@ class Workers:
         self._cpus = cpus
 
     def map(self, function: Callable[..., R], tasks: Iterable[T], *shared: Any) -> Iterator[R]:
-        """Yield ``function(task, *shared)`` for each task."""
-        if self.at_once == 1:
-            for task in tasks:
-                yield function(task, *shared)
-            return
-        yield from _map_on_ray(function, tasks, shared, self.at_once, self._cpus)
+        """Yield ``function(task, *shared)`` for each task; a single one is done in this process."""
+        tasks = iter(tasks)
+        if self.at_once > 1:
+            first = list(islice(tasks, 2))
+            tasks = chain(first, tasks)
+            if len(first) > 1:
+                yield from _map_on_ray(function, tasks, shared, self.at_once, self._cpus)
+                return
+        for task in tasks:
+            yield function(task, *shared)
 
 
 ALONE = Workers()

@@ -14,7 +14,7 @@ from deblend_batch.detect.field import Columns, Finished, band_number
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error
 from deblend_batch.progress import telling
-from deblend_batch.refine.fits import Fits, Survey, fit_part
+from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.provenance import counts_of, provenance_of
 from deblend_batch.refine.rounds import refine
 from deblend_batch.refine.sources import Sources
@@ -69,6 +69,8 @@ class Refinement:
 
     def __call__(self, found: Columns, opened: Field, band: int) -> Finished:
         """Return the table of the sources that stand, and that of what became of all."""
+        from deblend_batch.refine.fitting import Survey, fit_part  # torch
+
         noise = () if opened.variance is not None else tuple(map(float, opened.measure_noise()))
         survey = Survey(opened.url, band, noise, opened.options)
         few = len(found["id"]) <= _ALONE_SOURCES and not is_named()

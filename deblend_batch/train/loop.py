@@ -14,7 +14,6 @@ from deblend_batch.models.architectures import ARCHITECTURES
 from deblend_batch.models.weights import read_weights, write_weights
 from deblend_batch.train.checkpoint import load_checkpoint, save_checkpoint
 from deblend_batch.train.config import TrainConfig
-from deblend_batch.train.curves import learning_curves
 from deblend_batch.train.data import Batches, PairSource
 from deblend_batch.train.heldout import HeldOut
 from deblend_batch.train.news import Report
@@ -190,6 +189,9 @@ class Training:
 
     def _draw(self) -> None:
         """Draw the curves as far as they go."""
+        # Here, for one replica alone draws, and matplotlib takes a second to import.
+        from deblend_batch.train.curves import learning_curves
+
         self._drawn = time.monotonic()
         picture = learning_curves(self.progress, self._config.name or self._config.model)
         storage.write_bytes(

@@ -179,17 +179,23 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"deblend-batch {__version__}\n"
 
 
+HEAVY = {"torch", "ray", "galsim", "matplotlib", "dask", "sep", "zarr", "astropy", "scipy"}
+
+
 @pytest.mark.parametrize(
-    "words",
-    [["--help"], ["run", "--help"], ["--version"], ["models"], ["frobnicate"]],
-    ids=" ".join,
+    ("words", "needed"),
+    [
+        *((words, set()) for words in ("--help", "run --help", "--version", "models")),
+        *((words, set()) for words in ("frobnicate", "status none")),
+        ("detect none.zarr d.parquet", {"dask", "sep", "zarr", "astropy", "scipy"}),
+    ],
 )
-def test_it_starts_without_what_it_does_not_need(words: list[str]) -> None:
-    """Torch and Ray take seconds to import; help must not."""
+def test_it_starts_without_what_it_does_not_need(words: str, needed: set[str]) -> None:
+    """Torch and Ray take seconds to import, what reads pixels another one; help must not."""
     program = (
         "import sys; from deblend_batch.cli.main import main;"
-        f"main({words!r});"
-        "heavy = {'torch', 'ray', 'galsim', 'matplotlib', 'dask', 'sep'} & set(sys.modules);"
+        f"main({words.split()!r});"
+        f"heavy = {HEAVY - needed!r} & set(sys.modules);"
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )
     ended = subprocess.run(

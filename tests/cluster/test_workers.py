@@ -76,6 +76,11 @@ class TestOnRay:
         assert len(drawn) <= 5
         results.close()  # type: ignore[attr-defined]
 
+    def test_a_single_task_is_done_here(self) -> None:
+        """To start a process for it takes longer than most."""
+        assert list(Workers(2).map(weigh, [3], 10)) == [(30, os.getpid())]
+        assert list(Workers(2).map(weigh, [], 10)) == []
+
     def test_a_mistake_comes_back_as_it_was_raised(self) -> None:
         with pytest.raises(ConfigError, match=r"^task: 3 cannot be done; leave it out$"):
             list(Workers(2).map(fail, range(9)))

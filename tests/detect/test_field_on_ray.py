@@ -24,7 +24,7 @@ def field_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def whole(cluster: None, field_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The table that one tile finds."""
+    """The table that one tile finds, in this process."""
     url = str(tmp_path_factory.mktemp("detected") / "detections.parquet")
     detect_field(field_url, url, tile_size=600)
     return url
@@ -45,7 +45,7 @@ def test_a_damaged_chunk_is_one_line_and_no_table(tmp_path: Path) -> None:
     chunk = next(path for path in (tmp_path / "field.zarr/variance/c").rglob("*") if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-7])
     with pytest.raises(BadDataError, match=r"field.zarr: .*cannot (be )?decode"):
-        detect_field(field_url, str(tmp_path / "d.parquet"))
+        detect_field(field_url, str(tmp_path / "d.parquet"), tile_size=250)
     assert not (tmp_path / "d.parquet").exists()
 
 
@@ -55,7 +55,7 @@ def test_relative_paths_are_those_of_the_caller(
     """Workers have another working directory than the user's shell."""
     monkeypatch.chdir(Path(field_url).parent)
     relative = Path("..") / tmp_path.name / "detections.csv"
-    assert main(["detect", "field.zarr", str(relative), "--tile-size", "600"]) == 0
+    assert main(["detect", "field.zarr", str(relative), "--tile-size", "250"]) == 0
     assert (tmp_path / "detections.csv").is_file()
 
 

@@ -88,6 +88,7 @@ def growing_head(folder: Path) -> Iterator[tuple[str, int]]:
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     command += ["--num-cpus=0", "--num-gpus=0", f"--port={gcs.split(':')[1]}"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+    command += ["--include-log-monitor=false"]
     command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=80000000"]
     command += [f"--autoscaling-config={folder / 'launcher.yaml'}"]
     settings = {

@@ -185,35 +185,28 @@ def test_workers_leave_with_their_driver_and_the_run_resumes(
     assert verify_run(Output(str(output)), recompute=0).problems == ()
 
 
-def test_a_script_needs_no_guard_nor_ray_nor_torch_and_its_workers_outlive_ctrl_c(
-    undisturbed: dict[str, bytes], script: Any, tmp_path: Path
-) -> None:
-    """Ctrl-C is the driver's: a worker that gets it too goes on."""
-    output, process = tmp_path / "out", script()
-    wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or process.poll() is not None)
-    (worker,) = workers_of(process)
-    assert os.getpgid(worker.pid) != os.getpgid(process.pid)
-    worker.send_signal(signal.SIGINT)
-    (tmp_path / "fast").touch()
-    said, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert said.split() == ["complete", "set()"]
-    assert json.loads((output / "run.json").read_text())["totals"]["retries"] == {}
-    assert shards_of(output) == undisturbed
-
-
-def test_two_runs_on_one_output_share_it(
+def test_a_script_needs_no_guard_nor_ray_nor_torch_and_shares_its_output_with_another_run(
     small_field: SmallField, script: Any, tmp_path: Path
 ) -> None:
-    """The second does what it can while the first is held up; both are complete, masks and all."""
+    """The second does what it can while the first is held up; both are complete, masks and all.
+
+    Ctrl-C is the driver's: a worker that gets it too goes on.
+    """
     model = write_tiny_model(str(tmp_path / "model.safetensors"), masks=True)
     output, more = tmp_path / "out", {"model": model, "masks": True}
     first = script(**more)
-    wait_until(lambda: (output / "run.json").exists() or first.poll() is not None)
+    wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or first.poll() is not None)
+    (worker,) = workers_of(first)
+    assert os.getpgid(worker.pid) != os.getpgid(first.pid)
+    worker.send_signal(signal.SIGINT)
     second = process_field({**local(small_field, output), **more})
+    assert workers_of(first) == [worker]
     (tmp_path / "fast").touch()
     said, errors = first.communicate()
-    assert said.split()[0] == second.state == "complete", errors
+    assert first.returncode == 0, errors
+    assert said.split() == ["complete", "set()"]
+    assert second.state == "complete"
+    assert json.loads((output / "run.json").read_text())["totals"]["retries"] == {}
     assert verify_run(Output(str(output))).problems == ()
     process_field({**local(small_field, tmp_path / "alone"), **more})
     assert shards_of(output) == shards_of(tmp_path / "alone")

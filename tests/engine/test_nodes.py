@@ -32,6 +32,7 @@ def joined_node(head: RayHead, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a second node of the session's cluster, with a kind of GPU that the head has none of."""
     command = [str(Path(sys.executable).parent / "ray"), "start", f"--address={head.address}"]
     command += ["--block", "--num-cpus=1", "--num-gpus=1", "--object-store-memory=100000000"]
+    command += ["--include-log-monitor=false"]
     with log.open("wb") as sink:
         node = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
     try:

@@ -97,13 +97,16 @@ def with_card(draw: st.DrawFn, content: bytes) -> bytes:
 def with_tree(draw: st.DrawFn, content: bytes) -> bytes:
     """Change, drop or nest a member of a JSON document."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        return json.dumps(_with_change(draw, json.loads(content))).encode()
+    except (ValueError, RecursionError):  # no JSON, or too deep by earlier changes
         return content
+
+
+def _with_change(draw: st.DrawFn, document: Any) -> Any:
     places = list(_places(document))
-    parent, key = draw(st.sampled_from(places)) if places else (None, None)
-    if parent is None:
-        return json.dumps(draw(_VALUES)).encode()
+    if not places:
+        return draw(_VALUES)
+    parent, key = draw(st.sampled_from(places))
     if draw(st.booleans()):
         parent[key] = draw(_VALUES)
     elif isinstance(parent, dict):
@@ -112,7 +115,7 @@ def with_tree(draw: st.DrawFn, content: bytes) -> bytes:
             parent[draw(st.sampled_from(WORDS))] = value
     else:
         parent[key] = [parent[key]] * draw(st.sampled_from((2, 500)))
-    return json.dumps(document).encode()
+    return document
 
 
 _VALUES: st.SearchStrategy[Any] = st.one_of(

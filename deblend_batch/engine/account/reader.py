@@ -15,8 +15,8 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.catalog.records import UNPLACED, Counts, QuarantineRecord, R, Receipt, RunFile
 from deblend_batch.engine.account.status import RunStatus, is_stalled
+from deblend_batch.engine.inputs.count import Count, count_held
 from deblend_batch.engine.inputs.index.file import count_missing, read_index, say_lost
-from deblend_batch.engine.inputs.workload import Count, count_held
 from deblend_batch.errors import CatalogError
 
 _RATE_OF = 200

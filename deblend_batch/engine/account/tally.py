@@ -8,8 +8,8 @@ from typing import Any
 
 from deblend_batch import flags
 from deblend_batch.catalog.records import QuarantineRecord, Receipt, Totals
+from deblend_batch.engine.inputs.count import Count
 from deblend_batch.engine.inputs.index.file import FieldIndex
-from deblend_batch.engine.inputs.workload import Count
 
 
 @dataclass

@@ -8,40 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deblend_batch.catalog.records import Counts
+from deblend_batch.engine.inputs.count import Count, count_held
 from deblend_batch.engine.inputs.index.file import FieldIndex
 from deblend_batch.engine.inputs.work import TileSpec
 from deblend_batch.tiling.tile import TileGrid
-
-
-@dataclass
-class Count:
-    """Blends, or tiles, by what has become of them."""
-
-    expected: int = 0
-    written: int = 0
-    quarantined: int = 0
-
-    @property
-    def pending(self) -> int:
-        """Those that are neither written nor in quarantine; 0 at the end of a run."""
-        return self.expected - self.written - self.quarantined
-
-    def __add__(self, other: Count) -> Count:
-        return Count(
-            self.expected + other.expected,
-            self.written + other.written,
-            self.quarantined + other.quarantined,
-        )
-
-    def to_dict(self) -> Counts:
-        """Return the counts as JSON-able values; ``expected`` is the sum of the others."""
-        return {
-            "expected": self.expected,
-            "written": self.written,
-            "quarantined": self.quarantined,
-            "pending": self.pending,
-        }
 
 
 @dataclass(frozen=True)
@@ -84,11 +54,6 @@ class FieldTiles:
     def specs(self) -> Iterator[TileSpec]:
         """Describe the tiles that hold blends, in the index's order."""
         return (self.spec(row) for row in range(len(self.index.tile_names)))
-
-
-def count_held(n_blends: int, listed: int, *, written: bool) -> int:
-    """Count the blends of a tile that stand in quarantine."""
-    return listed if (listed == n_blends) != written else 0
 
 
 @dataclass(frozen=True)

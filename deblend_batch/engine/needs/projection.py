@@ -14,7 +14,8 @@ from deblend_batch.errors import ConfigError
 # measured a batch: 382 MB of libraries, the rest what they keep for themselves.
 _ACTOR_BYTES = 525_000_000
 _WITHOUT_RAY_BYTES = 395_000_000
-_DRIVER_BYTES = 300_000_000  # which loads no torch: that would be 180 MB more
+_DRIVER_BYTES = 330_000_000  # which loads no torch: that would be 180 MB more
+_DRIVER_WITHOUT_RAY_BYTES = 300_000_000
 # Assumed, since no GPU was at hand: CUDA's libraries and context in the memory of the host.
 _CUDA_BYTES = 1_500_000_000
 # Measured: what reading takes beside what is held: chunks as stored, decoded, put together and padded. Not
@@ -176,7 +177,8 @@ def project_memory(
     actor += tiles_in_flight * each + int(_COPIES_WHILE_READING * tile.image_bytes)
     if masks:
         actor += tiles_in_flight * tile.pairs * 3 * model.stamp_size**2
-    driver = _DRIVER_BYTES + n_tiles * _BYTES_OF_TILE_IN_DRIVER
+    driver = _DRIVER_BYTES if on_ray else _DRIVER_WITHOUT_RAY_BYTES
+    driver += n_tiles * _BYTES_OF_TILE_IN_DRIVER
     return Memory(actor, driver)
 
 

@@ -14,8 +14,8 @@ from deblend_batch.config import RunConfig, make_config
 from deblend_batch.engine.account.record import RunRecord
 from deblend_batch.engine.account.tally import Tally
 from deblend_batch.engine.inputs import fingerprint as fingerprint_module
+from deblend_batch.engine.inputs.count import Count
 from deblend_batch.engine.inputs.fingerprint import fingerprint_parts, release
-from deblend_batch.engine.inputs.workload import Count
 from deblend_batch.errors import OutputConflictError
 from deblend_batch.models import find_card
 

@@ -11,7 +11,7 @@ import pytest
 from deblend_batch.config import PairsConfig, RunConfig, make_config
 from deblend_batch.engine.account.summary import RunSummary, no_pairs, notes_on
 from deblend_batch.engine.account.tally import Tally
-from deblend_batch.engine.inputs.workload import Count
+from deblend_batch.engine.inputs.count import Count
 from deblend_batch.engine.needs.memory import MemoryUse
 from deblend_batch.engine.needs.projection import Memory
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from deblend_batch.catalog.records import QuarantineRecord, Receipt
 from deblend_batch.engine.account.tally import Tally
+from deblend_batch.engine.inputs.count import Count
 from deblend_batch.engine.inputs.index.file import FieldIndex
-from deblend_batch.engine.inputs.workload import Count
 
 
 def receipt(pairs: int) -> Receipt:

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deblend_batch.engine.inputs.count import Count
 from deblend_batch.engine.inputs.index.file import FieldIndex
-from deblend_batch.engine.inputs.workload import Count, FieldTiles, Workload
+from deblend_batch.engine.inputs.workload import FieldTiles, Workload
 from deblend_batch.tiling.tile import TileGrid
 
 GRID = TileGrid((300, 300), 100)
