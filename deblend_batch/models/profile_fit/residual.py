@@ -90,14 +90,15 @@ def leaked_light(models: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
     """
     weight, trusted = weight.flatten(1), trusted.flatten(1)
     known = (weight > 0) & (trusted > 0)
-    shown = torch.where(known[:, None], models, 0.0).clamp_min(0.0)
-    total = shown.sum(dim=1)
+    shown = torch.where(known[:, None], models, 0.0)
+    light, profile = shown.clamp_min(0.0), shown.abs()  # a flux below nothing has a profile, too
+    total = light.sum(dim=1)
     variance = (1.0 / trusted.clamp_min(1e-30) - 1.0 / weight.clamp_min(1e-30)).clamp_min(0.0)
     lit = known & (total > _LEAST_MODEL)
     share = torch.where(lit, variance.sqrt() / total.clamp_min(_LEAST_MODEL), 0.0).amax(dim=1)
-    others = (shown * (total[:, None] - shown)).sum(dim=2)
-    own = (shown * shown).sum(dim=2)
-    into_profile = others / own.clamp_min(_LEAST_MODEL) * shown.sum(dim=2)
+    others = (profile * (total[:, None] - light)).sum(dim=2)
+    own = (profile * profile).sum(dim=2)
+    into_profile = others / own.clamp_min(_LEAST_MODEL) * profile.sum(dim=2)
     return (share[:, None] * into_profile).double()
 
 

@@ -73,18 +73,18 @@ def test_errors_tell_of_the_clumps_of_a_neighbour() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.floats(0.0, 0.4), st.floats(0.1, 10.0))
+@given(st.floats(0.0, 0.4), st.floats(0.1, 10.0), st.sampled_from([1.0, -0.01]))
 def test_the_leak_is_the_untrusted_share_of_what_others_put_into_a_profile(
-    share: float, ratio: float
+    share: float, ratio: float, own: float
 ) -> None:
-    """Of two members of one profile, each has in its own all light of the other."""
+    """Of two members of one profile, each has in its own all light of the other, whatever its flux."""
     profile = torch.rand((1, 1, 25), generator=torch.Generator().manual_seed(1)) + 0.1
-    models = torch.cat([profile, ratio * profile], dim=1)
+    models = torch.cat([own * profile, ratio * profile], dim=1)
     weight = torch.full((1, 5, 5), 4.0)
-    total = models.sum(dim=1).reshape(1, 5, 5)
-    trusted = weight / (1 + weight * (share * total).square())
+    light = models.clamp_min(0.0).sum(dim=1).reshape(1, 5, 5)
+    trusted = weight / (1 + weight * (share * light).square())
     flux = float(profile.sum())
-    expected = torch.tensor([[share * ratio * flux, share * flux]], dtype=torch.float64)
+    expected = torch.tensor([[share * ratio * flux, share * max(own, 0) * flux]]).double()
     torch.testing.assert_close(
         leaked_light(models, weight, trusted), expected, rtol=2e-3, atol=2e-3
     )
