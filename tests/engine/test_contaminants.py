@@ -6,15 +6,12 @@ from pathlib import Path
 
 import galsim
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from deblend_batch.field.layout import create_field, finish_field
+from tests.engine.one_band import ZERO_POINT, write_run
 from tests.engine.test_fit_run import measured
-from tests.support import make_meta, member
 
-SCALE_ARCSEC, FWHM_PX, NOISE, ZERO_POINT = 0.1, 3.5, 1.0, 27.0
+FWHM_PX, NOISE = 3.5, 1.0
 STEP, ACROSS = 90, 6
 FAINT = 400.0
 
@@ -56,15 +53,6 @@ def _written(
     folder: Path, image: np.ndarray, faint: np.ndarray, bright: np.ndarray, times: float
 ) -> dict[str, object]:
     """Write a field and its detections: the faint have the ids from 1 on."""
-    meta = make_meta(
-        bands=("r",),
-        zero_point=(ZERO_POINT,),
-        psf_fwhm_arcsec=(FWHM_PX * SCALE_ARCSEC,),
-        noise_sigma=(NOISE,),
-    )
-    group = create_field(str(folder / "field.zarr"), meta, image.shape, with_variance=False)
-    member(group, "image")[0] = image.astype(np.float32)
-    finish_field(group, meta)
     yx = np.concatenate([faint, bright])
     flux = np.repeat([FAINT, FAINT * times], len(faint))
     table = {
@@ -73,11 +61,4 @@ def _written(
         "y": yx[:, 0],
         "mag": (ZERO_POINT - 2.5 * np.log10(flux)).astype(np.float32),
     }
-    pq.write_table(pa.table(table), folder / "detections.parquet")
-    return {
-        "field": str(folder / "field.zarr"),
-        "detections": str(folder / "detections.parquet"),
-        "output": str(folder / "out"),
-        "model": "profile-fit",
-        "blends": {"link": 1.0},
-    }
+    return write_run(folder, image, FWHM_PX, table) | {"blends": {"link": 1.0}}

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import galsim
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from deblend_batch import flags
-from deblend_batch.field.layout import create_field, finish_field
+from tests.engine.one_band import SCALE_ARCSEC, ZERO_POINT, write_run
 from tests.engine.test_fit_run import measured
-from tests.support import make_meta, member
 
-SCALE_ARCSEC, FWHM_PX, ZERO_POINT = 0.1, 3.0, 27.0
+FWHM_PX = 3.0
 STEP, ACROSS, FLUX = 130, 4, 60_000.0
 
 
@@ -43,25 +40,11 @@ def written(folder: Path, radius_px: float, told_px: float | None) -> dict[str, 
         galsim.Convolve(clumpy(radius_px, rng), psf).drawImage(
             image=image, center=galsim.PositionD(x, y), add_to_image=True
         )
-    meta = make_meta(
-        bands=("r",),
-        zero_point=(ZERO_POINT,),
-        psf_fwhm_arcsec=(FWHM_PX * SCALE_ARCSEC,),
-        noise_sigma=(1.0,),
-    )
-    group = create_field(str(folder / "field.zarr"), meta, image.array.shape, with_variance=False)
-    member(group, "image")[0] = (image.array + rng.normal(0, 1, image.array.shape)).astype("f4")
-    finish_field(group, meta)
     columns = {"id": np.arange(len(place)), "x": place[:, 1], "y": place[:, 0]}
     if told_px is not None:
         columns["radius"] = np.full(len(place), told_px * SCALE_ARCSEC)
-    pq.write_table(pa.table(columns), folder / "detections.parquet")
-    return {
-        "field": str(folder / "field.zarr"),
-        "detections": str(folder / "detections.parquet"),
-        "output": str(folder / "out"),
-        "model": "profile-fit",
-    }
+    noisy = image.array + rng.normal(0, 1, image.array.shape)
+    return write_run(folder, noisy, FWHM_PX, columns)
 
 
 @pytest.mark.parametrize("told_px", [None, 2.0], ids=["no radius", "a small one"])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 _BRIGHT = 3.0  # of a pixel's noise: where a model is fainter its misfit does not show
 _SURE = 1.0  # sigma by which a misfit must exceed what noise makes
-_MOST = 0.1
+_MOST = 0.1  # misfit: a first fit that went astray must not make itself probable
 
 
 class Trust(NamedTuple):
