@@ -94,12 +94,14 @@ def leaked_light(models: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
     light, profile = shown.clamp_min(0.0), shown.abs()  # a flux below nothing has a profile, too
     total = light.sum(dim=1)
     variance = (1.0 / trusted.clamp_min(1e-30) - 1.0 / weight.clamp_min(1e-30)).clamp_min(0.0)
-    lit = known & (total > _LEAST_MODEL)
-    share = torch.where(lit, variance.sqrt() / total.clamp_min(_LEAST_MODEL), 0.0).amax(dim=1)
+    # Where light is faint the difference of two variances is the rounding of both: bright pixels decide.
+    square = torch.where(known, total, 0.0).double().square()
+    misfit = (torch.where(known, variance, 0.0).double() * square).sum(dim=1)
+    share = (misfit / square.square().sum(dim=1).clamp_min(_LEAST_MODEL)).sqrt()
     others = (profile * (total[:, None] - light)).sum(dim=2)
     own = (profile * profile).sum(dim=2)
     into_profile = others / own.clamp_min(_LEAST_MODEL) * profile.sum(dim=2)
-    return (share[:, None] * into_profile).double()
+    return share[:, None] * into_profile.double()
 
 
 def misplaced_light(models: Tensor, residual: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:

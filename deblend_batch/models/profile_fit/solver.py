@@ -160,8 +160,10 @@ def _step(state: State, normal: Normal, damping: Tensor) -> tuple[Tensor, Tensor
     diagonal[:, :shapes] *= 1.0 + damping[:, None]
     step = solve(factor(matrix), gradient)
     limit = step.new_tensor(_LARGEST_STEP).repeat(members)
-    shorter = (limit / step[:, :shapes].abs().clamp_min(1e-12)).amin(dim=1).clamp_max(1.0)
-    step = torch.where(step.isfinite(), step, 0.0) * shorter[:, None].nan_to_num(0.0)
+    shorter = (limit / step[:, :shapes].abs().clamp_min(1e-12)).reshape(-1, members, SHAPES)
+    shorter = shorter.amin(dim=2).clamp_max(1.0).nan_to_num(0.0).repeat_interleave(SHAPES, dim=1)
+    step = torch.where(step.isfinite(), step, 0.0)
+    step[:, :shapes] *= shorter
     damped = damping[:, None] * curvature[:, :shapes] * step[:, :shapes].square()
     # (H + D) step = gradient, so that the decrease is half of both products.
     decrease = 0.5 * ((gradient * step).sum(dim=1) + damped.sum(dim=1))
