@@ -28,7 +28,7 @@ class Trust(NamedTuple):
 
     misfit_factor: float = 4.0
     least_error: float = 0.01
-    leaked: float = 0.4
+    leaked: float = 1.0
 
 
 def trusted_weights(weight: Tensor, residual: Tensor, model: Tensor, trust: Trust) -> Tensor:
