@@ -24,10 +24,10 @@ from deblend_batch.refine.fits import Fits, Halves
 from deblend_batch.refine.trials import Trials, try_divided
 from deblend_batch.storage import Options
 from deblend_batch.tiling.blends import Blends
-from deblend_batch.tiling.stamps import Cut
+from deblend_batch.tiling.stamps import Cut, Stamps
 
 MODEL = "profile-fit"
-_QUICK = Search(iterations=6, tolerance=0.5)
+_QUICK = Search(iterations=20, tolerance=0.5)
 """The search of a fit that only asks which sources there are."""
 
 
@@ -67,19 +67,37 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
         Whether members are divided, to see whether they are two.
     """
     opened = Field.reopen(survey.field_url, survey.options)
-    method = _method()
-    fwhm_px = max(opened.psf_fwhm_px)
     parts = []
-    for _, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
-        given = method.given(stamps, opened)
-        answer = method.answer(given, method.default_rows)
-        may = stamps.cut.blends.is_measured & with_trials
-        halves = _halves(
-            try_divided(method, given, answer, may, fwhm_px), stamps.cut, opened, survey.band
-        )
-        columns = method.measured(stamps.cut, [answer], opened)
-        parts.append(_read(stamps.cut, columns, answer, halves, opened, survey.band))
+    while len(blends):
+        size = blends.stamp_size.copy()
+        for rows, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
+            fits, size[rows] = _fitted(stamps, opened, survey.band, with_trials)
+            parts.append(fits)
+        larger = np.flatnonzero(size > blends.stamp_size)
+        blends = replace(blends, stamp_size=size)[larger]
     return Fits.joined(parts)
+
+
+def _fitted(
+    stamps: Stamps, field: Field, band: int, with_trials: bool
+) -> tuple[Fits, NDArray[np.int16]]:
+    """Fit stamps; return what is known of those that hold their blends, and the sizes that all need."""
+    method = _method()
+    given = method.given(stamps, field)
+    answer = method.answer(given, method.default_rows)
+    columns = method.measured(stamps.cut, [answer], field)
+    size = method.needed_sizes(stamps.cut, columns)
+    held = size <= stamps.cut.blends.stamp_size
+    given, answer, columns = (_rows(each, held) for each in (given, answer, columns))
+    cut = stamps.cut[held]
+    may = cut.blends.is_measured & with_trials
+    trials = try_divided(method, given, answer, may, max(field.psf_fwhm_px))
+    halves = _halves(trials, cut, field, band)
+    return _read(cut, columns, answer, halves, field, band), size
+
+
+def _rows(columns: Arrays, rows: NDArray[np.bool_]) -> Arrays:
+    return {name: values[rows] for name, values in columns.items()}
 
 
 def _halves(trials: Trials, cut: Cut, field: Field, band: int) -> Halves:

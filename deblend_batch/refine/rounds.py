@@ -18,9 +18,6 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
-_LEAST_LIGHT = (
-    0.1  # of contaminants: it is asked which sources there are, not how bright to a per cent
-)
 FitAll = Callable[[Blends, bool], Fits]
 """Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
 
@@ -90,8 +87,7 @@ def _blends(sources: Sources, field: Field, links: BlendRules) -> Blends:
     sky = Sky(detections, sources.yx, field.shape_yx)
     widest = float(max(field.meta.psf_fwhm_arcsec))
     grouping = group_sources(detections, sources.yx, scale, links)
-    most = links.max_members
-    grouping = add_contaminants(grouping, sky, scale, widest, most, _LEAST_LIGHT)
+    grouping = add_contaminants(grouping, sky, scale, widest, links.max_members)
     return describe_blends(central_first(grouping, detections), sky, scale, widest)
 
 

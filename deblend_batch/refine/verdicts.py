@@ -34,9 +34,9 @@ class RefineRules:
         Significance of a peak in the residual that becomes a source.
     apart_fwhm : float
         How far from every source it must be, in PSF widths.
-    least_share : float
-        What it must have, once it was fitted, of the brightest member's flux, beside a flux of ``half_snr``
-        errors: profiles leave so much over of bright galaxies.
+    added_shared : float
+        The largest share of others' light that it may have, once it was fitted, beside a flux of ``half_snr``
+        errors: profiles leave the rest over of bright galaxies.
     half_snr, half_shared : float
         Each half of a source that is two has more, and shares less.
     half_apart_fwhm : tuple of float
@@ -49,7 +49,7 @@ class RefineRules:
     shared: float = 0.8
     peak_snr: float = 6.0
     apart_fwhm: float = 0.5
-    least_share: float = 0.01
+    added_shared: float = 0.88
     half_snr: float = 3.4
     half_shared: float = 0.55
     half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
@@ -146,9 +146,7 @@ def _divided(
 
 def _unproven(fits: Fits, sources: Sources, rules: RefineRules) -> NDArray[np.bool_]:
     """Tell which added members a fit does not bear out."""
-    brightest = np.full(len(fits.peak_sn), -np.inf)
-    np.fmax.at(brightest, fits.blend, fits.flux)
-    weak = (fits.snr < rules.half_snr) | (fits.flux < rules.least_share * brightest[fits.blend])
+    weak = (fits.snr < rules.half_snr) | (fits.shared > rules.added_shared)
     return np.asarray(weak & np.isin(fits.source_id, sources.id[sources.is_added]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -48,6 +48,9 @@ class Cut:
 
     def __len__(self) -> int:
         return len(self.blends)
+
+    def __getitem__(self, rows: NDArray[np.generic]) -> Cut:
+        return Cut(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 @dataclass(frozen=True)
