@@ -23,10 +23,10 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.tile import compact_order, halves
 
-CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05, above_halo=0.4)
+CANDIDATES = ExtractParams(peak_sigma=4.0, prominence_sigma=2.0, contrast=0.05, above_halo=0.0)
 """What a detection finds that is to be refined: more peaks than are sources."""
 
-_PART_BLENDS = 64
+_PART_BLENDS = 512
 """Blends of a task: their pixels are read at once."""
 _ALONE_SOURCES = 1000
 """Sources that are fitted without Ray, unless a cluster is named: its start takes longer."""

@@ -82,7 +82,7 @@ def _fitted(
     stamps: Stamps, field: Field, band: int, with_trials: bool
 ) -> tuple[Fits, NDArray[np.int16]]:
     """Fit stamps; return what is known of those that hold their blends, and the sizes that all need."""
-    method = _method()
+    method = _method(with_stars=True)
     given = method.given(stamps, field)
     answer = method.answer(given, method.default_rows)
     columns = method.measured(stamps.cut, [answer], field)
@@ -91,7 +91,8 @@ def _fitted(
     given, answer, columns = (_rows(each, held) for each in (given, answer, columns))
     cut = stamps.cut[held]
     may = cut.blends.is_measured & with_trials
-    trials = try_divided(method, given, answer, may, max(field.psf_fwhm_px))
+    # What the halves of a source are does not matter, only whether there are two.
+    trials = try_divided(_method(with_stars=False), given, answer, may, max(field.psf_fwhm_px))
     halves = _halves(trials, cut, field, band)
     return _read(cut, columns, answer, halves, field, band), size
 
@@ -115,11 +116,12 @@ def _unit(field: Field) -> NDArray[np.float64]:
     return nanojansky_per_unit(np.asarray(field.meta.zero_point, np.float64))
 
 
-@lru_cache(maxsize=1)
-def _method() -> FitMethod:
+@lru_cache(maxsize=2)
+def _method(*, with_stars: bool) -> FitMethod:
     model = load_model(MODEL)
     assert isinstance(model, ProfileFit)
-    model.config = replace(model.config, fine=_QUICK)
+    share = model.config.star_fraction if with_stars else 0.0
+    model.config = replace(model.config, fine=_QUICK, star_fraction=share)
     return FitMethod(model)
 
 

@@ -18,6 +18,7 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
+_NEAR = 0.25  # of a stamp: what is farther from a member says little of it
 FitAll = Callable[[Blends, bool], Fits]
 """Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
 
@@ -92,11 +93,13 @@ def _blends(sources: Sources, field: Field, links: BlendRules) -> Blends:
 
 
 def _touched(blends: Blends, changed_yx: NDArray[np.float64]) -> Blends:
-    """Return the blends in whose stamps something has changed; the fits of others would be the same."""
+    """Return the blends beside whose members something has changed; the fits of others would say the same."""
     if len(blends) == 0 or len(changed_yx) == 0:
         return blends[np.zeros(len(blends), bool)]
-    distance, _ = cKDTree(changed_yx).query(blends.centre_yx, p=np.inf)
-    return blends[distance <= blends.stamp_size / 2]
+    blend, member = np.nonzero(blends.is_measured)
+    distance, _ = cKDTree(changed_yx).query(blends.yx[blend, member])
+    near = distance <= _NEAR * blends.stamp_size[blend]
+    return blends[np.unique(blend[near])]
 
 
 def _carried_out(

@@ -84,11 +84,16 @@ class Problem:
 
 
 def search_from(
-    problem: Problem, level: Level, state: State, prior: ShapePrior, how: Search
+    problem: Problem,
+    level: Level,
+    state: State,
+    prior: ShapePrior,
+    how: Search,
+    ceiling: Tensor | None = None,
 ) -> Found:
     """Search from a state at a resolution."""
     sky = problem.config.sky
-    return search(state, level.pixels, prior, sky, level.view, how)
+    return search(state, level.pixels, prior, sky, level.view, how, ceiling)
 
 
 def find_maximum(problem: Problem) -> tuple[Found, ShapePrior, Level, Tensor, Cells]:

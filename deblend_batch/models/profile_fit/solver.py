@@ -26,6 +26,7 @@ _RADIUS_RANGE_PX = (0.02, 60.0)  # half of the largest stamp: what is wider is b
 _FIRST_DAMPING = 1e-3
 _LEAST_DAMPING, _MOST_DAMPING = 1e-7, 1e6
 _NOISE = 2e-7  # of the objective: what single precision leaves uncertain
+_HOPE = 4.0  # times the decrease that the next step promises: a search does not get much further down
 
 
 class Search(NamedTuple):
@@ -90,6 +91,7 @@ def search(
     sky: SkyPrior,
     view: View,
     how: Search,
+    ceiling: Tensor | None = None,
 ) -> Found:
     """Search the maximum of every blend's posterior; blends that have converged leave the batch.
 
@@ -107,6 +109,8 @@ def search(
         Their cells.
     how : Search
         How long.
+    ceiling : Tensor of float64, shape (blend,), optional
+        An objective from which on an end is of no use: searches that will not get below it are given up.
 
     Returns
     -------
@@ -126,6 +130,8 @@ def search(
     for _ in range(how.iterations):
         step, decrease = _step(state, normal, damping)
         done = (decrease < how.tolerance) | (damping > _MOST_DAMPING)
+        if ceiling is not None:
+            done |= normal.objective - _HOPE * decrease > ceiling[rows]
         if bool(done.any()):
             # The last step is taken without a look: it is smaller than matters, and of second order right.
             end = _moved(state.rows(done), step[done])

@@ -10,10 +10,12 @@ from torch import Tensor
 from deblend_batch.models.profile_fit.cholesky import factor
 from deblend_batch.models.profile_fit.maximum import Level, Problem, search_from
 from deblend_batch.models.profile_fit.normal import Normal
-from deblend_batch.models.profile_fit.priors import ShapePrior
+from deblend_batch.models.profile_fit.priors import SHAPES, ShapePrior
 from deblend_batch.models.profile_fit.solver import Found, chosen_of, store
 
 _COMPACT = 1.5  # half-light radius over the PSF's sigma: above it nothing can be taken for a star
+
+_SLACK = 3.0  # of the logarithm of the evidence: the rest of the unknowns may be better known, too
 
 
 def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level: Level) -> Found:
@@ -56,10 +58,18 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
             before.state._replace(extended=extended),
             prior.rows(compact),
             problem.config.fine,
+            before.normal.objective + odds + _shape_cost(before, prior.rows(compact), member),
         )
         gain = log_evidence(as_star.normal) - log_evidence(before.normal)
         store(found, compact, chosen_of(gain + odds > 0.0, as_star, before))
     return found
+
+
+def _shape_cost(galaxy: Found, prior: ShapePrior, member: int) -> Tensor:
+    """Return what a galaxy's evidence loses at most by the unknowns that a point source has not: (blend,)."""
+    shape = slice(SHAPES * member + 2, SHAPES * (member + 1))
+    known = galaxy.normal.hessian.diagonal(dim1=1, dim2=2)[:, shape]
+    return 0.5 * torch.log(known / prior.precision[:, member, 2:]).sum(dim=1) + _SLACK
 
 
 def log_evidence(normal: Normal) -> Tensor:
