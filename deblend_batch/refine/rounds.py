@@ -18,7 +18,7 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
-_NEAR = 0.25  # of a stamp: what is farther from a member says little of it
+_NEAR = 0.4  # of a stamp: what is farther from a member says little of it
 FitAll = Callable[[Blends, bool], Fits]
 """Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
 
