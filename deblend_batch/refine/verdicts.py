@@ -43,14 +43,14 @@ class RefineRules:
         How far apart the halves are, in PSF widths: nearer ones are a disc and its bulge.
     """
 
-    rounds: int = 3
+    rounds: int = 4
     absent_snr: float = 1.5
-    least_snr: float = 5.0
+    least_snr: float = 4.0
     shared: float = 0.8
-    peak_snr: float = 6.0
+    peak_snr: float = 5.0
     apart_fwhm: float = 0.5
     added_shared: float = 0.88
-    half_snr: float = 3.4
+    half_snr: float = 3.0
     half_shared: float = 0.55
     half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
 
