@@ -28,10 +28,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 # Ray's workers would give way to every other process, and so to the tests that need no Ray.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray's spelling)
+# An actor beside each group of replicas, which looks for notices that no test gives.
+os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
 # On a busy machine Ray's own minute does not suffice.
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "600"
 # Ray's own 10 s are longer than a test's whole run.
-os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (Ray's spelling)
+os.environ["RAY_metrics_report_interval_ms"] = "2000"  # noqa: SIM112 (Ray's spelling)
 
 import numpy as np
 import psutil

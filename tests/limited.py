@@ -3,23 +3,29 @@
 Memory is what is resident, in the program and all that it starts: an address space of many gigabytes, as
 torch and Ray have, costs nothing. Between two looks the kernel keeps the program's own peak; to look more
 often would take half a core, since the processes below one are found by reading those of all the machine.
+
+Imports would take longer than most of these programs: each is forked from a process that has done them.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.forked import IMPORTED, play
+
 _LOOK_SECONDS = 0.1
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(list(IMPORTED))
 
 
 @dataclass(frozen=True)
@@ -47,50 +53,39 @@ def run_limited(
     Parameters
     ----------
     words : sequence of str
-        Program and arguments; ``deblend-batch`` is the command line of this checkout, ``python`` this Python.
+        Program and arguments: ``deblend-batch`` with its own, or ``python -c CODE`` with those of the code.
     memory, disk : int
         Bytes.
     seconds : float
         Wall time.
     cwd : Path, optional
-        Where it runs.
+        Where it runs, and imports from.
 
     Returns
     -------
     Ended
         How it ended.
     """
-    script = str(Path(sys.executable).parent / "deblend-batch")
-    program = {"deblend-batch": script, "python": sys.executable}.get(words[0], words[0])
-    command = [program, *words[1:]]
     with tempfile.TemporaryDirectory() as scratch:
-        out, err = Path(scratch, "out"), Path(scratch, "err")
-        folder = Path(scratch, "tmp")
+        out, err, folder = (Path(scratch, name) for name in ("out", "err", "tmp"))
+        out.touch()
+        err.touch()
         folder.mkdir()
         environment = {**os.environ, "TMPDIR": str(folder), "COLUMNS": "200"}
-        if (
-            cwd is not None
-        ):  # whose modules it may import, though the working folder's are no longer looked for
-            environment["PYTHONPATH"] = str(cwd)
-        with out.open("wb") as stdout, err.open("wb") as stderr:
-            started = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=cwd,
-                env=environment,
-            )
-            taken = _watch(started, folder, memory, seconds, disk)
-        return Ended(started.returncode, out.read_text(), err.read_text(), *taken)
+        program = _FORKS.Process(target=play, args=(words, out, err, environment, cwd))
+        program.start()
+        taken = _watch(program, folder, memory, seconds, disk)
+        assert program.exitcode is not None
+        return Ended(program.exitcode, out.read_text(), err.read_text(), *taken)
 
 
 def _watch(
-    program: subprocess.Popen[bytes], folder: Path, memory: int, seconds: float, disk: int
+    program: BaseProcess, folder: Path, memory: int, seconds: float, disk: int
 ) -> tuple[int, int, float]:
     """Look at a program until it ends; stop it, and fail, where it passes a limit."""
     started, most, written = time.monotonic(), 0, 0
-    while program.poll() is None:
+    assert program.pid is not None
+    while program.exitcode is None:
         most = max(most, _resident(program.pid), _peak(program.pid))
         written = max(written, sum(f.stat().st_size for f in _files(folder)))
         took = time.monotonic() - started
@@ -105,7 +100,7 @@ def _watch(
         ]
         if passed:
             _stop(program)
-            pytest.fail(f"{program.args!r} passed its limits ({'; '.join(passed)})")
+            pytest.fail(f"the program passed its limits ({'; '.join(passed)})")
         time.sleep(_LOOK_SECONDS)
     return most, written, time.monotonic() - started
 
@@ -145,10 +140,10 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
-def _stop(program: subprocess.Popen[bytes]) -> None:
-    for process in reversed(_tree(program.pid)):
+def _stop(program: BaseProcess) -> None:
+    for process in reversed(_tree(program.pid or 0)):
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    program.wait()
+    program.join()

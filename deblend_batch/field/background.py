@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import distance_transform_edt, median_filter
 
 from deblend_batch.field.noise import MAD_TO_SIGMA
@@ -119,6 +118,8 @@ class BackgroundSurface:
         centres_x: NDArray[np.float64],
         level: NDArray[np.float64],
     ) -> None:
+        from scipy.interpolate import RectBivariateSpline  # it takes long, and few images need it
+
         axes = _with_rim(centres_y), _with_rim(centres_x)
         degree_y, degree_x = (min(3, len(axis) - 1) for axis in axes)
         self._spline = RectBivariateSpline(*axes, _extended(level), kx=degree_y, ky=degree_x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import galsim
 import numpy as np
 from astropy.io.fits import Header
 from numpy.typing import NDArray
@@ -99,6 +98,8 @@ class PsfexModel:
         ndarray of float64, shape (edge, edge)
             Unit sum, odd edge, the centre on the middle pixel.
         """
+        import galsim  # it takes long, and few images have such a model
+
         x, y = (
             (at + 1 - zero) / scale
             for at, zero, scale in zip(yx[::-1], self.zero_xy, self.scale_xy, strict=True)

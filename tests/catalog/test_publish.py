@@ -30,6 +30,10 @@ pytestmark = [
 ]
 
 
+STRAY = ("catalog", "catalog", "dataset", "Norder=0", "Dir=0", "Npix=0.parquet")
+"""A leaf of an earlier publication, by its place in a run's folder."""
+
+
 @pytest.fixture(scope="module")
 def finished(small_field: SmallField, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A complete run that nobody has published."""
@@ -59,7 +63,7 @@ class Watched(NamedTuple):
 
 @pytest.fixture(scope="module")
 def watched(finished: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    """The publication of a copy of the run."""
+    """The publication of a copy of the run, where an earlier one has left a file."""
     hats_import = pytest.importorskip("hats_import")
     pipeline = hats_import.pipeline_with_client
     level, before = logging.getLogger().level, listening()
@@ -71,6 +75,9 @@ def watched(finished: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
     copy = tmp_path_factory.mktemp("published") / "out"
     shutil.copytree(finished, copy)
+    stray = copy.joinpath(*STRAY)
+    stray.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"x": [1]}), stray)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hats_import, "pipeline_with_client", pipeline_watched)
         publication = publish_run(Output(str(copy)))
@@ -130,10 +137,7 @@ def test_publishing_is_nobody_else_s_business(watched: Watched) -> None:
 def test_publishing_again_replaces_the_catalogue(published: Publication) -> None:
     """No file of the earlier one is left behind."""
     output = Output(str(Path(published.url).parent))
-    stray = Path(published.url, "catalog", "dataset", "Norder=0", "Dir=0", "Npix=0.parquet")
-    stray.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"x": [1]}), stray)
-    assert publish_run(output) == published
+    stray = Path(output.url).joinpath(*STRAY)
     assert not stray.exists() or pq.read_schema(stray).names != ["x"]
     assert verify_run(output).problems == ()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 from deblend_batch.cli.main import main
+from tests.limited import run_limited
 
 COMMAND = [sys.executable, "-m", "deblend_batch"]
 
@@ -21,20 +20,15 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_mistake_is_an_object_too(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [*COMMAND, "plan", str(tmp_path / "none.yaml"), "--debug"],
-        text=True,
-        capture_output=True,
-        check=False,
-        env={**os.environ, "DEBLEND_BATCH_LOG": "json"},
-    )
-    (line,) = objects(ended.stderr)
-    assert ended.returncode == line["exit_code"] == 2
+def test_a_mistake_is_an_object_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBLEND_BATCH_LOG", "json")
+    ended = run_limited(["deblend-batch", "plan", str(tmp_path / "none.yaml"), "--debug"])
+    (line,) = objects(ended.err)
+    assert ended.code == line["exit_code"] == 2
     assert line["level"] == "error"
     assert str(tmp_path / "none.yaml") in line["event"]
     assert "NotFoundError" in line["exception"]
-    assert ended.stdout == ""
+    assert ended.out == ""
 
 
 def test_warnings_of_libraries_are_objects() -> None:
@@ -43,10 +37,7 @@ def test_warnings_of_libraries_are_objects() -> None:
         "configure_logs('json', run='a-1'); warnings.warn('old', stacklevel=1);"
         "logging.getLogger('botocore').error('gone %d', 3)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True
-    )
-    warned, gone = objects(ended.stderr)
+    warned, gone = objects(run_limited(["python", "-c", program]).err)
     assert "UserWarning: old" in warned["event"]
     assert (gone["event"], gone["logger"], gone["level"]) == ("gone 3", "botocore", "error")
     assert gone["run"] == warned["run"] == "a-1"

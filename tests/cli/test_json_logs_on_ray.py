@@ -1,4 +1,4 @@
-"""``--log-format json`` on Ray: the lines of the driver and of the actors are objects, each of them."""
+"""A run on Ray whose worker is killed: no row is lost; with ``--log-format json`` each line is an object."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import yaml
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
+from deblend_batch.engine.audit.verify import verify_run
 from tests.cli.test_json_logs import COMMAND, objects
-from tests.support import SmallField
+from tests.support import SmallField, shards_of
 
 
 def kill_the_first_worker(ledger: Ledger, process: subprocess.Popen[str]) -> None:
@@ -58,6 +59,15 @@ def test_the_standard_output_is_the_result_alone(told: tuple[Ledger, str, str]) 
     (line,) = [each for each in objects(err) if each["event"] == "printed"]
     assert "A worker died or was killed" in line["text"]
     assert "\x1b" not in line["text"]
+
+
+def test_the_rows_are_those_of_an_undisturbed_run(
+    told: tuple[Ledger, str, str], undisturbed_small_tiles: dict[str, bytes]
+) -> None:
+    output = told[0].output
+    assert shards_of(Path(output.url)) == undisturbed_small_tiles
+    assert json.loads(told[1])["totals"]["pairs"]["quarantined"] == 0
+    assert verify_run(output, recompute=0).problems == ()
 
 
 def test_the_driver_takes_the_memory_that_was_projected(told: tuple[Ledger, str, str]) -> None:

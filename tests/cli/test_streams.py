@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limited import Ended, run_limited
+
 COMMAND = [str(Path(sys.executable).parent / "deblend-batch")]
 
 _NOISY = """
@@ -42,26 +44,24 @@ run()
 NOISES = (*("a warning", "a logger", "a handler", "astropy", "astropy's logger", "a finaliser"),)
 
 
-def noisy(*words: str) -> subprocess.CompletedProcess[str]:
+def noisy(*words: str) -> Ended:
     """Run a verb in which libraries warn, log and fail."""
-    return subprocess.run(
-        [sys.executable, "-c", _NOISY, *words], capture_output=True, text=True, check=False
-    )
+    return run_limited(["python", "-c", _NOISY, *words])
 
 
 def test_nothing_of_a_library_stands_above_the_line() -> None:
     ended = noisy()
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: out: what is wrong; how to mend it\n"
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "error: out: what is wrong; how to mend it\n"
 
 
 def test_debug_shows_what_libraries_say() -> None:
     ended = noisy("--debug")
-    assert ended.returncode == 2
+    assert ended.code == 2
     for noise in NOISES:
-        assert f"noise of {noise}" in ended.stderr
-    assert "divide by zero" in ended.stderr
-    assert ended.stderr.endswith("error: out: what is wrong; how to mend it\n")
+        assert f"noise of {noise}" in ended.err
+    assert "divide by zero" in ended.err
+    assert ended.err.endswith("error: out: what is wrong; how to mend it\n")
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -35,13 +36,16 @@ def die() -> None:
 
 
 class Worker:
-    """An actor that takes what a task made, or dies."""
+    """An actor that takes what a task made, dies, or never answers."""
 
     def use(self, _: Any) -> None:
         return
 
     def die(self) -> None:
         die()
+
+    def wait(self) -> None:
+        threading.Event().wait()
 
 
 def remote_error(error: BaseException) -> Exception:
@@ -110,10 +114,13 @@ def test_ray_s_own_errors_are_the_worker_s(error: Exception, failure: Failure) -
 
 def test_processes_that_die_are_the_worker_s() -> None:
     crash = ray.remote(die).options(max_retries=0).remote()
-    actor = ray.remote(Worker).options(num_cpus=0).remote()
-    died = raised_by(actor.die.remote())
+    actor, killed = (ray.remote(Worker).options(num_cpus=0).remote() for _ in range(2))
+    died, waits = raised_by(actor.die.remote()), killed.wait.remote()
+    ray.kill(killed)
+    ended = raised_by(waits)
     assert isinstance(died, ActorDiedError)
-    for error in (raised_by(crash), died, raised_by(actor.use.remote(1))):
+    assert isinstance(ended, ActorDiedError)
+    for error in (raised_by(crash), died, ended, raised_by(actor.use.remote(1))):
         assert fault_of(error).failure is Failure.WORKER
         assert "\n" not in one_line(error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,6 @@ class Saboteur:
             os._exit(1)
         if self._deed == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._deed == "ray.kill":
-            import ray
-
-            ray.kill(ray.get_runtime_context().current_actor)
-            time.sleep(60)
         if self._deed == "segfault":
             ctypes.string_at(0)
         if self._deed == "network":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ import yaml
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.crew.fork_server import ForkServer
+from deblend_batch.engine.crew.fork_server import FORK_SERVER, ForkServer
 from deblend_batch.engine.inputs.work import RunContext
 from deblend_batch.engine.run import process_field, retry_run
 from deblend_batch.engine.worker.exchange import load_run_model
-from deblend_batch.errors import RunStoppedError
+from deblend_batch.errors import InterruptedRunError, RunStoppedError
 from tests.engine.killing_models import first_time, saboteur
+from tests.engine.slow_models import slow_model
 from tests.support import SmallField, shards_of, wait_until, write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,28 +164,52 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return workers
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has, though its parent may not have asked yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
+
+
 def test_workers_leave_with_their_driver_and_the_run_resumes(
-    undisturbed: dict[str, bytes],
-    small_field: SmallField,
-    script: Any,
-    tmp_path: Path,
-    blow: signal.Signals,
+    undisturbed: dict[str, bytes], small_field: SmallField, script: Any, tmp_path: Path
 ) -> None:
-    """SIGTERM is made to be Ctrl-C, see ``test_run.py``."""
     output, process = tmp_path / "out", script()
-    wait_until(lambda: bool(list(output.glob("ledger/*.json"))) or process.poll() is not None)
+    wait_until(lambda: bool(shards_of(output)) or process.poll() is not None)
     (worker,) = workers_of(process)
-    process.send_signal(blow)
-    _, errors = process.communicate()
+    process.kill()
+    process.communicate()
     worker.wait()
-    if blow is not signal.SIGKILL:
-        assert "run the same command again to resume" in errors
-        assert read_status(Output(str(output))).state == "interrupted"
     assert shards_of(output).items() < undisturbed.items()
     assert process_field(local(small_field, output)).exit_code == 0
     assert shards_of(output) == undisturbed
     assert verify_run(Output(str(output)), recompute=0).problems == ()
+
+
+def test_ctrl_c_is_one_line_and_workers_leave(
+    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
+) -> None:
+    """SIGTERM is made to be Ctrl-C, see ``test_run.py``."""
+    output = tmp_path / "out"
+
+    def press() -> None:
+        wait_until(lambda: bool(list(output.glob("ledger/*.json"))))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=press)
+    user.start()
+    with pytest.raises(InterruptedRunError, match="run the same command again to resume"):
+        process_field(
+            local(small_field, output, tiles_in_flight=1), loader=slow_model(tmp_path / "fast")
+        )
+    user.join()
+    assert FORK_SERVER._process is not None
+    workers = psutil.Process(FORK_SERVER._process.pid).children()
+    wait_until(lambda: all(has_ended(worker) for worker in workers))
+    assert read_status(Output(str(output))).state == "interrupted"
+    assert shards_of(output).items() < undisturbed.items()
+    assert process_field(local(small_field, output)).exit_code == 0
+    assert shards_of(output) == undisturbed
 
 
 def test_a_script_needs_no_guard_nor_ray_nor_torch_and_shares_its_output_with_another_run(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
@@ -14,26 +17,22 @@ from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
 from tests.engine.stopped import StoppedMeter
 from tests.engine.test_overlaps import config_of, write_halves
-from tests.support import SmallField, shards_of
+from tests.support import SmallField, shards_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-def begin(config: dict[str, Any], output: Path) -> None:
-    """Run until a user stops it in its third tile."""
-    with pytest.raises(InterruptedRunError):
-        process_field(config, progress=StoppedMeter("pairs"))
-    assert shards_of(output)
 
 
 def test_a_run_that_was_begun_without_ray_goes_on_there(
     undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
 ) -> None:
-    """By two actors that share a GPU; in ``tests/jobs/test_submit.py`` each has its own."""
+    """By two actors that may share a GPU; in ``test_nodes.py`` each has its own."""
     output = Output(str(tmp_path / "out"))
-    begin(small_field.config(output.url, engine={"actors": 1}), tmp_path / "out")
-    assert len(shards_of(tmp_path / "out")) < len(undisturbed)
-    summary = process_field(small_field.on_ray(output.url, engine={"gpus_per_actor": 0.5}))
+    begun = small_field.config(output.url, engine={"actors": 1})
+    with pytest.raises(InterruptedRunError):
+        process_field(begun, progress=StoppedMeter("pairs"))
+    assert 0 < len(shards_of(tmp_path / "out")) < len(undisturbed)
+    engine = {"gpus_per_actor": 0.5, "actors": 2}
+    summary = process_field(small_field.on_ray(output.url, engine=engine))
     assert summary.exit_code == 0
     assert shards_of(tmp_path / "out") == undisturbed
     assert verify_run(output).problems == ()
@@ -42,14 +41,29 @@ def test_a_run_that_was_begun_without_ray_goes_on_there(
     assert {worker["node"] == "local" for worker in workers} == {True, False}
 
 
-def test_a_run_that_was_begun_on_ray_goes_on_without(
-    small_field: SmallField, tmp_path: Path
+def start_driver(config: dict[str, Any], folder: Path, head: Any) -> subprocess.Popen[str]:
+    """Start a run as its user would."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    script = str(Path(sys.executable).parent / "deblend-batch")
+    command = [script, "run", str(folder / "config.yaml")]
+    return subprocess.Popen(command, env=head.environment(), stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_whose_driver_was_killed_on_ray_goes_on_without(
+    head: Any, small_field: SmallField, tmp_path: Path
 ) -> None:
-    """Of two fields, which are indexed by tasks there."""
+    """Of two fields, which are indexed by tasks there; what is whole after the blow is as it should be."""
     halves, output = write_halves(small_field, tmp_path), tmp_path / "out"
-    begun = config_of(small_field, halves, output, engine={"where": "ray", "actors": 1})
-    begin(begun, output)
-    process_field(config_of(small_field, halves, tmp_path / "alone"))
-    assert len(shards_of(output)) < len(shards_of(tmp_path / "alone"))
-    process_field(config_of(small_field, halves, output))
-    assert shards_of(output) == shards_of(tmp_path / "alone")
+    tiles = {"size": 64}
+    engine = {"where": "ray", "actors": 1, "tiles_in_flight": 1}
+    begun = config_of(small_field, halves, output, tiles=tiles, engine=engine)
+    driver = start_driver(begun, tmp_path, head)
+    wait_until(lambda: bool(shards_of(output)) or driver.poll() is not None)
+    driver.kill()
+    _, said = driver.communicate()
+    process_field(config_of(small_field, halves, tmp_path / "alone", tiles=tiles))
+    undisturbed = shards_of(tmp_path / "alone")
+    assert set() < shards_of(output).items() < undisturbed.items(), said
+    process_field(config_of(small_field, halves, output, tiles=tiles))
+    assert shards_of(output) == undisturbed
+    assert verify_run(Output(str(output)), recompute=0).problems == ()

@@ -106,19 +106,21 @@ def _members(n: int, *, known: bool = True) -> Members:
 
 @pytest.mark.parametrize(
     ("members", "undetected"),
-    [(_members(1), False), (_members(6), True), (_members(6, known=False), False)],
-    ids=["one member", "all undetected", "nothing known"],
+    [(_members(6), True), (_members(6, known=False), False)],
+    ids=["all undetected", "nothing known"],
 )
 def test_poor_data_still_makes_a_page(members: Members, undetected: bool) -> None:
     flux = np.full(len(members.flux), np.nan) if undetected else members.flux
     assert "<h2>Summary</h2>" in render_report(_evaluation(members, flux))
 
 
-def test_the_page_is_written_whole_and_the_same_again(tmp_path: Path) -> None:
-    members = _members(6)
+def test_one_member_has_a_page_that_is_written_whole_and_the_same_again(tmp_path: Path) -> None:
+    members = _members(1)
     found = _evaluation(members, members.flux)
     write_report(found, str(tmp_path / "report.html"))
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(found)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Summary</h2>" in page
+    assert page == render_report(found)
 
 
 def test_a_catalogue_has_a_page(

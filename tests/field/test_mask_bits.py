@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError
@@ -58,6 +58,7 @@ def test_wrong_attributes_say_how_to_mend_them(attributes: dict[str, Any], messa
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "bool"])
 @given(values=st.lists(st.integers(0, 2**64 - 1), max_size=30), bits=tables, data=st.data())
+@settings(max_examples=40)
 def test_a_pixel_is_bad_where_one_of_the_bad_bits_is_set(
     dtype: str, values: list[int], bits: dict[str, int], data: st.DataObject
 ) -> None:

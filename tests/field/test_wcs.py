@@ -62,6 +62,7 @@ def grid(**cards: Any) -> SkyGrid:
     ids=["tan", "fk5", "sip", "tpv", "swapped", "galactic"],
 )
 @given(yx=st.lists(st.tuples(st.floats(-50, 550), st.floats(-50, 650)), min_size=1, max_size=20))
+@settings(max_examples=20)
 def test_there_and_back(cards: dict[str, Any], yx: list[tuple[float, float]]) -> None:
     there = np.array(yx)
     sky = grid(**cards)

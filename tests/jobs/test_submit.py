@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,9 @@ def submit(head: Any, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def write_config(folder: Path, small_field: SmallField, output: Path, **engine: Any) -> str:
-    """Write the config of a run with an actor on each GPU."""
-    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, **engine}
+def write_config(folder: Path, small_field: SmallField, output: Path) -> str:
+    """Write the config of a run whose actor has a GPU of its own."""
+    engine = {"actors": 1, "gpus_per_actor": 1, "tiles_in_flight": 1}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return str(folder / "config.yaml")
@@ -63,7 +64,7 @@ def test_a_job_that_is_stopped_is_resumed_by_another_on_the_cluster_s_gpus(
         entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
         runtime_env={
             "working_dir": str(ROOT),
-            "env_vars": {"RUN_CONFIG": write_config(tmp_path, small_field, output, actors=1)},
+            "env_vars": {"RUN_CONFIG": write_config(tmp_path, small_field, output)},
         },
     )
     wait_until(
@@ -86,18 +87,37 @@ def test_a_job_that_is_stopped_is_resumed_by_another_on_the_cluster_s_gpus(
         assert not {"\r", "\x1b"} & set(log)
     assert shards_of(output) == undisturbed_small_tiles
     assert verify_run(Output(str(output)), recompute=0).problems == ()
-    assert (
-        set() < gpus_of(output) <= {((0,), "0"), ((1,), "1")}
-    )  # of both: tests/engine/test_nodes.py
+    assert set() < gpus_of(output) <= {((0,), "0"), ((1,), "1")}  # both: tests/engine/test_nodes.py
 
 
-@pytest.mark.slow
-def test_a_job_s_mistake_is_one_line_in_its_log(head: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "words", "what"),
+    [
+        ("process_field", ["{}/config.yaml"], "field"),
+        ("detect_sources", ["here.zarr", "/d.parquet"], "field"),
+        ("train_model", ["here.zarr"], "output"),
+    ],
+)
+def test_a_job_s_mistake_is_one_line_in_its_log(
+    script: str,
+    words: list[str],
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, where Ray's mark of a job is set: how jobs end is tested above."""
     (tmp_path / "config.yaml").write_text(
         "field: here.zarr\ndetections: /d.parquet\noutput: /out\n"
     )
-    ended = submit(head, "jobs/process_field.py", str(tmp_path / "config.yaml"))
-    assert ended.returncode != 0
-    assert "error: " in ended.stdout
-    assert "'here.zarr' is a relative path, and a Ray job runs in a temporary copy" in ended.stdout
-    assert "Traceback" not in ended.stdout
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setattr(sys, "argv", [script, *(word.format(tmp_path) for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 2
+    out, err = capfd.readouterr()
+    mistake = (
+        rf"error: .*{what}.* 'here.zarr' is a relative path, and a Ray job runs in a temporary copy"
+    )
+    assert re.match(mistake, (out + err).splitlines()[-1])
+    assert "Traceback" not in out + err

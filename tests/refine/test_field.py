@@ -71,8 +71,9 @@ def table(
 
 @pytest.fixture(scope="module")
 def monkeypatch_module() -> Any:
-    """No cluster is named: a few sources are refined in this process."""
+    """All is done in this process, however many tiles; ``tests/detect/test_field_on_ray.py`` has tasks."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deblend_batch.detect.field._ALONE_TILES", 100)
         patch.setattr("deblend_batch.detect.field.is_named", lambda: False)
         patch.setattr("deblend_batch.refine.field.is_named", lambda: False)
         yield

@@ -286,9 +286,12 @@ def test_answers_that_break_off_are_asked_for_again(s3: SeaweedFS, proxy: Proxy,
     assert proxy.met["half_answer"] >= 2
 
 
-@pytest.mark.slow
-def test_a_store_that_always_refuses_is_asked_five_times(s3: SeaweedFS, proxy: Proxy) -> None:
+def test_a_store_that_always_refuses_is_asked_five_times(
+    s3: SeaweedFS, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not five times five: one client repeats requests, and nothing repeats that."""
+    standard = pytest.importorskip("botocore.retries.standard")
+    monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *_: 0.01)
     proxy.faults = (Faults(["GET", "PUT"], refused=1),)
     options = proxy.through(s3.options)
     with pytest.raises(TransientStorageError, match=r"survey/x: .*; check the URL, the network"):

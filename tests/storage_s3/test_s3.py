@@ -189,7 +189,10 @@ def test_records_that_carry_options_do_not_show_them(module: str) -> None:
             r"field.zarr: permission denied \(AccessDenied\); check",
         ),
         (
-            {"client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}},
+            {
+                "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"},
+                "config_kwargs": {"retries": {"total_max_attempts": 1}},
+            },
             r"field.zarr: .*; check the URL, the network and the credentials",
         ),
     ],

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch import flags
@@ -61,6 +61,7 @@ def test_blend_ids_of_a_survey_do_not_collide() -> None:
 
 
 @given(skies(), rules)
+@settings(max_examples=40)
 def test_the_central_is_first_and_padding_is_last(found: Detections, rule: BlendRules) -> None:
     blends = blends_of(found, rule)
     for row in range(len(blends)):
@@ -81,6 +82,7 @@ def test_the_central_is_first_and_padding_is_last(found: Detections, rule: Blend
 
 
 @given(skies(), rules)
+@settings(max_examples=40)
 def test_the_neighbour_is_the_nearest_member_on_the_sky(
     found: Detections, rule: BlendRules
 ) -> None:
@@ -159,6 +161,7 @@ def test_what_is_outside_the_image_or_in_one_place_is_flagged() -> None:
 
 
 @given(skies())
+@settings(max_examples=40)
 def test_a_blend_of_two_is_a_pair(found: Detections) -> None:
     """Those of today, where no third source is near: the same ids, roles, positions, separations."""
     found = replace(found, radius_arcsec=np.full(len(found), np.nan, np.float32))

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.detections.table import Detections
@@ -94,6 +94,7 @@ def test_what_is_measured_stays_as_it_is(found: Detections, rule: BlendRules) ->
 
 
 @given(skies(), rules)
+@settings(max_examples=40)
 def test_contaminants_are_those_with_light_in_the_blend(
     found: Detections, rule: BlendRules
 ) -> None:

@@ -30,7 +30,6 @@ from deblend_batch.train.news import News, Report
 from deblend_batch.train.ray_train import Order, fit
 from deblend_batch.train.ray_train import reason as reason_of
 from deblend_batch.train.run import train
-from tests.jobs.test_submit import submit
 from tests.support import wait_until
 from tests.train.replicas import train_in_two
 
@@ -102,10 +101,14 @@ def test_two_replicas_learn_what_one_learns(
         torch.testing.assert_close(undisturbed.weights[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_a_killed_replica_costs_time_alone_and_a_job_ends_to_the_bit(
-    head: Any, config: TrainConfig, undisturbed: Undisturbed, tmp_path: Path
+def test_a_killed_replica_costs_time_alone_and_the_training_ends_to_the_bit(
+    head: Any,
+    config: TrainConfig,
+    undisturbed: Undisturbed,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The command that a cluster's user submits; its flag outdoes the config."""
+    """The verb, whose flag outdoes the config; ``tests/jobs/test_submit.py`` has it as a job's script."""
     out = tmp_path / "out"
     alone = write_config(tmp_path, config.model_copy(update={"replicas": 1}))
     killed: list[int] = []
@@ -120,16 +123,16 @@ def test_a_killed_replica_costs_time_alone_and_a_job_ends_to_the_bit(
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    words = [str(out), "--config", alone, "--replicas", "2"]
-    job = submit(head, "jobs/train_model.py", *words)
+    code = main(["train", str(out), "--config", alone, "--replicas", "2"])
     ended.set()
     killer.join()
-    assert job.returncode == 0, job.stdout + job.stderr
+    said = "".join(capfd.readouterr())
+    assert code == 0, said
     assert killed
-    said = re.findall(r"^step (\d+)/16  loss ", job.stdout, re.MULTILINE)
-    assert said[-3:] == ["8", "12", "16"]
+    steps = re.findall(r"^step (\d+)/16  loss ", said, re.MULTILINE)
+    assert steps[-3:] == ["8", "12", "16"]
     url = str(out / "blend2flux-small.safetensors")
-    assert url in job.stdout
+    assert url in said
     card = find_card(url)
     assert card.training["config"]["replicas"] == 2
     assert card.test_metrics["pairs"] == 64

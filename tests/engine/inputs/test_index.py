@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.catalog.output import Output
@@ -64,6 +64,7 @@ def crowded(
 
 
 @given(data=st.data())
+@settings(max_examples=40)
 def test_any_rows_are_read_back_to_the_bit(
     crowded: tuple[FieldIndex, Blends], data: st.DataObject
 ) -> None:
