@@ -90,6 +90,17 @@ def test_the_leak_is_the_untrusted_share_of_what_others_put_into_a_profile(
     )
 
 
+def test_a_first_fit_gone_astray_makes_no_leak() -> None:
+    """Where it put light, and the last one next to none, the misfit is no share of what is there."""
+    models = torch.full((1, 2, 25), 1e-12)
+    models[0, :, :9] = 10.0
+    weight, light = torch.ones(1, 5, 5), models.sum(dim=1).reshape(1, 5, 5)
+    first = torch.where(light > 1.0, light, 5.0)
+    trusted = weight / (1.0 + (0.1 * first).square())
+    leaked = leaked_light(models, weight, trusted)
+    assert leaked.flatten().tolist() == pytest.approx([0.1 * 90.0] * 2, rel=0.01)
+
+
 def test_members_apart_leak_nothing() -> None:
     models = torch.zeros(1, 2, 16)
     models[0, 0, :5], models[0, 1, 8:] = 3.0, 5.0
