@@ -140,7 +140,7 @@ def run_demo(
         storage.write_bytes(config, (_MARK + yaml.safe_dump(settings, sort_keys=False)).encode())
         say("finding its sources ...")
         opened = Field.open(truth.field_url)
-        params, finish = how_to_detect(opened, None, refine=None)
+        params, finish = how_to_detect(opened, None, refine=True)
         seen = detect_field(opened, found, params=params, finish=finish)
         say(f"measuring {seen.sources:,} sources ...")
         summary = process_field(config)

@@ -190,7 +190,7 @@ def detect(
         Optional[float],  # noqa: UP045
         typer.Option(
             help="How far a source must stand above a brighter one's halo, over what tells it for certain; "
-            "0.4, unrefined 1."
+            "0 from the ground, else 1."
         ),
     ] = None,
     max_fragment: Annotated[
@@ -206,13 +206,12 @@ def detect(
         typer.Option(help="Cells of a background to take from the image first, px; none."),
     ] = None,
     refine: Annotated[
-        Optional[bool],  # noqa: UP045
+        bool,
         typer.Option(
-            "--refine/--no-refine",
-            help="Fit the blends of what was found: drop what is no source, add what is missing. Images "
-            "from the ground are refined where nothing is said.",
+            help="Fit the blends of what was found: drop what is no source, and add what is missing in "
+            "images from the ground.",
         ),
-    ] = None,
+    ] = True,
     tile_size: Annotated[int, typer.Option(help="Edge of a tile, px.", min=64)] = 2048,
     overwrite: OverwriteOpt = False,
     storage_options: StorageOpt = None,

@@ -18,7 +18,7 @@ from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.provenance import counts_of, provenance_of
 from deblend_batch.refine.rounds import refine
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import RefineRules
+from deblend_batch.refine.verdicts import FROM_SPACE, THROUGH_SEEING, RefineRules
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.tile import compact_order, halves
@@ -33,7 +33,7 @@ _ALONE_SOURCES = 1000
 
 
 def how_to_detect(
-    opened: Field, band: str | None, *, refine: bool | None
+    opened: Field, band: str | None, *, refine: bool
 ) -> tuple[ExtractParams, Refinement | None]:
     """Say with what settings to detect, and whether to refine.
 
@@ -43,13 +43,14 @@ def how_to_detect(
         The field.
     band : str, optional
         The band to detect in; the first if None.
-    refine : bool, optional
-        What the user wishes. If None, images through seeing are refined: those from space show galaxies in
-        such detail that the residual of a profile is full of arms and clumps.
+    refine : bool
+        Whether the user wishes it.
     """
-    if refine is None:
-        refine = not opened.is_from_space(band_number(opened, band))
-    return (CANDIDATES, Refinement()) if refine else (ExtractParams(), None)
+    if not refine:
+        return ExtractParams(), None
+    if opened.is_from_space(band_number(opened, band)):
+        return ExtractParams(), Refinement(FROM_SPACE)
+    return CANDIDATES, Refinement(THROUGH_SEEING)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,9 @@ class Fits:
         In the band of the detection, nJy.
     snr : ndarray of float64, shape (n,)
         Flux over error in the band where that is largest; NaN where no pixel tells.
+    sure : ndarray of float64, shape (n,)
+        Flux over its whole error, what may be others' light included, in the band where that is largest;
+        NaN as above.
     shared : ndarray of float64, shape (n,)
         Share of the light within the member's profile that is others', in the band where it is least.
     radius_arcsec : ndarray of float64, shape (n,)
@@ -79,6 +82,7 @@ class Fits:
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
     snr: NDArray[np.float64]
+    sure: NDArray[np.float64]
     shared: NDArray[np.float64]
     radius_arcsec: NDArray[np.float64]
     blend: NDArray[np.int64]

@@ -88,13 +88,13 @@ def _fitted(
     columns = method.measured(stamps.cut, [answer], field)
     size = method.needed_sizes(stamps.cut, columns)
     held = size <= stamps.cut.blends.stamp_size
-    given, answer, columns = (_rows(each, held) for each in (given, answer, columns))
-    cut = stamps.cut[held]
+    cut, seen = stamps.cut[held], _rows(given, held)
+    answer, shown = _rows(answer, held), _rows(columns, held)
     may = cut.blends.is_measured & with_trials
     # What the halves of a source are does not matter, only whether there are two.
-    trials = try_divided(_method(with_stars=False), given, answer, may, max(field.psf_fwhm_px))
+    trials = try_divided(_method(with_stars=False), seen, answer, may, max(field.psf_fwhm_px))
     halves = _halves(trials, cut, field, band)
-    return _read(cut, columns, answer, halves, field, band), size
+    return _read(cut, shown, answer, halves, field, band), size
 
 
 def _rows(columns: Arrays, rows: NDArray[np.bool_]) -> Arrays:
@@ -144,6 +144,7 @@ def _read(
     noise = answer["flux_noise"].astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.where(err > 0, flux / noise[blend, :, member], np.nan)
+        sure = np.where(err > 0, flux / err, np.nan)
     shared = columns["blendedness"].astype(np.float64)[blend, :, member]
     neighbour = blends.neighbour[blend, member]
     best = np.argmax(np.nan_to_num(answer["peak_sn"], nan=-np.inf), axis=1)
@@ -160,6 +161,7 @@ def _read(
         flux=flux[:, band] * unit[band],
         flux_err=err[:, band] * unit[band],
         snr=np.fmax.reduce(snr, axis=1),
+        sure=np.fmax.reduce(sure, axis=1),
         shared=np.fmin.reduce(shared, axis=1),
         radius_arcsec=columns["radius_px"].astype(np.float64)[blend, member]
         * field.pixel_scale_arcsec,

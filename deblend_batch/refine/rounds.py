@@ -75,7 +75,7 @@ def refine(
         blends = _touched(_blends(sources, field, links), changed)
         if len(blends) == 0:
             break
-        fits = fit_all(blends, number == 1)
+        fits = fit_all(blends, rules.divides and number == 1)
         last = number == rules.rounds
         verdicts = judge(fits, sources, max(field.psf_fwhm_px), rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)

@@ -30,6 +30,11 @@ class RefineRules:
         A member whose light others share must have more: what the parameters of a profile are worth.
     shared : float
         From so large a share of others' light on.
+    least_sure, sure_shared : float
+        A member that shares more must have more of its flux over its whole error: what the misfit of others
+        may have put there is no source.
+    divides : bool
+        Whether members are divided for a trial.
     peak_snr : float
         Significance of a peak in the residual that becomes a source.
     apart_fwhm : float
@@ -47,12 +52,20 @@ class RefineRules:
     absent_snr: float = 1.5
     least_snr: float = 4.0
     shared: float = 0.8
+    least_sure: float = 0.0
+    sure_shared: float = 0.5
+    divides: bool = True
     peak_snr: float = 5.0
     apart_fwhm: float = 0.5
     added_shared: float = 0.88
     half_snr: float = 3.0
     half_shared: float = 0.55
     half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
+
+
+THROUGH_SEEING = RefineRules()
+FROM_SPACE = RefineRules(least_sure=3.0, divides=False, peak_snr=np.inf)
+"""Where galaxies show arms and clumps, residuals and halves are those, and what may be one is dropped."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,7 @@ def judge(
     """
     absent = fits.snr < rules.absent_snr
     explained = (fits.snr < rules.least_snr) & (fits.shared > rules.shared)
+    explained |= (fits.sure < rules.least_sure) & (fits.shared > rules.sure_shared)
     unproven = _unproven(fits, sources, rules)
     dropped = absent | unproven | _weakest_first(fits, explained & ~absent)
     rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]

@@ -19,6 +19,7 @@ from deblend_batch.errors import OutputConflictError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.refine.field import CANDIDATES, Refinement, how_to_detect
 from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.verdicts import FROM_SPACE, THROUGH_SEEING, RefineRules
 from tests.support import make_meta
 
 SHAPE_YX = (230, 260)
@@ -182,16 +183,19 @@ def test_another_table_s_provenance_is_not_lost_and_does_not_stay(
     assert not beside.exists()
 
 
-@pytest.mark.parametrize(("width_arcsec", "is_refined"), [(0.4, True), (0.15, False)])
-def test_images_from_the_ground_are_refined(
-    tmp_path: Path, width_arcsec: float, is_refined: bool
+@pytest.mark.parametrize(("width_arcsec", "rules"), [(0.4, THROUGH_SEEING), (0.15, FROM_SPACE)])
+def test_what_is_asked_of_sources_depends_on_the_telescope(
+    tmp_path: Path, width_arcsec: float, rules: RefineRules
 ) -> None:
     url = str(tmp_path / "field.zarr")
     meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(width_arcsec,))
     finish_field(create_field(url, meta, (64, 64), with_variance=False), meta)
-    for wish, refined_too in ((None, is_refined), (True, True), (False, False)):
-        _, finish = how_to_detect(Field.open(url), None, refine=wish)
-        assert (finish is not None) == refined_too
+    opened = Field.open(url)
+    assert how_to_detect(opened, None, refine=False) == (ExtractParams(), None)
+    params, finish = how_to_detect(opened, None, refine=True)
+    assert finish is not None
+    assert finish.rules == rules
+    assert params == (CANDIDATES if rules is THROUGH_SEEING else ExtractParams())
 
 
 def test_fits_of_parts_are_put_end_to_end() -> None:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from deblend_batch.refine.fits import Fits, Halves
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import EXPLAINED, NO_FLUX, UNPROVEN, RefineRules, judge
+from deblend_batch.refine.verdicts import (
+    EXPLAINED,
+    FROM_SPACE,
+    NO_FLUX,
+    THROUGH_SEEING,
+    UNPROVEN,
+    RefineRules,
+    judge,
+)
 
 RULES = RefineRules()
 FWHM_PX = 4.0
@@ -47,6 +55,7 @@ def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None =
         np.zeros((n, 2)),
         nothing,
         nothing,
+        np.array(snr),
         np.array(snr),
         np.array(shared),
         nothing,
@@ -109,6 +118,18 @@ def test_what_was_added_must_prove_itself(
     assert found.reason.tolist() == ([] if stays else [UNPROVEN])
 
 
+@pytest.mark.parametrize(
+    ("sure", "shared", "stays"), [(2.9, 0.6, False), (3.1, 0.6, True), (2.9, 0.4, True)]
+)
+def test_from_space_light_that_others_may_have_put_there_is_no_source(
+    sure: float, shared: float, stays: bool
+) -> None:
+    fits = replace(fits_of([20.0, 90.0], [shared, 0.1]), sure=np.array([sure, 50.0]))
+    found = judge(fits, FAR, FWHM_PX, FROM_SPACE, last=True)
+    assert found.reason.tolist() == ([] if stays else [EXPLAINED])
+    assert not len(judge(fits, FAR, FWHM_PX, THROUGH_SEEING, last=True).dropped)
+
+
 def test_of_two_neighbours_the_weaker_goes_first() -> None:
     fits = fits_of([3.0, 2.0, 60.0], [0.9, 0.95, 0.1], [2, 1, 2])
     found = judge(fits, FAR, FWHM_PX, RULES, last=True)
@@ -158,7 +179,17 @@ def test_a_trial_shows_two(trial: tuple[float, float, float, float], is_two: boo
 @given(st.permutations(range(6)), st.lists(st.floats(-5, 60), min_size=6, max_size=6))
 def test_the_order_of_members_says_nothing(order: list[int], snr: list[float]) -> None:
     fits = fits_of(snr, [0.9] * 6, [2, 1, 4, 3, 6, 5])
-    columns = ("source_id", "neighbour_id", "yx", "flux", "flux_err", "snr", "shared", "blend")
+    columns = (
+        "source_id",
+        "neighbour_id",
+        "yx",
+        "flux",
+        "flux_err",
+        "snr",
+        "sure",
+        "shared",
+        "blend",
+    )
     mixed = replace(fits, **{name: getattr(fits, name)[order] for name in columns})
     first, second = (judge(each, FAR, FWHM_PX, RULES, last=True) for each in (fits, mixed))
     np.testing.assert_array_equal(first.dropped, second.dropped)

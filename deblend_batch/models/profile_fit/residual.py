@@ -94,7 +94,7 @@ def leaked_light(models: Tensor, weight: Tensor, trusted: Tensor) -> Tensor:
     light, profile = shown.clamp_min(0.0), shown.abs()  # a flux below nothing has a profile, too
     total = light.sum(dim=1)
     variance = (1.0 / trusted.clamp_min(1e-30) - 1.0 / weight.clamp_min(1e-30)).clamp_min(0.0)
-    # Misfit is a share of a first fit's light; where the last one has next to none it would be any share of it.
+    # Misfit is a share of a first fit's light: where the last one has next to none, it would be any share.
     square = torch.where(known, total, 0.0).double().square()
     misfit = (torch.where(known, variance, 0.0).double() * square).sum(dim=1)
     share = (misfit / square.square().sum(dim=1).clamp_min(_LEAST_MODEL)).sqrt()

@@ -36,7 +36,7 @@ def beside_a_bright_galaxy(seed: int) -> tuple[Tensor, list[tuple[float, float]]
 
 
 def test_faint_members_do_not_hold_a_bright_one_back() -> None:
-    """Steps cut by the wildest unknown of all members left bright galaxies round, and faint ones below nothing."""
+    """Steps cut by the wildest of all unknowns left bright galaxies round, and faint ones below nothing."""
     below, unfinished = 0, 0
     for seed in range(8):
         image, places, fluxes = beside_a_bright_galaxy(seed)
