@@ -26,9 +26,7 @@ _RADIUS_RANGE_PX = (0.02, 60.0)  # half of the largest stamp: what is wider is b
 _FIRST_DAMPING = 1e-3
 _LEAST_DAMPING, _MOST_DAMPING = 1e-7, 1e6
 _NOISE = 2e-7  # of the objective: what single precision leaves uncertain
-_HOPE = (
-    4.0  # times the decrease that the next step promises: a search does not get much further down
-)
+_HOPE = 4.0  # times the decrease that the next step promises: a search gets hardly further down
 
 
 class Search(NamedTuple):

@@ -49,16 +49,16 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
         compact = (found.state.shapes[:, member, 2] < limit).nonzero()[:, 0]
         if not len(compact):
             continue
-        before = found.rows(compact)
+        before, known = found.rows(compact), prior.rows(compact)
         extended = before.state.extended.clone()
         extended[:, member] = 0.0
         as_star = search_from(
             problem.rows(compact),
             level.rows(compact),
             before.state._replace(extended=extended),
-            prior.rows(compact),
+            known,
             problem.config.fine,
-            before.normal.objective + odds + _shape_cost(before, prior.rows(compact), member),
+            before.normal.objective + odds + _shape_cost(before, known, member),
         )
         gain = log_evidence(as_star.normal) - log_evidence(before.normal)
         store(found, compact, chosen_of(gain + odds > 0.0, as_star, before))
