@@ -32,7 +32,7 @@ def test_the_light_of_a_bright_galaxy_beyond_the_link_is_not_taken_for_a_faint_o
 
 
 def faint_fluxes(times: float, seed: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Measure a field of faint galaxies, each with a bright one; return fluxes and errors, true ones being 1."""
+    """Measure a field of faint galaxies beside bright ones: fluxes and errors, the true flux being 1."""
     rng = np.random.default_rng(seed)
     place = np.stack(np.meshgrid(*[STEP * np.arange(ACROSS) + STEP / 2] * 2), -1).reshape(-1, 2)
     place = place + rng.uniform(-0.5, 0.5, place.shape)
