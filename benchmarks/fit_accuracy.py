@@ -38,7 +38,7 @@ from benchmarks.fit_scenes import (
 from deblend_batch.engine.methods.fit import FOUND_SN
 from deblend_batch.models import load_model
 from deblend_batch.models.profile_fit.fit import fit_blends
-from deblend_batch.models.profile_fit.psf import PsfMixture, PsfStack, psf_from_fwhm
+from deblend_batch.models.profile_fit.light.psf import PsfMixture, PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
 
 _NETWORK = "blend2mask2flux-small"

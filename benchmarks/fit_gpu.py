@@ -28,7 +28,7 @@ from benchmarks.fit_scenes import (
     draw_scenes,
 )
 from deblend_batch.models.profile_fit.fit import fit_blends
-from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
+from deblend_batch.models.profile_fit.light.psf import PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
 
 SEED = 20_272

@@ -138,8 +138,8 @@ def write_tiny_model(url: str, seed: int = 0, *, masks: bool = False) -> str:
     """Write a small untrained network, of a real architecture and file format."""
     import torch
 
-    from deblend_batch.models.architectures import build_network
     from deblend_batch.models.card import Domain, ModelCard
+    from deblend_batch.models.networks.architectures import build_network
     from deblend_batch.models.weights import write_weights
 
     torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from deblend_batch import fits_structure as structure
 from deblend_batch.errors import FieldError, TooLargeError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import celestial_header, noise_image
 from tests.ingest.hostile_files import (

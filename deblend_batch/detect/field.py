@@ -19,7 +19,7 @@ from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detect.places import places_of
 from deblend_batch.detections.counted import say_counts, to_metadata
-from deblend_batch.detections.formats import kind_of
+from deblend_batch.detections.formats.scan import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
 from deblend_batch.field.background import BackgroundMesh, BackgroundSurface

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deblend_batch import storage
-from deblend_batch.detections.formats import table_of
-from deblend_batch.detections.parquet import is_folder
+from deblend_batch.detections.formats.parquet import is_folder
+from deblend_batch.detections.formats.scan import table_of
 from deblend_batch.errors import DetectionsError
 from deblend_batch.parquet.file import BoundedParquet
 from deblend_batch.storage import Options

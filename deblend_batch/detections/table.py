@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from deblend_batch.detections import columns as cols
 from deblend_batch.detections import values
-from deblend_batch.detections.bounds import IdName
 from deblend_batch.detections.carried import SOURCE_NAME, carried_columns
 from deblend_batch.detections.columns import Source
-from deblend_batch.detections.formats import scan_table
-from deblend_batch.detections.hats import sky_columns
-from deblend_batch.detections.parquet import is_folder
+from deblend_batch.detections.formats.bounds import IdName
+from deblend_batch.detections.formats.hats import sky_columns
+from deblend_batch.detections.formats.parquet import is_folder
+from deblend_batch.detections.formats.scan import scan_table
 from deblend_batch.detections.unique import Repeated, find_repeated
 from deblend_batch.detections.where import Condition
 from deblend_batch.errors import DetectionsError
@@ -123,7 +123,7 @@ def read_detections(
     Parameters
     ----------
     url : str
-        Any table that :func:`deblend_batch.detections.formats.scan_table` reads.
+        Any table that :func:`deblend_batch.detections.formats.scan.scan_table` reads.
     columns : mapping, optional
         Names in the table of ``id``, ``ra``, ``dec``, ``x``, ``y``, ``mag``, ``radius``, ``psf_fwhm`` (or
         ``psf_fwhm_<band>``); those not named are looked for under these names, upper or lower case.
@@ -194,7 +194,7 @@ def read_pairs_table(
     Parameters
     ----------
     url : str
-        Any table that :func:`deblend_batch.detections.formats.scan_table` reads.
+        Any table that :func:`deblend_batch.detections.formats.scan.scan_table` reads.
     columns : mapping, optional
         Names in the table of ``central_id`` and ``companion_id``.
     options : mapping, optional

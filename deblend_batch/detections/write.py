@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.detections.formats import kind_of
+from deblend_batch.detections.formats.scan import kind_of
 from deblend_batch.storage import Options
 
 Columns = Mapping[str, NDArray[Any]]

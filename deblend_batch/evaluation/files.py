@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.detections.parquet import data_files, is_folder
+from deblend_batch.detections.formats.parquet import data_files, is_folder
 from deblend_batch.errors import TooLargeError
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.parquet.file import Allowance, BoundedParquet, is_text

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch import storage
-from deblend_batch.detections.formats import read_table
+from deblend_batch.detections.formats.scan import read_table
 from deblend_batch.evaluation.errors import EvaluationError
 from deblend_batch.evaluation.members import Members, Recovered, flat, members_of_pairs
 from deblend_batch.evaluation.metrics import Metrics, flux_error, json_value, magnitude_offset, mean

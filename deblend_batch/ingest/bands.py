@@ -15,22 +15,22 @@ from deblend_batch.field.noise import clipped_median_sigma
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
 from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.field.wcs_cards import Cards
-from deblend_batch.ingest import headers
-from deblend_batch.ingest.cards import celestial_cards, remarks
 from deblend_batch.ingest.contents import FileContents
-from deblend_batch.ingest.file_psf import FilePsf, WidthMap
-from deblend_batch.ingest.files import ImageFiles
+from deblend_batch.ingest.files.opening import ImageFiles
+from deblend_batch.ingest.files.plane import Plane
 from deblend_batch.ingest.given import GivenBand
-from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
-from deblend_batch.ingest.mask_plane import UNOBSERVED, MaskPlane, common_bits
-from deblend_batch.ingest.missing_numbers import NO_NUMBERS, MissingNumbers
-from deblend_batch.ingest.noise_plane import NoisePlane
-from deblend_batch.ingest.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
-from deblend_batch.ingest.plane import Plane
-from deblend_batch.ingest.psf_plane import read_psf
+from deblend_batch.ingest.header import headers
+from deblend_batch.ingest.header.cards import celestial_cards, remarks
+from deblend_batch.ingest.header.headers import Found
+from deblend_batch.ingest.header.mask_names import BitChoice, choose_bits, named_bits
+from deblend_batch.ingest.header.zero_point import AGREE_MAG, zero_point
+from deblend_batch.ingest.planes.mask_plane import UNOBSERVED, MaskPlane, common_bits
+from deblend_batch.ingest.planes.missing_numbers import NO_NUMBERS, MissingNumbers
+from deblend_batch.ingest.planes.noise_plane import NoisePlane
+from deblend_batch.ingest.planes.padding import is_noisy, rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.planes.psf_plane import read_psf
+from deblend_batch.ingest.psf.from_files import FilePsf, WidthMap
 from deblend_batch.ingest.sources import BandSource
-from deblend_batch.ingest.zero_point import AGREE_MAG, zero_point
 from deblend_batch.text import shown
 
 _STRIP_ROWS = 512

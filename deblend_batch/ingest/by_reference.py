@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.references import Reference
-from deblend_batch.ingest.mask_plane import UNOBSERVED
+from deblend_batch.ingest.files.plane import Plane
+from deblend_batch.ingest.files.zarr_file import ZarrPlane
 from deblend_batch.ingest.measure import MeasuredBand
-from deblend_batch.ingest.plane import Plane
-from deblend_batch.ingest.zarr_file import ZarrPlane
+from deblend_batch.ingest.planes.mask_plane import UNOBSERVED
 from deblend_batch.storage import Options
 
 _COPY = "leave out --by-reference, and the field gets a copy"

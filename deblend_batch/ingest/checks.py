@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.noise import clipped_median_sigma
 from deblend_batch.ingest.bands import Window
-from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.psf import PsfWidth
+from deblend_batch.ingest.header.headers import Found
+from deblend_batch.ingest.psf.width import PsfWidth
 
 CheckName = Literal["psf", "noise", "mask"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deblend_batch.ingest.file_psf import FilePsf
+from deblend_batch.ingest.psf.from_files import FilePsf
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.ingest.sources import NoiseKind
 

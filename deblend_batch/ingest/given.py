@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deblend_batch.errors import ConfigError
-from deblend_batch.ingest.mask_names import NO_CHOICE, BitChoice
+from deblend_batch.ingest.header.mask_names import NO_CHOICE, BitChoice
 from deblend_batch.ingest.sources import BandSource, NoiseKind, list_sources, per_band
 
 

@@ -28,19 +28,19 @@ from deblend_batch.field.wcs import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.by_reference import as_stored, check_as_stored, references_to
 from deblend_batch.ingest.checks import check_names
-from deblend_batch.ingest.file_psf import field_psf
-from deblend_batch.ingest.files import ImageFiles, open_files
+from deblend_batch.ingest.files.opening import ImageFiles, open_files
 from deblend_batch.ingest.given import Given, by_band
-from deblend_batch.ingest.halos import with_halos
-from deblend_batch.ingest.mask_names import BitChoice
+from deblend_batch.ingest.header.mask_names import BitChoice
 from deblend_batch.ingest.measure import Background, MeasuredBand, measure_band, measure_steps
-from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells
+from deblend_batch.ingest.planes.halos import with_halos
+from deblend_batch.ingest.psf.cells import MeasuredPsf, measure_cells
+from deblend_batch.ingest.psf.from_files import field_psf
 from deblend_batch.ingest.reference import ImageRef, parse_image
 from deblend_batch.ingest.sources import NoiseKind
 from deblend_batch.ingest.summary import IngestSummary, summarise
-from deblend_batch.ingest.survey_files import ListNames
-from deblend_batch.ingest.survey_given import ShowFiles, completed, show_nothing
-from deblend_batch.ingest.survey_layout import check_layout, needless_options, recognised
+from deblend_batch.ingest.survey.files import ListNames
+from deblend_batch.ingest.survey.given import ShowFiles, completed, show_nothing
+from deblend_batch.ingest.survey.layout import check_layout, needless_options, recognised
 from deblend_batch.progress import Progress, silent
 from deblend_batch.storage import Options
 from deblend_batch.surveys.record import SurveyRecord

@@ -13,7 +13,6 @@ from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.mask_bits import saturated_pixels
 from deblend_batch.field.noise import sample_blocks
 from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.ingest import headers
 from deblend_batch.ingest.bands import Band, plane_offset_px
 from deblend_batch.ingest.checks import (
     Check,
@@ -23,13 +22,14 @@ from deblend_batch.ingest.checks import (
     settle_width,
     stop_at,
 )
-from deblend_batch.ingest.file_psf import FilePsf
-from deblend_batch.ingest.halos import NO_HALOS, Halos, SaturatedCores
-from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.moffat import FittedStar
-from deblend_batch.ingest.noise_correlation import BlockSums
-from deblend_batch.ingest.psf import PsfWidth, fit_stars, measure_width
-from deblend_batch.ingest.stars import MIN_STARS, StarCandidate, star_candidates
+from deblend_batch.ingest.header import headers
+from deblend_batch.ingest.header.headers import Found
+from deblend_batch.ingest.planes.halos import NO_HALOS, Halos, SaturatedCores
+from deblend_batch.ingest.planes.noise_correlation import BlockSums
+from deblend_batch.ingest.psf.from_files import FilePsf
+from deblend_batch.ingest.psf.moffat import FittedStar
+from deblend_batch.ingest.psf.stars import MIN_STARS, StarCandidate, star_candidates
+from deblend_batch.ingest.psf.width import PsfWidth, fit_stars, measure_width
 
 Background = Literal["auto", "keep", "subtract"]
 

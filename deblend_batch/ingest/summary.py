@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblend_batch.field.mask_bits import MaskBits
-from deblend_batch.ingest.headers import Found
+from deblend_batch.ingest.header.headers import Found
 from deblend_batch.ingest.measure import MeasuredBand
-from deblend_batch.ingest.psf_cells import MeasuredPsf
+from deblend_batch.ingest.psf.cells import MeasuredPsf
 from deblend_batch.text import redacted
 
 

@@ -53,7 +53,7 @@ class ModelCard:
         Whether it predicts masks.
     network, preprocess : mapping
         Fields of the architecture's config and of
-        :class:`~deblend_batch.models.preprocess.PreprocessConfig`.
+        :class:`~deblend_batch.models.networks.preprocess.PreprocessConfig`.
     domain : Domain or None
         Ranges covered in training; None for a fit, which has had none.
     trained_on : str

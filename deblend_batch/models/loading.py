@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.architectures import build_network
+from deblend_batch.models.networks.architectures import build_network
 from deblend_batch.models.weights import WeightsFile
 
 

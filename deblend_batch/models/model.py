@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deblend_batch.models.architectures import parse_config
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.batches import CPU_ROWS, CUDA_ROWS, LEAST_ROWS
 from deblend_batch.models.card import ModelCard
 from deblend_batch.models.device import open_device
-from deblend_batch.models.estimate import estimate
-from deblend_batch.models.interface import Estimate
 from deblend_batch.models.loading import load_network
+from deblend_batch.models.networks.architectures import parse_config
+from deblend_batch.models.networks.estimate import estimate
+from deblend_batch.models.networks.interface import Estimate
+from deblend_batch.models.networks.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.prediction import Prediction, outside, to_kind, to_numpy
-from deblend_batch.models.preprocess import PreprocessConfig, prepare
 from deblend_batch.models.staging import Array, Staging
 from deblend_batch.models.uncertainty import ErrorModel, Evidence, crowding
 from deblend_batch.models.weights import WeightsFile

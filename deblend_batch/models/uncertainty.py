@@ -43,7 +43,7 @@ class Evidence:
     crowding : ndarray of float, shape (n, 2)
         Result of :func:`crowding`.
     hints : ndarray of float, shape (n, 2)
-        Of :class:`~deblend_batch.models.interface.Estimate`.
+        Of :class:`~deblend_batch.models.networks.interface.Estimate`.
     sigma : ndarray of float, shape (n,), or None
         Background rms per pixel, unit of ``flux``; None where it is not known.
     """

@@ -118,7 +118,7 @@ def write_weights(
     """
     from safetensors.torch import save
 
-    from deblend_batch.models.activations import count_activations
+    from deblend_batch.models.networks.activations import count_activations
 
     counted = dataclasses.replace(card, activation_bytes=count_activations(card))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -18,7 +18,7 @@ from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import nanojansky_per_unit
 from deblend_batch.models.device import one_thread
 from deblend_batch.models.profile_fit.model import ProfileFit
-from deblend_batch.models.profile_fit.solver import Search
+from deblend_batch.models.profile_fit.search.solver import Search
 from deblend_batch.models.registry import load_model
 from deblend_batch.refine.fits import Fits, Halves
 from deblend_batch.refine.trials import Trials, try_divided

@@ -12,8 +12,8 @@ from torch import nn
 
 from deblend_batch.evaluation.metrics import iou, measure
 from deblend_batch.models.card import Domain
-from deblend_batch.models.estimate import estimate
-from deblend_batch.models.preprocess import PreprocessConfig
+from deblend_batch.models.networks.estimate import estimate
+from deblend_batch.models.networks.preprocess import PreprocessConfig
 from deblend_batch.models.uncertainty import Evidence, crowding
 from deblend_batch.simulate.galaxies.pool import Split
 from deblend_batch.train.data import Batch, PairSource, to_tensors

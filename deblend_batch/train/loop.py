@@ -10,7 +10,7 @@ import torch
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
-from deblend_batch.models.architectures import ARCHITECTURES
+from deblend_batch.models.networks.architectures import ARCHITECTURES
 from deblend_batch.models.weights import read_weights, write_weights
 from deblend_batch.train.checkpoint import load_checkpoint, save_checkpoint
 from deblend_batch.train.config import TrainConfig

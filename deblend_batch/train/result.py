@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from deblend_batch.evaluation.metrics import measure
-from deblend_batch.models.architectures import ARCHITECTURES, Recipe
 from deblend_batch.models.card import ModelCard
+from deblend_batch.models.networks.architectures import ARCHITECTURES, Recipe
 from deblend_batch.models.uncertainty import ErrorModel
 from deblend_batch.train.calibrate import fit_error_model
 from deblend_batch.train.checkpoint import Progress

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from deblend_batch.models.geometry import turn_stamps
-from deblend_batch.models.interface import NetworkInput, NetworkOutput
-from deblend_batch.models.preprocess import PreprocessConfig, prepare
+from deblend_batch.models.networks.geometry import turn_stamps
+from deblend_batch.models.networks.interface import NetworkInput, NetworkOutput
+from deblend_batch.models.networks.preprocess import PreprocessConfig, prepare
 from deblend_batch.train.data import Batch
 from deblend_batch.train.replica import Replica
 

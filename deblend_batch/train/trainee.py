@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError
-from deblend_batch.models.architectures import ARCHITECTURES, RECIPES, Recipe
+from deblend_batch.models.networks.architectures import ARCHITECTURES, RECIPES, Recipe
 from deblend_batch.models.weights import read_weights
 from deblend_batch.train.config import TrainConfig
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.detections import delimited
-from deblend_batch.detections.bounds import IdName
 from deblend_batch.detections.columns import Source, origin_of
-from deblend_batch.detections.delimited import scan
+from deblend_batch.detections.formats import delimited
+from deblend_batch.detections.formats.bounds import IdName
+from deblend_batch.detections.formats.delimited import scan
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.detections.values import floats
 from deblend_batch.errors import DetectionsError

@@ -21,7 +21,7 @@ from astropy.io import fits
 from astropy.io.votable import from_table
 from astropy.table import MaskedColumn, Table
 
-from deblend_batch.detections.formats import kind_of, scan_table
+from deblend_batch.detections.formats.scan import kind_of, scan_table
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DamagedFileError, DetectionsError, NotFoundError
 from deblend_batch.table_columns import Column

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deblend_batch.detections import parquet
-from deblend_batch.detections.parquet import data_files
+from deblend_batch.detections.formats import parquet
+from deblend_batch.detections.formats.parquet import data_files
 from deblend_batch.detections.table import Detections, read_detections
 from deblend_batch.errors import DetectionsError, StorageError, TooLargeError
 

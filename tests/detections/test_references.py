@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from deblend_batch.detections.formats import scan_table
+from deblend_batch.detections.formats.scan import scan_table
 from deblend_batch.detections.table import read_detections
 from deblend_batch.errors import DetectionsError
 from tests.limited import run_limited

@@ -24,7 +24,7 @@ from deblend_batch.field.psf import (
     square_grid,
 )
 from deblend_batch.field.psf_profile import psf_image
-from deblend_batch.models.profile_fit.psf import psf_of_width
+from deblend_batch.models.profile_fit.light.psf import psf_of_width
 from deblend_batch.tiling.tile import Box
 from tests.blends import blends_of_two
 from tests.field.test_layout import meta

@@ -33,10 +33,10 @@ from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import BadDataError, UserError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.ingest.cards import celestial_cards
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
+from deblend_batch.ingest.header.cards import celestial_cards
 from deblend_batch.ingest.ingest import ingest
-from deblend_batch.ingest.psf_plane import read_psf
+from deblend_batch.ingest.planes.psf_plane import read_psf
 from deblend_batch.ingest.reference import ImageRef
 from deblend_batch.models import load_model
 from deblend_batch.report.survey import survey_catalog

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numcodecs import LZ4
 
 from deblend_batch.errors import FieldError, TooLargeError, UserError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 
 HEAD = "#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"

@@ -10,9 +10,9 @@ import pytest
 
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.ingest.bands import Band, open_bands
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.given import GivenBand
-from deblend_batch.ingest.headers import Found
+from deblend_batch.ingest.header.headers import Found
 from deblend_batch.ingest.sources import BandSource, list_sources
 from tests.ingest.fits_files import noise_image, write_extensions, write_image
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 
 from deblend_batch.errors import FieldError
 from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.ingest.cards import celestial_cards
+from deblend_batch.ingest.header.cards import celestial_cards
 from tests.field.hostile_cards import hostile_cards
 from tests.field.test_wcs import SIP, SWAPPED, TPV
 from tests.ingest.fits_files import celestial_header

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.ingest.checks import compare_noise, settle_width
-from deblend_batch.ingest.headers import Found
+from deblend_batch.ingest.header.headers import Found
 from deblend_batch.ingest.ingest import ingest
-from deblend_batch.ingest.psf import PsfWidth
+from deblend_batch.ingest.psf.width import PsfWidth
 from tests.ingest.fits_files import (
     add_gaussians,
     celestial_header,

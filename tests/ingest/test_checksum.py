@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from deblend_batch.errors import FieldError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import noise_image
 

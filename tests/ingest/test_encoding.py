@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError
-from deblend_batch.ingest.encoding import Encoding
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.encoding import Encoding
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 
 WINDOW = slice(0, 3), slice(0, 4)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import DamagedFileError, FieldError, NotFoundError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import celestial_header, noise_image, write_extensions, write_image
 

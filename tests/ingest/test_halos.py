@@ -17,8 +17,8 @@ from deblend_batch.detect.field import detect_field
 from deblend_batch.field.background import BackgroundMesh
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import MaskBits, bad_pixels, near_bright_star
-from deblend_batch.ingest.halos import Halos, SaturatedCores, with_halos
 from deblend_batch.ingest.ingest import ingest
+from deblend_batch.ingest.planes.halos import Halos, SaturatedCores, with_halos
 from tests.ingest.fits_files import add_gaussians, noise_image, write_extensions, write_image
 
 SHAPE = (300, 320)
@@ -72,7 +72,7 @@ def test_without_a_level_that_means_saturation_there_are_none(level: float, nois
 
 
 def test_a_level_within_the_noise_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deblend_batch.ingest.halos._MOST_CORES", 100)
+    monkeypatch.setattr("deblend_batch.ingest.planes.halos._MOST_CORES", 100)
     assert len(collected(noise_image((200, 200)) > 1, 50, 50)) == 0
 
 

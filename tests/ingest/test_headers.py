@@ -9,8 +9,8 @@ from astropy.io.fits import Header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.ingest import headers
-from deblend_batch.ingest.zero_point import ZeroPoint, zero_point
+from deblend_batch.ingest.header import headers
+from deblend_batch.ingest.header.zero_point import ZeroPoint, zero_point
 
 
 def header(**cards: Any) -> Header:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels, marks_sources
+from deblend_batch.ingest.header.mask_names import BitChoice, choose_bits, named_bits
 from deblend_batch.ingest.ingest import ingest
-from deblend_batch.ingest.mask_names import BitChoice, choose_bits, named_bits
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image, write_extensions
 
 AFW = {"BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4, "DETECTED": 5, "NO_DATA": 8}

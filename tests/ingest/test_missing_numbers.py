@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.ingest.missing_numbers import MissingNumbers
+from deblend_batch.ingest.planes.missing_numbers import MissingNumbers
 from tests.ingest.fits_files import add_gaussians, noise_image
 
 NOISE = noise_image((120, 130))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import convolve, gaussian_filter
 
-from deblend_batch.ingest.noise_correlation import BlockSums
+from deblend_batch.ingest.planes.noise_correlation import BlockSums
 from tests.ingest.fits_files import add_gaussians, grid_positions
 
 SHAPE = (1024, 1024)

@@ -11,8 +11,8 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.ingest.files import open_files
-from deblend_batch.ingest.noise_plane import NoisePlane, typical_variance, variance_of
+from deblend_batch.ingest.files.opening import open_files
+from deblend_batch.ingest.planes.noise_plane import NoisePlane, typical_variance, variance_of
 from deblend_batch.ingest.reference import ImageRef
 
 SENTINELS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.ingest.padding import rim_blocks, zero_blocks, zero_is_missing
+from deblend_batch.ingest.planes.padding import rim_blocks, zero_blocks, zero_is_missing
 from tests.ingest.fits_files import add_gaussians, noise_image
 
 

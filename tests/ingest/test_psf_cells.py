@@ -9,10 +9,10 @@ import galsim
 import numpy as np
 import pytest
 
-from deblend_batch.ingest.moffat import FittedStar, Moffat, fit_moffat
-from deblend_batch.ingest.psf import fit_stars
-from deblend_batch.ingest.psf_cells import MeasuredPsf, measure_cells, stack
-from deblend_batch.ingest.stars import star_candidates
+from deblend_batch.ingest.psf.cells import MeasuredPsf, measure_cells, stack
+from deblend_batch.ingest.psf.moffat import FittedStar, Moffat, fit_moffat
+from deblend_batch.ingest.psf.stars import star_candidates
+from deblend_batch.ingest.psf.width import fit_stars
 from tests.ingest.stars import SHAPE_YX, add, star_field, true_kernel
 
 

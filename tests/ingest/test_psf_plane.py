@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.ingest.cards import celestial_cards
-from deblend_batch.ingest.file_psf import FilePsf, WidthMap, kernel_fwhm
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
+from deblend_batch.ingest.header.cards import celestial_cards
 from deblend_batch.ingest.ingest import ingest
-from deblend_batch.ingest.psf_plane import read_psf
+from deblend_batch.ingest.planes.psf_plane import read_psf
+from deblend_batch.ingest.psf.from_files import FilePsf, WidthMap, kernel_fwhm
 from deblend_batch.ingest.reference import ImageRef, parse_plane
 from tests.ingest.fits_files import noise_image, write_image
 from tests.ingest.psf_files import SHAPE, canvas_file, gaussian, psfex_file

@@ -14,8 +14,8 @@ from deblend_batch.cli.main import run as command_line
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.ingest.cards import celestial_cards
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
+from deblend_batch.ingest.header.cards import celestial_cards
 from deblend_batch.ingest.ingest import ingest
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.asdf_files import (

@@ -13,7 +13,7 @@ from astropy.io import fits
 from deblend_batch.errors import FieldError
 from deblend_batch.field.layout import Field
 from deblend_batch.ingest.bands import open_bands
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.given import Given, GivenBand
 from deblend_batch.ingest.ingest import ingest
 from tests.ingest.fits_files import celestial_header, noise_image

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.ingest.moffat import fit_moffat
-from deblend_batch.ingest.psf import PsfWidth, fit_stars, measure_width
-from deblend_batch.ingest.stars import star_candidates, stellar_locus
+from deblend_batch.ingest.psf.moffat import fit_moffat
+from deblend_batch.ingest.psf.stars import star_candidates, stellar_locus
+from deblend_batch.ingest.psf.width import PsfWidth, fit_stars, measure_width
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 SHAPE = (700, 700)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from deblend_batch.errors import DeblendError, FieldError, NotFoundError
 from deblend_batch.ingest.given import Given, by_band
-from deblend_batch.ingest.mask_names import BitChoice
-from deblend_batch.ingest.survey_files import find_files
-from deblend_batch.ingest.survey_given import FoundFiles, completed
+from deblend_batch.ingest.header.mask_names import BitChoice
+from deblend_batch.ingest.survey.files import find_files
+from deblend_batch.ingest.survey.given import FoundFiles, completed
 from deblend_batch.surveys.record import SurveyRecord
 from deblend_batch.surveys.shipped import load_survey, shipped_surveys
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError, TooLargeError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
+from deblend_batch.ingest.files.tiles import BLOCK_PX, TileLayout
 from deblend_batch.ingest.reference import ImageRef
-from deblend_batch.ingest.tiles import BLOCK_PX, TileLayout
 from tests.ingest.fits_files import noise_image
 from tests.ingest.hostile_files import (
     GIB,
@@ -212,7 +212,7 @@ BOMBS: dict[str, tuple[Callable[[Path], str], str]] = {
 _SCRIPT = """
 import json, sys, time
 from deblend_batch.errors import DeblendError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.reference import ImageRef
 for url in sys.argv[1:]:
     started = time.process_time()

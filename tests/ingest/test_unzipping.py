@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import FieldError, StorageError, TooLargeError
-from deblend_batch.ingest.files import open_files
+from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.ingest import ingest
 from deblend_batch.ingest.reference import ImageRef
 from tests.ingest.fits_files import noise_image, write_image
@@ -108,7 +108,7 @@ def test_a_local_field_s_disk_is_used_and_nothing_stays_behind(
 
     write_image(tmp_path / "a.fits", noise_image((100, 100)), magzero=25.0, psf_fwhm=0.4)
     (tmp_path / "a.fits.gz").write_bytes(gzip.compress((tmp_path / "a.fits").read_bytes()))
-    monkeypatch.setattr("deblend_batch.ingest.unzipping.tempfile.TemporaryFile", recording)
+    monkeypatch.setattr("deblend_batch.ingest.files.unzipping.tempfile.TemporaryFile", recording)
     ingest([str(tmp_path / "a.fits.gz")], str(tmp_path / "out" / "a.zarr"))
     assert set(folders) == {str(tmp_path / "out")}
     assert os.listdir(tmp_path / "out") == ["a.zarr"]
@@ -125,5 +125,5 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(file.name)
         return file
 
-    monkeypatch.setattr("deblend_batch.ingest.unzipping.tempfile.TemporaryFile", named)
+    monkeypatch.setattr("deblend_batch.ingest.files.unzipping.tempfile.TemporaryFile", named)
     return names

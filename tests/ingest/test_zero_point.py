@@ -12,9 +12,9 @@ from astropy.io.fits import Header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblend_batch.ingest.headers import Found
-from deblend_batch.ingest.units import read_unit
-from deblend_batch.ingest.zero_point import ZeroPoint, zero_point
+from deblend_batch.ingest.header.headers import Found
+from deblend_batch.ingest.header.units import read_unit
+from deblend_batch.ingest.header.zero_point import ZeroPoint, zero_point
 from tests.ingest.test_headers import header
 
 AREA_SR = (0.2 / 206264.806247) ** 2

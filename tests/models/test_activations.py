@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deblend_batch.models import ModelCard, list_models
-from deblend_batch.models.activations import count_activations
+from deblend_batch.models.networks.activations import count_activations
 
 NETWORKS = [card for card in list_models() if card.takes_pairs]
 

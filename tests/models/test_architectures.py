@@ -6,12 +6,17 @@ import pytest
 import torch
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.architectures import ARCHITECTURES, RECIPES, build_network, parse_config
-from deblend_batch.models.blend2flux import Blend2Flux, Blend2FluxConfig
-from deblend_batch.models.interface import NetworkInput
-from deblend_batch.models.layers import max_pool2
-from deblend_batch.models.preprocess import PreprocessConfig, prepare
-from deblend_batch.models.unet import UNetConfig, flux_under_masks
+from deblend_batch.models.networks.architectures import (
+    ARCHITECTURES,
+    RECIPES,
+    build_network,
+    parse_config,
+)
+from deblend_batch.models.networks.blend2flux import Blend2Flux, Blend2FluxConfig
+from deblend_batch.models.networks.interface import NetworkInput
+from deblend_batch.models.networks.layers import max_pool2
+from deblend_batch.models.networks.preprocess import PreprocessConfig, prepare
+from deblend_batch.models.networks.unet import UNetConfig, flux_under_masks
 from tests.models.gaussians import gaussian_pairs
 from tests.models.tiny import NETWORKS, tiny_recipe
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deblend_batch.models import geometry
+from deblend_batch.models.networks import geometry
 
 SIZES = [15, 16]
 

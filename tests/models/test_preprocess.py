@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblend_batch.models import heads
-from deblend_batch.models.interface import NetworkInput
-from deblend_batch.models.preprocess import PreprocessConfig, prepare
+from deblend_batch.models.networks import heads
+from deblend_batch.models.networks.interface import NetworkInput
+from deblend_batch.models.networks.preprocess import PreprocessConfig, prepare
 from tests.models.gaussians import SIZE, gaussian_pairs
 
 PAIRS = gaussian_pairs(9)

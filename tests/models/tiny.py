@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from deblend_batch.models.architectures import ARCHITECTURES, NetworkConfig, Recipe
-from deblend_batch.models.blend2flux import Blend2FluxConfig
-from deblend_batch.models.blend2mask2flux import Blend2Mask2FluxConfig
 from deblend_batch.models.card import Domain, ModelCard
 from deblend_batch.models.model import Model
-from deblend_batch.models.preprocess import PreprocessConfig
+from deblend_batch.models.networks.architectures import ARCHITECTURES, NetworkConfig, Recipe
+from deblend_batch.models.networks.blend2flux import Blend2FluxConfig
+from deblend_batch.models.networks.blend2mask2flux import Blend2Mask2FluxConfig
+from deblend_batch.models.networks.preprocess import PreprocessConfig
+from deblend_batch.models.networks.unet import UNetConfig
 from deblend_batch.models.uncertainty import ErrorModel
-from deblend_batch.models.unet import UNetConfig
 from tests.models.gaussians import SIZE
 
 _UNET = UNetConfig(

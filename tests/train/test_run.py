@@ -19,7 +19,7 @@ from deblend_batch.errors import (
     StorageError,
 )
 from deblend_batch.models import find_card, load_model
-from deblend_batch.models.architectures import RECIPES
+from deblend_batch.models.networks.architectures import RECIPES
 from deblend_batch.models.weights import read_weights
 from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import save_pool
@@ -32,7 +32,7 @@ from tests.support import wait_until
 
 _SCRIPT = """
 import sys
-from deblend_batch.models.architectures import RECIPES
+from deblend_batch.models.networks.architectures import RECIPES
 from deblend_batch.train.config import make_train_config
 from deblend_batch.train.run import train
 from tests.models.tiny import tiny_recipe

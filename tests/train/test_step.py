@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from deblend_batch.models.architectures import ARCHITECTURES
-from deblend_batch.models.geometry import squared_distance, turn_stamps
-from deblend_batch.models.interface import NetworkOutput
+from deblend_batch.models.networks.architectures import ARCHITECTURES
+from deblend_batch.models.networks.geometry import squared_distance, turn_stamps
+from deblend_batch.models.networks.interface import NetworkOutput
 from deblend_batch.train.replica import Replica
 from deblend_batch.train.step import (
     Objective,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from deblend_batch import storage
 from deblend_batch.catalog.output import Output
 from deblend_batch.config import RunConfig
-from deblend_batch.detections.formats import table_of
+from deblend_batch.detections.formats.scan import table_of
 from deblend_batch.engine.inputs.survey import SurveyEntry
 from deblend_batch.errors import NotFoundError, StorageError, UserError
 from deblend_batch.field.layout import Field

@@ -9,7 +9,7 @@ from typing import Any
 
 from deblend_batch import storage
 from deblend_batch.config import DetectionsConfig, RunConfig, SurveyField
-from deblend_batch.detections.formats import table_of
+from deblend_batch.detections.formats.scan import table_of
 from deblend_batch.engine.inputs.survey import SurveyEntry, field_identity
 from deblend_batch.field.layout import Field
 from deblend_batch.models.card import ModelCard

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.field.layout import Field
-from deblend_batch.models.profile_fit.psf import (
+from deblend_batch.models.profile_fit.light.psf import (
     COMPONENTS,
     DIFFRACTION_COMPONENTS,
     KernelKind,

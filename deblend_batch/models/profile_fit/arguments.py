@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.profile_fit.psf import PsfStack
+from deblend_batch.models.profile_fit.light.psf import PsfStack
 
 MOST_MEMBERS = 64
 

@@ -15,14 +15,21 @@ from deblend_batch.models.profile_fit.arguments import (
     check_psf,
     check_stamps,
 )
-from deblend_batch.models.profile_fit.cells import Cells, Memory, Plan, View
-from deblend_batch.models.profile_fit.cholesky import factor, inverse
-from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.maximum import Problem, find_maximum
-from deblend_batch.models.profile_fit.misfit import between
-from deblend_batch.models.profile_fit.normal import State
-from deblend_batch.models.profile_fit.psf import PsfStack
-from deblend_batch.models.profile_fit.residual import (
+from deblend_batch.models.profile_fit.light.cells import Cells, Memory, Plan, View
+from deblend_batch.models.profile_fit.light.psf import PsfStack
+from deblend_batch.models.profile_fit.light.sersic import COMPONENTS
+from deblend_batch.models.profile_fit.result import (
+    BlendFit,
+    linear_columns,
+    member_columns,
+    with_leaked,
+)
+from deblend_batch.models.profile_fit.search.cholesky import factor, inverse
+from deblend_batch.models.profile_fit.search.config import FitConfig
+from deblend_batch.models.profile_fit.search.maximum import Problem, find_maximum
+from deblend_batch.models.profile_fit.search.misfit import between
+from deblend_batch.models.profile_fit.search.normal import State
+from deblend_batch.models.profile_fit.search.residual import (
     blendedness_of,
     find_peak,
     leaked_light,
@@ -30,15 +37,13 @@ from deblend_batch.models.profile_fit.residual import (
     mask_areas,
     misplaced_light,
 )
-from deblend_batch.models.profile_fit.result import (
-    BlendFit,
-    linear_columns,
-    member_columns,
-    with_leaked,
+from deblend_batch.models.profile_fit.search.stamps import (
+    Blends,
+    cleaned,
+    nearest_measured,
+    unit_of,
 )
-from deblend_batch.models.profile_fit.sersic import COMPONENTS
-from deblend_batch.models.profile_fit.stamps import Blends, cleaned, nearest_measured, unit_of
-from deblend_batch.models.profile_fit.stars import let_stars_be_stars
+from deblend_batch.models.profile_fit.search.stars import let_stars_be_stars
 
 Columns = dict[str, Any]
 """Columns of a result by name; Tensors, or None where one was not asked for."""

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from deblend_batch import storage
 from deblend_batch.models.card import PROFILE_FIT, ModelCard
-from deblend_batch.models.profile_fit.config import FitConfig
+from deblend_batch.models.profile_fit.search.config import FitConfig
 
 _STAMP_PX = 128
 _BYTES_OF_BLEND = (

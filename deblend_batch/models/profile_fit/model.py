@@ -12,17 +12,17 @@ from torch import Tensor
 
 from deblend_batch.errors import ModelError
 from deblend_batch.field.psf_profile import is_seeing
-from deblend_batch.models.architectures import parse_config
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.batches import CPU_ROWS, CUDA_ROWS
 from deblend_batch.models.card import ModelCard
 from deblend_batch.models.device import open_device
+from deblend_batch.models.networks.architectures import parse_config
 from deblend_batch.models.prediction import Prediction, outside, to_kind, to_numpy
-from deblend_batch.models.profile_fit.config import FitConfig
 from deblend_batch.models.profile_fit.fit import fit_blends
-from deblend_batch.models.profile_fit.psf import PsfMixture, PsfStack, psf_of_width
-from deblend_batch.models.profile_fit.residual import MASK_SIGMA
+from deblend_batch.models.profile_fit.light.psf import PsfMixture, PsfStack, psf_of_width
 from deblend_batch.models.profile_fit.result import BlendFit
+from deblend_batch.models.profile_fit.search.config import FitConfig
+from deblend_batch.models.profile_fit.search.residual import MASK_SIGMA
 from deblend_batch.models.staging import Array
 
 _NOISE_OF_MAD = 1.4826
@@ -36,7 +36,7 @@ class ProfileFit:
     ----------
     card : ModelCard
         What it is; its ``network`` holds the fields of
-        :class:`~deblend_batch.models.profile_fit.config.FitConfig`.
+        :class:`~deblend_batch.models.profile_fit.search.config.FitConfig`.
     device : str
         Torch device.
     """

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.normal import UNMEASURED, State
-from deblend_batch.models.profile_fit.priors import SHAPES
+from deblend_batch.models.profile_fit.search.normal import UNMEASURED, State
+from deblend_batch.models.profile_fit.search.priors import SHAPES
 
 _UNKNOWN_ANGLE_DEG = 51.96  # of an angle uniform over half a turn
 

@@ -53,7 +53,7 @@ def single_profile(structure: Structure) -> tuple[float, float, float]:
 
 
 def fit_shape_prior(seed: int = 0) -> dict[str, Any]:
-    """Fit the table that :mod:`deblend_batch.models.profile_fit.priors` reads."""
+    """Fit the table that :mod:`deblend_batch.models.profile_fit.search.priors` reads."""
     rng = np.random.default_rng(seed)
     population = Population.shipped()
     columns: dict[str, list[list[float]]] = {"log_radius_arcsec": [], "log_index": []}

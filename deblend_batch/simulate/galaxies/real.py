@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from deblend_batch import storage
 from deblend_batch.cluster.workers import ALONE, Workers
-from deblend_batch.detections.formats import read_table
+from deblend_batch.detections.formats.scan import read_table
 from deblend_batch.errors import ConfigError, NotFoundError
 from deblend_batch.fits_structure import check_file
 from deblend_batch.progress import Progress, silent

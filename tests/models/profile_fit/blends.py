@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deblend_batch.models.profile_fit.fit import fit_blends
-from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
+from deblend_batch.models.profile_fit.light.psf import PsfStack, psf_from_fwhm
 from deblend_batch.models.profile_fit.result import BlendFit
 
 FWHM_PX = 1.8

@@ -10,7 +10,7 @@ import torch
 
 from deblend_batch.errors import ModelError
 from deblend_batch.models.profile_fit.fit import fit_blends
-from deblend_batch.models.profile_fit.psf import PsfStack
+from deblend_batch.models.profile_fit.light.psf import PsfStack
 from tests.models.profile_fit.blends import psf_of
 
 

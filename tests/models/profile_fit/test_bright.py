@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.config import FitConfig
-from deblend_batch.models.profile_fit.misfit import Trust
-from deblend_batch.models.profile_fit.residual import leaked_light
+from deblend_batch.models.profile_fit.search.config import FitConfig
+from deblend_batch.models.profile_fit.search.misfit import Trust
+from deblend_batch.models.profile_fit.search.residual import leaked_light
 from tests.models.profile_fit.blends import draw, fit, noise
 
 SIZE = 64

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deblend_batch.models.profile_fit.config import FitConfig
+from deblend_batch.models.profile_fit.search.config import FitConfig
 from tests.models.profile_fit.blends import NOISE, draw, fit, noise, psf_of
 
 SIZE = 40

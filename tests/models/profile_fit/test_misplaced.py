@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deblend_batch.models.profile_fit.residual import misplaced_light
+from deblend_batch.models.profile_fit.search.residual import misplaced_light
 
 SIDE = 6
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deblend_batch.models.profile_fit.cells import Layout, Memory, Plan
-from deblend_batch.models.profile_fit.planes import PLANES, Canvas, Profiles, draw_planes
-from deblend_batch.models.profile_fit.psf import PsfStack, psf_from_fwhm
+from deblend_batch.models.profile_fit.light.cells import Layout, Memory, Plan
+from deblend_batch.models.profile_fit.light.planes import PLANES, Canvas, Profiles, draw_planes
+from deblend_batch.models.profile_fit.light.psf import PsfStack, psf_from_fwhm
 from tests.models.profile_fit.blends import FWHM_PX, draw
 
 SIZE = 40

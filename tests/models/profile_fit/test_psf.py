@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.profile_fit.psf import (
+from deblend_batch.models.profile_fit.light.psf import (
     PsfMixture,
     PsfStack,
     psf_from_fwhm,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblend_batch.models.profile_fit import solver
+from deblend_batch.models.profile_fit.search import solver
 from tests.models.profile_fit.blends import draw, fit, noise
 
 SIZE = 96

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import gammainc, gammaincinv
 
-from deblend_batch.models.profile_fit.sersic import INDEX_RANGE, sersic_mixture
+from deblend_batch.models.profile_fit.light.sersic import INDEX_RANGE, sersic_mixture
 
 RADIUS = np.geomspace(0.1, 8.0, 60)
 

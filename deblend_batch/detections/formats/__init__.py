@@ -1,0 +1,1 @@
+"""Detection tables in every common format, as Arrow tables."""

@@ -1,0 +1,1 @@
+"""VOTables, streamed, by our own rules about strangers' XML."""

@@ -1,0 +1,1 @@
+"""What belongs to an image: noise, masks, where there are no data, and the PSF that is given."""

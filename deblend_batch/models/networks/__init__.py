@@ -1,0 +1,1 @@
+"""The networks: what flows in, their layers, what comes out."""
