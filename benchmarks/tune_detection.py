@@ -34,7 +34,7 @@ from deblend_batch.detect.extract import (
 from deblend_batch.detect.filters import Place
 from deblend_batch.detect.fragments import features
 from deblend_batch.detect.hosts import stands_out
-from deblend_batch.field.psf_profile import is_seeing, psf_image
+from deblend_batch.field.psf.profile import is_seeing, psf_image
 from deblend_batch.tiling.tile import Box
 
 _MATCH_FWHM = 0.6

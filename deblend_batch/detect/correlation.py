@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
 from deblend_batch.detect.filters import gaussian_profile
-from deblend_batch.field.background import BackgroundSurface
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import bad_pixels
-from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
+from deblend_batch.field.sky.background import BackgroundSurface
+from deblend_batch.field.sky.noise import clipped_median_sigma, sample_blocks
 
 _BLOCKS = 16
 _MOST = 3.0  # resampling reaches 2; what is beyond are sources that fill the image

@@ -22,10 +22,10 @@ from deblend_batch.detections.counted import say_counts, to_metadata
 from deblend_batch.detections.formats.scan import kind_of
 from deblend_batch.detections.write import write_detections
 from deblend_batch.errors import ConfigError, OutputConflictError
-from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
 from deblend_batch.field.photometry import magnitude, magnitude_error, nanojansky_per_unit
+from deblend_batch.field.sky.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.progress import ProgressMeter
 from deblend_batch.tiling.reader import read_tile
 from deblend_batch.tiling.tile import Box, TileGrid

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.detect.moments import Isophotes
-from deblend_batch.field.noise import MAD_TO_SIGMA
+from deblend_batch.field.sky.noise import MAD_TO_SIGMA
 
 _MOST_HOSTS = 4000
 _LEAST_PEAK = 12.0  # of the filtered image: fainter sources have no halo that passes the threshold

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from deblend_batch.detect.filters import Place
 from deblend_batch.field.layout import Field
-from deblend_batch.field.psf_profile import psf_image
+from deblend_batch.field.psf.profile import psf_image
 from deblend_batch.tiling.tile import Box
 
 Cell = tuple[int, int]

@@ -38,7 +38,7 @@ from deblend_batch.engine.needs.projection import (
 from deblend_batch.engine.needs.sampling import SECONDS, Sample, sample_tiles
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.layout import Field
-from deblend_batch.field.sky import describe_sky, sample_sky
+from deblend_batch.field.sky.level import describe_sky, sample_sky
 from deblend_batch.models import load_model
 from deblend_batch.progress import clock
 

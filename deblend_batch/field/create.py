@@ -17,8 +17,8 @@ from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.errors import FieldError, NotFoundError, OutputConflictError, StorageError
 from deblend_batch.field.meta import UNFINISHED_ATTRIBUTE, FieldMeta
-from deblend_batch.field.psf import FieldPsf
-from deblend_batch.field.psf_members import write_psf
+from deblend_batch.field.psf.members import write_psf
+from deblend_batch.field.psf.varying import FieldPsf
 from deblend_batch.field.references import ATTRIBUTE, Reference
 from deblend_batch.storage import Options
 

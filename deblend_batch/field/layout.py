@@ -14,16 +14,16 @@ from deblend_batch import storage
 from deblend_batch.arrays import stores
 from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import BadDataError, FieldError, UserError
-from deblend_batch.field import psf_members
 from deblend_batch.field.create import CHUNK_PX, SHARD_PX, create_field, finish_field
 from deblend_batch.field.mask_bits import bad_pixels
 from deblend_batch.field.meta import FieldMeta
-from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
-from deblend_batch.field.psf import FieldPsf
-from deblend_batch.field.psf_profile import is_seeing
+from deblend_batch.field.psf import members as psf_members
+from deblend_batch.field.psf.profile import is_seeing
+from deblend_batch.field.psf.varying import FieldPsf
 from deblend_batch.field.references import Reference, open_member, references_of
+from deblend_batch.field.sky.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.unstored import without_unstored
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.storage import Options
 from deblend_batch.text import cause
 
@@ -275,7 +275,7 @@ class Field:
     def world_to_pixel(
         self, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return pixel positions; see :meth:`deblend_batch.field.wcs.SkyGrid.world_to_pixel`.
+        """Return pixel positions; see :meth:`deblend_batch.field.wcs.sky_grid.SkyGrid.world_to_pixel`.
 
         Parameters
         ----------
@@ -290,7 +290,7 @@ class Field:
         return self._sky.world_to_pixel(ra_deg, dec_deg)
 
     def pixel_to_world(self, yx: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return sky positions; see :meth:`deblend_batch.field.wcs.SkyGrid.pixel_to_world`.
+        """Return sky positions; see :meth:`deblend_batch.field.wcs.sky_grid.SkyGrid.pixel_to_world`.
 
         Parameters
         ----------
@@ -322,7 +322,7 @@ class Field:
     def measure_noise(self) -> tuple[float, ...]:
         """Return the background rms per pixel of each band, measured unless the attributes give it.
 
-        The median of the clipped rms (:func:`deblend_batch.field.noise.clipped_median_sigma`) of
+        The median of the clipped rms (:func:`deblend_batch.field.sky.noise.clipped_median_sigma`) of
         at most 32 blocks of 512 px, spread evenly: the same in every run, never the whole image.
 
         Returns

@@ -10,7 +10,7 @@ from deblend_batch.errors import FieldError
 from deblend_batch.field.footprint import Footprint
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
-from deblend_batch.field.wcs_cards import Card, Cards
+from deblend_batch.field.wcs.cards import Card, Cards
 from deblend_batch.text import shown
 
 LAYOUT_VERSION = 1

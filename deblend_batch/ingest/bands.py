@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from deblend_batch import storage
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.mask_bits import MaskBits
-from deblend_batch.field.noise import clipped_median_sigma
 from deblend_batch.field.photometry import ZERO_POINT_RANGE
-from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.field.wcs_cards import Cards
+from deblend_batch.field.sky.noise import clipped_median_sigma
+from deblend_batch.field.wcs.cards import Cards
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.files.opening import ImageFiles
 from deblend_batch.ingest.files.plane import Plane

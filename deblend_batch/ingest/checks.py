@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from deblend_batch.errors import ConfigError, FieldError
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky.noise import clipped_median_sigma
 from deblend_batch.ingest.bands import Window
 from deblend_batch.ingest.header.headers import Found
 from deblend_batch.ingest.psf.width import PsfWidth

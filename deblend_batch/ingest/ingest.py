@@ -22,9 +22,9 @@ from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.create import SHARD_PX, check_target, create_field, finish_field
 from deblend_batch.field.mask_bits import MaskBits
 from deblend_batch.field.meta import FieldMeta
-from deblend_batch.field.psf import FieldPsf
+from deblend_batch.field.psf.varying import FieldPsf
 from deblend_batch.field.references import Reference
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.bands import Band, open_bands
 from deblend_batch.ingest.by_reference import as_stored, check_as_stored, references_to
 from deblend_batch.ingest.checks import check_names

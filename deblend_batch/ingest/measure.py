@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.background import BackgroundMesh, BackgroundSurface
 from deblend_batch.field.mask_bits import saturated_pixels
-from deblend_batch.field.noise import sample_blocks
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.sky.background import BackgroundMesh, BackgroundSurface
+from deblend_batch.field.sky.noise import sample_blocks
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.bands import Band, plane_offset_px
 from deblend_batch.ingest.checks import (
     Check,

@@ -15,7 +15,7 @@ from deblend_batch.detect.filters import (
 )
 from deblend_batch.detect.places import places_of
 from deblend_batch.field.layout import Field
-from deblend_batch.field.psf_profile import psf_image
+from deblend_batch.field.psf.profile import psf_image
 from deblend_batch.tiling.tile import Box
 from tests.engine.fitted_field import write_fitted_field
 

@@ -16,7 +16,7 @@ from deblend_batch.detect.filters import Place
 from deblend_batch.detect.fragments import fragment_score
 from deblend_batch.detect.hosts import Hosting
 from deblend_batch.errors import ConfigError
-from deblend_batch.field.psf_profile import (
+from deblend_batch.field.psf.profile import (
     diffraction_image,
     psf_image,
 )

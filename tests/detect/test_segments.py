@@ -13,7 +13,7 @@ from deblend_batch.detect.bits import MERGED
 from deblend_batch.detect.filters import Place, filter_places
 from deblend_batch.detect.moments import measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
-from deblend_batch.field.psf_profile import psf_image
+from deblend_batch.field.psf.profile import psf_image
 from deblend_batch.tiling.tile import Box
 from tests.ingest.fits_files import add_gaussians
 

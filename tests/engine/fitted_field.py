@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from deblend_batch.detections.counted import dropped, to_metadata
 from deblend_batch.field.layout import create_field, finish_field
 from deblend_batch.field.mask_bits import MaskBits
-from deblend_batch.field.psf import FieldPsf, PsfKernels, square_grid
+from deblend_batch.field.psf.varying import FieldPsf, PsfKernels, square_grid
 from tests.support import make_meta, member
 
 SHAPE_YX = (230, 260)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deblend_batch.field.background import BackgroundMesh
+from deblend_batch.field.sky.background import BackgroundMesh
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 

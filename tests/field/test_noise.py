@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
+from deblend_batch.field.sky.noise import clipped_median_sigma, sample_blocks
 from tests.ingest.fits_files import add_gaussians, grid_positions, noise_image
 
 

@@ -16,14 +16,14 @@ from deblend_batch.detect.places import places_of
 from deblend_batch.engine.methods.psf_mixtures import PsfMixtures
 from deblend_batch.errors import BadDataError, FieldError, TooLargeError
 from deblend_batch.field.layout import Field, create_field, finish_field
-from deblend_batch.field.psf import (
+from deblend_batch.field.psf.profile import psf_image
+from deblend_batch.field.psf.varying import (
     CellGrid,
     FieldPsf,
     PsfKernels,
     even_grid,
     square_grid,
 )
-from deblend_batch.field.psf_profile import psf_image
 from deblend_batch.models.profile_fit.light.psf import psf_of_width
 from deblend_batch.tiling.tile import Box
 from tests.blends import blends_of_two

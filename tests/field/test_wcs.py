@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from tests.field.hostile_cards import hostile_cards
 from tests.support import WCS_CARDS
 

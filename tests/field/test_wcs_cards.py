@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deblend_batch.field.wcs_cards import celestial_cards, remarks
+from deblend_batch.field.wcs.cards import celestial_cards, remarks
 from tests.field.test_wcs import GALACTIC, SIP, TPV
 from tests.support import WCS_CARDS
 

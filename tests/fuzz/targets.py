@@ -32,7 +32,7 @@ from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.errors import BadDataError, UserError
 from deblend_batch.field.layout import Field
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.header.cards import celestial_cards
 from deblend_batch.ingest.ingest import ingest

@@ -17,7 +17,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from hypothesis import given, settings
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.header.cards import celestial_cards
 from tests.field.hostile_cards import hostile_cards
 from tests.field.test_wcs import SIP, SWAPPED, TPV

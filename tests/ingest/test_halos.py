@@ -14,9 +14,9 @@ from scipy.ndimage import label
 
 from deblend_batch.detect.bits import NEAR_BRIGHT_STAR
 from deblend_batch.detect.field import detect_field
-from deblend_batch.field.background import BackgroundMesh
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import MaskBits, bad_pixels, near_bright_star
+from deblend_batch.field.sky.background import BackgroundMesh
 from deblend_batch.ingest.ingest import ingest
 from deblend_batch.ingest.planes.halos import Halos, SaturatedCores, with_halos
 from tests.ingest.fits_files import add_gaussians, noise_image, write_extensions, write_image

@@ -13,7 +13,7 @@ from astropy.modeling import models
 from deblend_batch.cli.main import run as command_line
 from deblend_batch.errors import ConfigError, FieldError
 from deblend_batch.field.layout import Field
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.files.opening import open_files
 from deblend_batch.ingest.header.cards import celestial_cards
 from deblend_batch.ingest.ingest import ingest

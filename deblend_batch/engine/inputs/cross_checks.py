@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 from deblend_batch.errors import BadDataError, DetectionsError
 from deblend_batch.field.layout import Field
 from deblend_batch.field.mask_bits import MaskBits, bad_pixels
-from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
 from deblend_batch.field.photometry import AB_ZERO_POINT_NJY, nanojansky_per_unit
+from deblend_batch.field.sky.noise import clipped_median_sigma, sample_blocks
 
 NO_DATA = ("UNOBSERVED", "NO_DATA")
 """Bits of pixels that hold nothing: a source there is off the image, and says nothing of the mask."""

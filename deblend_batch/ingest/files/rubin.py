@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.psf import square_grid
+from deblend_batch.field.psf.varying import square_grid
 from deblend_batch.ingest.contents import FileContents
 from deblend_batch.ingest.files.hdus import FitsFile
 from deblend_batch.ingest.psf.from_files import FilePsf

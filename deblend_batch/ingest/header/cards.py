@@ -7,9 +7,9 @@ from astropy.io.fits.card import Undefined
 from astropy.io.fits.verify import VerifyError
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field import wcs_cards
-from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.field.wcs_cards import Card
+from deblend_batch.field.wcs import cards as wcs_cards
+from deblend_batch.field.wcs.cards import Card
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 
 
 def celestial_cards(header: Header, shape_yx: tuple[int, int], where: str) -> dict[str, Card]:

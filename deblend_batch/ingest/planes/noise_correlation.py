@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky.noise import clipped_median_sigma
 
 _BLOCKS_PX = (8, 16)
 _MIN_GOOD = 0.75

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky.noise import clipped_median_sigma
 
 _BLOCK_PX = 5
 _MIN_NEGATIVE = 0.1

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.psf import CellGrid, even_grid, square_grid
-from deblend_batch.field.wcs import SkyGrid
+from deblend_batch.field.psf.varying import CellGrid, even_grid, square_grid
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.files.hdus import FitsFile
 from deblend_batch.ingest.files.opening import ImageFiles
 from deblend_batch.ingest.files.plane import Plane

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, uniform_filter
 
-from deblend_batch.field.noise import MAD_TO_SIGMA, clipped_median_sigma
-from deblend_batch.field.psf import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
+from deblend_batch.field.psf.varying import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
+from deblend_batch.field.sky.noise import MAD_TO_SIGMA, clipped_median_sigma
 from deblend_batch.ingest.psf.moffat import FittedStar, Moffat
 from deblend_batch.ingest.psf.stars import MIN_STARS
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.psf import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
+from deblend_batch.field.psf.varying import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
 
 _HALF_RANGE = 127
 _UNIT_SUM = 0.01

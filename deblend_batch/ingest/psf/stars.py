@@ -14,8 +14,8 @@ import sep
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, map_coordinates, uniform_filter
 
-from deblend_batch.field.extraction import extract_objects
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky.extraction import extract_objects
+from deblend_batch.field.sky.noise import clipped_median_sigma
 
 MIN_STARS = 5
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from deblend_batch.field.noise import clipped_median_sigma
+from deblend_batch.field.sky.noise import clipped_median_sigma
 from deblend_batch.ingest.psf.moffat import FittedStar, fit_moffat
 from deblend_batch.ingest.psf.stars import MIN_STARS, StarCandidate, stellar_locus
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
-from deblend_batch.field.psf_profile import is_seeing
+from deblend_batch.field.psf.profile import is_seeing
 from deblend_batch.models.arguments import check_arrays, check_batch_size, check_rows, check_stamps
 from deblend_batch.models.batches import CPU_ROWS, CUDA_ROWS
 from deblend_batch.models.card import ModelCard

@@ -15,7 +15,7 @@ from deblend_batch.errors import ConfigError
 from deblend_batch.field.create import create_field, finish_field
 from deblend_batch.field.layout import Field
 from deblend_batch.field.meta import FieldMeta
-from deblend_batch.field.psf import FieldPsf, PsfKernels, square_grid
+from deblend_batch.field.psf.varying import FieldPsf, PsfKernels, square_grid
 from deblend_batch.progress import Progress, silent
 from deblend_batch.simulate.fields.canvas import Corner, noise_plane, paste, tiles
 from deblend_batch.simulate.fields.sources import (

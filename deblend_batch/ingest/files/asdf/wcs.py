@@ -20,8 +20,8 @@ from astropy.modeling.rotations import RotateNative2Celestial
 from numpy.typing import NDArray
 
 from deblend_batch.errors import ConfigError, DeblendError, FieldError
-from deblend_batch.field.wcs import SkyGrid
-from deblend_batch.field.wcs_cards import celestial_cards, is_wcs_keyword
+from deblend_batch.field.wcs.cards import celestial_cards, is_wcs_keyword
+from deblend_batch.field.wcs.sky_grid import SkyGrid
 from deblend_batch.ingest.files.asdf import tree
 from deblend_batch.ingest.files.asdf.arrays import Array
 from deblend_batch.ingest.files.asdf.blocks import Blocks

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblend_batch.errors import ModelError
-from deblend_batch.field.psf_profile import (
+from deblend_batch.field.psf.profile import (
     MOFFAT_BETA,
     diffraction_image,
     moffat,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 
-from deblend_batch.field.noise import MAD_TO_SIGMA
-from deblend_batch.field.sky import OFFSET_ERRORS, OFFSET_SIGMA, measure_sky
+from deblend_batch.field.sky.level import OFFSET_ERRORS, OFFSET_SIGMA, measure_sky
+from deblend_batch.field.sky.noise import MAD_TO_SIGMA
 
 CELL_PX = 256
 """Edge of a mesh cell: far larger than a galaxy, so that no galaxy is taken for sky."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from deblend_batch.field.mask_bits import bad_pixels
-from deblend_batch.field.noise import clipped_median_sigma, sample_blocks
+from deblend_batch.field.sky.noise import clipped_median_sigma, sample_blocks
 
 if TYPE_CHECKING:
     from deblend_batch.field.layout import Field

@@ -13,7 +13,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from deblend_batch.errors import FieldError
-from deblend_batch.field.wcs_cards import Cards, celestial_cards
+from deblend_batch.field.wcs.cards import Cards, celestial_cards
 
 _LINEAR_MARGIN_PX = 4096
 _SCALE_ARCSEC = (1e-4, 600.0)
@@ -30,7 +30,7 @@ class SkyGrid:
     Parameters
     ----------
     cards : mapping
-        As :func:`deblend_batch.field.wcs_cards.celestial_cards` returns them.
+        As :func:`deblend_batch.field.wcs.cards.celestial_cards` returns them.
     shape_yx : tuple of int
         Rows and columns of the image: the distortion is inverted only near it.
 

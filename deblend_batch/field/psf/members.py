@@ -18,7 +18,7 @@ from deblend_batch.arrays import stores
 from deblend_batch.arrays.bounds import bounded
 from deblend_batch.errors import BadDataError, FieldError, TooLargeError, UserError
 from deblend_batch.field.meta import PSF_FWHM_RANGE, FieldMeta
-from deblend_batch.field.psf import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
+from deblend_batch.field.psf.varying import CellGrid, FieldPsf, PsfKernels, even_grid, square_grid
 from deblend_batch.text import cause, shown
 
 KERNELS = "psf/kernels"

@@ -1,0 +1,1 @@
+"""Where pixels lie on the sky: a header's cards, checked, and their transforms."""
