@@ -18,6 +18,7 @@ from deblend_batch.config import absolute_url
 from deblend_batch.detect.correlation import measure_correlation
 from deblend_batch.detect.extract import ExtractParams, extract_sources, select_owned
 from deblend_batch.detect.places import places_of
+from deblend_batch.detect.wide import BIN_PX
 from deblend_batch.detections.counted import say_counts, to_metadata
 from deblend_batch.detections.formats.scan import kind_of
 from deblend_batch.detections.write import write_detections
@@ -288,7 +289,7 @@ def _search_tiles(search: _Search, grid: TileGrid, meter: ProgressMeter) -> Colu
 def _search_tile(core: Box, search: _Search) -> Columns:
     """Find the sources whose centroid lies in a core."""
     opened = Field.reopen(search.field_url, search.options)
-    pixels = read_tile(opened, core.grown(HALO_PX).clipped(opened.shape_yx))
+    pixels = read_tile(opened, _region(core).clipped(opened.shape_yx))
     image = pixels.image[search.band]
     if search.background is not None:
         search.background.subtract_from(image, *pixels.box.slices)
@@ -321,6 +322,12 @@ def _search_tile(core: Box, search: _Search) -> Columns:
         "fragment": sources.fragment.astype(np.float32),
         "flags": sources.flags.astype(np.int32),
     }
+
+
+def _region(core: Box) -> Box:
+    """Return the pixels that a tile's search sees: bins of large galaxies' light are those of the image."""
+    grown = core.grown(HALO_PX)
+    return replace(grown, y0=grown.y0 // BIN_PX * BIN_PX, x0=grown.x0 // BIN_PX * BIN_PX)
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

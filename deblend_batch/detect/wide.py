@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, maximum, median_filter
+from scipy.ndimage import find_objects, label, maximum, median_filter
 from skimage.measure import block_reduce
 
 from deblend_batch.tiling.stamp_sizes import STAMP_SIZES_PX
 
-_BIN_PX, _BINS = 8, 9
+BIN_PX = 8
+"""Bins of the light: tiles begin at a multiple, so that they have the same ones."""
+_BINS = 9
 """The light is the median of so many bins each way: galaxies of usual size are not in it."""
 _LEAST = 1.0
 """Of the filtered image's noise; less is what noise and faint galaxies leave."""
@@ -65,7 +67,7 @@ def find_wide_light(islands: Labels, smooth: Array, threshold: float) -> WideLig
     if not wide:
         return None
     light = wide_light(smooth)
-    where = light > _LEAST
+    where = _around(light > _LEAST, islands, wide)
     rest = np.where(where, smooth - light, smooth)
     kept = np.asarray(maximum(rest, islands, np.arange(len(boxes) + 1)) > threshold)
     kept[0], kept[wide] = False, True
@@ -83,14 +85,25 @@ def wide_light(image: NDArray[np.floating]) -> Array:
     image : ndarray of float, shape (y, x)
         Of any unit; finite.
     """
-    bins = block_reduce(np.asarray(image, np.float64), _BIN_PX, np.mean)
+    bins = block_reduce(np.asarray(image, np.float64), BIN_PX, np.mean)
     wide = median_filter(bins, _BINS, mode="nearest")
     height, width = image.shape
-    return np.asarray(wide.repeat(_BIN_PX, axis=0).repeat(_BIN_PX, axis=1)[:height, :width])
+    return np.asarray(wide.repeat(BIN_PX, axis=0).repeat(BIN_PX, axis=1)[:height, :width])
 
 
 def _is_wide(box: tuple[slice, slice]) -> bool:
     return all(edge.stop - edge.start > STAMP_SIZES_PX[-1] for edge in box)
+
+
+def _around(
+    is_light: NDArray[np.bool_], islands: Labels, wide: list[int]
+) -> NDArray[np.bool_]:
+    """Return the light that hangs together with a wide isophote: what is elsewhere in a tile has no say."""
+    pieces, count = label(is_light)
+    theirs = np.zeros(count + 1, bool)
+    theirs[np.unique(pieces[np.isin(islands, wide)])] = True
+    theirs[0] = False
+    return np.asarray(theirs[pieces])
 
 
 def _top(mine: NDArray[np.bool_], light: Array, box: tuple[slice, slice]) -> tuple[int, int]:

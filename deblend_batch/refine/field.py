@@ -106,19 +106,21 @@ def _sources(found: Columns) -> Sources:
         found["flux"].astype(np.float64),
         found["flux_err"].astype(np.float64),
         found["radius"].astype(np.float64),
+        found["flags"],
         np.zeros(n, bool),
         np.zeros(n, np.int16),
     )
 
 
 def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
-    """Return the columns of the detection, with what the fits say; 0 where an added source has nothing."""
+    """Return the columns of the detection, with what the fits say; NaN where an added source has nothing."""
     radec = opened.pixel_to_world(sources.yx)
     order = np.argsort(found["id"], kind="stable")
     place = np.searchsorted(found["id"][order], sources.id[~sources.is_added])
     columns = {}
     for name, values in found.items():
-        columns[name] = np.zeros(len(sources), values.dtype)
+        nothing = np.nan if values.dtype.kind == "f" else 0
+        columns[name] = np.full(len(sources), nothing, values.dtype)
         columns[name][~sources.is_added] = values[order[place]]
     with np.errstate(invalid="ignore"):
         fitted = {
@@ -136,4 +138,4 @@ def _table(sources: Sources, found: Columns, opened: Field) -> Columns:
             "snr": sources.flux / sources.flux_err,
         }
     known = {name: values.astype(found[name].dtype) for name, values in fitted.items()}
-    return columns | {"id": sources.id} | known
+    return columns | {"id": sources.id, "flags": sources.flags} | known

@@ -64,8 +64,13 @@ class Fits:
         Share of the light within the member's profile that is others', in the band where it is least.
     radius_arcsec : ndarray of float64, shape (n,)
         Half-light radius; 0 for stars.
+    flux_ratio, radii_away : ndarray of float64, shape (n,)
+        Flux over that of the nearest other member, and the distance from it in its half-light radii; infinite
+        where there is none, or it has none.
     blend : ndarray of int64, shape (n,)
         Number of its blend.
+    in_glare : ndarray of bool, shape (blend,)
+        Whether the mask says that a member is saturated, or in a bright star's halo.
     peak_sn, peak_flux : ndarray of float64, shape (blend,)
         Significance of the highest peak in the residual, of all bands; and a guess at its flux in the band of
         the detection, nJy.
@@ -85,7 +90,10 @@ class Fits:
     sure: NDArray[np.float64]
     shared: NDArray[np.float64]
     radius_arcsec: NDArray[np.float64]
+    flux_ratio: NDArray[np.float64]
+    radii_away: NDArray[np.float64]
     blend: NDArray[np.int64]
+    in_glare: NDArray[np.bool_]
     peak_sn: NDArray[np.float64]
     peak_flux: NDArray[np.float64]
     peak_yx: NDArray[np.float64]

@@ -27,6 +27,7 @@ from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.stamps import Cut, Stamps
 
 MODEL = "profile-fit"
+_GLARE = flags.SATURATED.value | flags.NEAR_BRIGHT_STAR.value
 _QUICK = Search(iterations=20, tolerance=0.5)
 """The search of a fit that only asks which sources there are."""
 
@@ -165,9 +166,33 @@ def _read(
         shared=np.fmin.reduce(shared, axis=1),
         radius_arcsec=columns["radius_px"].astype(np.float64)[blend, member]
         * field.pixel_scale_arcsec,
+        **_beside(columns, neighbour, blend, member, band),
         blend=blend,
+        in_glare=((cut.flags & _GLARE) != 0).any(axis=1),
         peak_sn=peak_sn,
         peak_flux=peak_sn * typical_err * unit[band],
         peak_yx=answer["peak_yx"][one, best] + cut.corner_yx,
         halves=halves,
     )
+
+
+def _beside(
+    columns: Mapping[str, NDArray[Any]],
+    neighbour: NDArray[np.int8],
+    blend: NDArray[np.int64],
+    member: NDArray[np.int64],
+    band: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Compare members with their neighbours; infinite where there is none to compare with."""
+    yx = np.stack([columns["y"], columns["x"]], axis=-1).astype(np.float64)
+    flux, radius = (columns[name].astype(np.float64) for name in ("flux", "radius_px"))
+    distance = np.linalg.norm(yx[blend, member] - yx[blend, neighbour], axis=1)
+    compared = {
+        "flux_ratio": (flux[blend, band, member], flux[blend, band, neighbour]),
+        "radii_away": (distance, radius[blend, neighbour]),
+    }
+    known = neighbour >= 0
+    return {
+        name: np.divide(mine, its, out=np.full(len(blend), np.inf), where=known & (its > 0))
+        for name, (mine, its) in compared.items()
+    }

@@ -37,7 +37,6 @@ def provenance_of(
     """
     # A place that was given up may become a source again: what was last said of it stands first.
     last_first = [Dropped(sources, *_no_reason(len(sources))), *reversed(dropped)]
-    number = np.repeat(np.arange(len(dropped) + 1, 0, -1), [len(each) for each in last_first])
     ids = np.concatenate([each.sources.id for each in last_first])  # ``joined`` orders them
     _, rows = np.unique(ids, return_index=True)
     joined = Sources.joined([each.sources for each in last_first])
@@ -56,7 +55,7 @@ def provenance_of(
         "fate": np.where(is_kept, "kept", "dropped"),
         "reason": np.concatenate([each.reason for each in last_first])[rows].astype("<U48"),
         "beside": np.concatenate([each.into for each in last_first])[rows],
-        "round": np.where(is_kept, one_each.round, number[rows]).astype(np.int16),
+        "round": one_each.round,
     }
 
 

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from deblend_batch.field.layout import Field
 from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import RefineRules, Verdicts, judge
+from deblend_batch.refine.verdicts import NO_FLUX, RefineRules, Verdicts, judge, unsure
 from deblend_batch.tiling.blending import Sky, central_first, describe_blends
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.contaminants import add_contaminants
@@ -68,7 +68,7 @@ def refine(
     sources : Sources
         Those that stand, by id, with the values of their last fit.
     dropped : list of Dropped
-        One for each round.
+        One for each round, and one for the end.
     """
     sources, changed, dropped = Sources.joined([found]), found.yx, []
     for number in range(1, rules.rounds + 1):
@@ -80,7 +80,14 @@ def refine(
         verdicts = judge(fits, sources, max(field.psf_fwhm_px), rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)
         dropped.append(gone)
-    return sources, dropped
+    none = unsure(sources, rules)
+    dropped.append(_gone(sources[none]))
+    return sources[~none], dropped
+
+
+def _gone(sources: Sources) -> Dropped:
+    reason = np.full(len(sources), NO_FLUX)
+    return Dropped(sources, reason, np.full(len(sources), -1, np.int64))
 
 
 def _blends(sources: Sources, field: Field, links: BlendRules) -> Blends:

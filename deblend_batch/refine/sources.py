@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deblend_batch.detect.bits import MERGED
 from deblend_batch.detections.table import Detections
 from deblend_batch.field.healpix import healpix_29
 from deblend_batch.field.layout import Field
@@ -29,6 +30,8 @@ class Sources:
         In the band of the detection, nJy.
     radius_arcsec : ndarray of float64, shape (n,)
         Half-light radius; NaN where unknown.
+    flags : ndarray of int32, shape (n,)
+        Those of the detection; of an added one that it was parted from another.
     is_added : ndarray of bool, shape (n,)
         Whether a fit's residual showed it, not the detection.
     round : ndarray of int16, shape (n,)
@@ -41,6 +44,7 @@ class Sources:
     flux: NDArray[np.float64]
     flux_err: NDArray[np.float64]
     radius_arcsec: NDArray[np.float64]
+    flags: NDArray[np.int32]
     is_added: NDArray[np.bool_]
     round: NDArray[np.int16]
 
@@ -86,6 +90,7 @@ class Sources:
             flux[rows],
             unknown,
             unknown,
+            np.full(len(rows), MERGED, np.int32),
             np.ones(len(rows), bool),
             np.zeros(len(rows), np.int16),
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from deblend_batch.detect.bits import NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.sources import Sources
 
@@ -31,8 +32,13 @@ class RefineRules:
     shared : float
         From so large a share of others' light on.
     least_sure, sure_shared : float
-        A member that shares more must have more of its flux over its whole error: what the misfit of others
-        may have put there is no source.
+        What may be a clump, and shares more, must have more of its flux over its whole error: what the misfit
+        of a galaxy may have put there is no source.
+    clump_ratio, clump_radii : float
+        What may be a clump: it has less than so much of its neighbour's flux, and is within so many of its
+        half-light radii.
+    absent_sure : float
+        A source with less of its flux over its whole error, when all is done, is none, either.
     divides : bool
         Whether members are divided for a trial.
     peak_snr : float
@@ -54,6 +60,9 @@ class RefineRules:
     shared: float = 0.8
     least_sure: float = 0.0
     sure_shared: float = 0.5
+    clump_ratio: float = 0.5
+    clump_radii: float = 3.0
+    absent_sure: float = 1.0
     divides: bool = True
     peak_snr: float = 5.0
     apart_fwhm: float = 0.5
@@ -124,13 +133,19 @@ def judge(
     """
     absent = fits.snr < rules.absent_snr
     explained = (fits.snr < rules.least_snr) & (fits.shared > rules.shared)
-    explained |= (fits.sure < rules.least_sure) & (fits.shared > rules.sure_shared)
+    doubtful = (fits.sure < rules.least_sure) & (fits.shared > rules.sure_shared)
+    is_clump = (fits.flux_ratio < rules.clump_ratio) & (fits.radii_away < rules.clump_radii)
+    explained |= doubtful & is_clump
     unproven = _unproven(fits, sources, rules)
     dropped = absent | unproven | _weakest_first(fits, explained & ~absent)
     rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]
-    two = _divided(fits, fits.source_id[rows], psf_fwhm_px, rules)
+    glare = _in_glare(fits, sources)
+    dim = fits.source_id[~glare[fits.blend] & ~dropped]
+    two = _divided(fits, dim, psf_fwhm_px, rules)
     halves = fits.halves
-    peaks = np.empty(0, np.int64) if last else _missing(fits, sources.yx, psf_fwhm_px, rules)
+    peaks = np.empty(0, np.int64)
+    if not last:
+        peaks = _missing(fits, ~glare, sources.yx, psf_fwhm_px, rules)
     return Verdicts(
         fits.source_id[rows],
         np.select([absent[rows], explained[rows]], [NO_FLUX, EXPLAINED], UNPROVEN),
@@ -142,8 +157,30 @@ def judge(
     )
 
 
+def unsure(sources: Sources, rules: RefineRules) -> NDArray[np.bool_]:
+    """Tell which sources are none when all is done: errors may be large for what a later round has found.
+
+    Parameters
+    ----------
+    sources : Sources
+        All of the field, with the values of their last fits.
+    rules : RefineRules
+        What a source must show.
+    """
+    fitted = (sources.round > 0) & ((sources.flags & SATURATED) == 0)
+    return np.asarray(fitted & (sources.flux < rules.absent_sure * sources.flux_err))
+
+
+def _in_glare(fits: Fits, sources: Sources) -> NDArray[np.bool_]:
+    """Tell which blends hold a saturated star or the light of one: no fit describes its halo and spikes."""
+    place = np.searchsorted(sources.id, fits.source_id)
+    found = fits.in_glare.copy()
+    found[fits.blend[(sources.flags[place] & (SATURATED | NEAR_BRIGHT_STAR)) != 0]] = True
+    return found
+
+
 def _divided(
-    fits: Fits, dropped: NDArray[np.int64], psf_fwhm_px: float, rules: RefineRules
+    fits: Fits, may: NDArray[np.int64], psf_fwhm_px: float, rules: RefineRules
 ) -> NDArray[np.int64]:
     """Return the trials that show two sources, by id."""
     halves = fits.halves
@@ -153,7 +190,7 @@ def _divided(
         axis=1
     )
     two &= (apart > low) & (apart < high) & (halves.gain > 0)
-    two &= ~np.isin(halves.source_id, dropped)
+    two &= np.isin(halves.source_id, may)
     found = np.flatnonzero(two)
     return found[np.argsort(halves.source_id[found], kind="stable")]
 
@@ -175,10 +212,14 @@ def _weakest_first(fits: Fits, doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 
 def _missing(
-    fits: Fits, known_yx: NDArray[np.float64], psf_fwhm_px: float, rules: RefineRules
+    fits: Fits,
+    may: NDArray[np.bool_],
+    known_yx: NDArray[np.float64],
+    psf_fwhm_px: float,
+    rules: RefineRules,
 ) -> NDArray[np.int64]:
     """Return the peaks that are sources, the most significant first; of two at one place that one."""
-    found = np.flatnonzero(fits.peak_sn >= rules.peak_snr)
+    found = np.flatnonzero((fits.peak_sn >= rules.peak_snr) & may)
     found = found[np.lexsort((*fits.peak_yx[found].T, -fits.peak_sn[found]))]
     if not len(found):
         return found
