@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from deblend_batch import storage
 from deblend_batch.cli.main import main
+from deblend_batch.detect.bits import LARGE
 from deblend_batch.detect.field import DetectionSummary, detect_field
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import (
@@ -18,8 +20,10 @@ from deblend_batch.errors import (
     NotFoundError,
     OutputConflictError,
 )
+from deblend_batch.field.layout import create_field, finish_field
 from tests.detect.drawn_field import MAG, SOURCES_YX, make_field, nearest, read
-from tests.support import read_shards
+from tests.ingest.fits_files import add_gaussians, noise_image
+from tests.support import make_meta, member, read_shards
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,25 @@ def test_what_later_stages_need_is_in_the_table(detected: tuple[str, DetectionSu
     np.testing.assert_allclose(columns["mag_err"], error, rtol=1e-4)
     assert ((columns["fragment"] >= 0) & (columns["fragment"] <= 0.5)).all()
     assert {"radius", "snr", "flags"} <= set(columns)
+
+
+@pytest.mark.parametrize("x", [160.0, 500.0])
+def test_a_wide_galaxy_is_the_same_in_every_tiling(x: float, tmp_path: Path) -> None:
+    """In one tile of two, or in both: its light is that of the image, and a smaller galaxy's is its own."""
+    image = add_gaussians(noise_image((420, 1000), seed=5), np.array([[210.0, x]]), 2e5, 110.0)
+    image = add_gaussians(image, np.array([[200.0, 850.0]]), 4e4, 50.0)
+    image = add_gaussians(image, np.random.default_rng(5).uniform(20, 400, (25, 2)), 300.0, 3.0)
+    url = str(tmp_path / "field.zarr")
+    meta = make_meta(bands=("r",), psf_fwhm_arcsec=(0.3,), noise_sigma=(1.0,))
+    group = create_field(url, meta, image.shape, with_variance=False)
+    member(group, "image")[0] = image.astype(np.float32)
+    finish_field(group, meta)
+    tables = []
+    for size in (2048, 501):
+        detect_field(url, str(tmp_path / f"{size}.parquet"), tile_size=size)
+        tables.append(pq.read_table(tmp_path / f"{size}.parquet").to_pandas())
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
+    assert (tables[0]["flags"] & LARGE).any()
 
 
 def test_a_few_tiles_need_no_ray(

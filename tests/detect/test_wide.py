@@ -55,3 +55,16 @@ def test_islands_in_its_light_must_stand_above_it() -> None:
     assert wide.islands[62, 302] > 0
     assert wide.islands[62, 202] == 0
     assert sorted(set(wide.islands.ravel().tolist())) == [0, 1, 2]
+
+
+def test_galaxies_apart_from_it_are_as_they_would_be_alone() -> None:
+    """They are in the same tile or not, as it comes."""
+    smooth = np.zeros((400, 800))
+    smooth[100:300, 100:300] = 10.0
+    smooth[150:250, 600:700] = 10.0  # no wider than a stamp, but wider than a bin's median
+    wide = find_wide_light(find_islands(smooth, 4.0, 5), smooth, 4.0)
+    assert wide is not None
+    assert wide.where[200, 200]
+    assert not wide.where[:, 500:].any()
+    np.testing.assert_array_equal(wide.rest[:, 500:], smooth[:, 500:])
+    assert wide.stands[:, 500:].all()

@@ -88,7 +88,7 @@ def test_units_are_written(suffix: str, form: str, tmp_path: Path) -> None:
 
 def test_gzipped_means_gzipped(tmp_path: Path) -> None:
     write_detections(f"{tmp_path}/a.csv.gz", columns())
-    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()).startswith(b"id,ra,dec,x,y,mag")
+    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()).startswith(b"id,ra,dec,x,y,x_err")
 
 
 def test_columns_without_an_entry_are_written_plainly(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def sources_of(ids: set[int], number: int) -> Sources:
         flux,
         flux,
         flux,
+        np.zeros(n, np.int32),
         np.zeros(n, bool),
         np.full(n, number, np.int16),
     )

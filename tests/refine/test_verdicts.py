@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deblend_batch.detect.bits import NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.refine.fits import Fits, Halves
 from deblend_batch.refine.sources import Sources
 from deblend_batch.refine.verdicts import (
@@ -19,6 +20,7 @@ from deblend_batch.refine.verdicts import (
     UNPROVEN,
     RefineRules,
     judge,
+    unsure,
 )
 
 RULES = RefineRules()
@@ -36,12 +38,13 @@ def known(*yx: tuple[float, float], added: bool = False) -> Sources:
         nothing,
         nothing,
         nothing,
+        np.zeros(n, np.int32),
         np.full(n, added),
         np.zeros(n, np.int16),
     )
 
 
-FAR = known((500.0, 500.0))
+FAR = known(*[(500.0, 500.0)] * 6)
 
 
 def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None = None) -> Fits:
@@ -59,7 +62,10 @@ def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None =
         np.array(snr),
         np.array(shared),
         nothing,
+        np.full(n, 0.1),
+        np.full(n, 1.5),
         np.zeros(n, np.int64),
+        np.zeros(1, bool),
         np.zeros(1),
         np.ones(1),
         np.zeros((1, 2)),
@@ -114,20 +120,59 @@ def test_what_was_added_must_prove_itself(
     snr: float, shared: float, added: bool, stays: bool
 ) -> None:
     fits = fits_of([snr, 90.0], [shared, 0.1])
-    found = judge(fits, known((0.0, 0.0), added=added), FWHM_PX, RULES, last=True)
+    found = judge(fits, known((0.0, 0.0), (0.0, 0.0), added=added), FWHM_PX, RULES, last=True)
     assert found.reason.tolist() == ([] if stays else [UNPROVEN])
 
 
 @pytest.mark.parametrize(
-    ("sure", "shared", "stays"), [(2.9, 0.6, False), (3.1, 0.6, True), (2.9, 0.4, True)]
+    ("sure", "shared", "ratio", "radii", "stays"),
+    [
+        (2.9, 0.6, 0.4, 2.9, False),
+        (3.1, 0.6, 0.4, 2.9, True),
+        (2.9, 0.4, 0.4, 2.9, True),
+        (2.9, 0.6, 0.6, 2.9, True),  # as bright as a galaxy may be beside another
+        (2.9, 0.6, 0.4, 3.1, True),  # out of its neighbour
+    ],
 )
-def test_from_space_light_that_others_may_have_put_there_is_no_source(
-    sure: float, shared: float, stays: bool
+def test_from_space_what_may_be_a_clump_of_its_neighbour_is_no_source(
+    sure: float, shared: float, ratio: float, radii: float, stays: bool
 ) -> None:
-    fits = replace(fits_of([20.0, 90.0], [shared, 0.1]), sure=np.array([sure, 50.0]))
+    fits = replace(
+        fits_of([20.0, 90.0], [shared, 0.1]),
+        sure=np.array([sure, 50.0]),
+        flux_ratio=np.array([ratio, 1 / ratio]),
+        radii_away=np.array([radii, 9.0]),
+    )
     found = judge(fits, FAR, FWHM_PX, FROM_SPACE, last=True)
     assert found.reason.tolist() == ([] if stays else [EXPLAINED])
     assert not len(judge(fits, FAR, FWHM_PX, THROUGH_SEEING, last=True).dropped)
+
+
+def test_when_all_is_done_what_its_whole_error_explains_is_none() -> None:
+    """But not what no fit has looked at, nor a saturated star, whose core is in no pixel."""
+    three = known(*[(0.0, 0.0)] * 4)
+    sources = replace(
+        three,
+        flux=np.array([0.9, 1.1, 0.9, 0.9]),
+        flux_err=np.ones(4),
+        round=np.array([1, 1, 0, 1], np.int16),
+        flags=np.array([0, 0, 0, SATURATED], np.int32),
+    )
+    assert unsure(sources, RULES).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("said", ["mask", SATURATED, NEAR_BRIGHT_STAR])
+def test_in_the_glare_of_a_star_nothing_is_added(said: str | int) -> None:
+    """Halos and spikes are in no PSF's image."""
+    fits = replace(fits_of([50.0], [0.0]), peak_sn=np.array([60.0]))
+    fits = replace(fits, halves=halves_of([(3.1, 0.5, 3.0, 1.0)]))
+    assert len(judge(fits, FAR, FWHM_PX, RULES, last=False).added_yx) == 2
+    if said == "mask":
+        found = judge(replace(fits, in_glare=np.array([True])), FAR, FWHM_PX, RULES, last=False)
+    else:
+        flags = np.array([said] + [0] * 5, np.int32)
+        found = judge(fits, replace(FAR, flags=flags), FWHM_PX, RULES, last=False)
+    assert len(found.added_yx) == len(found.moved) == 0
 
 
 def test_of_two_neighbours_the_weaker_goes_first() -> None:
@@ -144,13 +189,14 @@ def test_a_peak_becomes_a_source(
     significance: float, distance_px: float, last: bool, n: int
 ) -> None:
     fits = replace(fits_of([50.0], [0.0]), peak_sn=np.array([significance]))
-    there = known((0.0, distance_px))
+    there = known((0.0, distance_px))  # from where the peak is
     assert len(judge(fits, there, FWHM_PX, RULES, last=last).added_yx) == n
 
 
 def test_of_two_blends_that_see_one_peak_one_adds_it() -> None:
     fits = replace(
         fits_of([50.0], [0.0]),
+        in_glare=np.zeros(2, bool),
         peak_sn=np.array([7.0, 9.0]),
         peak_flux=np.array([70.0, 90.0]),
         peak_yx=np.array([[20.0, 20.0], [20.5, 20.0]]),
@@ -188,6 +234,8 @@ def test_the_order_of_members_says_nothing(order: list[int], snr: list[float]) -
         "snr",
         "sure",
         "shared",
+        "flux_ratio",
+        "radii_away",
         "blend",
     )
     mixed = replace(fits, **{name: getattr(fits, name)[order] for name in columns})
