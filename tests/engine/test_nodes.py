@@ -19,6 +19,7 @@ from ray.util.state import list_actors
 
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.driver import roster
 from deblend_batch.engine.run import process_field
 from deblend_batch.errors import InterruptedRunError
 from tests.conftest import RayHead
@@ -76,11 +77,13 @@ def test_a_run_goes_on_where_a_node_joins_and_one_that_goes_with_notice_costs_no
     small_field: SmallField,
     undisturbed_small_tiles: dict[str, bytes],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has its own GPU.
 
     The first tiles are made without Ray, and stand.
     """
+    monkeypatch.setattr(roster, "_LOOK_SECONDS", 0.5)
     output = tmp_path / "out"
     begun = small_field.config(str(output), tiles={"size": 64}, engine={"actors": 1})
     with pytest.raises(InterruptedRunError):
