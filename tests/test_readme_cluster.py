@@ -57,6 +57,10 @@ def test_a_cluster_on_a_machine_that_has_never_seen_ray(
         said = run_as_printed(["bash", "-e", "-c", recipe + submit], tmp_path)
         assert "succeeded" in said
         assert "ETA" in said
+        assert "Traceback" not in said
+        told = [line for line in said.split("\n") if "pairs/s" in line]
+        assert told
+        assert not {"\r", "\x1b"} & set("".join(told))
         assert list((tmp_path / "out" / "shards").glob("*.parquet"))
     finally:
         left = psutil.Process(head.pid).children(recursive=True)

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from deblend_batch import storage
 from deblend_batch.cluster.workers import open_workers
 from deblend_batch.errors import ConfigError, NotFoundError
-from deblend_batch.simulate.galaxies.draw import draw_pool
 from deblend_batch.simulate.galaxies.pool import GalaxyPool, Split, load_pool, save_pool
 from deblend_batch.simulate.pairs.batch import PairBatch
 from deblend_batch.simulate.pairs.blending import PairSampler
@@ -148,6 +147,8 @@ def ensure_pool(config: TrainConfig, folder: str, options: storage.Options | Non
 
 
 def _draw(config: TrainConfig) -> GalaxyPool:
+    from deblend_batch.simulate.galaxies.draw import draw_pool  # GalSim takes seconds
+
     pool = config.pool
     with open_workers(pool.processes) as workers:
         return draw_pool(

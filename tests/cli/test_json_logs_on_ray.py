@@ -33,9 +33,9 @@ def kill_the_first_worker(ledger: Ledger, process: subprocess.Popen[str]) -> Non
 def told(
     cluster: None, head: Any, small_field: SmallField, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Ledger, str, str]:
-    """A run whose worker is killed, with what it wrote to both streams."""
+    """A run whose worker has half a GPU and is killed, with what it wrote to both streams."""
     folder = tmp_path_factory.mktemp("told")
-    engine = {"actors": 1, "batch_size": 1, "tiles_in_flight": 2}
+    engine = {"actors": 1, "gpus_per_actor": 0.5, "batch_size": 1, "tiles_in_flight": 2}
     config = small_field.on_ray(str(folder / "out"), tiles={"size": 64}, engine=engine)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     words = ["run", str(folder / "config.yaml"), "--json", "--log-format", "json"]

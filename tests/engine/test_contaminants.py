@@ -8,12 +8,14 @@ import galsim
 import numpy as np
 import pytest
 
+from tests.drawn import add_light
 from tests.engine.one_band import ZERO_POINT, write_run
 from tests.engine.test_fit_run import measured
 
 FWHM_PX, NOISE = 3.5, 1.0
 STEP, ACROSS = 90, 6
 FAINT = 400.0
+REACH = 64  # pixels: beyond it a bright one has a hundredth of a count, the noise being 1
 
 
 @pytest.mark.parametrize(("times", "seeds"), [(4.0, [3]), (25.0, [3, 4, 5, 6])])
@@ -47,7 +49,7 @@ def faint_fluxes(times: float, seed: int, folder: Path) -> tuple[np.ndarray, np.
     ]:
         galaxy = galsim.Sersic(1.5, half_light_radius=radius, flux=flux)
         light = galsim.Convolve(galaxy.shear(g1=rng.normal(0, 0.2), g2=rng.normal(0, 0.2)), psf)
-        light.drawImage(image=image, center=galsim.PositionD(yx[1], yx[0]), add_to_image=True)
+        add_light(image, light, tuple(yx), REACH)
     noisy = image.array + rng.normal(0, NOISE, (side, side))
     config = _written(folder, noisy, place, bright, times)
     rows = measured(config, 64).to_pandas().set_index("source_id").sort_index()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deblend_batch import flags
+from tests.drawn import add_light
 from tests.engine.one_band import SCALE_ARCSEC, ZERO_POINT, write_run
 from tests.engine.test_fit_run import measured
 
@@ -37,9 +38,8 @@ def written(folder: Path, radius_px: float, told_px: float | None) -> dict[str, 
     image = galsim.ImageD(side, side, xmin=0, ymin=0, scale=1.0)
     psf = galsim.Moffat(beta=3.5, fwhm=FWHM_PX)
     for y, x in place:
-        galsim.Convolve(clumpy(radius_px, rng), psf).drawImage(
-            image=image, center=galsim.PositionD(x, y), add_to_image=True
-        )
+        light = galsim.Convolve(clumpy(radius_px, rng), psf)
+        add_light(image, light, (y, x), reach=int(12 * radius_px))
     columns = {"id": np.arange(len(place)), "x": place[:, 1], "y": place[:, 0]}
     if told_px is not None:
         columns["radius"] = np.full(len(place), told_px * SCALE_ARCSEC)

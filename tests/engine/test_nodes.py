@@ -1,4 +1,4 @@
-"""Nodes come and go in the middle of a run."""
+"""A run that was begun without Ray goes on there, while nodes come and go."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from ray.util.state import list_actors
 
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
+from deblend_batch.engine.driver import roster
 from deblend_batch.engine.run import process_field
+from deblend_batch.errors import InterruptedRunError
 from tests.conftest import RayHead
 from tests.engine.slow_models import slow_model
+from tests.engine.stopped import StoppedMeter
 from tests.support import SmallField, shards_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -69,14 +72,24 @@ def workers_of(output: Path, nodes: set[str] | None) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing(
+def test_a_run_goes_on_where_a_node_joins_and_one_that_goes_with_notice_costs_nothing(
     head: RayHead,
     small_field: SmallField,
     undisturbed_small_tiles: dict[str, bytes],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has its own GPU."""
+    """One that goes without notice is taken away in ``test_autoscaling.py``; each actor has its own GPU.
+
+    The first tiles are made without Ray, and stand.
+    """
+    monkeypatch.setattr(roster, "_LOOK_SECONDS", 0.5)
     output = tmp_path / "out"
+    begun = small_field.config(str(output), tiles={"size": 64}, engine={"actors": 1})
+    with pytest.raises(InterruptedRunError):
+        process_field(begun, progress=StoppedMeter("pairs"))
+    assert nodes_of(output) == {"local"}
+    first = {path: path.read_bytes() for path in output.glob("ledger/*.json")}
     engine = {"gpus_per_actor": 1, "tiles_in_flight": 1}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     before = set(live_nodes())
@@ -88,7 +101,7 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
         run.start()
         wait_until(lambda: node.poll() is not None or len(live_nodes()) == 2)
         assert node.poll() is None, (tmp_path / "node.log").read_text()[-2000:]
-        wait_until(lambda: bool(nodes_of(output) - before))
+        wait_until(lambda: bool(nodes_of(output) - before - {"local"}))
         wait_until(lambda: len({worker["pid"] for worker in workers_of(output, before)}) == 2)
         (joined,) = set(live_nodes()) - before
         drain(head, joined)
@@ -101,6 +114,8 @@ def test_a_node_that_joins_gets_work_and_one_that_goes_with_notice_costs_nothing
     assert summary.totals["pairs"]["pending"] == summary.totals["pairs"]["quarantined"] == 0
     assert summary.totals["retries"].get("worker", 0) == 0
     assert gpus_of(output, before) == {((0,), "0"), ((1,), "1")}
+    assert {worker["torch_threads"] for worker in workers_of(output, None)} == {1}
+    assert {path: path.read_bytes() for path in first} == first
     assert shards_of(output) == undisturbed_small_tiles
     assert verify_run(Output(str(output)), recompute=0).problems == ()
 

@@ -1,4 +1,4 @@
-"""The main job on a real Ray cluster: the bytes of a run without, pinned to GPUs, resumed on either side."""
+"""A run on a real Ray cluster whose driver is killed; in ``test_nodes.py`` one goes on there."""
 
 from __future__ import annotations
 
@@ -10,35 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.audit.verify import verify_run
 from deblend_batch.engine.run import process_field
-from deblend_batch.errors import InterruptedRunError
-from tests.engine.stopped import StoppedMeter
 from tests.engine.test_overlaps import config_of, write_halves
 from tests.support import SmallField, shards_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-def test_a_run_that_was_begun_without_ray_goes_on_there(
-    undisturbed: dict[str, bytes], small_field: SmallField, tmp_path: Path
-) -> None:
-    """By two actors that may share a GPU; in ``test_nodes.py`` each has its own."""
-    output = Output(str(tmp_path / "out"))
-    begun = small_field.config(output.url, engine={"actors": 1})
-    with pytest.raises(InterruptedRunError):
-        process_field(begun, progress=StoppedMeter("pairs"))
-    assert 0 < len(shards_of(tmp_path / "out")) < len(undisturbed)
-    engine = {"gpus_per_actor": 0.5, "actors": 2}
-    summary = process_field(small_field.on_ray(output.url, engine=engine))
-    assert summary.exit_code == 0
-    assert shards_of(tmp_path / "out") == undisturbed
-    assert verify_run(output).problems == ()
-    workers = [receipt.worker for receipt in Ledger(output).read_receipts(output.receipts())]
-    assert {worker["torch_threads"] for worker in workers} == {1}
-    assert {worker["node"] == "local" for worker in workers} == {True, False}
 
 
 def start_driver(config: dict[str, Any], folder: Path, head: Any) -> subprocess.Popen[str]:

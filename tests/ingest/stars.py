@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import galsim
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,7 @@ def add(image: NDArray[np.float64], stamp: NDArray[np.float64], middle: NDArray[
     ]
 
 
+@cache
 def star_field(
     fwhm_px: float,
     gradient: float,
@@ -58,7 +61,7 @@ def star_field(
     n_galaxies: int = 50,
     seed: int = 1,
 ) -> NDArray[np.float32]:
-    """Stars and galaxies on a noise of 1 a pixel."""
+    """Stars and galaxies on a noise of 1 a pixel; read only, since several tests look at the same."""
     rng = np.random.default_rng(seed)
     image = np.zeros(SHAPE_YX)
     for number in range(n_stars + n_galaxies):
@@ -73,5 +76,6 @@ def star_field(
             shown = galsim.Convolve(galaxy, psf, gsparams=_COARSE).shift(*(yx - middle)[::-1])
             stamp = shown.drawImage(nx=_STAMP_PX, ny=_STAMP_PX, scale=1.0).array
         add(image, stamp * np.exp(rng.uniform(*np.log(flux))), middle)
-    noise = rng.standard_normal(SHAPE_YX)
-    return np.asarray(image + noise, np.float32)
+    noisy = (image + rng.standard_normal(SHAPE_YX)).astype(np.float32)
+    noisy.setflags(write=False)
+    return noisy

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,37 @@ def simulate(folder: Path, *words: str) -> PairSet:
     return PairSet(url)
 
 
+@pytest.fixture(scope="module")
+def drawn_once() -> Iterator[None]:
+    """Let all that ask for the same real galaxies have the same pool: a hundred of them take seconds."""
+    pools: dict[Any, GalaxyPool] = {}
+
+    def draw(catalog: str, preset: str, **options: Any) -> GalaxyPool:
+        of_rows = {key: options[key] for key in options.keys() - {"workers", "progress"}}
+        asked = (catalog, preset, *sorted(of_rows.items()))
+        if asked not in pools:
+            pools[asked] = pool_from_real_catalog(catalog, preset, **options)
+        return pools[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(galaxy_source, "pool_from_real_catalog", draw)
+        yield
+    assert len(pools) <= 1
+
+
 def test_simulated_galaxies_are_those_of_the_test_split(tmp_path: Path) -> None:
     pairs = simulate(tmp_path, "--galaxies", "64")
     assert len(pairs) == 24
     assert pairs.description["split"] == "test"
 
 
+def real_words(catalog: str) -> tuple[str, ...]:
+    return ("--real-catalog", catalog, "--galaxies", "32", "--preset", "euclid-vis")
+
+
+@pytest.mark.usefixtures("drawn_once")
 def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
-    words = ("--real-catalog", catalog, "--galaxies", "32", "--preset", "euclid-vis")
-    pairs = simulate(tmp_path, *words)
+    pairs = simulate(tmp_path, *real_words(catalog))
     assert pairs.preset.name == "euclid-vis"
     assert pairs.description["split"] is None
     batch = pairs.batch()
@@ -41,19 +64,10 @@ def test_pairs_of_real_galaxies(catalog: str, tmp_path: Path) -> None:
     assert np.isfinite(batch.stamps).all()
 
 
-def test_a_split_of_real_galaxies_has_its_own(
-    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All three are taken from the same galaxies, which need to be drawn only once."""
-    pools: list[GalaxyPool] = []
-
-    def draw_once(*words: Any, **options: Any) -> GalaxyPool:
-        if not pools:
-            pools.append(pool_from_real_catalog(*words, **options))
-        return pools[0]
-
-    monkeypatch.setattr(galaxy_source, "pool_from_real_catalog", draw_once)
-    words = ("--real-catalog", catalog, "--galaxies", "32", "--split")
+@pytest.mark.usefixtures("drawn_once")
+def test_a_split_of_real_galaxies_has_its_own(catalog: str, tmp_path: Path) -> None:
+    """All three are taken from the same galaxies."""
+    words = (*real_words(catalog), "--split")
     ids = [
         set(simulate(tmp_path / split, *words, split).batch().galaxy_id.ravel())
         for split in ("train", "validation", "test")

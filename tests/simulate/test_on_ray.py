@@ -38,7 +38,7 @@ def test_a_pool_of_galaxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_real_galaxies(catalog: str) -> None:
     alone, spread = (
-        pool_from_real_catalog(catalog, "candels-h", n_psfs=2, number=20, workers=workers)
+        pool_from_real_catalog(catalog, "candels-h", n_psfs=2, number=6, workers=workers)
         for workers in (ALONE, Workers(2))
     )
     assert_same(alone, spread)

@@ -38,6 +38,7 @@ from deblend_batch.train.run import train
 from tests.models.tiny import tiny_recipe
 
 if __name__ == "__main__":
+    assert not {"galsim", "astropy"} & set(sys.modules)  # they take seconds, and its pool is drawn
     RECIPES["tiny-blend2mask2flux"] = tiny_recipe("blend2mask2flux")
     import json
     train(make_train_config(json.loads(sys.argv[1])), sys.argv[2], print)

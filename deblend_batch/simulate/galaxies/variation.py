@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deblend_batch.simulate.presets import Preset
-from deblend_batch.simulate.psf import Psf, draw_psf, draw_wide_psf
+
+if TYPE_CHECKING:
+    from deblend_batch.simulate.psf import Psf
 
 _WIDE_ELLIPTICITY = 0.05
 
@@ -33,6 +36,8 @@ class Variation:
 
     def draw_psf(self, preset: Preset, rng: np.random.Generator) -> Psf:
         """Draw a PSF."""
+        from deblend_batch.simulate.psf import draw_psf, draw_wide_psf  # GalSim takes seconds
+
         if self.psf_fwhm_px is None or rng.random() < self.own_psf_fraction:
             return draw_psf(preset.psf, preset.pixel_scale_arcsec, rng)
         return draw_wide_psf(self.psf_fwhm_px, _WIDE_ELLIPTICITY, rng)

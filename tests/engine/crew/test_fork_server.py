@@ -22,25 +22,25 @@ from tests.support import SmallField
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
-    """One of this file's own, held once: its imports take seconds."""
+    """One of this file's own, held once; it is killed before its imports, which take seconds, are done."""
     server = ForkServer()
     server.hold()
     yield server
     server._end()
 
 
-def test_a_worker_s_exit_code_is_known(server: ForkServer) -> None:
-    first, second = server.fork(), server.fork()
-    assert not server.lives(first)  # it is not there yet
+def test_a_worker_s_exit_code_is_known() -> None:
+    first, second = FORK_SERVER.fork(), FORK_SERVER.fork()
+    assert not FORK_SERVER.lives(first)  # it is not there yet
     first.pipe.send_bytes(b"no pickle")
     first.pipe.poll(60)
-    assert server.exit_code(first) in (1, -signal.SIGKILL)
+    assert FORK_SERVER.exit_code(first) in (1, -signal.SIGKILL)
     assert "UnpicklingError" in first.log.read_text()
-    assert server.lives(second)
-    server.kill(second)
+    assert FORK_SERVER.lives(second)
+    FORK_SERVER.kill(second)
     second.pipe.poll(60)
-    assert server.exit_code(second) == -signal.SIGKILL
-    assert not server.lives(second)
+    assert FORK_SERVER.exit_code(second) == -signal.SIGKILL
+    assert not FORK_SERVER.lives(second)
     for worker in (first, second):
         worker.pipe.close()
         worker.log.unlink()

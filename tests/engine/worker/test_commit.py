@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,15 +248,25 @@ class Stage:
             self._changed.notify_all()
 
 
+def lose(ledger: Ledger, poison: Collection[int], *, masks: bool) -> None:
+    """Leave a tile as it is once its shard was lost or removed: what else there was of it remains."""
+    committer(ledger).commit(result(sorted(poison), masks=masks, flux=1.002), describe)
+    storage.remove(ledger.output.shard_url(TILE))
+
+
 poisons = st.sets(st.integers(0, N - 1), max_size=N - 1)
 writers = st.tuples(poisons, st.booleans(), st.sampled_from([1.0, 1.001]))
+deaths = st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 12))
+histories = st.one_of(
+    st.tuples(st.none(), deaths), st.tuples(poisons.map(frozenset), st.just(dict[str, int]()))
+)
 
 
 @given(
     writers,
     writers,
     st.lists(st.integers(0, 1), max_size=24),
-    st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 12)),
+    histories,
     poisons,
     st.booleans(),
 )
@@ -264,15 +274,19 @@ def test_two_writers_leave_each_pair_in_one_place(
     one: tuple[set[int], bool, float],
     other: tuple[set[int], bool, float],
     order: list[int],
-    deaths: dict[str, int],
+    history: tuple[frozenset[int] | None, dict[str, int]],
     later: set[int],
     masks: bool,
 ) -> None:
     """At any interleaving of their requests; and if one or both die, a later start mends what they left.
 
-    Each could not measure some pairs, may have seen a quarantine record, and rounds in its own way.
+    Each could not measure some pairs, may have seen a quarantine record, and rounds in its own way. The tile
+    may have been done before, and its shard been lost: what is left of it is of a shard that is no more.
     """
+    lost, deaths = history
     ledger = Ledger(Output(f"memory://commit/{next(_numbers)}"))
+    if lost is not None:
+        lose(ledger, lost, masks=masks)
     stage = Stage(["a", "b"], order, deaths)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("create_bytes", "write_bytes", "read_bytes", "remove"):
@@ -283,7 +297,9 @@ def test_two_writers_leave_each_pair_in_one_place(
                 target=stage.play(
                     partial(
                         committer(ledger).commit,
-                        result(sorted(poison), recorded=recorded, flux=flux, masks=masks),
+                        result(
+                            sorted(poison), recorded=recorded or bool(lost), flux=flux, masks=masks
+                        ),
                         describe,
                     )
                 ),
