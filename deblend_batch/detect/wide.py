@@ -95,9 +95,7 @@ def _is_wide(box: tuple[slice, slice]) -> bool:
     return all(edge.stop - edge.start > STAMP_SIZES_PX[-1] for edge in box)
 
 
-def _around(
-    is_light: NDArray[np.bool_], islands: Labels, wide: list[int]
-) -> NDArray[np.bool_]:
+def _around(is_light: NDArray[np.bool_], islands: Labels, wide: list[int]) -> NDArray[np.bool_]:
     """Return the light that hangs together with a wide isophote: what is elsewhere in a tile has no say."""
     pieces, count = label(is_light)
     theirs = np.zeros(count + 1, bool)
