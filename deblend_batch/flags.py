@@ -163,6 +163,12 @@ NEAR_BRIGHT_STAR: Final = Flag(
     "the mask says that a bright star's halo is within two pixels of this member's position",
     "look at the image: it may be a part of the halo or of a spike; its flux is that above the halo",
 )
+INSIGNIFICANT: Final = Flag(
+    20,
+    "INSIGNIFICANT",
+    "its flux is consistent with zero in every band: less than 1.5 times its noise, or than its whole error",
+    "there may be no source: look at the image, or let detect refine a table of its own",
+)
 
 REGISTRY: Final = (
     EDGE,
@@ -185,6 +191,7 @@ REGISTRY: Final = (
     UNRECOGNISED,
     PSF_UNCERTAIN,
     NEAR_BRIGHT_STAR,
+    INSIGNIFICANT,
 )
 
 

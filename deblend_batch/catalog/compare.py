@@ -39,6 +39,7 @@ def differences(shard: pa.Table, again: pa.Table, tolerance: float) -> list[str]
         for name in names
         if name not in shard.schema.names or _bits(shard[name]) != _bits(again[name])
     ]
+    different += [name for name in shard.schema.names if name not in again.schema.names]
     fluxes = [column.name for column in again.schema if _is_flux(column)] if tolerance else []
     return different + [
         name

@@ -103,18 +103,20 @@ class BandSummary:
 
     def describe(self) -> str:
         """Return the band in one line of text."""
-        unit = self.noise_sigma if self.noise_sigma > 0 else 1.0
+        unit, of_unit = (self.noise_sigma, "of the noise") if self.noise_sigma > 0 else (1.0, "in its unit")
         parts = [
             f"zero point {self.zero_point.value:.3f} ({self.zero_point.source})",
             f"PSF {self.psf_fwhm_arcsec.value:.3f} arcsec ({self.psf_fwhm_arcsec.source})",
             *([self.psf.describe()] if self.psf else []),
             f"noise {self.noise_sigma:.3g}"
             + (f" (sums {self.noise_correlation:.2f})" if self.noise_correlation else ""),
-            f"sky {self.background / unit:+.2f} +- {self.background_scatter / unit:.2f} of the noise, "
+            f"sky {self.background / unit:+.2f} +- {self.background_scatter / unit:.2f} {of_unit}, "
             + ("subtracted" if self.background_subtracted else "kept"),
         ]
         if self.saturate is not None:
             parts.append(f"saturated from {self.saturate.value:.5g} ({self.saturate.source})")
+        elif not self.halos:
+            parts.append("saturation not stated: halos of bright stars are not masked")
         if self.halos:
             parts.append(f"halos of {self.halos:,} saturated stars")
         if self.mask_bits is not None:

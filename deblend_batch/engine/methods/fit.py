@@ -22,6 +22,7 @@ FOUND_SN = 5.0
 """Significance from which a background, or a source in the residual, counts."""
 _CROWDED = 0.1
 _POOR_CHI2 = 1.25
+_LEAST_SNR, _LEAST_SURE = 1.5, 1.0  # as refinement asks
 _EDGE_PX = 3
 _TYPICAL_PX = 48
 _EXAMPLE_PEAK = 20.0
@@ -133,6 +134,7 @@ class FitMethod:
             cut.flags
             | np.bitwise_or.reduce(bits, axis=1)
             | flags.NOT_CONVERGED.where(~found["converged"])[:, None]
+            | np.where(cut.blends.is_member, flags.INSIGNIFICANT.where(_is_nothing(found)), 0)
         )
         is_larger = stamp_sizes.is_larger(_found_extent(cut, found["radius_px"]))
         columns["flags"] |= np.where(
@@ -273,6 +275,15 @@ def _band_flags(
     bits |= flags.CROWDED.where(found["blendedness"] > _CROWDED)
     bits |= flags.SATURATED.where(cut.saturated)
     return np.where(cut.blends.is_member[:, None], bits, 0)
+
+
+def _is_nothing(found: Arrays) -> NDArray[np.bool_]:
+    """Tell which members have a flux that is consistent with zero in every band, (n, m)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr, sure = (
+            np.fmax.reduce(found["flux"] / found[name], axis=1) for name in ("flux_noise", "flux_err")
+        )
+        return np.asarray((snr < _LEAST_SNR) | (sure < _LEAST_SURE))
 
 
 def _well_inside(yx: NDArray[np.float64], size: int) -> NDArray[np.bool_]:

@@ -119,6 +119,8 @@ def test_a_column_that_is_missing_differs() -> None:
     again = pa.table({"blend_id": [1, 1], "tile": ["t", "t"], "flux_h": np.ones(2, np.float32)})
     assert differences(again.drop(["flux_h"]), again, 0.0) == ["flux_h"]
     assert differences(again.drop(["flux_h"]), again, 0.1) == ["flux_h"]
+    assert differences(again, again.drop(["flux_h"]), 0.0) == ["flux_h"]
+    assert differences(again, again.drop(["flux_h"]), 0.1) == ["flux_h"]
     nothing = again.set_column(2, "flux_h", pa.array(np.full(2, np.nan, np.float32)))
     assert differences(nothing, nothing, 0.0) == differences(nothing, nothing, 0.1) == []
     assert differences(nothing, again, 0.1) == ["flux_h"]
