@@ -18,7 +18,7 @@ from deblend_batch.detect.bits import LARGE, MERGED, NEAR_BRIGHT_STAR, SATURATED
 from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.filters import Place, filter_places, psf_kernel
 from deblend_batch.detect.fragments import fragment_score
-from deblend_batch.detect.hosts import Hosting, is_near_star, measure_hosting, stands_out
+from deblend_batch.detect.hosts import Hosting, is_near_star, is_spike, measure_hosting, stands_out
 from deblend_batch.detect.moments import Isophotes, measure_isophotes
 from deblend_batch.detect.segments import Peaks, divide, find_islands, peak_positions
 from deblend_batch.detect.wide import find_wide_light, wide_light
@@ -297,6 +297,7 @@ def _search(
     hosting, peak, is_saturated = candidates.hosting, candidates.peak, candidates.saturated
     fragment = fragment_score(hosting, peak, fwhm_px, from_space=params.from_space)
     stands = stands_out(hosting, peak, params.threshold_sigma, params.above_halo)
+    stands &= ~is_spike(hosting, candidates.objects, candidates.yx, is_saturated)
     kept = is_saturated | (stands & (fragment <= params.max_fragment))
     near_star = is_near_star(hosting, candidates.yx, is_saturated)
     found = _measured_apart(pixels, noise, masked, candidates)

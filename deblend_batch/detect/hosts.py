@@ -31,6 +31,8 @@ _TOWERS = 4.0
 _LEAST_IN_RING = 12
 _SIBLING_RADII = 2.0
 _SCATTERS = 2.5
+_SPIKE_RATIO, _SPIKE_ANGLE, _SPIKE_REACH = 0.5, np.radians(10.0), 4.0
+"""Minor over major axis; by how much the major one misses the star; how far, in reaches of its profile."""
 
 Array = NDArray[np.float64]
 
@@ -189,6 +191,20 @@ def is_near_star(
     for star in np.flatnonzero(saturated):
         near |= np.hypot(*(peaks_yx - peaks_yx[star]).T) < hosting.reach_px[star]
     return near & ~saturated
+
+
+def is_spike(
+    hosting: Hosting, objects: Isophotes, peaks_yx: Array, saturated: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Tell which sources are long, point at a saturated star, and are no farther than its spikes reach."""
+    is_long = objects.b < _SPIKE_RATIO * objects.a
+    found = np.zeros(len(peaks_yx), bool)
+    for star in np.flatnonzero(saturated):
+        dy, dx = (peaks_yx - peaks_yx[star]).T
+        turned = np.abs(np.sin(objects.theta - np.arctan2(dy, dx)))
+        near = np.hypot(dy, dx) < _SPIKE_REACH * hosting.reach_px[star]
+        found |= near & (turned < np.sin(_SPIKE_ANGLE))
+    return found & is_long & ~saturated
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,9 @@ class BandSummary:
 
     def describe(self) -> str:
         """Return the band in one line of text."""
-        unit, of_unit = (self.noise_sigma, "of the noise") if self.noise_sigma > 0 else (1.0, "in its unit")
+        unit, of_unit = (
+            (self.noise_sigma, "of the noise") if self.noise_sigma > 0 else (1.0, "in its unit")
+        )
         parts = [
             f"zero point {self.zero_point.value:.3f} ({self.zero_point.source})",
             f"PSF {self.psf_fwhm_arcsec.value:.3f} arcsec ({self.psf_fwhm_arcsec.source})",

@@ -14,7 +14,8 @@ from deblend_batch.detect.cores import fill_cores, find_cores, flat_tops
 from deblend_batch.detect.extract import ExtractParams, SourceTable, extract_sources
 from deblend_batch.detect.filters import Place
 from deblend_batch.detect.fragments import fragment_score
-from deblend_batch.detect.hosts import Hosting
+from deblend_batch.detect.hosts import Hosting, is_spike
+from deblend_batch.detect.moments import Isophotes
 from deblend_batch.errors import ConfigError
 from deblend_batch.field.psf.profile import (
     diffraction_image,
@@ -89,6 +90,35 @@ def test_a_neighbour_on_the_halo_of_a_star_stays_and_says_so() -> None:
     assert len(found) == 3
     near = (found.flags & bits.NEAR_BRIGHT_STAR) != 0
     np.testing.assert_allclose(found.yx[near], [(100.0, 134.0)], atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("turn_deg", "ratio", "away_px", "is_one"),
+    [
+        (9.0, 0.45, 30.0, True),
+        (11.0, 0.45, 30.0, False),  # it points past the star
+        (189.0, 0.45, 30.0, True),  # an axis has no direction
+        (0.0, 0.55, 30.0, False),  # round
+        (0.0, 0.2, 41.0, False),  # farther than spikes reach
+    ],
+)
+@pytest.mark.parametrize("direction_deg", [0.0, 45.0, 130.0, -90.0])
+def test_a_spike_is_long_and_points_at_a_saturated_star(
+    turn_deg: float, ratio: float, away_px: float, is_one: bool, direction_deg: float
+) -> None:
+    direction = np.radians(direction_deg)
+    away = away_px * np.array([np.sin(direction), np.cos(direction)])
+    yx = np.stack([STAR, STAR + away])
+    theta = np.array([0.0, direction + np.radians(turn_deg)])
+    long = np.array([1.0, ratio])
+    objects = Isophotes(yx[:, 1], yx[:, 0], np.ones(2), long, theta, np.zeros(2, np.int32))
+    none = np.zeros(2)
+    reach = np.array([10.0, 0.0])
+    alone, whole = np.full(2, -1), np.zeros(2, np.int64)
+    hosting = Hosting(alone, none, none, none, none, whole, whole > 0, none, reach)
+    saturated = np.array([True, False])
+    assert is_spike(hosting, objects, yx, saturated).tolist() == [False, is_one]
+    assert not is_spike(hosting, objects, yx, np.zeros(2, bool)).any()
 
 
 def test_noise_on_the_rim_of_a_large_galaxy_is_no_source() -> None:

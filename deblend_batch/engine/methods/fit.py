@@ -281,7 +281,8 @@ def _is_nothing(found: Arrays) -> NDArray[np.bool_]:
     """Tell which members have a flux that is consistent with zero in every band, (n, m)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         snr, sure = (
-            np.fmax.reduce(found["flux"] / found[name], axis=1) for name in ("flux_noise", "flux_err")
+            np.fmax.reduce(found["flux"] / found[name], axis=1)
+            for name in ("flux_noise", "flux_err")
         )
         return np.asarray((snr < _LEAST_SNR) | (sure < _LEAST_SURE))
 
