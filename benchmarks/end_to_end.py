@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py --preset lsst-i --preset candels-h --fields 3 --figure found.svg
 
 Fields are drawn by GalSim (``field_scenes.py``) and given as FITS without a PSF; ours runs as a user's would:
-``ingest``, ``detect``, ``run``. A row and a true source belong together within half a PSF width, each to one.
+``ingest``, ``detect``, ``run``. A row and a true source belong together within 0.6 PSF widths, each to one.
 """
 
 from __future__ import annotations
