@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from deblend_batch.errors import ConfigError
+
 if TYPE_CHECKING:
     from deblend_batch.catalog.output import Output
 
@@ -46,4 +48,8 @@ def open_output(output: str, options_file: str | None) -> Output:
     """Return the output folder that a verb was given, with what ``--storage-options`` names."""
     from deblend_batch.catalog.output import Output
 
+    if output.lower().endswith((".yaml", ".yml")):
+        raise ConfigError(
+            f"{output}: is a config, and this takes the folder of a run; give what its key 'output' names"
+        )
     return Output(output, read_storage_options(options_file) or {})

@@ -235,6 +235,9 @@ def test_verbs_on_what_is_no_run(
 ) -> None:
     assert main([verb, str(tmp_path)]) == 2
     assert "not the output of a run (no run.json); check the path" in capfd.readouterr().err
+    (tmp_path / "c.yaml").write_text("output: there\n")
+    assert main([verb, str(tmp_path / "c.yaml")]) == 2
+    assert "c.yaml: is a config, and this takes the folder of a run" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class RunStatus:
             ("pairs", _of(self.pairs_written, self.pairs_expected, self.pairs_quarantined)),
             ("tiles", _of(self.tiles_written, self.tiles_expected, self.tiles_quarantined)),
         ]
-        if not self.stalled:
+        if not self.stalled and self.pairs_per_second:
             rows.append(("rate", f"{self.pairs_per_second:,.0f} pairs/s"))
         if self.eta_seconds is not None:
             rows.append(("ETA", clock(self.eta_seconds)))
