@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from deblend_batch.models.profile_fit.search import solver
+from deblend_batch.models.profile_fit.search.config import FitConfig
+from deblend_batch.models.profile_fit.search.solver import Search
 from tests.models.profile_fit.blends import draw, fit, noise
 
 SIZE = 96
@@ -46,6 +49,18 @@ def test_faint_members_do_not_hold_a_bright_one_back() -> None:
         unfinished += int((~found.converged).sum())
     assert below <= 4
     assert unfinished <= 2
+
+
+def test_a_search_that_ends_on_a_step_it_may_not_take_keeps_its_fluxes() -> None:
+    """One of 2,400 had 1e8 times its flux: of a step whose shapes were cut the fluxes were taken whole."""
+    at_once = Search(iterations=1, tolerance=1e12)
+    config = replace(FitConfig(), coarse=at_once, fine=at_once, star_fraction=0.0)
+    places = [(19.5, 19.5), (20.5, 21.0)]
+    image = draw(3e5, places[0], radius=8.0, shear=(0.5, 0.1)) + draw(5e4, places[1], radius=0.3)
+    for seed in range(3):
+        found = fit(image + noise(seed, 40, 40), places, config=config)
+        assert float(found.flux.min()) > 0
+        assert float(found.flux.sum()) < 3.5e5
 
 
 def test_stars_that_cannot_win_are_given_up_without_a_change(

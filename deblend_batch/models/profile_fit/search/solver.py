@@ -128,13 +128,12 @@ def search(
     rows = torch.arange(blends, device=state.shapes.device)
     damping = state.shapes.new_full((blends,), _FIRST_DAMPING)
     for _ in range(how.iterations):
-        step, decrease = _step(state, normal, damping)
+        step, decrease, is_whole = _step(state, normal, damping)
         done = (decrease < how.tolerance) | (damping > _MOST_DAMPING)
         if ceiling is not None:
             done |= normal.objective - _HOPE * decrease > ceiling[rows]
         if bool(done.any()):
-            # The last step is taken without a look: it is smaller than matters, and of second order right.
-            end = _moved(state.rows(done), step[done])
+            end = _ended(state.rows(done), step[done], is_whole[done])
             _store(result, rows[done], end, normal.rows(done))
             result.converged[rows[done]] = decrease[done] < how.tolerance
             keep = (~done).nonzero()[:, 0]
@@ -153,8 +152,20 @@ def search(
     return result
 
 
-def _step(state: State, normal: Normal, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the damped step of every blend and the decrease of the objective that it promises."""
+def _ended(state: State, step: Tensor, is_whole: Tensor) -> State:
+    """Take the last step without a look: it is smaller than matters, and of second order right.
+
+    Not where shapes were kept from a part of it: the fluxes' part belongs to all of it, and is any number
+    where members look alike. The fluxes that there are belong to the shapes that there are.
+    """
+    moved = _moved(state, step)
+    count = SHAPES * state.extended.shape[1]
+    wanted = state.shapes + step[:, :count].reshape(state.shapes.shape)
+    return _chosen(is_whole & (moved.shapes == wanted).flatten(1).all(dim=1), moved, state)
+
+
+def _step(state: State, normal: Normal, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the damped step of every blend, the decrease that it promises, and whether nothing was cut."""
     members = state.extended.shape[1]
     shapes = SHAPES * members
     stuck = _stuck(state, normal)
@@ -167,13 +178,14 @@ def _step(state: State, normal: Normal, damping: Tensor) -> tuple[Tensor, Tensor
     step = solve(factor(matrix), gradient)
     limit = step.new_tensor(_LARGEST_STEP).repeat(members)
     shorter = (limit / step[:, :shapes].abs().clamp_min(1e-12)).reshape(-1, members, SHAPES)
-    shorter = shorter.amin(dim=2).clamp_max(1.0).nan_to_num(0.0).repeat_interleave(SHAPES, dim=1)
+    shorter = shorter.amin(dim=2).clamp_max(1.0).nan_to_num(0.0)
+    is_whole = (shorter == 1.0).all(dim=1) & step.isfinite().all(dim=1)
     step = torch.where(step.isfinite(), step, 0.0)
-    step[:, :shapes] *= shorter
+    step[:, :shapes] *= shorter.repeat_interleave(SHAPES, dim=1)
     damped = damping[:, None] * curvature[:, :shapes] * step[:, :shapes].square()
     # (H + D) step = gradient, so that the decrease is half of both products.
     decrease = 0.5 * ((gradient * step).sum(dim=1) + damped.sum(dim=1))
-    return step, decrease
+    return step, decrease, is_whole
 
 
 def _stuck(state: State, normal: Normal) -> Tensor:
