@@ -163,10 +163,13 @@ NEAR_BRIGHT_STAR: Final = Flag(
     "the mask says that a bright star's halo is within two pixels of this member's position",
     "look at the image: it may be a part of the halo or of a spike; its flux is that above the halo",
 )
+LEAST_SNR, LEAST_SURE = 1.5, 1.0
+"""Of a flux over its noise, and over its whole error: with less it is consistent with zero."""
 INSIGNIFICANT: Final = Flag(
     20,
     "INSIGNIFICANT",
-    "its flux is consistent with zero in every band: less than 1.5 times its noise, or than its whole error",
+    f"its flux is consistent with zero in every band: less than {LEAST_SNR:g} times its noise, or than its "
+    "whole error",
     "there may be no source: look at the image, or let detect refine a table of its own",
 )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch.detect.bits import NEAR_BRIGHT_STAR, SATURATED
+from deblend_batch.flags import LEAST_SNR, LEAST_SURE
 from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.sources import Sources
 
@@ -55,14 +56,14 @@ class RefineRules:
     """
 
     rounds: int = 4
-    absent_snr: float = 1.5
+    absent_snr: float = LEAST_SNR
     least_snr: float = 4.0
     shared: float = 0.8
     least_sure: float = 0.0
     sure_shared: float = 0.5
     clump_ratio: float = 0.5
     clump_radii: float = 3.0
-    absent_sure: float = 1.0
+    absent_sure: float = LEAST_SURE
     divides: bool = True
     peak_snr: float = 5.0
     apart_fwhm: float = 0.5
@@ -140,8 +141,8 @@ def judge(
     dropped = absent | unproven | _weakest_first(fits, explained & ~absent)
     rows = np.flatnonzero(dropped)[np.argsort(fits.source_id[dropped], kind="stable")]
     glare = _in_glare(fits, sources)
-    dim = fits.source_id[~glare[fits.blend] & ~dropped]
-    two = _divided(fits, dim, psf_fwhm_px, rules)
+    may = fits.source_id[~glare[fits.blend] & ~dropped]
+    two = _divided(fits, may, psf_fwhm_px, rules)
     halves = fits.halves
     peaks = np.empty(0, np.int64)
     if not last:

@@ -22,7 +22,6 @@ FOUND_SN = 5.0
 """Significance from which a background, or a source in the residual, counts."""
 _CROWDED = 0.1
 _POOR_CHI2 = 1.25
-_LEAST_SNR, _LEAST_SURE = 1.5, 1.0  # as refinement asks
 _EDGE_PX = 3
 _TYPICAL_PX = 48
 _EXAMPLE_PEAK = 20.0
@@ -284,7 +283,7 @@ def _is_nothing(found: Arrays) -> NDArray[np.bool_]:
             np.fmax.reduce(found["flux"] / found[name], axis=1)
             for name in ("flux_noise", "flux_err")
         )
-        return np.asarray((snr < _LEAST_SNR) | (sure < _LEAST_SURE))
+        return np.asarray((snr < flags.LEAST_SNR) | (sure < flags.LEAST_SURE))
 
 
 def _well_inside(yx: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
