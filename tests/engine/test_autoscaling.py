@@ -135,9 +135,9 @@ def raylet_of(head: int, node: str) -> psutil.Process:
 def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
     small_field: SmallField, undisturbed_small_tiles: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The head has no core and no GPU; the rows are those of an undisturbed run."""
+    """The head has no core and no GPU, two nodes come at once; the rows are those of an undisturbed run."""
     output, fast = tmp_path / "out", tmp_path / "fast"
-    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, "actors": 1, "autoscale": True}
+    engine = {"gpus_per_actor": 1, "tiles_in_flight": 1, "actors": 2, "autoscale": True}
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     with growing_head(tmp_path) as (address, head), (tmp_path / "run.log").open("wb") as log:
@@ -149,9 +149,9 @@ def test_nodes_come_on_demand_and_one_that_is_taken_away_is_replaced(
             env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
         )
         try:
-            wait_until(lambda: len(nodes_of(output)) == 1)
-            raylet_of(head, min(nodes_of(output))).kill()
             wait_until(lambda: len(nodes_of(output)) == 2)
+            raylet_of(head, min(nodes_of(output))).kill()
+            wait_until(lambda: len(nodes_of(output)) == 3)
             fast.touch()
             assert run.wait() == 0, (tmp_path / "run.log").read_text()
         finally:

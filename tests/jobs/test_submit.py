@@ -16,25 +16,32 @@ from deblend_batch.catalog.ledger import Ledger
 from deblend_batch.catalog.output import Output
 from deblend_batch.engine.account.reader import read_status
 from deblend_batch.engine.audit.verify import verify_run
-from deblend_batch.engine.run import process_field
 from tests.support import SmallField, shards_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write_config(folder: Path, small_field: SmallField, output: Path) -> str:
-    """Write the config of a run whose actor has a GPU of its own."""
-    engine = {"actors": 1, "gpus_per_actor": 1, "tiles_in_flight": 1}
+def write_config(folder: Path, small_field: SmallField, output: Path, **engine: Any) -> str:
+    """Write the config of a run."""
+    engine["tiles_in_flight"] = 1
     config = small_field.on_ray(str(output), tiles={"size": 64}, engine=engine)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return str(folder / "config.yaml")
 
 
-def gpus_of(output: Path) -> set[tuple[tuple[int, ...], str]]:
-    """Return the GPUs and what CUDA saw of every worker that made a tile."""
+def workers_of(output: Path) -> dict[int, tuple[tuple[int, ...], str]]:
+    """Return the GPUs and what CUDA saw of every worker that made a tile, by its process."""
     ledger = Ledger(Output(str(output)))
     workers = [receipt.worker for receipt in ledger.read_receipts(ledger.output.receipts())]
-    return {(tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
+    return {w["pid"]: (tuple(w["gpu_ids"]), w["cuda_visible_devices"]) for w in workers}
+
+
+def submit(client: JobSubmissionClient, config: str) -> str:
+    """Submit a run."""
+    return client.submit_job(
+        entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
+        runtime_env={"working_dir": str(ROOT), "env_vars": {"RUN_CONFIG": config}},
+    )
 
 
 @pytest.mark.slow
@@ -46,18 +53,13 @@ def test_a_job_that_is_stopped_is_resumed_to_the_byte(
 ) -> None:
     """``ray job stop`` is a clean end; a log holds lines, and what the job was given in its environment.
 
-    A job that ends well is in ``tests/test_readme_cluster.py``, and a run that goes on on Ray in
-    ``tests/engine/test_nodes.py``: this one goes on without.
+    Two actors share a GPU in the first job; the second one ends the run.
     """
     output = tmp_path / "out"
     client = JobSubmissionClient(head.dashboard)
-    config = write_config(tmp_path, small_field, output)
-    job = client.submit_job(
-        entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
-        runtime_env={"working_dir": str(ROOT), "env_vars": {"RUN_CONFIG": config}},
-    )
+    job = submit(client, write_config(tmp_path, small_field, output, actors=2, gpus_per_actor=0.5))
     wait_until(
-        lambda: any(output.glob("ledger/*.json")) or client.get_job_status(job).is_terminal()
+        lambda: len(workers_of(output)) == 2 or client.get_job_status(job).is_terminal()
     )
     assert client.stop_job(job)
     wait_until(lambda: client.get_job_status(job).is_terminal())
@@ -68,9 +70,12 @@ def test_a_job_that_is_stopped_is_resumed_to_the_byte(
     assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert not {"\r", "\x1b"} & set(said)
-    assert gpus_of(output) in ({((0,), "0")}, {((1,), "1")})  # both: tests/engine/test_nodes.py
-    resumed = small_field.config(str(output), tiles={"size": 64})
-    assert process_field(resumed).exit_code == 0
+    first = workers_of(output)
+    assert set(first.values()) in ({((0,), "0")}, {((1,), "1")})  # their own: tests/engine/test_nodes.py
+    job = submit(client, write_config(tmp_path, small_field, output, actors=1, gpus_per_actor=1))
+    wait_until(lambda: client.get_job_status(job).is_terminal())
+    assert client.get_job_status(job) == "SUCCEEDED", client.get_job_logs(job)
+    assert first.items() < workers_of(output).items()
     assert shards_of(output) == undisturbed_small_tiles
     assert verify_run(Output(str(output)), recompute=0).problems == ()
 
