@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from deblend_batch.errors import ModelError
 
@@ -38,17 +39,19 @@ def has_cuda() -> bool:
 
 
 def set_threads(threads: int) -> None:
-    """Hold torch in this process to so many threads for one operation."""
+    """Hold torch in this process to so many threads for one operation, and numpy's linear algebra to one."""
     torch.set_num_threads(threads)
+    threadpool_limits(1, user_api="blas")  # it stands until another is set
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute as an actor on one core does; other numbers of threads may round otherwise."""
+    """Let torch and numpy compute as an actor on one core does; with more threads sums round otherwise."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

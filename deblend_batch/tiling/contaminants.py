@@ -134,8 +134,11 @@ def _chosen(
     home = np.full(len(yx), -1, np.int64)
     blends, column = np.nonzero(grouping.is_measured)
     home[grouping.rows[blends, column]] = blends
-    blend, by, light = home[reached.source], reached.by, reached.light
-    outside = (blend >= 0) & (grouping.rows[blend] != by[:, None]).all(axis=1)
+    asked = np.flatnonzero(
+        home[reached.source] >= 0
+    )  # of a field whose sources others measure, none
+    blend, by, light = home[reached.source[asked]], reached.by[asked], reached.light[asked]
+    outside = (grouping.rows[blend] != by[:, None]).all(axis=1)
     outside &= _held(grouping, yx, blend, by)
     order = np.lexsort((by, -light, blend))
     order = order[outside[order]]

@@ -58,9 +58,7 @@ def test_a_job_that_is_stopped_is_resumed_to_the_byte(
     output = tmp_path / "out"
     client = JobSubmissionClient(head.dashboard)
     job = submit(client, write_config(tmp_path, small_field, output, actors=2, gpus_per_actor=0.5))
-    wait_until(
-        lambda: len(workers_of(output)) == 2 or client.get_job_status(job).is_terminal()
-    )
+    wait_until(lambda: len(workers_of(output)) == 2 or client.get_job_status(job).is_terminal())
     assert client.stop_job(job)
     wait_until(lambda: client.get_job_status(job).is_terminal())
     said = client.get_job_logs(job)
@@ -70,8 +68,8 @@ def test_a_job_that_is_stopped_is_resumed_to_the_byte(
     assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert not {"\r", "\x1b"} & set(said)
-    first = workers_of(output)
-    assert set(first.values()) in ({((0,), "0")}, {((1,), "1")})  # their own: tests/engine/test_nodes.py
+    first = workers_of(output)  # that share a GPU; each with its own: tests/engine/test_nodes.py
+    assert set(first.values()) in ({((0,), "0")}, {((1,), "1")})
     job = submit(client, write_config(tmp_path, small_field, output, actors=1, gpus_per_actor=1))
     wait_until(lambda: client.get_job_status(job).is_terminal())
     assert client.get_job_status(job) == "SUCCEEDED", client.get_job_logs(job)

@@ -1,10 +1,34 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from deblend_batch.errors import ModelError
-from deblend_batch.models.device import open_device
+from deblend_batch.models.device import one_thread, open_device, set_threads
+
+
+def threads() -> tuple[int, set[int]]:
+    """Threads of torch, and of numpy's linear algebra."""
+    np.ones((2, 2)) @ np.ones((2, 2))
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return torch.get_num_threads(), {pool["num_threads"] for pool in pools}
+
+
+def test_results_have_one_thread_s_rounding_whatever_the_machine() -> None:
+    """``verify`` computes as workers did: sums of several threads are others in their last bits."""
+    before = torch.get_num_threads()
+    with threadpool_limits(2, user_api="blas"):
+        several = threads()
+        with one_thread():
+            assert threads() == (1, {1})
+        assert threads() == several == (before, {2})
+        try:
+            set_threads(3)
+            assert threads() == (3, {1})
+        finally:
+            set_threads(before)
 
 
 def test_the_cpu_is_always_there() -> None:

@@ -93,6 +93,20 @@ def test_what_is_measured_stays_as_it_is(found: Detections, rule: BlendRules) ->
         assert np.ptp(found.yx[rows], axis=0).max() <= LARGEST_EXTENT_PX
 
 
+@given(skies(), rules, st.sampled_from([0.0, 0.3, 1.0]))
+def test_what_another_field_measures_has_no_contaminants_here(
+    found: Detections, rule: BlendRules, share: float
+) -> None:
+    """It may be one itself; of a field whose sources are all another's nothing is left."""
+    assert found.yx is not None
+    own = np.random.default_rng(len(found)).random(len(found)) < share
+    before = group_sources(found, found.yx, SCALE_ARCSEC, rule).owning(own)
+    sky = Sky(found, found.yx, SHAPE_YX)
+    after = add_contaminants(before, sky, SCALE_ARCSEC, FWHM_ARCSEC, rule.max_members)
+    assert len(after) == len(before)
+    assert sorted(after.rows[after.is_measured]) == np.flatnonzero(own).tolist()
+
+
 @given(skies(), rules)
 @settings(max_examples=40)
 def test_contaminants_are_those_with_light_in_the_blend(
