@@ -24,8 +24,9 @@ def snippet(language: str, part: str) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of someone who has just installed this, and nothing else of Ray's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """Return the environment of someone who has just installed this: nothing of Ray's, nor of OpenMP's."""
+    ours = ("RAY_", "OMP_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {
         **kept,
         "HOME": str(home),

@@ -38,10 +38,11 @@ def workers_of(output: Path) -> dict[int, tuple[tuple[int, ...], str]]:
 
 def submit(client: JobSubmissionClient, config: str) -> str:
     """Submit a run."""
-    return client.submit_job(
+    job: str = client.submit_job(
         entrypoint=f"{sys.executable} jobs/process_field.py $RUN_CONFIG",
         runtime_env={"working_dir": str(ROOT), "env_vars": {"RUN_CONFIG": config}},
     )
+    return job
 
 
 @pytest.mark.slow
