@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,3 +77,16 @@ def test_stars_that_cannot_win_are_given_up_without_a_change(
     assert quick.is_star.tolist() == patient.is_star.tolist() == [[False, True, False]]
     assert torch.equal(quick.flux, patient.flux)
     assert torch.equal(quick.flux_err, patient.flux_err)
+
+
+@pytest.mark.parametrize(("radius", "flux"), [(0.4, 800.0), (0.8, 1500.0)])
+def test_where_a_search_ends_does_not_decide_what_is_a_star(radius: float, flux: float) -> None:
+    """Of 40 compact pairs one member was a star, or none, because its search had been ended."""
+    places: list[tuple[float, float]] = [(29.0, 30.0), (34.0, 34.0)]
+    shape: dict[str, Any] = {"radius": radius, "index": 0.5, "size": 64}
+    pair = draw(2 * flux, places[0], **shape) + draw(flux, places[1], **shape)
+    images = torch.stack([pair + noise(seed, 64, 64) for seed in range(40)])[:, None]
+    patient = replace(FitConfig(), fine=Search(iterations=200, tolerance=0.0005))
+    found, wanted = fit(images, places), fit(images, places, config=patient)
+    assert torch.equal(found.is_star, wanted.is_star)
+    assert 0 < int(wanted.is_star.sum()) < 80

@@ -11,9 +11,12 @@ from deblend_batch.models.profile_fit.search.cholesky import factor
 from deblend_batch.models.profile_fit.search.maximum import Level, Problem, search_from
 from deblend_batch.models.profile_fit.search.normal import Normal
 from deblend_batch.models.profile_fit.search.priors import SHAPES, ShapePrior
-from deblend_batch.models.profile_fit.search.solver import Found, chosen_of, store
+from deblend_batch.models.profile_fit.search.solver import Found, Search, chosen_of, store
 
 _COMPACT = 1.5  # half-light radius over the PSF's sigma: above it nothing can be taken for a star
+
+_CLOSE = 0.5  # of the logarithm of the odds: nearer, where a search was ended may decide
+_TO_THE_END = Search(iterations=30, tolerance=0.002)
 
 _SLACK = 3.0  # of the logarithm of the evidence: the rest of the unknowns may be better known, too
 
@@ -60,9 +63,22 @@ def let_stars_be_stars(found: Found, problem: Problem, prior: ShapePrior, level:
             problem.config.fine,
             before.normal.objective + odds + _shape_cost(before, known, member),
         )
-        gain = log_evidence(as_star.normal) - log_evidence(before.normal)
-        store(found, compact, chosen_of(gain + odds > 0.0, as_star, before))
+        sure = _gain(before, as_star) + odds
+        close = (sure.abs() < _CLOSE).nonzero()[:, 0]
+        if len(close):
+            parts = problem.rows(compact[close]), level.rows(compact[close])
+            for end in (before, as_star):
+                state, so_far = end.state.rows(close), end.iterations[close]
+                again = search_from(*parts, state, known.rows(close), _TO_THE_END)
+                store(end, close, again._replace(iterations=again.iterations + so_far))
+        is_star = _gain(before, as_star) + odds > 0.0
+        store(found, compact, chosen_of(is_star, as_star, before))
     return found
+
+
+def _gain(galaxy: Found, star: Found) -> Tensor:
+    """Return the logarithm of the odds that the data give for the star: (blend,)."""
+    return log_evidence(star.normal) - log_evidence(galaxy.normal)
 
 
 def _shape_cost(galaxy: Found, prior: ShapePrior, member: int) -> Tensor:
