@@ -17,8 +17,8 @@ from deblend_batch.progress import telling
 from deblend_batch.refine.fits import Fits
 from deblend_batch.refine.provenance import counts_of, provenance_of
 from deblend_batch.refine.rounds import refine
+from deblend_batch.refine.rules import FROM_SPACE, THROUGH_SEEING, RefineRules, TrialRules
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import FROM_SPACE, THROUGH_SEEING, RefineRules
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.grouping import BlendRules
 from deblend_batch.tiling.tile import compact_order, halves
@@ -77,9 +77,9 @@ class Refinement:
         few = len(found["id"]) <= _ALONE_SOURCES and not is_named()
         with open_workers(1 if few else None) as workers, telling("blends") as progress:
 
-            def fit_all(blends: Blends, with_trials: bool) -> Fits:
+            def fit_all(blends: Blends, trial: TrialRules) -> Fits:
                 parts, done = [], 0
-                for fits in workers.map(fit_part, _compact(blends), survey, with_trials):
+                for fits in workers.map(fit_part, _compact(blends), survey, trial):
                     parts.append(fits)
                     done += len(fits.peak_sn)
                     progress("fitting", done, len(blends))

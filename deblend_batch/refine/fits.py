@@ -7,38 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class Halves:
-    """Members that were divided in two for a trial, each alone.
-
-    Parameters
-    ----------
-    source_id : ndarray of int64, shape (k,)
-        The members.
-    yx : ndarray of float64, shape (k, 2, 2)
-        Positions of the two halves, px.
-    flux : ndarray of float64, shape (k, 2)
-        In the band of the detection, nJy.
-    snr, shared : ndarray of float64, shape (k, 2)
-        As of members.
-    gain : ndarray of float64, shape (k,)
-        By how much the sum of squares became less.
-    """
-
-    source_id: NDArray[np.int64]
-    yx: NDArray[np.float64]
-    flux: NDArray[np.float64]
-    snr: NDArray[np.float64]
-    shared: NDArray[np.float64]
-    gain: NDArray[np.float64]
-
-    @classmethod
-    def joined(cls, parts: list[Halves]) -> Halves:
-        """Put halves end to end."""
-        return cls(
-            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
-        )
+from deblend_batch.refine.halves import Halves
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from deblend_batch.models.device import one_thread
 from deblend_batch.models.profile_fit.model import ProfileFit
 from deblend_batch.models.profile_fit.search.solver import Search
 from deblend_batch.models.registry import load_model
-from deblend_batch.refine.fits import Fits, Halves
+from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.halves import Halves
+from deblend_batch.refine.rules import TrialRules
 from deblend_batch.refine.trials import Trials, try_divided
 from deblend_batch.storage import Options
 from deblend_batch.tiling.blends import Blends
@@ -55,7 +57,7 @@ class Survey:
 
 
 @one_thread()  # several wait for each other longer than they help
-def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
+def fit_part(blends: Blends, survey: Survey, trial: TrialRules) -> Fits:
     """Fit some blends that are near to each other: their pixels are read at once.
 
     Parameters
@@ -64,15 +66,15 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
         The blends.
     survey : Survey
         Their field.
-    with_trials : bool
-        Whether members are divided, to see whether they are two.
+    trial : TrialRules
+        Which members are divided, to see whether they are two.
     """
     opened = Field.reopen(survey.field_url, survey.options)
     parts = []
     while len(blends):
         size = blends.stamp_size.copy()
         for rows, stamps in cut_blends(opened, blends, survey.noise_sigma, with_weights=True):
-            fits, size[rows] = _fitted(stamps, opened, survey.band, with_trials)
+            fits, size[rows] = _fitted(stamps, opened, survey.band, trial)
             parts.append(fits)
         larger = np.flatnonzero(size > blends.stamp_size)
         blends = replace(blends, stamp_size=size)[larger]
@@ -80,7 +82,7 @@ def fit_part(blends: Blends, survey: Survey, with_trials: bool) -> Fits:
 
 
 def _fitted(
-    stamps: Stamps, field: Field, band: int, with_trials: bool
+    stamps: Stamps, field: Field, band: int, trial: TrialRules
 ) -> tuple[Fits, NDArray[np.int16]]:
     """Fit stamps; return what is known of those that hold their blends, and the sizes that all need."""
     method = _method(with_stars=True)
@@ -91,9 +93,15 @@ def _fitted(
     held = size <= stamps.cut.blends.stamp_size
     cut, seen = stamps.cut[held], _rows(given, held)
     answer, shown = _rows(answer, held), _rows(columns, held)
-    may = cut.blends.is_measured & with_trials
     # What the halves of a source are does not matter, only whether there are two.
-    trials = try_divided(_method(with_stars=False), seen, answer, may, max(field.psf_fwhm_px))
+    trials = try_divided(
+        _method(with_stars=False),
+        seen,
+        answer,
+        cut.blends.is_measured,
+        max(field.psf_fwhm_px),
+        trial,
+    )
     halves = _halves(trials, cut, field, band)
     return _read(cut, shown, answer, halves, field, band), size
 
@@ -107,9 +115,10 @@ def _halves(trials: Trials, cut: Cut, field: Field, band: int) -> Halves:
         cut.blends.source_id[trials.row, trials.member],
         trials.yx + cut.corner_yx[trials.row, None],
         trials.flux[:, band] * _unit(field)[band],
+        trials.radius_px,
         trials.snr,
         trials.shared,
-        trials.gain,
+        trials.gained,
     )
 
 

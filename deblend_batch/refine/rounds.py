@@ -11,16 +11,17 @@ from scipy.spatial import cKDTree
 
 from deblend_batch.field.layout import Field
 from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.rules import NO_TRIAL, RefineRules, TrialRules
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import NO_FLUX, RefineRules, Verdicts, judge, unsure
+from deblend_batch.refine.verdicts import NO_FLUX, Verdicts, judge, unsure
 from deblend_batch.tiling.blending import Sky, central_first, describe_blends
 from deblend_batch.tiling.blends import Blends
 from deblend_batch.tiling.contaminants import add_contaminants
 from deblend_batch.tiling.grouping import BlendRules, group_sources
 
 _NEAR = 0.4  # of a stamp: what is farther from a member says little of it
-FitAll = Callable[[Blends, bool], Fits]
-"""Fits blends, with trials or without, wherever that is done; no fit depends on which others are fitted."""
+FitAll = Callable[[Blends, TrialRules], Fits]
+"""Fits blends, and tries members, wherever that is done; no fit depends on which others are fitted."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def refine(
         blends = _touched(_blends(sources, field, links), changed)
         if len(blends) == 0:
             break
-        fits = fit_all(blends, rules.divides and number == 1)
+        fits = fit_all(blends, rules.trial if number == 1 else NO_TRIAL)
         last = number == rules.rounds
         verdicts = judge(fits, sources, max(field.psf_fwhm_px), rules, last=last)
         sources, gone, changed = _carried_out(sources, fits, verdicts, field, number)

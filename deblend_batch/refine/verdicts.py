@@ -9,73 +9,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deblend_batch.detect.bits import NEAR_BRIGHT_STAR, SATURATED
-from deblend_batch.flags import LEAST_SNR, LEAST_SURE
 from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.rules import RefineRules
 from deblend_batch.refine.sources import Sources
 
 NO_FLUX = "no flux of its own"
 EXPLAINED = "its light is explained by its neighbours"
 UNPROVEN = "a residual of its neighbour"
-
-
-@dataclass(frozen=True)
-class RefineRules:
-    """What a source must show.
-
-    Parameters
-    ----------
-    rounds : int
-        Fits of a blend at most; the last one only drops.
-    absent_snr : float
-        A member with less is none: its flux is consistent with zero.
-    least_snr : float
-        A member whose light others share must have more: what the parameters of a profile are worth.
-    shared : float
-        From so large a share of others' light on.
-    least_sure, sure_shared : float
-        What may be a clump, and shares more, must have more of its flux over its whole error: what the misfit
-        of a galaxy may have put there is no source.
-    clump_ratio, clump_radii : float
-        What may be a clump: it has less than so much of its neighbour's flux, and is within so many of its
-        half-light radii.
-    absent_sure : float
-        A source with less of its flux over its whole error, when all is done, is none, either.
-    divides : bool
-        Whether members are divided for a trial.
-    peak_snr : float
-        Significance of a peak in the residual that becomes a source.
-    apart_fwhm : float
-        How far from every source it must be, in PSF widths.
-    added_shared : float
-        The largest share of others' light that it may have, once it was fitted, beside a flux of ``half_snr``
-        errors: profiles leave the rest over of bright galaxies.
-    half_snr, half_shared : float
-        Each half of a source that is two has more, and shares less.
-    half_apart_fwhm : tuple of float
-        How far apart the halves are, in PSF widths: nearer ones are a disc and its bulge.
-    """
-
-    rounds: int = 4
-    absent_snr: float = LEAST_SNR
-    least_snr: float = 4.0
-    shared: float = 0.8
-    least_sure: float = 0.0
-    sure_shared: float = 0.5
-    clump_ratio: float = 0.5
-    clump_radii: float = 3.0
-    absent_sure: float = LEAST_SURE
-    divides: bool = True
-    peak_snr: float = 5.0
-    apart_fwhm: float = 0.5
-    added_shared: float = 0.88
-    half_snr: float = 3.0
-    half_shared: float = 0.55
-    half_apart_fwhm: tuple[float, float] = (0.55, 1.7)
-
-
-THROUGH_SEEING = RefineRules()
-FROM_SPACE = RefineRules(least_sure=3.0, divides=False, peak_snr=np.inf)
-"""Where galaxies show arms and clumps, residuals and halves are those, and what may be one is dropped."""
 
 
 @dataclass(frozen=True)
@@ -185,20 +125,14 @@ def _divided(
 ) -> NDArray[np.int64]:
     """Return the trials that show two sources, by id."""
     halves = fits.halves
-    apart = np.linalg.norm(halves.yx[:, 0] - halves.yx[:, 1], axis=1) / psf_fwhm_px
-    low, high = rules.half_apart_fwhm
-    two = (halves.snr > rules.half_snr).all(axis=1) & (halves.shared < rules.half_shared).all(
-        axis=1
-    )
-    two &= (apart > low) & (apart < high) & (halves.gain > 0)
-    two &= np.isin(halves.source_id, may)
+    two = halves.are_two(psf_fwhm_px, rules.halves) & np.isin(halves.source_id, may)
     found = np.flatnonzero(two)
     return found[np.argsort(halves.source_id[found], kind="stable")]
 
 
 def _unproven(fits: Fits, sources: Sources, rules: RefineRules) -> NDArray[np.bool_]:
     """Tell which added members a fit does not bear out."""
-    weak = (fits.snr < rules.half_snr) | (fits.shared > rules.added_shared)
+    weak = (fits.snr < rules.added_snr) | (fits.shared > rules.added_shared)
     return np.asarray(weak & np.isin(fits.source_id, sources.id[sources.is_added]))
 
 
