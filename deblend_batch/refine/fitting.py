@@ -118,7 +118,8 @@ def _halves(trials: Trials, cut: Cut, field: Field, band: int) -> Halves:
         trials.radius_px,
         trials.snr,
         trials.shared,
-        trials.gained,
+        trials.gain,
+        trials.gain_share,
     )
 
 

@@ -27,8 +27,8 @@ class Halves:
         Half-light radii.
     snr, shared : ndarray of float64, shape (k, 2)
         As of members.
-    gained : ndarray of float64, shape (k,)
-        The share by which the blend's sum of squares became less.
+    gain, gain_share : ndarray of float64, shape (k,)
+        By how much the blend's sum of squares became less, and by what share of it.
     """
 
     source_id: NDArray[np.int64]
@@ -37,7 +37,8 @@ class Halves:
     radius_px: NDArray[np.float64]
     snr: NDArray[np.float64]
     shared: NDArray[np.float64]
-    gained: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    gain_share: NDArray[np.float64]
 
     @classmethod
     def joined(cls, parts: list[Halves]) -> Halves:
@@ -68,4 +69,5 @@ class Halves:
         stand = (self.snr > rules.snr).all(axis=1) & (self.shared < rules.shared).all(axis=1)
         far = (apart > low * psf_fwhm_px) & (apart < high * psf_fwhm_px)
         far &= apart > rules.apart_radii * seen
-        return np.asarray(stand & far & (self.gained > rules.gained))
+        explain = (self.gain > rules.gain) & (self.gain_share > rules.gain_share)
+        return np.asarray(stand & far & explain)

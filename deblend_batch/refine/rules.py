@@ -42,15 +42,18 @@ class HalfRules:
         How far apart they are, in PSF widths: nearer ones are a disc and its bulge.
     apart_radii : float
         How far they are apart at least, over the sum of their half-light radii as they are seen.
-    gained : float
-        The share by which two make the blend's sum of squares less.
+    gain : float
+        By how much two make the blend's sum of squares less: six unknowns more make it less by six of noise.
+    gain_share : float
+        By what share of it.
     """
 
     snr: float
     shared: float
     apart_fwhm: tuple[float, float]
     apart_radii: float = 0.0
-    gained: float = 0.0
+    gain: float = 10.0
+    gain_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ class RefineRules:
     clump_ratio, clump_radii : float
         What may be a clump: it has less than so much of its neighbour's flux, and is within so many of its
         half-light radii.
-    absent_sure : float
-        A source with less of its flux over its whole error, when all is done, is none, either.
+    absent_sure, added_sure : float
+        A source with less of its flux over its whole error, when all is done, is none, either; the second of
+        those that were added.
     peak_snr : float
         Significance of a peak in the residual that becomes a source.
     apart_fwhm : float
@@ -97,12 +101,17 @@ class RefineRules:
     clump_ratio: float = 0.5
     clump_radii: float = 3.0
     absent_sure: float = LEAST_SURE
+    added_sure: float = 2.0
     peak_snr: float = 5.0
     apart_fwhm: float = 0.5
     added_snr: float = 3.0
     added_shared: float = 0.88
-    trial: TrialRules = TrialRules(20.0, (0.3, 1.3))
-    halves: tuple[HalfRules, ...] = (HalfRules(3.0, 0.55, (0.55, 1.7)),)
+    trial: TrialRules = TrialRules(20.0, (0.3, 2.0))
+    halves: tuple[HalfRules, ...] = (
+        HalfRules(3.0, 0.65, (0.55, 1.7)),
+        HalfRules(14.0, 0.75, (0.55, np.inf)),
+        HalfRules(4.0, 0.5, (1.7, np.inf)),
+    )
 
 
 THROUGH_SEEING = RefineRules()
@@ -111,7 +120,7 @@ FROM_SPACE = RefineRules(
     peak_snr=np.inf,
     trial=TrialRules(10.0, (0.3, 6.0)),
     halves=(
-        HalfRules(14.0, 0.85, (0.7, np.inf), apart_radii=0.4, gained=0.3),
+        HalfRules(14.0, 0.85, (0.7, np.inf), apart_radii=0.4, gain_share=0.3),
         HalfRules(4.0, 0.6, (2.4, np.inf), apart_radii=0.4),
     ),
 )

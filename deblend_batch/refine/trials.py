@@ -37,8 +37,8 @@ class Trials:
         Their half-light radii.
     snr, shared : ndarray of float64, shape (k, 2)
         Flux over error in the best band, and the least share of others' light.
-    gained : ndarray of float64, shape (k,)
-        The share by which the sum of squares became less.
+    gain, gain_share : ndarray of float64, shape (k,)
+        By how much the sum of squares became less, and by what share of it.
     """
 
     row: NDArray[np.int64]
@@ -48,7 +48,8 @@ class Trials:
     radius_px: NDArray[np.float64]
     snr: NDArray[np.float64]
     shared: NDArray[np.float64]
-    gained: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    gain_share: NDArray[np.float64]
 
 
 def try_divided(
@@ -93,7 +94,8 @@ def _none(bands: int) -> Trials:
         radius_px=each,
         snr=each,
         shared=each,
-        gained=np.empty(0),
+        gain=np.empty(0),
+        gain_share=np.empty(0),
     )
 
 
@@ -139,7 +141,7 @@ def _read(
     one = np.arange(len(row))[:, None]
     shared = np.fmin.reduce(found["blendedness"], axis=1)
     squares = np.nansum(before["squares"][row], axis=1)
-    gained = squares - np.nansum(found["squares"], axis=1)
+    gain = squares - np.nansum(found["squares"], axis=1)
     return Trials(
         row,
         member,
@@ -148,5 +150,6 @@ def _read(
         found["radius_px"][one, both],
         _best_snr(found)[one, both],
         shared[one, both],
-        np.divide(gained, squares, out=np.zeros(len(row)), where=squares > 0),
+        gain,
+        np.divide(gain, squares, out=np.zeros(len(row)), where=squares > 0),
     )

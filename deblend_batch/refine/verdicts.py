@@ -109,7 +109,8 @@ def unsure(sources: Sources, rules: RefineRules) -> NDArray[np.bool_]:
         What a source must show.
     """
     fitted = (sources.round > 0) & ((sources.flags & SATURATED) == 0)
-    return np.asarray(fitted & (sources.flux < rules.absent_sure * sources.flux_err))
+    least = np.where(sources.is_added, rules.added_sure, rules.absent_sure)
+    return np.asarray(fitted & (sources.flux < least * sources.flux_err))
 
 
 def _in_glare(fits: Fits, sources: Sources) -> NDArray[np.bool_]:
