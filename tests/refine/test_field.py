@@ -20,7 +20,7 @@ from deblend_batch.errors import OutputConflictError
 from deblend_batch.field.layout import Field, create_field, finish_field
 from deblend_batch.refine.field import CANDIDATES, Refinement, how_to_detect
 from deblend_batch.refine.fits import Fits
-from deblend_batch.refine.verdicts import FROM_SPACE, THROUGH_SEEING, RefineRules
+from deblend_batch.refine.rules import FROM_SPACE, THROUGH_SEEING, RefineRules
 from tests.support import make_meta
 
 SHAPE_YX = (230, 260)
@@ -31,6 +31,7 @@ HIDDEN = ((60.0, 60.0), (60.0, 63.4))  # 0.85 of the PSF's width: one peak
 BESIDE = ((170.0, 190.0), (176.0, 196.0))
 FLUX = {ISOLATED: 40.0, HIDDEN[0]: 40.0, HIDDEN[1]: 30.0, BESIDE[0]: 60.0, BESIDE[1]: 6.0}
 TRUE_YX = np.array(list(FLUX))
+WIDE, CLUMPY = ((60.0, 60.0), (60.0, 66.0)), (100.0, 140.0)
 
 
 def drawn(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -43,6 +44,25 @@ def drawn(rng: np.random.Generator) -> NDArray[np.float32]:
             image, add_to_image=True, center=galsim.PositionD(0, 0)
         )
     return np.asarray(image.array + rng.normal(0, NOISE, SHAPE_YX), np.float32)
+
+
+def drawn_from_space(seed: int) -> NDArray[np.float32]:
+    """Draw two faint wide discs in one spot, three PSF widths apart, and a disc with clumps."""
+    psf = galsim.Moffat(beta=3.5, fwhm=2.0)
+    image = galsim.ImageD(200, 160, xmin=0, ymin=0, scale=1.0)
+    wide = galsim.Exponential(half_light_radius=4.0).shear(g1=0.1)
+    disc = galsim.Exponential(half_light_radius=5.0)
+    clumps = galsim.RandomKnots(15, profile=disc, rng=galsim.BaseDeviate(seed + 1))
+    for light, (y, x), flux in (
+        (wide, WIDE[0], 22.0),
+        (wide, WIDE[1], 16.0),
+        (0.75 * disc + 0.25 * clumps, CLUMPY, 150.0),
+    ):
+        galsim.Convolve(light.withFlux(flux), psf).shift(x, y).drawImage(
+            image, add_to_image=True, center=galsim.PositionD(0, 0)
+        )
+    noise = np.random.default_rng(seed).normal(0, NOISE, image.array.shape)
+    return np.asarray(image.array + noise, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +141,29 @@ def test_nothing_depends_on_tiles(
     url = tmp_path / "sources.parquet"
     refined(field_url, url, tile_size=tile_size)
     pd.testing.assert_frame_equal(pq.read_table(url).to_pandas(), table[1], check_exact=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_from_space_a_wide_spot_that_is_two_becomes_two_and_clumps_stay_one(
+    tmp_path: Path, seed: int
+) -> None:
+    url, plain, fine = (str(tmp_path / name) for name in ("f.zarr", "a.parquet", "b.parquet"))
+    meta = make_meta(bands=("i",), zero_point=(27.0,), psf_fwhm_arcsec=(0.2,), noise_sigma=(NOISE,))
+    group = create_field(url, meta, (160, 200), with_variance=False)
+    dict(group.arrays())["image"][0] = drawn_from_space(seed)
+    finish_field(group, meta)
+    params, finish = how_to_detect(Field.open(url), None, refine=True)
+    detect_field(url, plain, params=params)
+    detect_field(url, fine, params=params, finish=finish)
+    before, after = (pq.read_table(each).to_pandas() for each in (plain, fine))
+    assert (before.y < 80).sum() == 1
+    yx, true = after[["y", "x"]].to_numpy(), np.array([*WIDE, CLUMPY])
+    apart = np.linalg.norm(yx[:, None] - true, axis=2)
+    assert sorted(apart.argmin(axis=1).tolist()) == [0, 1, 2]
+    assert apart.min(axis=0).max() < 1.0
+    unit = 10 ** (-0.4 * (27.0 - 31.4))
+    flux = np.array([22.0, 16.0, 150.0])[apart.argmin(axis=1)] * unit
+    np.testing.assert_allclose(after.flux, flux, rtol=0.25)
 
 
 def test_shreds_go(field_url: str, table: tuple[Path, Any]) -> None:

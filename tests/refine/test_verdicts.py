@@ -10,18 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblend_batch.detect.bits import NEAR_BRIGHT_STAR, SATURATED
-from deblend_batch.refine.fits import Fits, Halves
+from deblend_batch.refine.fits import Fits
+from deblend_batch.refine.rules import FROM_SPACE, THROUGH_SEEING, RefineRules
 from deblend_batch.refine.sources import Sources
-from deblend_batch.refine.verdicts import (
-    EXPLAINED,
-    FROM_SPACE,
-    NO_FLUX,
-    THROUGH_SEEING,
-    UNPROVEN,
-    RefineRules,
-    judge,
-    unsure,
-)
+from deblend_batch.refine.verdicts import EXPLAINED, NO_FLUX, UNPROVEN, judge, unsure
+from tests.refine.test_halves import Trial, halves_of
 
 RULES = RefineRules()
 FWHM_PX = 4.0
@@ -70,22 +63,6 @@ def fits_of(snr: list[float], shared: list[float], neighbour: list[int] | None =
         np.ones(1),
         np.zeros((1, 2)),
         halves_of([]),
-    )
-
-
-def halves_of(trials: list[tuple[float, float, float, float]]) -> Halves:
-    """Return trials of members 1, 2, ...: least S/N, most shared, px between the halves, gain."""
-    n = len(trials)
-    snr, shared, apart, gain = np.array(trials, float).reshape(n, 4).T
-    yx = np.zeros((n, 2, 2))
-    yx[:, 1, 0] = apart
-    return Halves(
-        np.arange(1, n + 1),
-        yx,
-        np.ones((n, 2)),
-        np.stack([snr, np.full(n, 9.0)], axis=1),
-        np.stack([shared, np.zeros(n)], axis=1),
-        gain,
     )
 
 
@@ -161,11 +138,19 @@ def test_when_all_is_done_what_its_whole_error_explains_is_none() -> None:
     assert unsure(sources, RULES).tolist() == [True, False, False, False]
 
 
+def test_what_was_added_must_be_surer_when_all_is_done() -> None:
+    one = known((0.0, 0.0), added=True)
+    for flux, is_none in ((1.9, True), (2.1, False)):
+        of_round = np.ones(1, np.int16)
+        sources = replace(one, flux=np.array([flux]), flux_err=np.ones(1), round=of_round)
+        assert unsure(sources, RULES).tolist() == [is_none]
+
+
 @pytest.mark.parametrize("said", ["mask", SATURATED, NEAR_BRIGHT_STAR])
 def test_in_the_glare_of_a_star_nothing_is_added(said: str | int) -> None:
     """Halos and spikes are in no PSF's image."""
     fits = replace(fits_of([50.0], [0.0]), peak_sn=np.array([60.0]))
-    fits = replace(fits, halves=halves_of([(3.1, 0.5, 3.0, 1.0)]))
+    fits = replace(fits, halves=halves_of([Trial()]))
     assert len(judge(fits, FAR, FWHM_PX, RULES, last=False).added_yx) == 2
     if said == "mask":
         found = judge(replace(fits, in_glare=np.array([True])), FAR, FWHM_PX, RULES, last=False)
@@ -205,21 +190,14 @@ def test_of_two_blends_that_see_one_peak_one_adds_it() -> None:
     assert (found.added_yx.tolist(), found.added_flux.tolist()) == ([[20.5, 20.0]], [90.0])
 
 
-@pytest.mark.parametrize(
-    ("trial", "is_two"),
-    [
-        ((3.1, 0.5, 3.0, 1.0), True),
-        ((2.9, 0.5, 3.0, 1.0), False),  # a half that is hardly there
-        ((3.5, 0.6, 3.0, 1.0), False),  # one within the other
-        ((3.5, 0.5, 2.0, 1.0), False),  # a disc and its bulge
-        ((3.5, 0.5, 7.0, 1.0), False),  # a peak would show them
-        ((3.5, 0.5, 3.0, -1.0), False),  # one describes the image better
-    ],
-)
-def test_a_trial_shows_two(trial: tuple[float, float, float, float], is_two: bool) -> None:
-    fits = replace(fits_of([50.0], [0.0]), halves=halves_of([trial]))
-    found = judge(fits, FAR, FWHM_PX, RULES, last=False)
-    assert (found.moved.tolist(), len(found.added_yx)) == (([1], 1) if is_two else ([], 0))
+def test_a_member_that_is_two_moves_to_one_half_and_the_other_is_added() -> None:
+    halves = halves_of([Trial(), Trial(gain=9.0), Trial()])
+    fits = replace(fits_of([50.0, 50.0, -9.0], [0.0, 0.0, 0.0]), halves=halves)
+    found = judge(fits, FAR, FWHM_PX, RULES, last=True)
+    assert found.moved.tolist() == [1]  # 3 has no flux, and goes
+    assert found.moved_yx.tolist() == halves.yx[:1, 0].tolist()
+    assert found.added_yx.tolist() == halves.yx[:1, 1].tolist()
+    assert found.added_flux.tolist() == halves.flux[:1, 1].tolist()
 
 
 @given(st.permutations(range(6)), st.lists(st.floats(-5, 60), min_size=6, max_size=6))
