@@ -55,7 +55,8 @@ def try_field(scene: FieldScene) -> tuple[Halves, Sources, RefineRules]:
         params, finish = how_to_detect(opened, None, refine=True)
         assert finish is not None
         detect_field(opened, table, params=params)
-        found = _sources(pq.read_table(table))
+        rows = pq.read_table(table)
+        found = Sources.detected({name: rows[name].to_numpy() for name in rows.column_names})
         survey = Survey(url, 0, tuple(map(float, opened.measure_noise())), None)
         seen: list[Fits] = []
 
@@ -66,17 +67,6 @@ def try_field(scene: FieldScene) -> tuple[Halves, Sources, RefineRules]:
         rules = replace(finish.rules, trial=_TRIED, halves=())
         sources, _ = refine(found, opened, fit_all, finish.links, rules)
         return seen[0].halves, sources, finish.rules
-
-
-def _sources(table: pa.Table) -> Sources:
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    yx = np.stack([columns["y"], columns["x"]], axis=1)
-    err = np.stack([columns["y_err"], columns["x_err"]], axis=1).astype(np.float64)
-    flux, flux_err, radius = (columns[n].astype(np.float64) for n in ("flux", "flux_err", "radius"))
-    none = np.zeros(len(yx), np.int16)
-    return Sources(
-        columns["id"], yx, err, flux, flux_err, radius, columns["flags"], none.astype(bool), none
-    )
 
 
 def worth(scene: FieldScene, halves: Halves, sources: Sources) -> NDArray[np.int64]:
@@ -101,14 +91,13 @@ def columns_of(
     halves: Halves, more: NDArray[np.int64], picked: NDArray[np.bool_], fwhm_px: float
 ) -> Mapping[str, NDArray[np.generic]]:
     """Return what a rule may ask for, and the answer."""
-    apart = np.linalg.norm(halves.yx[:, 0] - halves.yx[:, 1], axis=1)
     return {
         "more": more,
         "is_picked": picked,
         "snr": halves.snr.min(axis=1),
         "shared": halves.shared.max(axis=1),
-        "apart_fwhm": apart / fwhm_px,
-        "apart_radii": apart / np.hypot(halves.radius_px, 0.5 * fwhm_px).sum(axis=1),
+        "apart_fwhm": halves.apart_fwhm(fwhm_px),
+        "apart_radii": halves.apart_radii(fwhm_px),
         "flux_ratio": halves.flux.min(axis=1) / halves.flux.max(axis=1),
         "gain": halves.gain,
         "gain_share": halves.gain_share,

@@ -85,7 +85,9 @@ class Refinement:
                     progress("fitting", done, len(blends))
                 return Fits.joined(parts)
 
-            sources, dropped = refine(_sources(found), opened, fit_all, self.links, self.rules)
+            sources, dropped = refine(
+                Sources.detected(found), opened, fit_all, self.links, self.rules
+            )
         provenance = provenance_of(found["id"], sources, dropped, opened)
         return Finished(_table(sources, found, opened), provenance, counts_of(provenance))
 
@@ -95,21 +97,6 @@ def _compact(blends: Blends) -> Iterator[Blends]:
     order = compact_order(blends.centre_yx, _PART_BLENDS)
     for start, stop in halves(len(blends), _PART_BLENDS):
         yield blends[order[start:stop]]
-
-
-def _sources(found: Columns) -> Sources:
-    n = len(found["id"])
-    return Sources(
-        found["id"],
-        np.stack([found["y"], found["x"]], axis=1),
-        np.stack([found["y_err"], found["x_err"]], axis=1).astype(np.float64),
-        found["flux"].astype(np.float64),
-        found["flux_err"].astype(np.float64),
-        found["radius"].astype(np.float64),
-        found["flags"],
-        np.zeros(n, bool),
-        np.zeros(n, np.int16),
-    )
 
 
 def _table(sources: Sources, found: Columns, opened: Field) -> Columns:

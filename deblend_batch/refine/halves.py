@@ -62,12 +62,20 @@ class Halves:
             found |= self._show(psf_fwhm_px, each)
         return found
 
-    def _show(self, psf_fwhm_px: float, rules: HalfRules) -> NDArray[np.bool_]:
+    def apart_fwhm(self, psf_fwhm_px: float) -> NDArray[np.float64]:
+        """Return how far apart the two are, in PSF widths."""
         apart = np.linalg.norm(self.yx[:, 0] - self.yx[:, 1], axis=1)
+        return np.asarray(apart / psf_fwhm_px)
+
+    def apart_radii(self, psf_fwhm_px: float) -> NDArray[np.float64]:
+        """Return how far apart the two are, over the sum of their half-light radii as they are seen."""
         seen = np.hypot(self.radius_px, 0.5 * psf_fwhm_px).sum(axis=1)
-        low, high = rules.apart_fwhm
+        return np.asarray(psf_fwhm_px * self.apart_fwhm(psf_fwhm_px) / seen)
+
+    def _show(self, psf_fwhm_px: float, rules: HalfRules) -> NDArray[np.bool_]:
+        apart, (low, high) = self.apart_fwhm(psf_fwhm_px), rules.apart_fwhm
         stand = (self.snr > rules.snr).all(axis=1) & (self.shared < rules.shared).all(axis=1)
-        far = (apart > low * psf_fwhm_px) & (apart < high * psf_fwhm_px)
-        far &= apart > rules.apart_radii * seen
+        far = (apart > low) & (apart < high)
+        far &= self.apart_radii(psf_fwhm_px) > rules.apart_radii
         explain = (self.gain > rules.gain) & (self.gain_share > rules.gain_share)
         return np.asarray(stand & far & explain)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,22 @@ class Sources:
 
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> Sources:
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def detected(cls, found: Mapping[str, NDArray[Any]]) -> Sources:
+        """Return what a detection found, from the columns of its table."""
+        n = len(found["id"])
+        return cls(
+            found["id"],
+            np.stack([found["y"], found["x"]], axis=1),
+            np.stack([found["y_err"], found["x_err"]], axis=1).astype(np.float64),
+            found["flux"].astype(np.float64),
+            found["flux_err"].astype(np.float64),
+            found["radius"].astype(np.float64),
+            found["flags"],
+            np.zeros(n, bool),
+            np.zeros(n, np.int16),
+        )
 
     @classmethod
     def joined(cls, parts: list[Sources]) -> Sources:

@@ -57,11 +57,7 @@ def halves_of(trials: list[Trial]) -> Halves:
         (THROUGH_SEEING, Trial(apart_px=2.0, snr=80.0), False),  # a disc and its bulge
         (THROUGH_SEEING, Trial(gain=9.0, snr=80.0), False),  # six more unknowns do that with noise
         (THROUGH_SEEING, Trial(apart_px=7.0, shared=0.55, snr=5.0), False),
-        (
-            THROUGH_SEEING,
-            Trial(apart_px=7.0, shared=0.45, snr=5.0),
-            True,
-        ),  # two wide and faint ones
+        (THROUGH_SEEING, Trial(apart_px=7.0, shared=0.45, snr=5.0), True),  # wide and faint
         (FROM_SPACE, Trial(snr=15.0, gain_share=0.2), False),  # clumps of one galaxy
         (FROM_SPACE, Trial(snr=15.0, gain_share=0.4), True),
         (FROM_SPACE, Trial(snr=13.0, gain_share=0.4), False),
